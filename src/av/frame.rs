@@ -1,0 +1,336 @@
+//! A decoded picture, reference-counted by FFmpeg, and its planes as byte slices.
+//!
+//! Thread rule: a frame and its planes may move to and be read from any thread; only its sole owner writes.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use ffmpeg_sys_next as ffi;
+
+use super::error::Error;
+use super::pixel::PixelFormat;
+use super::turn::Turn;
+
+/// Colour description as the code points of ISO/IEC 23091-2 (the numbers FFmpeg and GStreamer share); 2 = not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Colour {
+    /// 0 = not said, 1 = limited ("tv"), 2 = full ("pc").
+    pub range: u32,
+    /// Matrix coefficients.
+    pub matrix: u32,
+    /// Transfer characteristics.
+    pub transfer: u32,
+    /// Colour primaries.
+    pub primaries: u32,
+}
+
+impl Colour {
+    /// Whether all codes are used.
+    #[must_use]
+    pub fn is_full_range(self) -> bool {
+        self.range == 2
+    }
+
+    /// Whether luma runs from 16 to 235.
+    #[must_use]
+    pub fn is_limited_range(self) -> bool {
+        self.range == 1
+    }
+}
+
+/// An AVFrame with picture data.
+pub struct Frame {
+    frame: NonNull<ffi::AVFrame>,
+}
+
+// SAFETY: the AVFrame struct is owned by this value alone; what it points to is reference-counted with atomics and,
+// once the decoder has handed it out, no longer written.
+unsafe impl Send for Frame {}
+// SAFETY: &Frame only reads.
+unsafe impl Sync for Frame {}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frame({}x{} {:?})", self.width(), self.height(), self.pixel_format().ok())
+    }
+}
+
+impl Frame {
+    pub(super) fn new() -> Result<Self, Error> {
+        // SAFETY: plain allocation; null is handled.
+        let frame = unsafe { ffi::av_frame_alloc() };
+        NonNull::new(frame).map(|frame| Self { frame }).ok_or_else(|| Error::memory("av_frame_alloc"))
+    }
+
+    /// A frame with zeroed memory for a picture.
+    pub(super) fn allocate(format: PixelFormat, width: usize, height: usize) -> Result<Self, Error> {
+        let too_large = || Error::Damaged(format!("a picture of {width}x{height} pixels is too large"));
+        let mut frame = Self::new()?;
+        let raw = frame.as_mut_ptr();
+        let (w, h) = (c_int::try_from(width), c_int::try_from(height));
+        let (Ok(w), Ok(h)) = (w, h) else { return Err(too_large()) };
+        // SAFETY: the frame is valid, empty and ours.
+        unsafe {
+            (*raw).format = format.raw() as c_int;
+            (*raw).width = w;
+            (*raw).height = h;
+        }
+        // SAFETY: format and size are set, the frame has no buffers yet.
+        let result = unsafe { ffi::av_frame_get_buffer(raw, 0) };
+        if result < 0 {
+            return Err(Error::call("av_frame_get_buffer", result));
+        }
+        for buffer in frame.get().buf.iter().take_while(|buffer| !buffer.is_null()) {
+            // SAFETY: non-null entries of buf are valid AVBufferRefs, here of our own fresh memory of that size.
+            unsafe { std::ptr::write_bytes((**buffer).data, 0, (**buffer).size) };
+        }
+        Ok(frame)
+    }
+
+    pub(super) fn as_ptr(&self) -> *const ffi::AVFrame {
+        self.frame.as_ptr()
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut ffi::AVFrame {
+        self.frame.as_ptr()
+    }
+
+    /// Fields read through this must not be C enums: those go through [`Self::raw_field`].
+    fn get(&self) -> &FrameFields {
+        // SAFETY: FrameFields is AVFrame; the frame is valid until Drop and written only through &mut self.
+        unsafe { self.frame.as_ref() }
+    }
+
+    /// Pixels in a row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        usize::try_from(self.get().width).unwrap_or(0)
+    }
+
+    /// Lines.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        usize::try_from(self.get().height).unwrap_or(0)
+    }
+
+    pub(super) fn raw_width(&self) -> c_int {
+        self.get().width
+    }
+
+    pub(super) fn raw_height(&self) -> c_int {
+        self.get().height
+    }
+
+    /// The pixel format.
+    ///
+    /// # Errors
+    /// When the library in use knows a format that these bindings do not.
+    pub fn pixel_format(&self) -> Result<PixelFormat, Error> {
+        let raw = self.get().format;
+        PixelFormat::from_raw(raw).ok_or_else(|| Error::Damaged(format!("the picture's pixel format ({raw}) is unknown")))
+    }
+
+    /// Presentation time in units of the stream's time base; the decoding time stands in where there is none.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<i64> {
+        let frame = self.get();
+        [frame.pts, frame.pkt_dts].into_iter().find(|&ts| ts != ffi::AV_NOPTS_VALUE)
+    }
+
+    /// Duration in units of the stream's time base, where known.
+    #[must_use]
+    pub fn duration(&self) -> Option<i64> {
+        #[cfg(ffmpeg_6_0)]
+        let duration = self.get().duration;
+        #[cfg(not(ffmpeg_6_0))]
+        let duration = self.get().pkt_duration;
+        (duration > 0).then_some(duration)
+    }
+
+    /// Whether the picture consists of two fields, and if so whether the top one comes first.
+    #[must_use]
+    pub fn interlaced_top_field_first(&self) -> Option<bool> {
+        #[cfg(ffmpeg_6_1)]
+        let (interlaced, top_first) = {
+            let flags = self.get().flags;
+            (flags & ffi::AV_FRAME_FLAG_INTERLACED != 0, flags & ffi::AV_FRAME_FLAG_TOP_FIELD_FIRST != 0)
+        };
+        #[cfg(not(ffmpeg_6_1))]
+        let (interlaced, top_first) = (self.get().interlaced_frame != 0, self.get().top_field_first != 0);
+        interlaced.then_some(top_first)
+    }
+
+    /// Whether the decoder had to make up parts of the picture.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        let frame = self.get();
+        frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || frame.decode_error_flags != 0
+    }
+
+    /// The colour description, where the stream gives one.
+    #[must_use]
+    pub fn colour(&self) -> Colour {
+        let frame = self.as_ptr();
+        // C enums are read as integers: a newer library may use values that these bindings do not know.
+        // SAFETY: the frame is valid; all four are 32-bit enums (C int) in every supported FFmpeg.
+        unsafe {
+            Colour {
+                range: (&raw const (*frame).color_range).cast::<u32>().read(),
+                matrix: (&raw const (*frame).colorspace).cast::<u32>().read(),
+                transfer: (&raw const (*frame).color_trc).cast::<u32>().read(),
+                primaries: (&raw const (*frame).color_primaries).cast::<u32>().read(),
+            }
+        }
+    }
+
+    /// The turn that the frame itself asks for (EXIF, H.264 display orientation).
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
+        let kind = ffi::AVFrameSideDataType::AV_FRAME_DATA_DISPLAYMATRIX;
+        // SAFETY: the frame is valid; the result is null or valid as long as the frame.
+        let side_data = unsafe { ffi::av_frame_get_side_data(self.as_ptr(), kind).as_ref() }?;
+        // SAFETY: data and size describe the side data's own memory.
+        let bytes = unsafe { std::slice::from_raw_parts(side_data.data, side_data.size) };
+        display_matrix(bytes).map(|matrix| Turn::from_display_matrix(&matrix))
+    }
+
+    pub(super) fn drop_display_matrix(&mut self) {
+        let kind = ffi::AVFrameSideDataType::AV_FRAME_DATA_DISPLAYMATRIX;
+        // SAFETY: the frame is valid and ours.
+        unsafe { ffi::av_frame_remove_side_data(self.as_mut_ptr(), kind) };
+    }
+
+    pub(super) fn copy_properties(&mut self, from: &Frame) -> Result<(), Error> {
+        // SAFETY: both frames are valid and distinct.
+        let result = unsafe { ffi::av_frame_copy_props(self.as_mut_ptr(), from.as_ptr()) };
+        if result < 0 { Err(Error::call("av_frame_copy_props", result)) } else { Ok(()) }
+    }
+
+    pub(super) fn copy_pixels_to(&self, target: &mut Frame) -> Result<(), Error> {
+        // SAFETY: both frames are valid; FFmpeg checks that formats and sizes agree.
+        let result = unsafe { ffi::av_frame_copy(target.as_mut_ptr(), self.as_ptr()) };
+        if result < 0 { Err(Error::call("av_frame_copy", result)) } else { Ok(()) }
+    }
+
+    /// Bytes from one line of `plane` to the next; 0 if there is no such plane.
+    #[must_use]
+    pub fn stride(&self, plane: usize) -> usize {
+        self.get().linesize.get(plane).and_then(|&stride| usize::try_from(stride).ok()).unwrap_or(0)
+    }
+
+    /// Whether every plane is there as lines from top to bottom inside its own buffer, so that [`plane`](Self::plane)
+    /// gives it without a copy.
+    #[must_use]
+    pub fn has_plain_planes(&self) -> bool {
+        let Ok(format) = self.pixel_format() else { return false };
+        (0..format.plane_count()).all(|plane| self.plane(plane).is_some())
+    }
+
+    /// A copy in the same format whose planes are plain: for pictures stored bottom up.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn with_plain_planes(self) -> Result<Frame, Error> {
+        if self.has_plain_planes() {
+            return Ok(self);
+        }
+        let mut copy = Frame::allocate(self.pixel_format()?, self.width(), self.height())?;
+        copy.copy_properties(&self)?;
+        self.copy_pixels_to(&mut copy)?;
+        Ok(copy)
+    }
+
+    /// The bytes of a plane, from its first line's start to its last line's end, full strides where the buffer has
+    /// them; `None` if there is no such plane or it is not plain (see [`has_plain_planes`](Self::has_plain_planes)).
+    #[must_use]
+    pub fn plane(&self, plane: usize) -> Option<&[u8]> {
+        let (start, len) = self.plane_span(plane)?;
+        // SAFETY: plane_span checked that start..start + len lies inside a buffer that this frame keeps alive.
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+
+    pub(super) fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]> {
+        // SAFETY: the frame is valid.
+        let writable = unsafe { ffi::av_frame_is_writable(self.as_mut_ptr()) };
+        if writable == 0 {
+            return None;
+        }
+        let (start, len) = self.plane_span(plane)?;
+        // SAFETY: plane_span checked the bounds, the buffers belong to this frame alone (writable), and &mut self.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    /// Start and length of a plane if it lies, top line first, inside one of the frame's buffers.
+    fn plane_span(&self, plane: usize) -> Option<(*mut u8, usize)> {
+        let format = self.pixel_format().ok()?;
+        if plane >= format.plane_count() {
+            return None;
+        }
+        let fields = self.get();
+        let start = fields.data[plane];
+        let stride = usize::try_from(fields.linesize[plane]).ok()?;
+        let rows = format.plane_rows(plane, self.height());
+        let row_bytes = format.row_bytes(plane, self.width())?;
+        if start.is_null() || rows == 0 || row_bytes == 0 || row_bytes > stride {
+            return None;
+        }
+        let least = stride.checked_mul(rows - 1)?.checked_add(row_bytes)?;
+        for &buffer in fields.buf.iter().take_while(|buffer| !buffer.is_null()) {
+            // SAFETY: non-null entries of buf are valid for the frame's life.
+            let (data, size) = unsafe { ((*buffer).data as usize, (*buffer).size) };
+            let Some(offset) = (start as usize).checked_sub(data) else { continue };
+            let Some(available) = size.checked_sub(offset) else { continue };
+            if available >= least {
+                return Some((start, available.min(stride * rows)));
+            }
+        }
+        None
+    }
+}
+
+/// AVFrame, under a name that reminds of the rule in [`Frame::get`].
+type FrameFields = ffi::AVFrame;
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let mut frame = self.frame.as_ptr();
+        // SAFETY: allocated by av_frame_alloc and not used afterwards.
+        unsafe { ffi::av_frame_free(&raw mut frame) };
+    }
+}
+
+/// One plane of a shared frame: bytes that keep the whole frame alive, and nothing copied.
+#[derive(Debug, Clone)]
+pub struct PlaneBytes {
+    frame: Arc<Frame>,
+    plane: usize,
+}
+
+impl PlaneBytes {
+    /// The planes of `frame`, if all are plain.
+    #[must_use]
+    pub fn all(frame: &Arc<Frame>) -> Option<Vec<PlaneBytes>> {
+        let count = frame.pixel_format().ok()?.plane_count();
+        let planes = (0..count).map(|plane| PlaneBytes { frame: Arc::clone(frame), plane });
+        frame.has_plain_planes().then(|| planes.collect())
+    }
+}
+
+impl AsRef<[u8]> for PlaneBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.frame.plane(self.plane).unwrap_or_default()
+    }
+}
+
+/// The nine numbers of a display matrix out of side data in native byte order.
+pub(super) fn display_matrix(bytes: &[u8]) -> Option<[i32; 9]> {
+    let mut matrix = [0; 9];
+    if bytes.len() < size_of_val(&matrix) {
+        return None;
+    }
+    for (number, chunk) in matrix.iter_mut().zip(bytes.chunks_exact(4)) {
+        *number = i32::from_ne_bytes(chunk.try_into().ok()?);
+    }
+    Some(matrix)
+}

@@ -1,0 +1,431 @@
+//! An opened container: its streams, packets and seeks.
+//!
+//! Untrusted files must not reach for anything but their own bytes: every attempt of a demuxer to open another file or
+//! address is refused.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use super::error::{Error, version_text};
+use super::frame::display_matrix;
+use super::io::{ByteSource, Interrupt, Io};
+use super::packet::Packet;
+use super::turn::Turn;
+
+/// Longest metadata text that is passed on, in bytes.
+const TEXT_LIMIT: usize = 4096;
+
+/// An AVFormatContext that reads through our own IO.
+pub(super) struct Input {
+    context: NonNull<ffi::AVFormatContext>,
+    io: Io,
+    /// Keeps the flag alive that the context's interrupt callback points to.
+    interrupt: Interrupt,
+}
+
+// SAFETY: the context and the IO under it are owned by this value alone and tied to no thread; FFmpeg calls on them are
+// made through &mut self, or read-only through &self.
+unsafe impl Send for Input {}
+
+/// A video stream of an [`Input`] and the decoder for it. Valid as long as the input, which it never outlives: both
+/// live in [`KeyframeReader`](super::KeyframeReader).
+pub(super) struct VideoStream {
+    stream: NonNull<ffi::AVStream>,
+    codec: NonNull<ffi::AVCodec>,
+}
+
+// SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
+unsafe impl Send for VideoStream {}
+
+unsafe extern "C" fn refuse_to_open(
+    _context: *mut ffi::AVFormatContext,
+    _io: *mut *mut ffi::AVIOContext,
+    _url: *const c_char,
+    _flags: c_int,
+    _options: *mut *mut ffi::AVDictionary,
+) -> c_int {
+    ffi::AVERROR(ffi::EPERM)
+}
+
+impl Input {
+    /// Opens a container and probes its streams. The caller holds the opening lock.
+    pub(super) fn open(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
+        let mut io = Io::new(source, interrupt.clone())?;
+        // SAFETY: plain allocation; null is handled.
+        let mut context = unsafe { ffi::avformat_alloc_context() };
+        if context.is_null() {
+            return Err(Error::memory("avformat_alloc_context"));
+        }
+        // SAFETY: the context is ours and not opened yet, which is when these fields may be set.
+        unsafe {
+            (*context).pb = io.as_ptr();
+            (*context).interrupt_callback = interrupt.callback();
+            (*context).io_open = Some(refuse_to_open);
+        }
+        let mut options = std::ptr::null_mut();
+        // Demuxers that open through a protocol instead of io_open find every protocol forbidden.
+        // SAFETY: terminated strings, copied by the call.
+        unsafe { ffi::av_dict_set(&raw mut options, c"protocol_whitelist".as_ptr(), c"".as_ptr(), 0) };
+        // SAFETY: context is allocated, the URL may be empty, the format is to be probed; on failure the call frees
+        // the context and sets it to null, the IO stays ours.
+        let result = unsafe {
+            ffi::avformat_open_input(&raw mut context, c"".as_ptr(), std::ptr::null_mut(), &raw mut options)
+        };
+        // SAFETY: the dictionary is ours; null is allowed.
+        unsafe { ffi::av_dict_free(&raw mut options) };
+        let Some(context) = NonNull::new(context).filter(|_| result >= 0) else {
+            return Err(why_not_opened(&mut io, result));
+        };
+        let mut input = Self { context, io, interrupt };
+        // SAFETY: the context is open; null options are allowed.
+        let result = unsafe { ffi::avformat_find_stream_info(input.context.as_ptr(), std::ptr::null_mut()) };
+        input.check_source()?;
+        if result < 0 {
+            return Err(Error::call("avformat_find_stream_info", result));
+        }
+        Ok(input)
+    }
+
+    /// Fails with the source's own error, if it had one, or if the work was interrupted.
+    pub(super) fn check_source(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.io.take_error() {
+            return Err(error.into());
+        }
+        if self.interrupt.is_set() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn get(&self) -> &ffi::AVFormatContext {
+        // SAFETY: open until Drop, changed only through &mut self. No C enum field of it is read through this.
+        unsafe { self.context.as_ref() }
+    }
+
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.io.bytes_read()
+    }
+
+    pub(super) fn byte_len(&mut self) -> Option<u64> {
+        self.io.size()
+    }
+
+    /// Long name of the container, for example "QuickTime / MOV".
+    pub(super) fn container(&self) -> String {
+        // SAFETY: iformat is set in an open context and static, as are its names.
+        let name = unsafe {
+            let format = self.get().iformat;
+            if (*format).long_name.is_null() { (*format).name } else { (*format).long_name }
+        };
+        text(name).unwrap_or_default()
+    }
+
+    /// Short names of the container, for example "mov,mp4,m4a,3gp,3g2,mj2".
+    pub(super) fn container_names(&self) -> String {
+        // SAFETY: as in container().
+        text(unsafe { (*self.get().iformat).name }).unwrap_or_default()
+    }
+
+    /// A metadata entry of the container.
+    pub(super) fn metadata(&self, key: &CStr) -> Option<String> {
+        // SAFETY: the dictionary (or null) belongs to the context; the key is terminated.
+        let entry = unsafe { ffi::av_dict_get(self.get().metadata, key.as_ptr(), std::ptr::null(), 0).as_ref() }?;
+        text(entry.value).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Duration in microseconds, where known.
+    pub(super) fn duration_us(&self) -> Option<i64> {
+        Some(self.get().duration).filter(|&duration| duration != ffi::AV_NOPTS_VALUE && duration > 0)
+    }
+
+    /// The container's first presentation time in microseconds, where known.
+    pub(super) fn start_us(&self) -> Option<i64> {
+        Some(self.get().start_time).filter(|&start| start != ffi::AV_NOPTS_VALUE)
+    }
+
+    fn streams(&self) -> &[*mut ffi::AVStream] {
+        let context = self.get();
+        if context.streams.is_null() {
+            return &[];
+        }
+        // SAFETY: an open context holds nb_streams valid stream pointers.
+        unsafe { std::slice::from_raw_parts(context.streams, context.nb_streams as usize) }
+    }
+
+    /// The video to decode: what FFmpeg calls the best stream, cover pictures left aside.
+    pub(super) fn best_video(&mut self) -> Result<VideoStream, Error> {
+        let videos: Vec<usize> = (0..self.streams().len()).filter(|&index| self.is_video(index)).collect();
+        if videos.is_empty() {
+            let (container, found) = (self.container(), self.contents());
+            return Err(Error::NoVideo { container, found });
+        }
+        let best = self.find_best(-1);
+        let order = best.ok().map(|(index, _)| index).into_iter().chain(videos.iter().copied());
+        for index in order.filter(|index| videos.contains(index)) {
+            if let Ok((_, codec)) = self.find_best(c_int::try_from(index).unwrap_or(c_int::MAX))
+                && let Some(codec) = NonNull::new(codec.cast_mut())
+                && let Some(stream) = NonNull::new(self.streams()[index])
+            {
+                return Ok(VideoStream { stream, codec });
+            }
+        }
+        if videos.iter().any(|&index| self.is_encrypted(index)) {
+            return Err(Error::Encrypted);
+        }
+        let codec = self.codec_name(videos[0]);
+        // SAFETY: no preconditions.
+        let version = version_text(unsafe { ffi::avcodec_version() });
+        Err(Error::UnknownCodec { codec, version: format!("libavcodec {version}") })
+    }
+
+    fn find_best(&mut self, wanted: c_int) -> Result<(usize, *const ffi::AVCodec), c_int> {
+        let mut codec: *const ffi::AVCodec = std::ptr::null();
+        let video = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        // SAFETY: the context is open; codec receives a static AVCodec or stays null.
+        // The cast covers FFmpeg releases in which the last output parameter is a pointer to a mutable codec.
+        let index =
+            unsafe { ffi::av_find_best_stream(self.context.as_ptr(), video, wanted, -1, (&raw mut codec).cast(), 0) };
+        usize::try_from(index).map(|index| (index, codec)).map_err(|_| index)
+    }
+
+    /// Marks everything but the keyframes of `video` as not to be read.
+    pub(super) fn read_only_keyframes_of(&mut self, video: &VideoStream) {
+        for &stream in self.streams() {
+            let discard = if stream == video.stream.as_ptr() {
+                ffi::AVDiscard::AVDISCARD_NONKEY
+            } else {
+                ffi::AVDiscard::AVDISCARD_ALL
+            };
+            // SAFETY: a valid stream of the open context, which &mut self owns.
+            unsafe { (*stream).discard = discard };
+        }
+    }
+
+    fn media_type(&self, index: usize) -> i32 {
+        // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
+        unsafe { (&raw const (*(*self.streams()[index]).codecpar).codec_type).cast::<i32>().read() }
+    }
+
+    fn is_video(&self, index: usize) -> bool {
+        self.media_type(index) == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32 && !self.is_cover(index)
+    }
+
+    /// Whether the stream is a picture that goes with the file, not a video.
+    fn is_cover(&self, index: usize) -> bool {
+        // SAFETY: a valid stream of the open context.
+        unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 }
+    }
+
+    fn is_encrypted(&self, index: usize) -> bool {
+        // SAFETY: a valid stream with codec parameters.
+        let tag = unsafe { (*(*self.streams()[index]).codecpar).codec_tag };
+        tag == u32::from_le_bytes(*b"encv")
+    }
+
+    /// What the container holds, in words: "1 audio stream, 1 cover picture".
+    fn contents(&self) -> String {
+        let mut counts = [("cover picture", 0), ("audio stream", 0), ("subtitle stream", 0), ("other stream", 0)];
+        for index in 0..self.streams().len() {
+            let kind = match self.media_type(index) {
+                _ if self.is_cover(index) => 0,
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_AUDIO as i32 => 1,
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE as i32 => 2,
+                _ => 3,
+            };
+            counts[kind].1 += 1;
+        }
+        let words = counts.iter().filter(|(_, count)| *count > 0);
+        let words: Vec<_> = words.map(|(word, n)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" })).collect();
+        if words.is_empty() { "no stream at all".into() } else { words.join(", ") }
+    }
+
+    /// Name of a stream's codec, or its four-character code.
+    fn codec_name(&self, index: usize) -> String {
+        // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
+        let (id, tag) = unsafe {
+            let parameters = (*self.streams()[index]).codecpar;
+            ((&raw const (*parameters).codec_id).cast::<u32>().read(), (*parameters).codec_tag)
+        };
+        // A newer library may name codecs that these bindings do not know, so its own list is searched by number.
+        let mut descriptor = std::ptr::null();
+        loop {
+            // SAFETY: null or the result of the call before, as the function asks.
+            descriptor = unsafe { ffi::avcodec_descriptor_next(descriptor) };
+            if descriptor.is_null() {
+                let tag: String = tag.to_le_bytes().iter().map(|&b| b.escape_ascii().to_string()).collect();
+                return format!("this codec (tag \"{tag}\")");
+            }
+            // SAFETY: a valid static descriptor; the C enum is read as an integer.
+            let this = unsafe { (&raw const (*descriptor).id).cast::<u32>().read() };
+            if this == id && id != 0 {
+                // SAFETY: as above; names are static terminated strings, long_name may be null.
+                let (long, short) = unsafe { ((*descriptor).long_name, (*descriptor).name) };
+                return text(long).or_else(|| text(short)).unwrap_or_default();
+            }
+        }
+    }
+
+    /// The next packet of any stream; false at the end.
+    pub(super) fn read(&mut self, packet: &mut Packet) -> Result<bool, Error> {
+        packet.clear();
+        // SAFETY: the context is open and the packet is empty and ours.
+        let result = unsafe { ffi::av_read_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
+        if result >= 0 {
+            return Ok(true);
+        }
+        self.check_source()?;
+        if result == ffi::AVERROR_EOF { Ok(false) } else { Err(Error::call("av_read_frame", result)) }
+    }
+
+    /// Moves to the keyframe at or before `timestamp` (in the stream's time base), to the one after where none is.
+    pub(super) fn seek(&mut self, video: &VideoStream, timestamp: i64) -> Result<(), Error> {
+        let context = self.context.as_ptr();
+        let flags = ffi::AVSEEK_FLAG_BACKWARD;
+        // An interrupted read leaves its mark on the IO, which would end the next one.
+        // SAFETY: the IO context is ours and valid.
+        unsafe {
+            (*self.io.as_ptr()).error = 0;
+            (*self.io.as_ptr()).eof_reached = 0;
+        }
+        // SAFETY: the context is open.
+        let mut result = unsafe { ffi::av_seek_frame(context, video.index(), timestamp, flags) };
+        if result < 0 && self.io.take_error().is_none() {
+            // SAFETY: the context is open.
+            result = unsafe { ffi::av_seek_frame(context, video.index(), timestamp, 0) };
+        }
+        self.check_source()?;
+        if result < 0 { Err(Error::call("av_seek_frame", result)) } else { Ok(()) }
+    }
+
+    /// Pixel aspect ratio as players take it: the container's word before the codec's; 1/1 where neither says.
+    pub(super) fn sample_aspect_ratio(&self, video: &VideoStream, frame: &super::Frame) -> (i32, i32) {
+        let (context, stream) = (self.context.as_ptr(), video.stream.as_ptr());
+        // SAFETY: all three are valid; the call only reads them.
+        let ratio = unsafe { ffi::av_guess_sample_aspect_ratio(context, stream, frame.as_ptr().cast_mut()) };
+        if ratio.num > 0 && ratio.den > 0 { (ratio.num, ratio.den) } else { (1, 1) }
+    }
+
+    /// Frame rate of the whole stream (not of its keyframes) as a fraction, where known.
+    pub(super) fn frame_rate(&self, video: &VideoStream) -> Option<(i32, i32)> {
+        let (context, stream) = (self.context.as_ptr(), video.stream.as_ptr());
+        // SAFETY: both are valid; a null frame is allowed.
+        let guessed = unsafe { ffi::av_guess_frame_rate(context, stream, std::ptr::null_mut()) };
+        (guessed.num > 0 && guessed.den > 0).then_some((guessed.num, guessed.den))
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let mut context = self.context.as_ptr();
+        // SAFETY: opened by avformat_open_input and not used afterwards; the IO under it is dropped after this.
+        unsafe { ffi::avformat_close_input(&raw mut context) };
+    }
+}
+
+impl VideoStream {
+    fn get(&self) -> &ffi::AVStream {
+        // SAFETY: valid as long as the Input beside it (see the type's docs); C enum fields are not read through this.
+        unsafe { self.stream.as_ref() }
+    }
+
+    pub(super) fn index(&self) -> c_int {
+        self.get().index
+    }
+
+    pub(super) fn codec(&self) -> *const ffi::AVCodec {
+        self.codec.as_ptr()
+    }
+
+    /// Long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
+    pub(super) fn codec_long_name(&self) -> String {
+        // SAFETY: a static AVCodec.
+        let (long, short) = unsafe { (self.codec.as_ref().long_name, self.codec.as_ref().name) };
+        text(long).or_else(|| text(short)).unwrap_or_default()
+    }
+
+    pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
+        self.get().codecpar
+    }
+
+    pub(super) fn raw_time_base(&self) -> ffi::AVRational {
+        self.get().time_base
+    }
+
+    /// Seconds of one timestamp unit, as a fraction.
+    pub(super) fn time_base(&self) -> (i64, i64) {
+        let base = self.get().time_base;
+        (base.num.into(), base.den.max(1).into())
+    }
+
+    /// Whether the codec parameters say that pictures consist of two fields.
+    pub(super) fn is_interlaced(&self) -> bool {
+        // SAFETY: valid parameters; the C enum is read as an integer.
+        let order = unsafe { (&raw const (*self.get().codecpar).field_order).cast::<u32>().read() };
+        order > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32
+    }
+
+    /// The turn that the container asks for.
+    pub(super) fn turn(&self) -> Turn {
+        let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
+        #[cfg(ffmpeg_6_1)]
+        let bytes = {
+            // SAFETY: valid parameters, whose side data list and length belong together.
+            unsafe {
+                let parameters = self.get().codecpar;
+                let (list, count) = ((*parameters).coded_side_data, (*parameters).nb_coded_side_data);
+                let entry = ffi::av_packet_side_data_get(list, count, kind);
+                entry.as_ref().map(|entry| std::slice::from_raw_parts(entry.data, entry.size))
+            }
+        };
+        #[cfg(not(ffmpeg_6_1))]
+        let bytes = {
+            let mut size = 0;
+            // SAFETY: a valid stream; the result is null or `size` bytes that live as long as the stream.
+            unsafe {
+                let data = ffi::av_stream_get_side_data(self.stream.as_ptr(), kind, &raw mut size);
+                (!data.is_null()).then(|| std::slice::from_raw_parts(data, size))
+            }
+        };
+        bytes.and_then(display_matrix).map(|matrix| Turn::from_display_matrix(&matrix)).unwrap_or_default()
+    }
+}
+
+/// What kept a container from being opened, in words that help.
+fn why_not_opened(io: &mut Io, code: c_int) -> Error {
+    if let Some(error) = io.take_error() {
+        return error.into();
+    }
+    if code == ffi::AVERROR_EXIT {
+        return Error::Interrupted;
+    }
+    if io.bytes_read() == 0 {
+        return Error::Empty;
+    }
+    let detail = super::error::message(code);
+    match io.head().get(4..8) {
+        Some(b"ftyp" | b"mdat" | b"wide" | b"moov" | b"free" | b"skip") => Error::Damaged(format!(
+            "the mp4/mov file cannot be opened: its index (moov box) is missing or damaged, as in a recording that was \
+             cut off or is still being written ({detail})"
+        )),
+        Some(b"styp" | b"moof" | b"sidx") => Error::Damaged(format!(
+            "this is a media segment (fragment) without its initialization segment: put the initialization segment in \
+             front of it ({detail})"
+        )),
+        // SAFETY: no preconditions.
+        _ => Error::NotMedia { version: format!("libavformat {}", version_text(unsafe { ffi::avformat_version() })), detail },
+    }
+}
+
+/// A C string as text, bounded, other than UTF-8 replaced; `None` for null.
+fn text(string: *const c_char) -> Option<String> {
+    if string.is_null() {
+        return None;
+    }
+    // SAFETY: FFmpeg's strings are terminated, and live while they are copied here.
+    let bytes = unsafe { CStr::from_ptr(string) }.to_bytes();
+    Some(String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_LIMIT)]).into_owned())
+}
+
+/// A key for [`Input::metadata`].
+pub(super) fn metadata_key(key: &str) -> CString {
+    CString::new(key).unwrap_or_default()
+}

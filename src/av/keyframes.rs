@@ -1,0 +1,315 @@
+//! The job of this layer: the keyframes of a file, one after the other.
+//!
+//! Demuxer, decoder and the rules that hold them to keyframes: the demuxer is told to skip everything else before it
+//! reads it, packets that are not flagged as keyframes are dropped (VP9, AV1 and GIF decoders decode what they get), and
+//! the decoder is told to skip the rest.
+//!
+//! Thread rule: one thread at a time. [`Interrupt`] ends a call from any other.
+
+use super::decoder::{Decoder, Received, ThreadOptions};
+use super::error::Error;
+use super::frame::Frame;
+use super::input::{Input, VideoStream, metadata_key};
+use super::io::{ByteSource, Interrupt};
+use super::opening::{self, LockTimes};
+use super::packet::Packet;
+use super::scaler::Scaler;
+use super::turn::Turn;
+
+/// A file opened for its keyframes.
+pub struct KeyframeReader {
+    // The decoder and the stream point into the input: fields are dropped in this order.
+    decoder: Decoder,
+    video: VideoStream,
+    input: Input,
+    packet: Packet,
+    interrupt: Interrupt,
+    state: State,
+    counts: Counts,
+    info: Info,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    Draining,
+    Done,
+}
+
+/// What was read and decoded so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keyframe packets handed to the decoder.
+    pub key_packets: u64,
+    /// Their bytes.
+    pub key_bytes: u64,
+    /// Packets of the video that the demuxer read although they were no keyframes.
+    pub dropped_packets: u64,
+    /// Pictures that came out.
+    pub frames: u64,
+    /// Packets that could not be decoded.
+    pub damaged: u64,
+    /// Packets that are encrypted.
+    pub encrypted: u64,
+}
+
+/// What is known of an opened file.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// Long name of the container.
+    pub container: String,
+    /// FFmpeg's short names of it.
+    pub container_names: String,
+    /// Long name of the codec.
+    pub codec: String,
+    /// FFmpeg's name of the decoder.
+    pub decoder: String,
+    /// Decoder threads, and "frame", "slice" or "none".
+    pub threads: (u32, &'static str),
+    /// Index of the video stream.
+    pub stream_index: i32,
+    /// Title in the container's metadata.
+    pub title: Option<String>,
+    /// Duration in nanoseconds.
+    pub duration_ns: Option<u64>,
+    /// Frame rate of the stream as a fraction.
+    pub frame_rate: Option<(i32, i32)>,
+    /// Whether the stream says that it is interlaced.
+    pub is_interlaced: bool,
+    /// What opening cost of the opening lock.
+    pub lock_times: LockTimes,
+}
+
+/// A decoded keyframe with what its container says about it.
+#[derive(Debug)]
+pub struct Keyframe {
+    /// The picture as stored.
+    pub frame: Frame,
+    /// Presentation time of the container in nanoseconds, as ffprobe's `pts_time`; may be negative or unknown.
+    pub pts_ns: Option<i64>,
+    /// How long the frame itself is shown, in nanoseconds (not the time to the next keyframe).
+    pub duration_ns: Option<u64>,
+    /// Shape of a pixel, width to height.
+    pub pixel_aspect_ratio: (i32, i32),
+    /// The turn that shows the picture upright.
+    pub turn: Turn,
+}
+
+impl Keyframe {
+    /// The keyframe with its picture upright: itself, or a turned copy.
+    ///
+    /// # Errors
+    /// As [`Turn::apply`].
+    pub fn upright(mut self, scaler: &mut Scaler) -> Result<Self, Error> {
+        if !self.turn.is_identity() {
+            self.frame = self.turn.apply(&self.frame, scaler)?;
+            if self.turn.swap {
+                self.pixel_aspect_ratio = (self.pixel_aspect_ratio.1, self.pixel_aspect_ratio.0);
+            }
+            self.turn = Turn::default();
+        }
+        Ok(self)
+    }
+}
+
+/// What [`KeyframeReader::next`] came to.
+#[derive(Debug)]
+pub enum Step {
+    /// A keyframe, in order of presentation.
+    Keyframe(Keyframe),
+    /// A packet, or the container from here on, was damaged: what it held is lost, reading goes on if it can.
+    Damaged {
+        /// Where, if known.
+        pts_ns: Option<i64>,
+        /// What FFmpeg says.
+        reason: String,
+    },
+    /// Nothing more.
+    End,
+}
+
+impl KeyframeReader {
+    /// Opens what `source` holds and finds the video to decode. Waits for and holds the opening lock.
+    ///
+    /// # Errors
+    /// Every way in which a file can be unfit: see [`Error`].
+    pub fn open(source: Box<dyn ByteSource>, threads: ThreadOptions, interrupt: Interrupt) -> Result<Self, Error> {
+        super::check_version()?;
+        let lock = opening::enter();
+        let mut input = Input::open(source, interrupt.clone())?;
+        let video = input.best_video()?;
+        let decoder = Decoder::open(&video, threads)?;
+        let lock_times = lock.leave();
+        input.read_only_keyframes_of(&video);
+        let info = Info {
+            container: input.container(),
+            container_names: input.container_names(),
+            codec: video.codec_long_name(),
+            decoder: decoder.name().to_owned(),
+            threads: decoder.threads(),
+            stream_index: video.index(),
+            title: input.metadata(&metadata_key("title")),
+            duration_ns: input.duration_us().and_then(|us| u64::try_from(us).ok()?.checked_mul(1000)),
+            frame_rate: input.frame_rate(&video),
+            is_interlaced: video.is_interlaced(),
+            lock_times,
+        };
+        let packet = Packet::new()?;
+        Ok(Self { decoder, video, input, packet, interrupt, state: State::Reading, counts: Counts::default(), info })
+    }
+
+    /// What is known of the file.
+    #[must_use]
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// What was read and decoded so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Bytes taken from the source so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.input.bytes_read()
+    }
+
+    /// The container's first presentation time in nanoseconds, where it has one.
+    #[must_use]
+    pub fn start_ns(&self) -> Option<i64> {
+        self.input.start_us().and_then(|us| us.checked_mul(1000))
+    }
+
+    /// The next keyframe.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], an error of the source, or at the end of a file that gave no picture the reason why.
+    #[expect(clippy::should_implement_trait, reason = "three outcomes and an error do not fit Iterator")]
+    pub fn next(&mut self) -> Result<Step, Error> {
+        loop {
+            if self.interrupt.is_set() {
+                return Err(Error::Interrupted);
+            }
+            if self.state == State::Done {
+                return Ok(Step::End);
+            }
+            match self.decoder.receive() {
+                Ok(Received::Frame(frame)) => {
+                    self.counts.frames += 1;
+                    return Ok(Step::Keyframe(self.describe(frame)));
+                }
+                Ok(Received::NeedsPacket) if self.state == State::Reading => {
+                    if let Some(step) = self.feed()? {
+                        return Ok(step);
+                    }
+                }
+                Ok(Received::NeedsPacket | Received::End) => {
+                    self.state = State::Done;
+                    self.explain_nothing()?;
+                }
+                Err(error) => return Ok(self.damaged(error.to_string())),
+            }
+        }
+    }
+
+    /// Moves to the keyframe at or before `position_ns` of the container's time, or to the first after it.
+    ///
+    /// # Errors
+    /// When the container cannot be searched, or the source fails.
+    pub fn seek(&mut self, position_ns: i64) -> Result<(), Error> {
+        let (num, den) = self.video.time_base();
+        let units = i128::from(position_ns) * i128::from(den) / (i128::from(num.max(1)) * 1_000_000_000);
+        let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
+        self.input.seek(&self.video, units)?;
+        self.decoder.flush();
+        self.state = State::Reading;
+        Ok(())
+    }
+
+    /// Reads on to the next keyframe packet and hands it to the decoder.
+    fn feed(&mut self) -> Result<Option<Step>, Error> {
+        match self.input.read(&mut self.packet) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.state = State::Draining;
+                return self.send(false);
+            }
+            Err(error @ Error::Call { .. }) => {
+                // What the demuxer cannot read it cannot skip either: give out what is in the decoder and end.
+                self.state = State::Draining;
+                let step = self.damaged(format!("the file cannot be read on from here: {error}"));
+                self.send(false)?;
+                return Ok(Some(step));
+            }
+            Err(error) => return Err(error),
+        }
+        if self.packet.stream_index() != self.video.index() || self.packet.byte_len() == 0 {
+            return Ok(None);
+        }
+        if !self.packet.is_key() {
+            self.counts.dropped_packets += 1;
+            return Ok(None);
+        }
+        if self.packet.is_encrypted() {
+            self.counts.encrypted += 1;
+            let first = self.counts.encrypted == 1 && self.counts.frames > 0;
+            return Ok(first.then(|| self.damaged("the video is encrypted from here on".into())));
+        }
+        self.counts.key_packets += 1;
+        self.counts.key_bytes += self.packet.byte_len();
+        self.send(true)
+    }
+
+    /// Hands the current packet, or the wish to drain, to the decoder.
+    fn send(&mut self, packet: bool) -> Result<Option<Step>, Error> {
+        match self.decoder.send(packet.then_some(&self.packet)) {
+            Ok(()) => Ok(None),
+            Err(error) => Ok(Some(self.damaged(error.to_string()))),
+        }
+    }
+
+    fn damaged(&mut self, reason: String) -> Step {
+        self.counts.damaged += 1;
+        Step::Damaged { pts_ns: self.packet.timestamp().and_then(|ts| self.to_ns(ts)), reason }
+    }
+
+    /// At the end: if no picture came, say why.
+    fn explain_nothing(&mut self) -> Result<(), Error> {
+        let Counts { key_packets, dropped_packets, frames, damaged, encrypted, .. } = self.counts;
+        if frames > 0 {
+            return Ok(());
+        }
+        let codec = &self.info.codec;
+        Err(if encrypted > 0 {
+            Error::Encrypted
+        } else if key_packets > 0 {
+            Error::Damaged(format!("none of the {key_packets} keyframes could be decoded ({codec}; {damaged} damaged)"))
+        } else if dropped_packets > 0 {
+            Error::NoKeyframes(format!(
+                "no frame of the {codec} video is marked as a keyframe ({dropped_packets} other frames were read)"
+            ))
+        } else if let Some(bytes) = self.input.byte_len() {
+            Error::NoKeyframes(format!("the file ({bytes} bytes) announces {codec} video but holds no keyframe of it"))
+        } else {
+            Error::NoKeyframes(format!("the stream announces {codec} video but holds no keyframe of it"))
+        })
+    }
+
+    fn describe(&self, frame: Frame) -> Keyframe {
+        Keyframe {
+            pts_ns: frame.timestamp().and_then(|ts| self.to_ns(ts)),
+            duration_ns: frame.duration().and_then(|units| self.to_ns(units)).and_then(|ns| u64::try_from(ns).ok()),
+            pixel_aspect_ratio: self.input.sample_aspect_ratio(&self.video, &frame),
+            turn: frame.turn().unwrap_or_else(|| self.video.turn()),
+            frame,
+        }
+    }
+
+    /// Units of the stream's time base in nanoseconds, rounded towards zero; `None` where i64 cannot hold it.
+    fn to_ns(&self, units: i64) -> Option<i64> {
+        let (num, den) = self.video.time_base();
+        i64::try_from(i128::from(units) * i128::from(num) * 1_000_000_000 / i128::from(den)).ok()
+    }
+}

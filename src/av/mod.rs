@@ -1,0 +1,47 @@
+//! Safe Rust over FFmpeg: custom IO, demuxer, decoder, frames, format conversion.
+//!
+//! The only place in the crate with `unsafe`. It knows no GStreamer and logs nothing: what happens comes back as values.
+//! FFmpeg's global state (its log callback among it) is left alone, since other libraries in the process share it.
+
+mod decoder;
+mod error;
+mod frame;
+mod input;
+mod io;
+mod keyframes;
+pub mod opening;
+mod packet;
+mod pixel;
+mod scaler;
+mod turn;
+
+pub use decoder::{ThreadOptions, ThreadType};
+pub use error::{Error, SourceError};
+pub use frame::{Colour, Frame, PlaneBytes};
+pub use io::{ByteSource, Interrupt};
+pub use keyframes::{Counts, Info, Keyframe, KeyframeReader, Step};
+pub use opening::LockTimes;
+pub use pixel::{PixelFormat, PlaneGeometry};
+pub use scaler::Scaler;
+pub use turn::Turn;
+
+use ffmpeg_sys_next as ffi;
+
+/// Fails if the FFmpeg loaded is not of the major version whose struct layouts this crate was built with.
+///
+/// # Errors
+/// [`Error::WrongLibrary`].
+pub fn check_version() -> Result<(), Error> {
+    // SAFETY: none of the three has preconditions.
+    let found = unsafe { [ffi::avcodec_version(), ffi::avformat_version(), ffi::avutil_version()] };
+    let built = [ffi::LIBAVCODEC_VERSION_MAJOR, ffi::LIBAVFORMAT_VERSION_MAJOR, ffi::LIBAVUTIL_VERSION_MAJOR];
+    for ((library, built), found) in ["libavcodec", "libavformat", "libavutil"].into_iter().zip(built).zip(found) {
+        let found = found >> 16;
+        #[allow(clippy::unnecessary_cast, reason = "the constant's type differs between FFmpeg releases")]
+        let built = built as u32;
+        if found != built {
+            return Err(Error::WrongLibrary { library, built, found });
+        }
+    }
+    Ok(())
+}

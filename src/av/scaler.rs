@@ -1,0 +1,119 @@
+//! Pixel format conversion by swscale, for the cases where downstream or a turn cannot take the decoder's own format.
+
+use std::ffi::c_int;
+
+use ffmpeg_sys_next as ffi;
+
+use super::error::Error;
+use super::frame::Frame;
+use super::pixel::PixelFormat;
+
+/// A swscale context, kept from frame to frame as long as formats and size stay the same.
+#[derive(Default)]
+pub struct Scaler {
+    /// Null until first used; sws_getCachedContext takes and returns it.
+    context: Context,
+}
+
+struct Context(*mut ffi::SwsContext);
+
+impl Default for Context {
+    fn default() -> Self {
+        Self(std::ptr::null_mut())
+    }
+}
+
+// SAFETY: the context is owned by this value alone and has no tie to a thread.
+unsafe impl Send for Context {}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: null or a context of our own; not used afterwards.
+        unsafe { ffi::sws_freeContext(self.0) };
+    }
+}
+
+impl Scaler {
+    /// A format that can be turned by quarter turns and keeps what `format` holds.
+    pub(super) fn turnable_format(format: PixelFormat) -> PixelFormat {
+        let names: &[&str] = if format.is_rgb() || format.has_alpha() {
+            &["rgb24", "rgba"]
+        } else {
+            &["yuv444p", "yuv444p10le", "yuv444p12le", "gray"]
+        };
+        let candidates: Vec<_> = names.iter().filter_map(|name| PixelFormat::from_name(name)).collect();
+        format.closest(&candidates).unwrap_or(format)
+    }
+
+    /// A copy of `frame` in the format `to`, same size, colour matrix and range taken from the frame.
+    ///
+    /// # Errors
+    /// When swscale does not know the pair of formats, or memory is short.
+    pub fn convert(&mut self, frame: &Frame, to: PixelFormat) -> Result<Frame, Error> {
+        let from = frame.pixel_format()?;
+        let (width, height) = (frame.width(), frame.height());
+        let mut converted = Frame::allocate(to, width, height)?;
+        converted.copy_properties(frame)?;
+        if from == to {
+            frame.copy_pixels_to(&mut converted)?;
+            return Ok(converted);
+        }
+        let (w, h) = (frame.raw_width(), frame.raw_height());
+        let flags = ffi::SWS_BICUBIC | ffi::SWS_ACCURATE_RND | ffi::SWS_FULL_CHR_H_INT;
+        // SAFETY: the old context is ours or null, ownership passes to the call and comes back with the result.
+        let context = unsafe {
+            ffi::sws_getCachedContext(
+                self.context.0,
+                w,
+                h,
+                from.raw(),
+                w,
+                h,
+                to.raw(),
+                flags,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                std::ptr::null(),
+            )
+        };
+        self.context.0 = context;
+        if context.is_null() {
+            return Err(Error::Damaged(format!("swscale cannot convert {from:?} pictures to {to:?}")));
+        }
+        let colour = frame.colour();
+        let full_range = colour.is_full_range() || from.is_full_range_by_name() || from.is_rgb();
+        let keeps_range = !to.is_rgb();
+        // SAFETY: any colour space number is allowed, unknown ones give the default table, which is static.
+        let coefficients = unsafe { ffi::sws_getCoefficients(colour.matrix as c_int) };
+        // SAFETY: context is valid, the table has its four entries; brightness 0, contrast and saturation 1 in 16.16.
+        unsafe {
+            ffi::sws_setColorspaceDetails(
+                context,
+                coefficients,
+                full_range.into(),
+                coefficients,
+                (!keeps_range || full_range).into(),
+                0,
+                1 << 16,
+                1 << 16,
+            )
+        };
+        let (source, target) = (frame.as_ptr(), converted.as_mut_ptr());
+        // SAFETY: both frames are valid and allocated for exactly this size and format.
+        let rows = unsafe {
+            ffi::sws_scale(
+                context,
+                (*source).data.as_ptr().cast(),
+                (*source).linesize.as_ptr(),
+                0,
+                h,
+                (*target).data.as_ptr(),
+                (*target).linesize.as_ptr(),
+            )
+        };
+        if rows < 0 {
+            return Err(Error::call("sws_scale", rows));
+        }
+        Ok(converted)
+    }
+}

@@ -1,0 +1,484 @@
+//! From a model's output tensor to detections in the frame.
+//!
+//! Owns one reader for each [`Layout`]; knows nothing of ONNX Runtime. One [`Decoder`] for each worker thread, its scratch
+//! memory reused. Values that are not finite never become detections.
+
+use super::layout::{Layout, YOLOX_STRIDES, cell_count};
+use super::letterbox::Letterbox;
+use super::nms::{Candidate, MAX_CANDIDATES, rank, suppress};
+
+/// What counts as a detection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectSettings {
+    /// Confidence above which a box counts, 0 to 1; equal does not count.
+    pub confidence_threshold: f32,
+    /// Overlap (intersection over union) above which the worse of two boxes goes, 0 to 1.
+    pub iou_threshold: f32,
+    /// Most detections for each frame.
+    pub max_detections: usize,
+    /// Only these classes; all of them if `None`.
+    pub classes: Option<Vec<usize>>,
+    /// Whether boxes of different classes suppress each other.
+    pub class_agnostic: bool,
+}
+
+impl Default for DetectSettings {
+    fn default() -> Self {
+        Self {
+            confidence_threshold: 0.25,
+            iou_threshold: 0.7,
+            max_detections: 300,
+            classes: None,
+            class_agnostic: false,
+        }
+    }
+}
+
+/// One object in a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Index among the model's classes.
+    pub class_id: usize,
+    /// 0 to 1, as the model gives it.
+    pub confidence: f32,
+    /// Left edge in pixels of the frame, 0 to its width.
+    pub x_min: f32,
+    /// Top edge in pixels of the frame, 0 to its height.
+    pub y_min: f32,
+    /// Right edge in pixels of the frame, over `x_min`.
+    pub x_max: f32,
+    /// Bottom edge in pixels of the frame, over `y_min`.
+    pub y_max: f32,
+}
+
+/// One image's part of the output: `rows` times `columns` values, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputView<'a> {
+    /// Second dimension of the tensor.
+    pub rows: usize,
+    /// Third dimension of the tensor.
+    pub columns: usize,
+    /// rows * columns values.
+    pub values: &'a [f32],
+}
+
+/// Class ids of end-to-end models are floats; beyond this they are nonsense.
+const MAX_CLASS_ID: f32 = 1e6;
+
+/// Reads outputs; keeps its scratch memory.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    best: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Decoder {
+    /// The detections of one image, by falling confidence.
+    ///
+    /// `output` must have been checked to be what `layout` says ([`is_readable`]).
+    pub fn decode(
+        &mut self,
+        layout: Layout,
+        output: OutputView<'_>,
+        settings: &DetectSettings,
+        fit: &Letterbox,
+    ) -> Vec<Detection> {
+        self.candidates.clear();
+        let threshold = settings.confidence_threshold;
+        match layout {
+            Layout::V8 { transposed: false } => self.v8(output, threshold),
+            Layout::V8 { transposed: true } => {
+                self.rows(output, 4, threshold, |row, _| Some(centred(row)))
+            }
+            Layout::V5 => self.rows(output, 5, threshold, |row, _| Some(centred(row))),
+            Layout::Yolox => {
+                let (width, height) = fit.canvas;
+                self.rows(output, 5, threshold, |row, index| {
+                    yolox_box(row, index, width, height)
+                });
+            }
+            Layout::EndToEnd => self.end_to_end(output, threshold),
+        }
+        let candidates = &mut self.candidates;
+        candidates.retain(|candidate| {
+            candidate.score.is_finite()
+                && candidate.corners.iter().all(|value| value.is_finite())
+                && settings
+                    .classes
+                    .as_ref()
+                    .is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
+        });
+        if layout == Layout::EndToEnd {
+            rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
+        } else {
+            rank(candidates, MAX_CANDIDATES);
+            suppress(
+                candidates,
+                settings.iou_threshold,
+                settings.class_agnostic,
+                settings.max_detections,
+            );
+        }
+        candidates
+            .iter()
+            .filter_map(|candidate| in_frame(candidate, fit))
+            .collect()
+    }
+
+    /// `[4 + C, cells]`: the best probability of each cell in one pass along the rows, the class only where it counts.
+    fn v8(&mut self, output: OutputView<'_>, threshold: f32) {
+        let cells = output.columns;
+        if cells == 0 {
+            return;
+        }
+        let (boxes, classes) = output.values.split_at(4 * cells);
+        let best = &mut self.best;
+        best.clear();
+        best.resize(cells, f32::NEG_INFINITY);
+        for row in classes.chunks_exact(cells) {
+            for (best, &value) in best.iter_mut().zip(row) {
+                *best = if value > *best { value } else { *best };
+            }
+        }
+        for (cell, &score) in best.iter().enumerate() {
+            if score > threshold {
+                let class_id = classes
+                    .iter()
+                    .skip(cell)
+                    .step_by(cells)
+                    .position(|&value| value == score);
+                let row = [
+                    boxes[cell],
+                    boxes[cells + cell],
+                    boxes[2 * cells + cell],
+                    boxes[3 * cells + cell],
+                ];
+                self.candidates.push(Candidate {
+                    corners: centred(&row),
+                    score,
+                    class_id: class_id.unwrap_or_default() as u32,
+                    index: cell as u32,
+                });
+            }
+        }
+    }
+
+    /// `[cells, head + C]` with `head` 4 (box) or 5 (box and objectness).
+    ///
+    /// With objectness, a cell whose objectness is not over the threshold is passed over: classes are probabilities, so their
+    /// product cannot be over it either.
+    fn rows(
+        &mut self,
+        output: OutputView<'_>,
+        head: usize,
+        threshold: f32,
+        corners: impl Fn(&[f32], usize) -> Option<[f32; 4]>,
+    ) {
+        for (index, row) in output.values.chunks_exact(output.columns).enumerate() {
+            let objectness = if head == 5 { row[4] } else { 1.0 };
+            if objectness > threshold {
+                let (class_id, probability) = best_of(&row[head..]);
+                let score = objectness * probability;
+                if score > threshold
+                    && let Some(corners) = corners(row, index)
+                {
+                    self.candidates.push(Candidate {
+                        corners,
+                        score,
+                        class_id,
+                        index: index as u32,
+                    });
+                }
+            }
+        }
+    }
+
+    /// `[N, 6]`: x1, y1, x2, y2, score, class.
+    fn end_to_end(&mut self, output: OutputView<'_>, threshold: f32) {
+        for (index, row) in output.values.chunks_exact(output.columns).enumerate() {
+            let (score, class) = (row[4], row[5]);
+            if score > threshold && (0.0..MAX_CLASS_ID).contains(&class) {
+                let corners = [row[0], row[1], row[2], row[3]];
+                self.candidates.push(Candidate {
+                    corners,
+                    score,
+                    class_id: class as u32,
+                    index: index as u32,
+                });
+            }
+        }
+    }
+}
+
+/// Whether an output of this shape can be read as `layout` with `class_count` classes for a `width` by `height` input.
+pub fn is_readable(
+    layout: Layout,
+    class_count: Option<usize>,
+    rows: usize,
+    columns: usize,
+    (width, height): (usize, usize),
+) -> bool {
+    let features = |count: usize, head: usize| {
+        count > head && class_count.is_none_or(|classes| classes + head == count)
+    };
+    if rows == 0 || columns == 0 {
+        return layout == Layout::EndToEnd && columns == 6;
+    }
+    match layout {
+        Layout::V8 { transposed: false } => features(rows, 4),
+        Layout::V8 { transposed: true } => features(columns, 4),
+        Layout::V5 => features(columns, 5),
+        Layout::Yolox => features(columns, 5) && rows == cell_count(width, height, &YOLOX_STRIDES),
+        Layout::EndToEnd => columns == 6,
+    }
+}
+
+/// Corners from centre x, centre y, width, height.
+fn centred(row: &[f32]) -> [f32; 4] {
+    let (half_width, half_height) = (row[2] / 2.0, row[3] / 2.0);
+    [
+        row[0] - half_width,
+        row[1] - half_height,
+        row[0] + half_width,
+        row[1] + half_height,
+    ]
+}
+
+/// The first of the greatest values; (0, -inf) where there is none.
+fn best_of(values: &[f32]) -> (u32, f32) {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (index, &value) in values.iter().enumerate() {
+        if value > best.1 {
+            best = (index as u32, value);
+        }
+    }
+    best
+}
+
+/// Corners of YOLOX's cell `index`: centre = (value + position) * stride, size = exp(value) * stride.
+///
+/// As in YOLOX's `demo_postprocess` (Megvii, yolox/utils/demo_utils.py).
+fn yolox_box(row: &[f32], index: usize, width: usize, height: usize) -> Option<[f32; 4]> {
+    let mut rest = index;
+    for stride in YOLOX_STRIDES {
+        let (across, down) = (width / stride, height / stride);
+        if rest < across * down {
+            let (x, y, stride) = (
+                (rest % across) as f32,
+                (rest / across) as f32,
+                stride as f32,
+            );
+            let centre = [(row[0] + x) * stride, (row[1] + y) * stride];
+            return Some(centred(&[
+                centre[0],
+                centre[1],
+                row[2].exp() * stride,
+                row[3].exp() * stride,
+            ]));
+        }
+        rest -= across * down;
+    }
+    None
+}
+
+/// A candidate in the frame's pixels, unless nothing of it lies in the frame.
+fn in_frame(candidate: &Candidate, fit: &Letterbox) -> Option<Detection> {
+    let [x_min, y_min, x_max, y_max] = fit.to_frame(candidate.corners);
+    (x_max > x_min && y_max > y_min).then_some(Detection {
+        class_id: candidate.class_id as usize,
+        confidence: candidate.score,
+        x_min,
+        y_min,
+        x_max,
+        y_max,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::letterbox::Anchor;
+
+    /// A 64x64 canvas over a 128x128 frame: twice the size back.
+    fn fit() -> Letterbox {
+        Letterbox::new((128, 128), (64, 64), Anchor::Center)
+    }
+
+    fn run(
+        layout: Layout,
+        columns: usize,
+        values: &[f32],
+        settings: &DetectSettings,
+    ) -> Vec<Detection> {
+        let output = OutputView {
+            rows: values.len() / columns,
+            columns,
+            values,
+        };
+        Decoder::default().decode(layout, output, settings, &fit())
+    }
+
+    fn detection(class_id: usize, confidence: f32, corners: [f32; 4]) -> Detection {
+        let [x_min, y_min, x_max, y_max] = corners;
+        Detection {
+            class_id,
+            confidence,
+            x_min,
+            y_min,
+            x_max,
+            y_max,
+        }
+    }
+
+    #[test]
+    fn v8_reads_class_major_and_transposed_outputs_alike() {
+        // Two cells, two classes.
+        let major = [
+            10.0, 40.0, 10.0, 40.0, 4.0, 8.0, 4.0, 8.0, 0.1, 0.6, 0.9, 0.2,
+        ];
+        let minor = [
+            10.0, 10.0, 4.0, 4.0, 0.1, 0.9, 40.0, 40.0, 8.0, 8.0, 0.6, 0.2,
+        ];
+        let expected = [
+            detection(1, 0.9, [16.0, 16.0, 24.0, 24.0]),
+            detection(0, 0.6, [72.0, 72.0, 88.0, 88.0]),
+        ];
+        let settings = DetectSettings::default();
+        assert_eq!(
+            run(Layout::V8 { transposed: false }, 2, &major, &settings),
+            expected
+        );
+        assert_eq!(
+            run(Layout::V8 { transposed: true }, 6, &minor, &settings),
+            expected
+        );
+    }
+
+    #[test]
+    fn v5_multiplies_objectness_and_class() {
+        let values = [
+            10.0, 10.0, 4.0, 4.0, 0.5, 0.2, 0.8, 40.0, 40.0, 8.0, 8.0, 0.5, 0.4, 0.1,
+        ];
+        let settings = DetectSettings {
+            confidence_threshold: 0.3,
+            ..DetectSettings::default()
+        };
+        assert_eq!(
+            run(Layout::V5, 7, &values, &settings),
+            [detection(1, 0.4, [16.0, 16.0, 24.0, 24.0])]
+        );
+    }
+
+    #[test]
+    fn yolox_cells_get_their_grid_stride_and_exponent() {
+        // 64x64: 64 cells of stride 8, 16 of 16, 4 of 32. Cell 64 + 5 is column 1, row 1 of stride 16.
+        let mut values = vec![0.0; 84 * 6];
+        values[69 * 6..70 * 6].copy_from_slice(&[0.5, 0.25, 0.0, 0.0, 1.0, 0.9]);
+        let expected = detection(0, 0.9, [32.0, 24.0, 64.0, 56.0]);
+        assert_eq!(
+            run(Layout::Yolox, 6, &values, &DetectSettings::default()),
+            [expected]
+        );
+        assert!(is_readable(Layout::Yolox, Some(1), 84, 6, (64, 64)));
+        assert!(!is_readable(Layout::Yolox, Some(1), 85, 6, (64, 64)));
+    }
+
+    #[test]
+    fn end_to_end_boxes_are_not_suppressed_but_ordered_and_limited() {
+        let values = [
+            [0.0, 0.0, 10.0, 10.0, 0.5, 3.0],
+            [0.0, 0.0, 10.0, 10.0, 0.7, 3.0],
+            [0.0, 0.0, 10.0, 10.0, 0.6, -1.0],
+            [0.0, 0.0, 10.0, 10.0, 0.2, 1.0],
+        ]
+        .concat();
+        let confidences = |settings: &DetectSettings| -> Vec<f32> {
+            run(Layout::EndToEnd, 6, &values, settings)
+                .iter()
+                .map(|found| found.confidence)
+                .collect()
+        };
+        assert_eq!(confidences(&DetectSettings::default()), [0.7, 0.5]);
+        assert_eq!(
+            confidences(&DetectSettings {
+                max_detections: 1,
+                ..DetectSettings::default()
+            }),
+            [0.7]
+        );
+        assert!(
+            confidences(&DetectSettings {
+                max_detections: 0,
+                ..DetectSettings::default()
+            })
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn chosen_classes_alone_are_kept_before_suppression() {
+        let values = [
+            10.0, 10.0, 10.0, 10.0, 4.0, 4.0, 4.0, 4.0, 0.1, 0.6, 0.9, 0.2,
+        ];
+        let settings = DetectSettings {
+            classes: Some(vec![0]),
+            class_agnostic: true,
+            ..DetectSettings::default()
+        };
+        let found = run(Layout::V8 { transposed: false }, 2, &values, &settings);
+        assert_eq!(
+            found.iter().map(|found| found.class_id).collect::<Vec<_>>(),
+            [0]
+        );
+    }
+
+    #[test]
+    fn values_that_are_not_finite_never_become_detections() {
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.9];
+        for layout in [
+            Layout::V8 { transposed: false },
+            Layout::V8 { transposed: true },
+            Layout::V5,
+            Layout::EndToEnd,
+        ] {
+            for place in 0..6 {
+                for value in odd {
+                    let mut values = [10.0, 10.0, 20.0, 20.0, 0.9, 1.0];
+                    values[place] = value;
+                    let columns = if layout == (Layout::V8 { transposed: false }) {
+                        1
+                    } else {
+                        6
+                    };
+                    for found in run(layout, columns, &values, &DetectSettings::default()) {
+                        let edges = [
+                            found.x_min,
+                            found.y_min,
+                            found.x_max,
+                            found.y_max,
+                            found.confidence,
+                        ];
+                        assert!(
+                            edges.iter().all(|edge| edge.is_finite()),
+                            "{layout:?} {place} {value} {found:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn boxes_outside_the_frame_are_no_detections() {
+        let values = [-50.0, -50.0, 4.0, 4.0, 0.9];
+        assert!(
+            run(
+                Layout::V8 { transposed: false },
+                1,
+                &values,
+                &DetectSettings::default()
+            )
+            .is_empty()
+        );
+    }
+}

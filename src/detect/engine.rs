@@ -1,0 +1,466 @@
+//! The engine: a model, its sessions and their workers, shared by everyone in the process who asks for the same.
+//!
+//! Owns opening and closing; the work is the workers'. [`Engine`] is a handle: cheap to clone, usable from any thread. The
+//! last handle to go closes the queue, lets the jobs in it be answered with [`Error::EngineClosed`] and joins the workers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::decode::DetectSettings;
+use super::error::{Error, Result, panic_message};
+use super::job::{Job, Ticket};
+use super::model::{Batch, Dimension, Draft, Model};
+use super::picture::Frame;
+use super::plan::{EngineSpec, Plan};
+use super::provider::{Choice, Provider, ProviderReport, choose};
+use super::registry::{self, Key};
+use super::runtime::Runtime;
+use super::session::{InputTensor, OpenError, Session, Setup, SharedWeights};
+use super::source::ModelBytes;
+use super::worker::{Shared, Totals, Worker};
+
+/// A running detector; see the module.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+/// Sums since an engine was opened, over all its users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Frames answered with detections (none found included).
+    pub frames: u64,
+    /// Frames answered with an error.
+    pub failures: u64,
+    /// Runs of the model.
+    pub batches: u64,
+    /// Waiting in the queue, summed over frames.
+    pub queued: Duration,
+    /// Pixels to model input, summed over frames.
+    pub prepare: Duration,
+    /// The model, summed over batches.
+    pub infer: Duration,
+    /// Output to detections, summed over frames.
+    pub decode: Duration,
+    /// Models loaded in this process so far, by any engine.
+    pub model_loads: u64,
+    /// Handles to this engine.
+    pub users: usize,
+    /// Sessions that are open; those beyond the first open in the background.
+    pub sessions: usize,
+    /// Why sessions that were planned could not be opened.
+    pub missing_sessions: Option<String>,
+}
+
+static MODEL_LOADS: AtomicU64 = AtomicU64::new(0);
+
+/// What the handles share; dropped with the last of them.
+#[derive(Debug)]
+pub(super) struct Inner {
+    key: Key,
+    shared: Arc<Shared>,
+    report: ProviderReport,
+    queue: Option<Sender<Job>>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// An engine for `spec`: the running one if there is one for the same model content, provider and plan, else a new one.
+    ///
+    /// Blocks while the model is read and its first session opened; whoever asks for the same meanwhile waits for it and gets
+    /// the same engine, or the same error.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from being read, run or understood, or the provider from being used.
+    pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
+        let choice = choose(spec.provider, runtime, &spec.provider_dirs)?;
+        let plan = Plan::new(spec, num_cpus::get());
+        let model = spec.model.read()?;
+        let key = Key {
+            model: model.identity.clone(),
+            choice: choice.clone(),
+            plan,
+        };
+        let inner = registry::get_or_open(&key, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                Inner::open(runtime, model, choice, plan, key.clone())
+            }))
+            .unwrap_or_else(|panic| {
+                Err(Error::WorkerPanicked {
+                    reason: panic_message(panic.as_ref()),
+                })
+            })
+        })?;
+        Ok(Self { inner })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.inner.shared.model
+    }
+
+    /// What it runs on.
+    pub fn provider(&self) -> &ProviderReport {
+        &self.inner.report
+    }
+
+    /// Queues a frame. Blocks only while the queue is full, which the workers always empty.
+    pub fn submit(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> Ticket {
+        let (job, ticket) = Job::new(frame, settings);
+        if let Some(queue) = &self.inner.queue {
+            // A job that is refused answers its ticket when it is dropped.
+            let _ = queue.send(job);
+        }
+        ticket
+    }
+
+    /// Sums so far.
+    pub fn stats(&self) -> EngineStats {
+        let totals = self.inner.shared.totals.lock().clone();
+        EngineStats {
+            frames: totals.frames,
+            failures: totals.failures,
+            batches: totals.batches,
+            queued: totals.queued,
+            prepare: totals.prepare,
+            infer: totals.infer,
+            decode: totals.decode,
+            model_loads: MODEL_LOADS.load(Ordering::Relaxed),
+            users: Arc::strong_count(&self.inner),
+            sessions: totals.sessions,
+            missing_sessions: totals.missing_sessions,
+        }
+    }
+}
+
+impl Inner {
+    fn open(
+        runtime: &'static Runtime,
+        model: ModelBytes,
+        choice: Choice,
+        plan: Plan,
+        key: Key,
+    ) -> Result<Self> {
+        let opened = match choice {
+            Choice::Cpu => open_cpu(runtime, &model, plan, None)?,
+            Choice::OpenVino {
+                library,
+                may_fall_back,
+            } => match open_openvino(runtime, &model, plan, library) {
+                Err(Error::ProviderUnavailable { reason, .. }) if may_fall_back => {
+                    open_cpu(runtime, &model, plan, Some(reason))?
+                }
+                other => other?,
+            },
+        };
+        MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
+        let Opened {
+            model: description,
+            session,
+            setup,
+            overrides,
+            report,
+        } = opened;
+        let shared = Arc::new(Shared {
+            model: description,
+            is_closing: AtomicBool::new(false),
+            totals: Mutex::new(Totals {
+                sessions: 1,
+                ..Totals::default()
+            }),
+        });
+        let room = (2 * plan.sessions * report.batch_size).max(4);
+        let (sender, receiver) = bounded(room);
+        // Built before the threads start, so that a thread that cannot be started leaves none behind.
+        let inner = Self {
+            key,
+            shared: Arc::clone(&shared),
+            report,
+            queue: Some(sender),
+            workers: Mutex::new(Vec::with_capacity(plan.sessions)),
+        };
+        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size);
+        let queue = receiver.clone();
+        inner.start(0, move || first.run(&queue))?;
+        let model = Arc::new(model);
+        for index in 1..plan.sessions {
+            let late = LateWorker {
+                runtime,
+                model: Arc::clone(&model),
+                setup: setup.clone(),
+                overrides: overrides.clone(),
+                shared: Arc::clone(&shared),
+                queue: receiver.clone(),
+                batch_size: plan.batch_size,
+            };
+            inner.start(index, move || late.run())?;
+        }
+        Ok(inner)
+    }
+
+    fn start(&self, index: usize, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new()
+            .name(format!("vxdetect-{index}"))
+            .spawn(work)
+            .map_err(|error| Error::NoThread {
+                reason: error.to_string(),
+            })?;
+        self.workers.lock().push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.is_closing.store(true, Ordering::Release);
+        self.queue = None;
+        let me = std::thread::current().id();
+        for worker in std::mem::take(&mut *self.workers.lock()) {
+            // A frame may own the last handle, and be dropped by a worker, which cannot wait for itself.
+            if worker.thread().id() != me {
+                let _ = worker.join();
+            }
+        }
+        registry::forget(&self.key, self);
+    }
+}
+
+/// A worker that opens its session in its own thread, while the first already works.
+struct LateWorker {
+    runtime: &'static Runtime,
+    model: Arc<ModelBytes>,
+    setup: Setup,
+    overrides: Vec<(String, usize)>,
+    shared: Arc<Shared>,
+    queue: Receiver<Job>,
+    batch_size: usize,
+}
+
+impl LateWorker {
+    fn run(self) {
+        let Self {
+            runtime,
+            model,
+            setup,
+            overrides,
+            shared,
+            queue,
+            batch_size,
+        } = self;
+        if shared.is_closing.load(Ordering::Acquire) {
+            return;
+        }
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            Session::open(runtime, &model, &setup, &overrides)
+        }))
+        .map_err(|panic| panic_message(panic.as_ref()))
+        .and_then(|opened| opened.map_err(|error| error.reason));
+        drop(model);
+        match opened {
+            Ok(session) => {
+                shared.totals.lock().sessions += 1;
+                Worker::new(shared, session, batch_size).run(&queue);
+            }
+            Err(reason) => shared.totals.lock().missing_sessions = Some(reason),
+        }
+    }
+}
+
+/// A model whose first session runs.
+struct Opened {
+    model: Model,
+    session: Session,
+    setup: Setup,
+    overrides: Vec<(String, usize)>,
+    report: ProviderReport,
+}
+
+fn open_cpu(
+    runtime: &'static Runtime,
+    bytes: &ModelBytes,
+    plan: Plan,
+    fallback: Option<String>,
+) -> Result<Opened> {
+    let setup = Setup::Cpu {
+        intra_op_threads: plan.intra_op_threads,
+        inter_op_threads: plan.inter_op_threads,
+        weights: SharedWeights::new(runtime),
+    };
+    let mut session =
+        Session::open(runtime, bytes, &setup, &[]).map_err(|error| invalid(bytes, error))?;
+    let model = understand(bytes, &mut session)?;
+    let report = report(
+        Provider::Cpu,
+        "CPUExecutionProvider",
+        "as the model",
+        fallback,
+        plan,
+        &model,
+    );
+    Ok(Opened {
+        model,
+        session,
+        setup,
+        overrides: Vec::new(),
+        report,
+    })
+}
+
+/// Errors of the provider are [`Error::ProviderUnavailable`], so that they can be told from the model's.
+#[cfg(feature = "plugin-providers")]
+fn open_openvino(
+    runtime: &'static Runtime,
+    bytes: &ModelBytes,
+    plan: Plan,
+    library: PathBuf,
+) -> Result<Opened> {
+    use super::openvino;
+
+    let mut inspected = Session::open(runtime, bytes, &Setup::Inspect, &[])
+        .map_err(|error| invalid(bytes, error))?;
+    let model = understand(bytes, &mut inspected)?;
+    drop(inspected);
+    let setup = Setup::OpenVino(openvino::Setup {
+        library,
+        threads: plan.intra_op_threads,
+    });
+    let overrides = fixed_dimensions(&model, plan.batch_size);
+    let unavailable = |reason: String| Error::ProviderUnavailable {
+        provider: Provider::OpenVino.to_string(),
+        reason: format!(
+            "{} does not run on it: {reason}; use the provider cpu",
+            bytes.name
+        ),
+    };
+    let mut session = Session::open(runtime, bytes, &setup, &overrides)
+        .map_err(|error| unavailable(error.reason))?;
+    // Some operators fail only when they run.
+    let images = images_of(model.batch);
+    let input = InputTensor::new(images, model.width, model.height, model.input_is_half());
+    session
+        .run(&input, images, model.output_index, |_, _| {})
+        .map_err(unavailable)?;
+    let report = report(
+        Provider::OpenVino,
+        openvino::NAME,
+        openvino::precision(),
+        None,
+        plan,
+        &model,
+    );
+    Ok(Opened {
+        model,
+        session,
+        setup,
+        overrides,
+        report,
+    })
+}
+
+#[cfg(not(feature = "plugin-providers"))]
+fn open_openvino(_: &'static Runtime, _: &ModelBytes, _: Plan, _: PathBuf) -> Result<Opened> {
+    let reason = "this build has no plugin providers".to_owned();
+    Err(Error::ProviderUnavailable {
+        provider: Provider::OpenVino.to_string(),
+        reason,
+    })
+}
+
+/// Tells what model a session runs; runs it once on black where it does not declare the shape of its output.
+fn understand(bytes: &ModelBytes, session: &mut Session) -> Result<Model> {
+    let draft = Draft::new(&bytes.name, session.describe())?;
+    let (rows, columns) = match draft.declared {
+        Some(declared) => declared,
+        None => {
+            let images = images_of(draft.batch);
+            let input = InputTensor::new(images, draft.width, draft.height, draft.input_is_half());
+            let mut shape = (0, 0);
+            session
+                .run(&input, images, draft.output_index, |_, output| {
+                    shape = (output.rows, output.columns)
+                })
+                .map_err(|reason| Error::Inference {
+                    model: bytes.name.clone(),
+                    reason,
+                })?;
+            shape
+        }
+    };
+    draft.finish(rows, columns)
+}
+
+fn images_of(batch: Batch) -> usize {
+    match batch {
+        Batch::Fixed(count) => count,
+        Batch::Dynamic => 1,
+    }
+}
+
+/// Lengths for the dynamic dimensions of the input that have a name; compilers make better code for fixed shapes.
+#[cfg(feature = "plugin-providers")]
+fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
+    let shape = model.inputs.first().map_or(&[][..], |input| &input.shape);
+    let lengths = [batch_size, 3, model.height, model.width];
+    let dynamic =
+        shape
+            .iter()
+            .zip(lengths)
+            .enumerate()
+            .filter_map(|(axis, (dimension, length))| match dimension {
+                // Batches of more than one are not always full.
+                Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => {
+                    Some((name.clone(), length))
+                }
+                _ => None,
+            });
+    dynamic.collect()
+}
+
+fn report(
+    provider: Provider,
+    name: &str,
+    precision: &str,
+    fallback: Option<String>,
+    plan: Plan,
+    model: &Model,
+) -> ProviderReport {
+    ProviderReport {
+        provider,
+        name: name.to_owned(),
+        device: "CPU".to_owned(),
+        precision: precision.to_owned(),
+        fallback,
+        sessions: plan.sessions,
+        intra_op_threads: plan.intra_op_threads,
+        inter_op_threads: plan.inter_op_threads,
+        batch_size: match model.batch {
+            Batch::Fixed(count) => count,
+            Batch::Dynamic => plan.batch_size,
+        },
+    }
+}
+
+fn invalid(bytes: &ModelBytes, error: OpenError) -> Error {
+    let reason = if error.is_no_model {
+        format!(
+            "it is no ONNX file, or it is cut short; download or export it again ({})",
+            error.reason
+        )
+    } else {
+        format!(
+            "{}; export it again with an older opset, or use a newer ONNX Runtime",
+            error.reason
+        )
+    };
+    Error::ModelInvalid {
+        model: bytes.name.clone(),
+        reason,
+    }
+}

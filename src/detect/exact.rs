@@ -1,0 +1,220 @@
+//! Scaling of 8-bit pictures with the arithmetic of the tools that models are trained and measured with, bit for bit.
+//!
+//! A frame usually reaches a model through FFmpeg's conversion to 8-bit RGB and then `cv2.resize` with `INTER_LINEAR`.
+//! Models are sensitive to how these round (a dynamically quantised one turns a single level into several per cent of
+//! confidence), so the same is computed here, but only for the samples that are needed: picked from the planes, converted as
+//! swscale does ([`Levels`]), then blended as OpenCV does (OpenCV 4, modules/imgproc/src/resize.cpp: `resizeGeneric_`,
+//! `HResizeLinear`, `VResizeLinear`). One [`ExactScaler`] for each worker thread.
+
+use super::colour::Levels;
+use super::format::{Component, Family, Layout};
+use super::letterbox::Letterbox;
+use super::picture::Picture;
+
+/// OpenCV's `INTER_RESIZE_COEF_SCALE`.
+const ONE: f32 = 2048.0;
+
+/// Whether pictures of this layout go this way: 8-bit RGB, and the subsampled 8-bit formats for which swscale has the
+/// conversion of [`Levels`].
+pub(super) fn is_exact(layout: &Layout) -> bool {
+    let is_subsampled = layout.components[1].h_shift == 1;
+    layout.sample_bytes == 1
+        && (layout.family == Family::Rgb || (layout.family == Family::Yuv && is_subsampled))
+}
+
+/// Two neighbouring samples and their weights, which add up to about 2048.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pair {
+    first: u32,
+    second: u32,
+    weights: [i16; 2],
+}
+
+/// Pairs for one axis. With `clamps_weight` positions beyond the ends take the end alone, as OpenCV does for columns; for
+/// rows it keeps the weights and repeats the row, which rounds differently.
+fn pairs(from: usize, to: usize, clamps_weight: bool) -> impl Iterator<Item = Pair> {
+    let scale = 1.0 / (to as f64 / from as f64);
+    let last = from as i64 - 1;
+    (0..to).map(move |index| {
+        let position = ((index as f64 + 0.5) * scale - 0.5) as f32;
+        let floor = position.floor();
+        let (mut at, mut part) = (floor as i64, position - floor);
+        if clamps_weight && (at < 0 || at >= last) {
+            (at, part) = (at.clamp(0, last), 0.0);
+        }
+        let weight = |part: f32| (part * ONE).round_ties_even() as i16;
+        Pair {
+            first: at.clamp(0, last) as u32,
+            second: (at + 1).clamp(0, last) as u32,
+            weights: [weight(1.0 - part), weight(part)],
+        }
+    })
+}
+
+/// Scales rows of one geometry; keeps the two source rows that it read last.
+#[derive(Debug, Default)]
+pub(super) struct ExactScaler {
+    /// For the first and the second of each pair of columns: where the three components' samples are in their rows.
+    places: [[Vec<u32>; 3]; 2],
+    /// Weights of the first and the second.
+    weights: [Vec<i16>; 2],
+    /// Whether any second sample counts; pictures scaled by an odd whole number need none.
+    has_seconds: bool,
+    rows: Vec<Pair>,
+    /// Samples picked for the first and the second of each pair, then their red, green and blue.
+    picked: [[Vec<i16>; 3]; 2],
+    /// Horizontally scaled source rows in 128ths of a level.
+    scaled: [[Vec<i16>; 3]; 2],
+    /// Which source rows they are.
+    holds: [Option<u32>; 2],
+}
+
+impl ExactScaler {
+    /// Makes room and pairs for pictures of this layout that go to `fit`.
+    pub fn learn(&mut self, layout: &Layout, fit: &Letterbox) {
+        let columns: Vec<Pair> = pairs(fit.frame.0, fit.width, true).collect();
+        for (second, places) in self.places.iter_mut().enumerate() {
+            for (component, places) in layout.components.iter().zip(places) {
+                // A chroma sample serves all columns over it, as in swscale.
+                let place = |column: u32| {
+                    (column as usize >> component.h_shift) * component.step + component.offset
+                };
+                places.clear();
+                places.extend(
+                    columns.iter().map(|pair| {
+                        place(if second == 1 { pair.second } else { pair.first }) as u32
+                    }),
+                );
+            }
+        }
+        for (index, weights) in self.weights.iter_mut().enumerate() {
+            weights.clear();
+            weights.extend(columns.iter().map(|pair| pair.weights[index]));
+        }
+        self.has_seconds = self.weights[1].iter().any(|&weight| weight != 0);
+        self.rows.clear();
+        self.rows.extend(pairs(fit.frame.1, fit.height, false));
+        for row in self.scaled.iter_mut().chain(&mut self.picked).flatten() {
+            row.clear();
+            row.resize(fit.width, 0);
+        }
+    }
+
+    /// Forgets the rows of the last picture.
+    pub fn start(&mut self) {
+        self.holds = [None; 2];
+    }
+
+    /// Output row `row` as red, green, blue in 0 to `white`. `levels` converts what is not RGB.
+    pub fn row(
+        &mut self,
+        picture: &Picture<'_>,
+        layout: &Layout,
+        levels: Option<&Levels>,
+        row: usize,
+        white: f32,
+        out: [&mut [f32]; 3],
+    ) {
+        let Pair {
+            first,
+            mut second,
+            weights,
+        } = self.rows[row];
+        if weights[1] == 0 {
+            second = first;
+        }
+        let a = self.fetch(picture, layout, levels, first, second);
+        let b = self.fetch(picture, layout, levels, second, first);
+        for (component, out) in out.into_iter().enumerate() {
+            let (a, b) = (&self.scaled[a][component], &self.scaled[b][component]);
+            if white == 1.0 {
+                blend_rows(a, b, weights, out, |level| level / 255.0);
+            } else {
+                blend_rows(a, b, weights, out, |level| level * (white / 255.0));
+            }
+        }
+    }
+
+    /// The place that holds source row `wanted`, filled if need be without losing `other`.
+    fn fetch(
+        &mut self,
+        picture: &Picture<'_>,
+        layout: &Layout,
+        levels: Option<&Levels>,
+        wanted: u32,
+        other: u32,
+    ) -> usize {
+        if let Some(place) = self.holds.iter().position(|&held| held == Some(wanted)) {
+            return place;
+        }
+        let place = usize::from(self.holds[0] == Some(other));
+        let source = |component: &Component| {
+            let samples = layout
+                .plane_extent(component.plane, picture.width(), picture.height())
+                .0;
+            picture.row(
+                component.plane,
+                wanted as usize >> component.v_shift,
+                samples,
+            )
+        };
+        let used = if self.has_seconds { 2 } else { 1 };
+        for (places, picked) in self.places.iter().zip(&mut self.picked).take(used) {
+            for ((component, places), picked) in
+                layout.components.iter().zip(places).zip(picked.iter_mut())
+            {
+                pick(source(component), places, picked);
+            }
+            if let Some(levels) = levels {
+                let [y, u, v] = picked;
+                levels.convert([y, u, v]);
+            }
+        }
+        let [firsts, seconds] = &self.picked;
+        for ((out, first), second) in self.scaled[place].iter_mut().zip(firsts).zip(seconds) {
+            if self.has_seconds {
+                blend_columns(first, second, &self.weights, out);
+            } else {
+                // The weight is all of 2048, and 16 of it go at once.
+                out.iter_mut()
+                    .zip(first)
+                    .for_each(|(out, &level)| *out = level << 7);
+            }
+        }
+        self.holds[place] = Some(wanted);
+        place
+    }
+}
+
+fn pick(source: &[u8], places: &[u32], out: &mut [i16]) {
+    for (out, &place) in out.iter_mut().zip(places) {
+        *out = i16::from(source[place as usize]);
+    }
+}
+
+/// `HResizeLinear` and the shift that `VResizeLinear` begins with.
+fn blend_columns(first: &[i16], second: &[i16], weights: &[Vec<i16>; 2], out: &mut [i16]) {
+    let length = out.len();
+    let (first, second) = (&first[..length], &second[..length]);
+    let (a, b) = (&weights[0][..length], &weights[1][..length]);
+    for i in 0..length {
+        let sum = i32::from(first[i]) * i32::from(a[i]) + i32::from(second[i]) * i32::from(b[i]);
+        out[i] = (sum >> 4) as i16;
+    }
+}
+
+/// `VResizeLinear` for bytes, then `finish` on the whole level.
+#[inline(always)]
+fn blend_rows(
+    a: &[i16],
+    b: &[i16],
+    weights: [i16; 2],
+    out: &mut [f32],
+    finish: impl Fn(f32) -> f32,
+) {
+    let high = |value: i16, weight: i16| ((i32::from(value) * i32::from(weight)) >> 16) as i16;
+    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        let level = (high(a, weights[0]) + high(b, weights[1]) + 2) >> 2;
+        *out = finish(f32::from(level));
+    }
+}

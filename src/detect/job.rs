@@ -1,0 +1,132 @@
+//! One frame on its way through an engine, and the ticket for its result.
+//!
+//! Owns the promise that every ticket is answered exactly once, whatever happens to its job. A job travels from the
+//! submitting thread to a worker; its ticket stays.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::decode::{DetectSettings, Detection};
+use super::error::{Error, Result};
+use super::picture::Frame;
+
+/// What was found in a frame, and how long it took.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FrameResult {
+    /// By falling confidence.
+    pub detections: Vec<Detection>,
+    /// From [`Engine::submit`](super::Engine::submit) to a worker.
+    pub queued: Duration,
+    /// Pixels to model input.
+    pub prepare: Duration,
+    /// The model's run, of the whole batch.
+    pub infer: Duration,
+    /// Model output to detections.
+    pub decode: Duration,
+}
+
+/// The promise of a [`FrameResult`]. Dropping it disturbs nobody.
+#[derive(Debug)]
+pub struct Ticket {
+    answer: Receiver<Result<FrameResult>>,
+}
+
+impl Ticket {
+    /// Waits for the result. The frame has been dropped by then.
+    ///
+    /// # Errors
+    /// What went wrong with this frame.
+    pub fn wait(self) -> Result<FrameResult> {
+        self.answer.recv().unwrap_or(Err(Error::EngineClosed))
+    }
+
+    /// Whether [`wait`](Self::wait) would return at once.
+    pub fn is_done(&self) -> bool {
+        !self.answer.is_empty()
+    }
+}
+
+/// The other end of a ticket; answers "closed" if it is dropped without an answer.
+pub(super) struct Reply {
+    answer: Option<Sender<Result<FrameResult>>>,
+}
+
+impl Reply {
+    /// Answers, if that has not been done.
+    pub fn answer(&mut self, result: Result<FrameResult>) {
+        if let Some(answer) = self.answer.take() {
+            // Nobody waits where the ticket was dropped.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.answer(Err(Error::EngineClosed));
+    }
+}
+
+/// A frame in the queue. Fields drop in this order: the frame is gone before its ticket is answered.
+pub(super) struct Job {
+    pub frame: Option<Box<dyn Frame>>,
+    pub settings: Arc<DetectSettings>,
+    pub submitted: Instant,
+    pub reply: Reply,
+}
+
+impl Job {
+    pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> (Self, Ticket) {
+        let (sender, receiver) = bounded(1);
+        let reply = Reply {
+            answer: Some(sender),
+        };
+        (
+            Self {
+                frame: Some(frame),
+                settings,
+                submitted: Instant::now(),
+                reply,
+            },
+            Ticket { answer: receiver },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::picture::Picture;
+
+    struct NoFrame;
+
+    impl Frame for NoFrame {
+        fn picture(&self) -> Result<Picture<'_>> {
+            Err(Error::Picture {
+                reason: "none".to_owned(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_dropped_job_answers_that_the_engine_is_closed() {
+        let (job, ticket) = Job::new(Box::new(NoFrame), Arc::default());
+        assert!(!ticket.is_done());
+        drop(job);
+        assert!(ticket.is_done());
+        assert!(matches!(ticket.wait(), Err(Error::EngineClosed)));
+    }
+
+    #[test]
+    fn only_the_first_answer_counts_and_a_dropped_ticket_is_no_trouble() {
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default());
+        job.reply.answer(Ok(FrameResult::default()));
+        job.reply.answer(Err(Error::EngineClosed));
+        assert!(ticket.wait().is_ok());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default());
+        drop(ticket);
+        job.reply.answer(Ok(FrameResult::default()));
+    }
+}

@@ -1,0 +1,327 @@
+//! Names of a model's classes: from a label file, from the model, from COCO, or made up.
+//!
+//! Owns the order in which they are looked for; reads label files with a limit. Plain data once made.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::error::{Error, Result};
+use super::literal::{MAX_CLASSES, MAX_NAME};
+use super::model::Model;
+
+/// Longest label file, in bytes.
+pub const MAX_LABEL_FILE: u64 = 4 << 20;
+
+/// The 80 classes of COCO (Lin et al., "Microsoft COCO", 2014) in the order that detectors are trained with.
+pub const COCO: [&str; 80] = [
+    "person",
+    "bicycle",
+    "car",
+    "motorcycle",
+    "airplane",
+    "bus",
+    "train",
+    "truck",
+    "boat",
+    "traffic light",
+    "fire hydrant",
+    "stop sign",
+    "parking meter",
+    "bench",
+    "bird",
+    "cat",
+    "dog",
+    "horse",
+    "sheep",
+    "cow",
+    "elephant",
+    "bear",
+    "zebra",
+    "giraffe",
+    "backpack",
+    "umbrella",
+    "handbag",
+    "tie",
+    "suitcase",
+    "frisbee",
+    "skis",
+    "snowboard",
+    "sports ball",
+    "kite",
+    "baseball bat",
+    "baseball glove",
+    "skateboard",
+    "surfboard",
+    "tennis racket",
+    "bottle",
+    "wine glass",
+    "cup",
+    "fork",
+    "knife",
+    "spoon",
+    "bowl",
+    "banana",
+    "apple",
+    "sandwich",
+    "orange",
+    "broccoli",
+    "carrot",
+    "hot dog",
+    "pizza",
+    "donut",
+    "cake",
+    "chair",
+    "couch",
+    "potted plant",
+    "bed",
+    "dining table",
+    "toilet",
+    "tv",
+    "laptop",
+    "mouse",
+    "remote",
+    "keyboard",
+    "cell phone",
+    "microwave",
+    "oven",
+    "toaster",
+    "sink",
+    "refrigerator",
+    "book",
+    "clock",
+    "vase",
+    "scissors",
+    "teddy bear",
+    "hair drier",
+    "toothbrush",
+];
+
+/// Class names by index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    names: Vec<String>,
+    class_count: Option<usize>,
+}
+
+impl Labels {
+    /// The names for `model`: those in `label_file` if given, else the model's own, else COCO's where there are 80 classes.
+    ///
+    /// The second value is a warning for the user, where the number of names is not the number of classes.
+    ///
+    /// # Errors
+    /// [`Error::LabelFile`] if the file cannot be read, is empty, too long or not text.
+    pub fn resolve(model: &Model, label_file: Option<&Path>) -> Result<(Self, Option<String>)> {
+        let class_count = model.class_count;
+        let (names, origin) = match (label_file, &model.names) {
+            (Some(path), _) => (read(path)?, path.display().to_string()),
+            (None, Some(names)) => (names.clone(), format!("the metadata of {}", model.source)),
+            (None, None) if class_count == Some(COCO.len()) => (
+                COCO.iter().map(ToString::to_string).collect(),
+                String::new(),
+            ),
+            (None, None) => (Vec::new(), String::new()),
+        };
+        let warning = class_count.filter(|&count| !names.is_empty() && names.len() != count).map(|count| {
+            let found = names.len();
+            format!("{origin} has {found} names, but {} has {count} classes; classes without a name are called class-N", model.source)
+        });
+        Ok((Self { names, class_count }, warning))
+    }
+
+    /// The name of a class, "class-N" where it has none.
+    pub fn name(&self, class_id: usize) -> Cow<'_, str> {
+        self.names.get(class_id).map_or_else(
+            || Cow::Owned(format!("class-{class_id}")),
+            |name| Cow::Borrowed(name.as_str()),
+        )
+    }
+
+    /// Number of names.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no class has a name.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Class indices from a list such as "person,3,dog": names (letter case matters only where two differ by nothing else) or
+    /// indices. In the order given, each once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownClass`] for a name or index that the model does not have.
+    pub fn parse_classes(&self, list: &str) -> Result<Vec<usize>> {
+        let mut found = Vec::new();
+        for wanted in list
+            .split(',')
+            .map(str::trim)
+            .filter(|wanted| !wanted.is_empty())
+        {
+            let class_id = self.find(wanted).ok_or_else(|| self.unknown(wanted))?;
+            if !found.contains(&class_id) {
+                found.push(class_id);
+            }
+        }
+        Ok(found)
+    }
+
+    fn find(&self, wanted: &str) -> Option<usize> {
+        let exact = self.names.iter().position(|name| name == wanted);
+        let alike = || {
+            self.names
+                .iter()
+                .position(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        let index = || {
+            let digits = wanted.strip_prefix("class-").unwrap_or(wanted);
+            let limit = self.class_count.unwrap_or(MAX_CLASSES);
+            digits
+                .parse::<usize>()
+                .ok()
+                .filter(|&class_id| class_id < limit)
+        };
+        exact.or_else(alike).or_else(index)
+    }
+
+    fn unknown(&self, class: &str) -> Error {
+        let known = match (self.names.as_slice(), self.class_count) {
+            ([], Some(count)) => format!(
+                "its classes have no names, use numbers from 0 to {}",
+                count.saturating_sub(1)
+            ),
+            ([], None) => "its classes have no names, use numbers".to_owned(),
+            (names, _) => {
+                let first: Vec<_> = names.iter().take(8).map(String::as_str).collect();
+                let more = if names.len() > first.len() {
+                    ", ..."
+                } else {
+                    ""
+                };
+                format!("it has {}: {}{more}", names.len(), first.join(", "))
+            }
+        };
+        Error::UnknownClass {
+            class: class.chars().take(MAX_NAME).collect(),
+            known,
+        }
+    }
+}
+
+/// One name for each line.
+fn read(path: &Path) -> Result<Vec<String>> {
+    let refuse = |reason: String| Error::LabelFile {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = File::open(path).map_err(|error| refuse(format!("{error}; check the path")))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LABEL_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| {
+            refuse(format!(
+                "{error}; it must be a text file with one name for each line"
+            ))
+        })?;
+    if bytes.len() as u64 > MAX_LABEL_FILE {
+        return Err(refuse(format!(
+            "it is longer than {} MiB; it must hold one name for each line",
+            MAX_LABEL_FILE >> 20
+        )));
+    }
+    parse(&bytes).map_err(refuse)
+}
+
+/// Lines of a label file: a byte order mark, CR LF line ends and blank lines at the end are dropped, other bytes than UTF-8
+/// replaced. A blank line in between keeps its class without a name.
+fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
+    if bytes.contains(&0) {
+        return Err("it is not text; it must hold one name for each line".to_owned());
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
+    if text.is_empty() {
+        return Err("it is empty; it must hold one name for each line".to_owned());
+    }
+    let mut names = Vec::new();
+    for (class_id, line) in text.lines().enumerate() {
+        if class_id >= MAX_CLASSES {
+            return Err(format!("it has over {MAX_CLASSES} lines"));
+        }
+        let name: String = line
+            .trim()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(MAX_NAME)
+            .collect();
+        names.push(if name.is_empty() {
+            format!("class-{class_id}")
+        } else {
+            name
+        });
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    fn labels(names: &[&str], class_count: Option<usize>) -> Labels {
+        Labels {
+            names: names.iter().map(ToString::to_string).collect(),
+            class_count,
+        }
+    }
+
+    #[test]
+    fn label_files_of_every_platform_are_read() {
+        assert_eq!(
+            parse(b"\xef\xbb\xbfperson\r\ncar\r\n\r\n\r\n").unwrap(),
+            ["person", "car"]
+        );
+        assert_eq!(parse(b"a\n\nc").unwrap(), ["a", "class-1", "c"]);
+        assert_eq!(parse(b"caf\xe9\n").unwrap(), ["caf\u{fffd}"]);
+        assert_eq!(
+            parse(b" traffic light \ttab\n").unwrap(),
+            ["traffic light  tab"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_label_file_is_refused() {
+        assert!(parse(b"").is_err() && parse(b"\n\r\n").is_err() && parse(b"a\0b").is_err());
+        assert!(parse("x\n".repeat(MAX_CLASSES + 1).as_bytes()).is_err());
+        let text = read(Path::new("/no/such/labels.txt"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("/no/such/labels.txt"), "{text}");
+        assert!(read(Path::new("/")).is_err(), "a folder");
+    }
+
+    #[test]
+    fn classes_are_found_by_name_number_or_letter_case() {
+        let labels = labels(&["person", "Dog", "7"], Some(80));
+        assert_eq!(
+            labels.parse_classes("person, dog,3, 7 ,person,").unwrap(),
+            [0, 1, 3, 2]
+        );
+        assert_eq!(labels.parse_classes("").unwrap(), [0; 0]);
+        assert_eq!(labels.parse_classes("class-5").unwrap(), [5]);
+        let text = labels.parse_classes("person,cat").unwrap_err().to_string();
+        assert!(
+            text.contains("\"cat\"") && text.contains("person, Dog"),
+            "{text}"
+        );
+        assert!(labels.parse_classes("80").is_err() && labels.parse_classes("-1").is_err());
+    }
+
+    #[test]
+    fn classes_without_a_name_get_one() {
+        assert_eq!(labels(&["a"], None).name(0), "a");
+        assert_eq!(labels(&["a"], None).name(41), "class-41");
+    }
+}

@@ -1,0 +1,72 @@
+//! Everything about models: ONNX Runtime, sessions, providers, letterbox, output layouts, suppression, labels, the engine.
+//!
+//! Pixels come in as borrowed planes ([`Picture`]) behind a [`Frame`]; detections come out in pixels of that frame. The layer
+//! knows nothing of GStreamer and FFmpeg, never logs (ONNX Runtime's own log goes to an injected [`LogSink`]), and shows no
+//! type of `ort` to anybody.
+//!
+//! One frame's way: [`Engine::submit`] puts it into the engine's bounded queue; a worker thread, which owns one session,
+//! writes the pixels letterboxed and normalised into the model's input (`prepare`), runs the model, reads its output by the
+//! model's [`Layout`] (`decode`), suppresses overlaps (`nms`) and maps the boxes back; [`Ticket::wait`] gives the
+//! [`FrameResult`].
+//!
+//! ```no_run
+//! use gstvx::detect::{DetectSettings, Engine, EngineSpec, Frame, Labels, Runtime, RuntimeOptions};
+//! # fn frame() -> Box<dyn Frame> { unimplemented!() }
+//! # fn main() -> Result<(), gstvx::detect::Error> {
+//! let (runtime, _note) = Runtime::load(&RuntimeOptions::default())?;
+//! let engine = Engine::acquire(runtime, &EngineSpec::default())?;
+//! let (labels, _warning) = Labels::resolve(engine.model(), None)?;
+//! let result = engine.submit(frame(), DetectSettings::default().into()).wait()?;
+//! for found in result.detections {
+//!     println!("{} {:.2}", labels.name(found.class_id), found.confidence);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod colour;
+mod decode;
+mod engine;
+mod error;
+mod exact;
+mod format;
+mod job;
+mod labels;
+mod layout;
+mod letterbox;
+mod literal;
+mod model;
+mod nms;
+#[cfg(feature = "plugin-providers")]
+mod openvino;
+mod picture;
+mod plan;
+mod prepare;
+#[cfg(test)]
+mod prepare_tests;
+mod provider;
+mod registry;
+mod runtime;
+mod session;
+mod source;
+mod taps;
+mod worker;
+
+pub use decode::{DetectSettings, Detection};
+pub use engine::{Engine, EngineStats};
+pub use error::{Error, Result};
+pub use format::PixelFormat;
+pub use job::{FrameResult, Ticket};
+pub use labels::{COCO, Labels, MAX_LABEL_FILE};
+pub use layout::Layout;
+pub use letterbox::{Anchor, Letterbox};
+pub use literal::MAX_CLASSES;
+pub use model::{Batch, DEFAULT_SIDE, Dimension, ElementType, MAX_SIDE, Model, TensorInfo};
+pub use picture::{Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
+pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS};
+pub use prepare::{ChannelOrder, InputForm, PADDING, Preparer, SlotMut};
+pub use provider::{Provider, ProviderReport};
+pub use runtime::{LogLevel, LogSink, Runtime, RuntimeOptions};
+pub use source::{MAX_MODEL, ModelSource};

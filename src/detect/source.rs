@@ -1,0 +1,217 @@
+//! Where a model's bytes come from, and who it is whatever its file is called.
+//!
+//! Owns reading the file, with a limit, and the identity by content. Blocking; call it from a thread that may wait.
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use once_cell::sync::Lazy;
+
+use super::error::{Error, Result};
+
+/// Largest model file: the most that protobuf, and so ONNX, allows without external data.
+pub const MAX_MODEL: u64 = 2 << 30;
+
+static BUILT_IN: &[u8] = include_bytes!("../../models/person-320.onnx");
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum ModelSource {
+    /// The person detector that is part of this library.
+    #[default]
+    BuiltIn,
+    /// An ONNX file.
+    File(PathBuf),
+}
+
+/// A model in memory.
+#[derive(Debug)]
+pub(super) struct ModelBytes {
+    /// File name as given, or "the built-in model".
+    pub name: String,
+    pub content: Content,
+    pub identity: Identity,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+    /// Its weights lie in other files beside it, which only ONNX Runtime's own reading of the file finds.
+    Path(PathBuf),
+}
+
+/// Equal for equal content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Identity {
+    BuiltIn,
+    /// Length and a hash under a key that only this process has, so that nobody can make two models collide.
+    Hash(u64, u64),
+    /// The same with the path, for models whose content is partly elsewhere.
+    HashAt(u64, u64, PathBuf),
+}
+
+impl ModelSource {
+    /// Reads the model.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnreadable`] for a missing, empty, too large or irregular file.
+    pub(super) fn read(&self) -> Result<ModelBytes> {
+        let Self::File(path) = self else {
+            let name = "the built-in model".to_owned();
+            return Ok(ModelBytes {
+                name,
+                content: Content::Static(BUILT_IN),
+                identity: Identity::BuiltIn,
+            });
+        };
+        let bytes = read(path).map_err(|reason| Error::ModelUnreadable {
+            path: path.clone(),
+            reason,
+        })?;
+        static KEY: Lazy<RandomState> = Lazy::new(RandomState::new);
+        let (length, hash) = (bytes.len() as u64, KEY.hash_one(&bytes));
+        let name = path.display().to_string();
+        Ok(if has_external_data(&bytes) {
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            ModelBytes {
+                name,
+                content: Content::Path(path.clone()),
+                identity: Identity::HashAt(length, hash, real),
+            }
+        } else {
+            ModelBytes {
+                name,
+                content: Content::Owned(bytes),
+                identity: Identity::Hash(length, hash),
+            }
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+        std::io::ErrorKind::PermissionDenied => {
+            "this user may not read it; change its permissions".to_owned()
+        }
+        _ => error.to_string(),
+    })?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if metadata.is_dir() {
+        return Err("it is a folder; name the .onnx file in it".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    if metadata.len() > MAX_MODEL {
+        return Err(format!(
+            "it has {} bytes, the most is {MAX_MODEL}; export its weights as external data",
+            metadata.len()
+        ));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(MAX_MODEL + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    match bytes.len() as u64 {
+        0 => Err("it is empty".to_owned()),
+        length if length > MAX_MODEL => {
+            Err(format!("it grew over {MAX_MODEL} bytes while it was read"))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+/// Whether the model may keep weights in other files: such tensors have an entry with the key "location" (onnx.proto,
+/// `TensorProto.external_data`).
+///
+/// The word may stand there for another reason; then the file is merely read twice.
+fn has_external_data(bytes: &[u8]) -> bool {
+    const KEY: &[u8; 8] = b"location";
+    const BLOCK: usize = 4096;
+    // Looked for in two steps, because the first, two bytes at a time without a branch, is several times faster.
+    let (mut start, last) = (0, bytes.len().saturating_sub(KEY.len() - 1));
+    while start < last {
+        let end = (start + BLOCK).min(last);
+        let (first, second) = (&bytes[start..end], &bytes[start + 1..end + 1]);
+        let hit = first
+            .iter()
+            .zip(second)
+            .fold(false, |hit, (&a, &b)| hit | ((a == KEY[0]) & (b == KEY[1])));
+        if hit
+            && bytes[start..end + KEY.len() - 1]
+                .windows(KEY.len())
+                .any(|window| window == KEY)
+        {
+            return true;
+        }
+        start = end;
+    }
+    false
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn external_data_is_found_wherever_it_stands() {
+        assert!(
+            !has_external_data(b"")
+                && !has_external_data(b"locatio")
+                && has_external_data(b"location")
+        );
+        for place in [0, 1, 4088, 4089, 4090, 4095, 4096, 9000] {
+            let mut bytes = vec![b'l'; 9008];
+            assert!(!has_external_data(&bytes));
+            bytes[place..place + 8].copy_from_slice(b"location");
+            assert!(has_external_data(&bytes), "at {place}");
+        }
+    }
+
+    #[test]
+    fn equal_content_is_the_same_model_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            ModelSource::File(path).read().unwrap().identity
+        };
+        assert_eq!(write("a", b"one"), write("b", b"one"));
+        assert_ne!(write("a", b"one"), write("b", b"two"));
+        assert_ne!(write("a", b"location"), write("b", b"location"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty.onnx");
+        std::fs::write(&empty, b"").unwrap();
+        for (path, word) in [
+            (dir.path().join("none.onnx"), "no such file"),
+            (dir.path().to_owned(), "folder"),
+            (empty, "empty"),
+        ] {
+            let text = ModelSource::File(path.clone())
+                .read()
+                .unwrap_err()
+                .to_string();
+            assert!(
+                text.contains(&path.display().to_string()) && text.contains(word),
+                "{text}"
+            );
+        }
+        assert!(
+            ModelSource::File("/dev/null".into())
+                .read()
+                .unwrap_err()
+                .to_string()
+                .contains("regular")
+        );
+    }
+}

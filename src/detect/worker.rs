@@ -1,0 +1,255 @@
+//! A worker thread: takes jobs from the queue, runs its own session, answers.
+//!
+//! Owns the order prepare, run, decode, and what a failing or panicking job means for the others: nothing. Each worker has
+//! its session, input tensor and scratch memory to itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::decode::{Decoder, is_readable};
+use super::error::{Error, panic_message};
+use super::job::{FrameResult, Job};
+use super::letterbox::Letterbox;
+use super::model::{Batch, Model};
+use super::prepare::{InputForm, Preparer};
+use super::session::{InputTensor, Session};
+
+/// What the workers of one engine and its handles share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub model: Model,
+    /// Set when the last handle goes: what is still queued is answered without being run.
+    pub is_closing: AtomicBool,
+    pub totals: Mutex<Totals>,
+}
+
+/// Sums since the engine was opened.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Totals {
+    pub frames: u64,
+    pub failures: u64,
+    pub batches: u64,
+    pub queued: Duration,
+    pub prepare: Duration,
+    pub infer: Duration,
+    pub decode: Duration,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Why sessions that were planned are not open.
+    pub missing_sessions: Option<String>,
+}
+
+/// A worker's own things.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    session: Session,
+    form: InputForm,
+    input: InputTensor,
+    /// For each image of the input: the letterbox for which its padding holds.
+    padded: Vec<Option<Letterbox>>,
+    /// Images of each run where the model fixes it.
+    fixed_batch: Option<usize>,
+    capacity: usize,
+    preparer: Preparer,
+    decoder: Decoder,
+    jobs: Vec<Job>,
+}
+
+/// A job whose pixels are in the input tensor.
+struct Prepared {
+    /// Index in the list of jobs.
+    job: usize,
+    fit: Letterbox,
+    result: FrameResult,
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, session: Session, batch_size: usize) -> Self {
+        let form = shared.model.input_form();
+        let fixed_batch = match shared.model.batch {
+            Batch::Fixed(count) => Some(count),
+            Batch::Dynamic => None,
+        };
+        let capacity = fixed_batch.unwrap_or(batch_size).max(1);
+        let input = InputTensor::new(
+            capacity,
+            form.width,
+            form.height,
+            shared.model.input_is_half(),
+        );
+        let (preparer, decoder) = (Preparer::default(), Decoder::default());
+        let jobs = Vec::with_capacity(capacity);
+        Self {
+            shared,
+            session,
+            form,
+            input,
+            padded: vec![None; capacity],
+            fixed_batch,
+            capacity,
+            preparer,
+            decoder,
+            jobs,
+        }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            self.jobs.push(first);
+            while self.jobs.len() < self.capacity
+                && let Ok(next) = queue.try_recv()
+            {
+                self.jobs.push(next);
+            }
+            if self.shared.is_closing.load(Ordering::Acquire) {
+                self.jobs.clear();
+                continue;
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
+                self.recover(&panic_message(panic.as_ref()));
+            }
+        }
+    }
+
+    /// Prepares, runs and answers all jobs in the list.
+    fn process(&mut self) {
+        let mut prepared = Vec::with_capacity(self.jobs.len());
+        let mut failures = 0;
+        for index in 0..self.jobs.len() {
+            match self.prepare(index, prepared.len()) {
+                Ok(job) => prepared.push(job),
+                Err(error) => {
+                    failures += 1;
+                    self.jobs[index].reply.answer(Err(error));
+                }
+            }
+        }
+        if !prepared.is_empty() {
+            let outcome = self.infer(&mut prepared);
+            let mut totals = self.shared.totals.lock();
+            totals.batches += 1;
+            match &outcome {
+                Ok(infer) => {
+                    totals.infer += *infer;
+                    totals.frames += prepared.len() as u64;
+                    for Prepared { result, .. } in &prepared {
+                        totals.queued += result.queued;
+                        totals.prepare += result.prepare;
+                        totals.decode += result.decode;
+                    }
+                }
+                Err(_) => failures += prepared.len() as u64,
+            }
+            drop(totals);
+            for Prepared { job, result, .. } in prepared {
+                self.jobs[job].reply.answer(outcome.clone().map(|_| result));
+            }
+        }
+        if failures > 0 {
+            self.shared.totals.lock().failures += failures;
+        }
+        self.jobs.clear();
+    }
+
+    /// Puts the pixels of job `index` at place `slot` of the input, and lets go of its frame.
+    fn prepare(&mut self, index: usize, slot: usize) -> Result<Prepared, Error> {
+        let job = &mut self.jobs[index];
+        let start = Instant::now();
+        let queued = start.duration_since(job.submitted);
+        let Some(frame) = job.frame.take() else {
+            return Err(Error::Picture {
+                reason: "it has been taken already".to_owned(),
+            });
+        };
+        let fit = {
+            let picture = frame.picture()?;
+            self.preparer.prepare(
+                &picture,
+                &self.form,
+                self.input.slot(slot),
+                &mut self.padded[slot],
+            )
+        };
+        drop(frame);
+        Ok(Prepared {
+            job: index,
+            fit,
+            result: FrameResult {
+                queued,
+                prepare: start.elapsed(),
+                ..FrameResult::default()
+            },
+        })
+    }
+
+    /// Runs the model on what is prepared and fills in the detections; the time of the run.
+    fn infer(&mut self, prepared: &mut [Prepared]) -> Result<Duration, Error> {
+        let model = &self.shared.model;
+        let images = self.fixed_batch.unwrap_or(prepared.len());
+        let size = (model.width, model.height);
+        let start = Instant::now();
+        let mut ran = None;
+        let mut odd = None;
+        let (decoder, jobs) = (&mut self.decoder, &self.jobs);
+        let outcome = self
+            .session
+            .run(&self.input, images, model.output_index, |index, output| {
+                let infer = *ran.get_or_insert_with(|| start.elapsed());
+                let Some(prepared) = prepared.get_mut(index) else {
+                    return;
+                };
+                if !is_readable(
+                    model.layout,
+                    model.class_count,
+                    output.rows,
+                    output.columns,
+                    size,
+                ) {
+                    odd = Some(format!(
+                        "its output became [{}, {}]",
+                        output.rows, output.columns
+                    ));
+                    return;
+                }
+                let start = Instant::now();
+                let found = decoder.decode(
+                    model.layout,
+                    output,
+                    &jobs[prepared.job].settings,
+                    &prepared.fit,
+                );
+                prepared.result.detections = found;
+                prepared.result.infer = infer;
+                prepared.result.decode = start.elapsed();
+            });
+        match outcome.err().or(odd) {
+            Some(reason) => Err(Error::Inference {
+                model: model.source.clone(),
+                reason,
+            }),
+            None => Ok(ran.unwrap_or_else(|| start.elapsed())),
+        }
+    }
+
+    /// Answers what a panic left unanswered, and forgets everything that it may have left half done.
+    fn recover(&mut self, reason: &str) {
+        let mut failures = 0;
+        for mut job in self.jobs.drain(..) {
+            job.frame = None;
+            failures += 1;
+            job.reply.answer(Err(Error::WorkerPanicked {
+                reason: reason.to_owned(),
+            }));
+        }
+        self.shared.totals.lock().failures += failures;
+        self.padded.fill(None);
+        self.preparer = Preparer::default();
+        self.decoder = Decoder::default();
+    }
+}

@@ -1,0 +1,42 @@
+//! Errors of the FFmpeg layer as GStreamer messages: the domain, and what to do next.
+
+use gst::subclass::prelude::*;
+
+use super::imp::KeyframeDec;
+use crate::av;
+
+/// Posts `error` for the file at `location`.
+pub fn post(element: &KeyframeDec, error: &av::Error, location: Option<&str>) {
+    let file = location.unwrap_or("the stream");
+    let advice = advice(error);
+    let text = if advice.is_empty() { format!("{file}: {error}") } else { format!("{file}: {error}. {advice}") };
+    let debug = format!("{error:?}");
+    macro_rules! post {
+        ($code:expr) => {
+            gst::element_imp_error!(element, $code, ("{text}"), ["{debug}"])
+        };
+    }
+    match error {
+        av::Error::Source(_) => post!(gst::ResourceError::Read),
+        av::Error::Empty | av::Error::NotMedia { .. } => post!(gst::StreamError::TypeNotFound),
+        av::Error::NoVideo { .. } => post!(gst::StreamError::WrongType),
+        av::Error::UnknownCodec { .. } => post!(gst::StreamError::CodecNotFound),
+        av::Error::Encrypted => post!(gst::StreamError::DecryptNokey),
+        av::Error::NoKeyframes(_) => post!(gst::StreamError::Decode),
+        av::Error::WrongLibrary { .. } => post!(gst::LibraryError::Init),
+        _ => post!(gst::StreamError::Demux),
+    }
+}
+
+fn advice(error: &av::Error) -> &'static str {
+    match error {
+        av::Error::Source(_) => "Check that the source can still be read",
+        av::Error::Empty => "Check that it was copied or recorded completely",
+        av::Error::NotMedia { .. } => "Check with `ffprobe` what it is",
+        av::Error::NoVideo { .. } => "Leave it out of the list",
+        av::Error::UnknownCodec { .. } => "Install an FFmpeg with a decoder for it",
+        av::Error::Encrypted => "Decrypt it first",
+        av::Error::NoKeyframes(_) => "Check with `ffprobe -show_packets` what it holds",
+        _ => "",
+    }
+}

@@ -1,0 +1,120 @@
+//! Decoder formats and colours in GStreamer's terms.
+
+use std::sync::LazyLock;
+
+use crate::av;
+
+/// FFmpeg's pixel formats that are GStreamer formats bit for bit, by their names on both sides.
+const SAME: &[(&str, gst_video::VideoFormat)] = {
+    use gst_video::VideoFormat as F;
+    &[
+        ("yuv420p", F::I420),
+        ("yuvj420p", F::I420),
+        ("nv12", F::Nv12),
+        ("yuv422p", F::Y42b),
+        ("yuvj422p", F::Y42b),
+        ("yuv444p", F::Y444),
+        ("yuvj444p", F::Y444),
+        ("yuv420p10le", F::I42010le),
+        ("yuv422p10le", F::I42210le),
+        ("yuv444p10le", F::Y44410le),
+        ("p010le", F::P01010le),
+        ("yuv420p12le", F::I42012le),
+        ("yuv422p12le", F::I42212le),
+        ("yuv444p12le", F::Y44412le),
+        ("yuv444p16le", F::Y44416le),
+        ("yuv411p", F::Y41b),
+        ("yuvj411p", F::Y41b),
+        ("yuv410p", F::Yuv9),
+        ("nv21", F::Nv21),
+        ("nv16", F::Nv16),
+        ("nv24", F::Nv24),
+        ("yuyv422", F::Yuy2),
+        ("uyvy422", F::Uyvy),
+        ("yuva420p", F::A420),
+        ("gray", F::Gray8),
+        ("gray16le", F::Gray16Le),
+        ("rgb24", F::Rgb),
+        ("bgr24", F::Bgr),
+        ("rgba", F::Rgba),
+        ("bgra", F::Bgra),
+        ("argb", F::Argb),
+        ("abgr", F::Abgr),
+        ("rgb0", F::Rgbx),
+        ("bgr0", F::Bgrx),
+        ("0rgb", F::Xrgb),
+        ("0bgr", F::Xbgr),
+        ("gbrp", F::Gbr),
+        ("gbrp10le", F::Gbr10le),
+        ("gbrp12le", F::Gbr12le),
+        ("gbrap", F::Gbra),
+    ]
+};
+
+/// The formats that can be put out.
+pub static FORMATS: LazyLock<Vec<gst_video::VideoFormat>> = LazyLock::new(|| {
+    let mut formats: Vec<gst_video::VideoFormat> = Vec::new();
+    for (_, format) in SAME {
+        if !formats.contains(format) {
+            formats.push(*format);
+        }
+    }
+    formats
+});
+
+/// The GStreamer format that is `format` bit for bit.
+pub fn to_gst(format: av::PixelFormat) -> Option<gst_video::VideoFormat> {
+    SAME.iter().find(|(name, _)| *name == format.name()).map(|(_, format)| *format)
+}
+
+/// The FFmpeg format that is `format` bit for bit.
+pub fn to_av(format: gst_video::VideoFormat) -> Option<av::PixelFormat> {
+    SAME.iter().find(|(_, known)| *known == format).and_then(|(name, _)| av::PixelFormat::from_name(name))
+}
+
+/// The colorimetry of `frame` in `format`; what the stream does not say is GStreamer's default for the size.
+pub fn colorimetry(frame: &av::Frame, format: gst_video::VideoFormat) -> Option<gst_video::VideoColorimetry> {
+    let (width, height) = (u32::try_from(frame.width()).ok()?, u32::try_from(frame.height()).ok()?);
+    let default = gst_video::VideoInfo::builder(format, width, height).build().ok()?.colorimetry();
+    let info = gst_video::VideoFormatInfo::from_format(format);
+    if !info.is_yuv() {
+        return Some(default);
+    }
+    let colour = frame.colour();
+    let full = colour.is_full_range() || frame.pixel_format().is_ok_and(av::PixelFormat::is_full_range_by_name);
+    let range = if full {
+        gst_video::VideoColorRange::Range0_255
+    } else if colour.is_limited_range() {
+        gst_video::VideoColorRange::Range16_235
+    } else {
+        default.range()
+    };
+    // Code points 0 and 2 say nothing.
+    let said = |code: u32| Some(code).filter(|&code| code != 2 && code != 0);
+    let matrix = said(colour.matrix).map(gst_video::VideoColorMatrix::from_iso);
+    let transfer = said(colour.transfer).map(gst_video::VideoTransferFunction::from_iso);
+    let primaries = said(colour.primaries).map(gst_video::VideoColorPrimaries::from_iso);
+    Some(gst_video::VideoColorimetry::new(
+        range,
+        matrix.filter(|m| *m != gst_video::VideoColorMatrix::Unknown).unwrap_or(default.matrix()),
+        transfer.filter(|t| *t != gst_video::VideoTransferFunction::Unknown).unwrap_or(default.transfer()),
+        primaries.filter(|p| *p != gst_video::VideoColorPrimaries::Unknown).unwrap_or(default.primaries()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_called_the_same_have_the_same_planes() {
+        for (name, format) in SAME {
+            let Some(av) = av::PixelFormat::from_name(name) else { continue };
+            let info = gst_video::VideoInfo::builder(*format, 64, 32).build().unwrap();
+            assert_eq!(av.plane_count(), info.n_planes() as usize, "{name}");
+            for plane in 0..av.plane_count() {
+                assert_eq!(av.row_bytes(plane, 64).unwrap(), info.stride()[plane] as usize, "{name} plane {plane}");
+            }
+        }
+    }
+}

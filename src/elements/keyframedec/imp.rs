@@ -1,0 +1,372 @@
+//! Pads, events, queries, properties and states of `vxkeyframedec`. The streaming task is in `streaming.rs`.
+//!
+//! Locks: `settings`, `state` and `session` are never held together, and none is held over a call into GStreamer or
+//! FFmpeg that can wait. The streaming task takes the session out of its lock while it works on it.
+
+use std::sync::{Arc, LazyLock};
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use parking_lot::Mutex;
+
+use super::push::ByteQueue;
+use super::seeking::{Clock, Playback};
+use super::settings::{PROPERTIES, Settings};
+use super::streaming::Session;
+use super::{errors, formats};
+use crate::av;
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("vxkeyframedec", gst::DebugColorFlags::empty(), Some("Keyframe decoder over FFmpeg"))
+});
+
+/// From start to stop.
+#[derive(Default)]
+pub(super) struct State {
+    /// How the sink pad is driven; `None` while it is not.
+    pub mode: Option<gst::PadMode>,
+    pub playback: Playback,
+    pub clock: Clock,
+    pub duration: Option<gst::ClockTime>,
+    /// Stream time of the last frame put out.
+    pub position: Option<gst::ClockTime>,
+    pub seqnum: Option<gst::Seqnum>,
+    /// EOS was sent or an error posted.
+    pub finished: bool,
+    pub stats: Stats,
+}
+
+/// What `stats` shows.
+#[derive(Default, Clone)]
+pub(super) struct Stats {
+    pub info: Option<av::Info>,
+    pub counts: av::Counts,
+    pub bytes_read: u64,
+    pub open_time: gst::ClockTime,
+    pub decode_time: gst::ClockTime,
+    pub push_time: gst::ClockTime,
+}
+
+pub struct KeyframeDec {
+    pub(super) sinkpad: gst::Pad,
+    pub(super) srcpad: gst::Pad,
+    pub(super) settings: Mutex<Settings>,
+    pub(super) state: Mutex<State>,
+    pub(super) session: Mutex<Option<Session>>,
+    pub(super) interrupt: av::Interrupt,
+    pub(super) queue: Arc<ByteQueue>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for KeyframeDec {
+    const NAME: &'static str = "GstVxKeyframeDec";
+    type Type = super::KeyframeDec;
+    type ParentType = gst::Element;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let template = class.pad_template("sink").expect("declared in pad_templates");
+        let sinkpad = gst::Pad::builder_from_template(&template)
+            .activate_function(|pad, parent| {
+                let failed = || Err(gst::loggable_error!(CAT, "Panic while activating"));
+                Self::catch_panic_pad_function(parent, failed, |imp| imp.sink_activate(pad))
+            })
+            .activatemode_function(|_pad, parent, mode, active| {
+                let failed = || Err(gst::loggable_error!(CAT, "Panic while activating"));
+                Self::catch_panic_pad_function(parent, failed, |imp| imp.sink_activate_mode(mode, active))
+            })
+            .chain_function(|_pad, parent, buffer| {
+                let failed = || Err(gst::FlowError::Error);
+                Self::catch_panic_pad_function(parent, failed, |imp| imp.queue.push(buffer).map(|()| gst::FlowSuccess::Ok))
+            })
+            .event_function(|_pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(event))
+            })
+            .build();
+        let template = class.pad_template("src").expect("declared in pad_templates");
+        let srcpad = gst::Pad::builder_from_template(&template)
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(pad, event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
+            })
+            .build();
+        Self {
+            sinkpad,
+            srcpad,
+            settings: Mutex::default(),
+            state: Mutex::default(),
+            session: Mutex::default(),
+            interrupt: av::Interrupt::default(),
+            queue: Arc::default(),
+        }
+    }
+}
+
+impl ObjectImpl for KeyframeDec {
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().add_pad(&self.sinkpad).expect("a new element has no pad of this name");
+        self.obj().add_pad(&self.srcpad).expect("a new element has no pad of this name");
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        self.settings.lock().set(pspec.name(), value);
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let setting = self.settings.lock().get(pspec.name());
+        setting.unwrap_or_else(|| self.state.lock().stats.to_structure().to_value())
+    }
+}
+
+impl GstObjectImpl for KeyframeDec {}
+
+impl ElementImpl for KeyframeDec {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Keyframe decoder",
+                "Codec/Demuxer/Decoder/Video",
+                "Reads a media file of any kind that FFmpeg knows and puts out its keyframes, decoded; reads little else",
+                "The vx developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let frames = gst_video::VideoCapsBuilder::new().format_list(formats::FORMATS.iter().copied()).build();
+            let always = gst::PadPresence::Always;
+            [("sink", gst::PadDirection::Sink, gst::Caps::new_any()), ("src", gst::PadDirection::Src, frames)]
+                .map(|(name, direction, caps)| {
+                    gst::PadTemplate::new(name, direction, always, &caps).expect("name, direction and caps are valid")
+                })
+                .into()
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => {
+                if let Err(error) = av::check_version() {
+                    errors::post(self, &error, None);
+                    return Err(gst::StateChangeError);
+                }
+            }
+            gst::StateChange::ReadyToPaused => self.reset(),
+            // Before the pads are deactivated, which waits for the streaming task.
+            gst::StateChange::PausedToReady => self.end_waits(),
+            _ => {}
+        }
+        let result = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::PausedToReady {
+            let session = self.session.lock().take();
+            drop(session);
+            self.queue.reset();
+        }
+        Ok(result)
+    }
+}
+
+impl KeyframeDec {
+    /// Makes the streaming task return from wherever it waits.
+    pub(super) fn end_waits(&self) {
+        self.interrupt.set();
+        self.queue.flush();
+    }
+
+    /// Ready for a stream from its beginning.
+    fn reset(&self) {
+        let session = self.session.lock().take();
+        drop(session);
+        let mut state = self.state.lock();
+        *state = State { mode: state.mode, ..State::default() };
+        drop(state);
+        self.queue.reset();
+        self.interrupt.clear();
+    }
+
+    fn sink_activate(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
+        let mut query = gst::query::Scheduling::new();
+        let pulls = pad.peer_query(&mut query)
+            && query.has_scheduling_mode_with_flags(gst::PadMode::Pull, gst::SchedulingFlags::SEEKABLE);
+        let mode = if pulls { gst::PadMode::Pull } else { gst::PadMode::Push };
+        gst::debug!(CAT, imp = self, "upstream {} random access", if pulls { "offers" } else { "has no" });
+        pad.activate_mode(mode, true).map_err(Into::into)
+    }
+
+    fn sink_activate_mode(&self, mode: gst::PadMode, active: bool) -> Result<(), gst::LoggableError> {
+        if active {
+            self.state.lock().mode = Some(mode);
+            self.start_task()
+        } else {
+            self.end_waits();
+            let stopped = self.task_pad().stop_task();
+            self.state.lock().mode = None;
+            stopped.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))
+        }
+    }
+
+    /// The pad whose task does the work: in pull mode the sink pad, as in demuxers; in push mode upstream's thread has
+    /// the sink pad's stream lock, so it is the source pad.
+    pub(super) fn task_pad(&self) -> &gst::Pad {
+        if self.state.lock().mode == Some(gst::PadMode::Pull) { &self.sinkpad } else { &self.srcpad }
+    }
+
+    fn start_task(&self) -> Result<(), gst::LoggableError> {
+        let element = self.obj().downgrade();
+        let started = self.task_pad().start_task(move || {
+            if let Some(element) = element.upgrade() {
+                element.imp().iterate();
+            }
+        });
+        started.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+    }
+
+    /// Events come from upstream in push mode only.
+    fn sink_event(&self, event: gst::Event) -> bool {
+        use gst::EventView;
+        match event.view() {
+            EventView::StreamStart(_) => {
+                // Another file on the same pad.
+                if std::mem::take(&mut self.state.lock().finished) {
+                    self.reset();
+                    return self.start_task().is_ok();
+                }
+                true
+            }
+            EventView::Eos(_) => {
+                self.queue.end();
+                true
+            }
+            EventView::FlushStart(_) => {
+                let passed_on = self.srcpad.push_event(event);
+                self.end_waits();
+                let paused = self.srcpad.pause_task();
+                passed_on && paused.is_ok()
+            }
+            EventView::FlushStop(_) => {
+                // The task has ended its round when its stream lock is free.
+                drop(self.srcpad.stream_lock());
+                let passed_on = self.srcpad.push_event(event);
+                self.reset();
+                self.start_task().is_ok() && passed_on
+            }
+            // Caps, segment and tags of the byte stream end here: the frames get their own.
+            _ => true,
+        }
+    }
+
+    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Seek(seek) => self.seek(seek),
+            _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    fn seek(&self, seek: &gst::event::Seek) -> bool {
+        let mut playback = {
+            let state = self.state.lock();
+            if state.mode != Some(gst::PadMode::Pull) {
+                drop(state);
+                gst::warning!(CAT, imp = self, "seek refused: upstream has no random access");
+                return false;
+            }
+            let mut playback = state.playback.clone();
+            if let Err(reason) = playback.take(seek, state.duration) {
+                drop(state);
+                gst::warning!(CAT, imp = self, "seek refused: {reason}");
+                return false;
+            }
+            playback
+        };
+        let flush = seek.get().1.contains(gst::SeekFlags::FLUSH);
+        let seqnum = seek.seqnum();
+        if flush {
+            // Upstream too: the task may wait in pull_range.
+            self.sinkpad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
+            self.srcpad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
+            self.interrupt.set();
+        }
+        let _ = self.sinkpad.pause_task();
+        let round_ended = self.sinkpad.stream_lock();
+        self.interrupt.clear();
+        if flush {
+            self.sinkpad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
+            self.srcpad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
+        }
+        gst::info!(CAT, imp = self, "seek to {:?}", playback.segment);
+        {
+            let mut state = self.state.lock();
+            // The task may have come further while it was being stopped; what counts is the new segment.
+            std::mem::swap(&mut state.playback, &mut playback);
+            state.seqnum = Some(seqnum);
+            state.finished = false;
+        }
+        drop(round_ended);
+        self.start_task().is_ok()
+    }
+
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut;
+        match query.view_mut() {
+            QueryViewMut::Position(query) if query.format() == gst::Format::Time => {
+                let Some(position) = self.state.lock().position else { return false };
+                query.set(position);
+                true
+            }
+            QueryViewMut::Duration(query) if query.format() == gst::Format::Time => {
+                let Some(duration) = self.state.lock().duration else { return false };
+                query.set(duration);
+                true
+            }
+            QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {
+                let (seekable, duration) = {
+                    let state = self.state.lock();
+                    (state.mode == Some(gst::PadMode::Pull), state.duration)
+                };
+                query.set(seekable, gst::ClockTime::ZERO, duration);
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+}
+
+impl Stats {
+    fn to_structure(&self) -> gst::Structure {
+        let counts = self.counts;
+        let mut stats = gst::Structure::builder("vxkeyframedec-stats")
+            .field("keyframes", counts.frames)
+            .field("key-packets", counts.key_packets)
+            .field("dropped-packets", counts.dropped_packets)
+            .field("damaged", counts.damaged)
+            .field("bytes-read", self.bytes_read)
+            .field("keyframe-bytes", counts.key_bytes)
+            .field("open-time", self.open_time)
+            .field("decode-time", self.decode_time)
+            .field("push-time", self.push_time);
+        if let Some(info) = &self.info {
+            let lock = info.lock_times;
+            let (threads, thread_type) = info.threads;
+            stats = stats
+                .field("lock-wait-time", lock.waited.as_nanos() as u64)
+                .field("lock-hold-time", lock.held.as_nanos() as u64)
+                .field("container", &info.container)
+                .field("codec", &info.codec)
+                .field("decoder", &info.decoder)
+                .field("stream-index", info.stream_index)
+                .field("threads", threads)
+                .field("thread-type", thread_type);
+        }
+        stats.build()
+    }
+}

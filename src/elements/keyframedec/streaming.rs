@@ -1,0 +1,359 @@
+//! The streaming task of `vxkeyframedec`: open, read, push, end.
+
+use std::time::Instant;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::imp::{CAT, KeyframeDec};
+use super::output::{Outlet, Refusal};
+use super::pull::PullSource;
+use super::seeking::{Clock, Seek};
+use super::settings::Orientation;
+use super::{errors, push};
+use crate::av;
+use crate::elements::{origin, upstream};
+
+/// Damaged packets that get a warning on the bus; further ones are only logged, so that a ruined file floods nobody.
+const WARNINGS: u64 = 20;
+
+/// An opened file and what the task knows of its progress.
+pub(super) struct Session {
+    reader: av::KeyframeReader,
+    outlet: Outlet,
+    location: Option<String>,
+    clock: Option<Clock>,
+    /// A seek whose first frame is still to come.
+    seek: Option<Seek>,
+    announced: bool,
+    segment_due: bool,
+    warnings: u64,
+    last_pts: Option<gst::ClockTime>,
+}
+
+/// Why the task stops.
+enum Stop {
+    /// Flush or state change: whoever asked for it starts the task again if it is to go on.
+    Interrupted,
+    /// All frames were put out.
+    Eos,
+    /// The input is at fault.
+    Input(av::Error),
+    /// A frame and downstream do not go together.
+    Refused(Refusal),
+    /// Downstream's answer to a push.
+    Downstream(gst::FlowError),
+}
+
+impl From<av::Error> for Stop {
+    fn from(error: av::Error) -> Self {
+        match error {
+            av::Error::Interrupted => Self::Interrupted,
+            error => Self::Input(error),
+        }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl KeyframeDec {
+    /// One round of the task: at most one frame.
+    pub(super) fn iterate(&self) {
+        let session = self.session.lock().take();
+        let session = match session {
+            Some(session) => Ok(session),
+            None => self.open(),
+        };
+        let stop = match session {
+            Ok(mut session) => {
+                let result = self.advance(&mut session);
+                let location = session.location.clone();
+                // After a fault of the input there is nothing to go on with: a restart opens the file anew.
+                if !matches!(result, Err(Stop::Input(_))) {
+                    *self.session.lock() = Some(session);
+                }
+                result.err().map(|stop| (stop, location))
+            }
+            Err(stop) => Some((stop, upstream::location(&self.sinkpad))),
+        };
+        if let Some((stop, location)) = stop {
+            self.stop(stop, location.as_deref());
+        }
+    }
+
+    fn open(&self) -> Result<Session, Stop> {
+        let started = Instant::now();
+        let settings = self.settings.lock().clone();
+        let pulls = self.state.lock().mode == Some(gst::PadMode::Pull);
+        let source: Box<dyn av::ByteSource> = if pulls {
+            Box::new(PullSource::new(self.sinkpad.clone()))
+        } else {
+            push::open(&self.queue, settings.spool_limit).map_err(av::Error::from)?
+        };
+        let reader = av::KeyframeReader::open(source, settings.threads(), self.interrupt.clone())?;
+        let info = reader.info().clone();
+        gst::info!(
+            CAT,
+            imp = self,
+            "opened {}: {}, stream {}, decoder {} with {} threads ({})",
+            info.container,
+            info.codec,
+            info.stream_index,
+            info.decoder,
+            info.threads.0,
+            info.threads.1
+        );
+        {
+            let mut state = self.state.lock();
+            state.duration = info.duration_ns.map(gst::ClockTime::from_nseconds);
+            state.stats.open_time = clock_time(started);
+            state.stats.info = Some(info);
+        }
+        Ok(Session {
+            reader,
+            outlet: Outlet::default(),
+            location: upstream::location(&self.sinkpad),
+            clock: None,
+            seek: None,
+            announced: false,
+            segment_due: true,
+            warnings: 0,
+            last_pts: None,
+        })
+    }
+
+    fn advance(&self, session: &mut Session) -> Result<(), Stop> {
+        let seek = self.state.lock().playback.seek.take();
+        if let Some(seek) = seek {
+            let clock = *session.clock.get_or_insert_with(|| Clock { origin_ns: session.reader.start_ns().unwrap_or(0) });
+            session.reader.seek(clock.container_ns(seek.position))?;
+            session.segment_due = true;
+            session.last_pts = None;
+            session.seek = Some(seek);
+        }
+        let started = Instant::now();
+        let step = session.reader.next();
+        {
+            let mut state = self.state.lock();
+            state.stats.decode_time += clock_time(started);
+            state.stats.counts = session.reader.counts();
+            state.stats.bytes_read = session.reader.bytes_read();
+        }
+        match step? {
+            av::Step::Keyframe(keyframe) => self.put_out(session, keyframe),
+            av::Step::Damaged { pts_ns, reason } => {
+                self.warn_of_damage(session, pts_ns, &reason);
+                Ok(())
+            }
+            av::Step::End => Err(Stop::Eos),
+        }
+    }
+
+    fn put_out(&self, session: &mut Session, keyframe: av::Keyframe) -> Result<(), Stop> {
+        let (pts_ns, duration_ns) = (keyframe.pts_ns, keyframe.duration_ns);
+        let duration = duration_ns.map(gst::ClockTime::from_nseconds);
+        let clock = *session.clock.get_or_insert_with(|| {
+            let starts = [session.reader.start_ns(), pts_ns].into_iter().flatten();
+            Clock { origin_ns: starts.min().unwrap_or(0) }
+        });
+        let stream_time = pts_ns.map(|ns| clock.stream_time(ns));
+        if !self.is_wanted(session, stream_time, duration)? {
+            return Ok(());
+        }
+        if self.srcpad.check_reconfigure() {
+            session.outlet.renegotiate();
+        }
+        let orientation = self.settings.lock().orientation;
+        let turn = keyframe.turn;
+        let output = session.outlet.prepare(&self.srcpad, keyframe, session.reader.info(), orientation)?;
+        if !session.announced {
+            self.push_stream_start();
+        }
+        if let Some(caps) = output.new_caps {
+            gst::info!(CAT, imp = self, "caps {caps}");
+            if !self.srcpad.push_event(gst::event::Caps::new(&caps)) && self.srcpad.pad_flags().contains(gst::PadFlags::FLUSHING) {
+                return Err(Stop::Interrupted);
+            }
+        }
+        if std::mem::take(&mut session.segment_due) {
+            self.push_segment(clock);
+        }
+        if !std::mem::replace(&mut session.announced, true) {
+            self.srcpad.push_event(origin::event(clock.origin_ns));
+            let orientation = (orientation == Orientation::Stored).then_some(turn.tag());
+            self.srcpad.push_event(gst::event::Tag::new(tags(session.reader.info(), orientation)));
+        }
+        let mut buffer = session.outlet.fit_layout(&self.srcpad, output.buffer)?;
+        let pts = stream_time.map(|time| time + clock.buffer_time_at_zero());
+        // Damaged files jump back; sinks would drop or misplace what does.
+        let pts = pts.map(|pts| session.last_pts.map_or(pts, |last| pts.max(last)));
+        session.last_pts = pts.or(session.last_pts);
+        {
+            let buffer = buffer.make_mut();
+            buffer.set_pts(pts);
+            buffer.set_duration(duration);
+        }
+        gst::log!(CAT, imp = self, "keyframe at {pts:?}");
+        let started = Instant::now();
+        let pushed = self.srcpad.push(buffer);
+        {
+            let mut state = self.state.lock();
+            state.stats.push_time += clock_time(started);
+            state.position = stream_time.or(state.position);
+        }
+        pushed.map(|_| ()).map_err(Stop::Downstream)
+    }
+
+    /// Whether a frame lies in the segment that is played; ends the stream after it.
+    fn is_wanted(
+        &self,
+        session: &mut Session,
+        time: Option<gst::ClockTime>,
+        duration: Option<gst::ClockTime>,
+    ) -> Result<bool, Stop> {
+        let Some(time) = time else { return Ok(true) };
+        if let Some(seek) = &session.seek {
+            let before = if seek.key_unit {
+                seek.snap_after && time < seek.position
+            } else {
+                time + duration.unwrap_or_default() <= seek.position && time < seek.position
+            };
+            if before {
+                return Ok(false);
+            }
+        }
+        let mut state = self.state.lock();
+        if let Some(seek) = session.seek.take()
+            && seek.key_unit
+        {
+            state.playback.start_at(time);
+        }
+        let stop = state.playback.segment.stop();
+        if stop.is_some_and(|stop| time >= stop) { Err(Stop::Eos) } else { Ok(true) }
+    }
+
+    fn push_stream_start(&self) {
+        let from_upstream = self.sinkpad.sticky_event::<gst::event::StreamStart>(0);
+        let group = from_upstream.and_then(|event| event.group_id()).unwrap_or_else(gst::GroupId::next);
+        let id = self.srcpad.create_stream_id(&*self.obj(), Some("video"));
+        let seqnum = self.seqnum();
+        self.srcpad.push_event(gst::event::StreamStart::builder(&id).group_id(group).seqnum(seqnum).build());
+    }
+
+    fn push_segment(&self, clock: Clock) {
+        let segment = {
+            let mut state = self.state.lock();
+            state.clock = clock;
+            let duration = state.duration;
+            state.playback.segment.set_duration(duration);
+            state.playback.to_buffer_time(clock)
+        };
+        let seqnum = self.seqnum();
+        gst::debug!(CAT, imp = self, "{segment:?}");
+        self.srcpad.push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
+    }
+
+    /// The sequence number of the last seek, or one for this run of the stream.
+    fn seqnum(&self) -> gst::Seqnum {
+        *self.state.lock().seqnum.get_or_insert_with(gst::Seqnum::next)
+    }
+
+    fn warn_of_damage(&self, session: &mut Session, pts_ns: Option<i64>, reason: &str) {
+        let file = session.location.as_deref().unwrap_or("the stream");
+        let at = pts_ns.map_or_else(String::new, |ns| format!(" at {:.3} s", ns as f64 / 1e9));
+        gst::warning!(CAT, imp = self, "{file}: damaged data{at}: {reason}");
+        session.warnings += 1;
+        if session.warnings <= WARNINGS {
+            let more = if session.warnings == WARNINGS { "; further ones are only logged" } else { "" };
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Decode,
+                ("{file}: damaged data{at} was left out{more}"),
+                ["{reason}"]
+            );
+        }
+    }
+
+    fn stop(&self, stop: Stop, location: Option<&str>) {
+        let _ = self.task_pad().pause_task();
+        let file = location.unwrap_or("the stream");
+        match stop {
+            Stop::Interrupted | Stop::Downstream(gst::FlowError::Flushing) => {
+                gst::debug!(CAT, imp = self, "interrupted");
+                return;
+            }
+            Stop::Eos | Stop::Downstream(gst::FlowError::Eos) => gst::info!(CAT, imp = self, "end of {file}"),
+            Stop::Input(error) => errors::post(self, &error, location),
+            Stop::Refused(Refusal::Caps { offered, taken }) => gst::element_imp_error!(
+                self,
+                gst::CoreError::Negotiation,
+                ("{file}: downstream takes no format that {offered} frames can be converted to. Put `videoconvert ! videoscale` behind vxkeyframedec"),
+                ["downstream takes {taken}"]
+            ),
+            Stop::Refused(Refusal::Frame(reason)) => {
+                gst::element_imp_error!(self, gst::StreamError::Decode, ("{file}: a frame cannot be put out: {reason}"));
+            }
+            Stop::Downstream(gst::FlowError::NotLinked) => gst::element_imp_error!(
+                self,
+                gst::CoreError::Pad,
+                ("{file}: nothing is linked to vxkeyframedec's source pad. Link a sink, for example fakesink")
+            ),
+            Stop::Downstream(gst::FlowError::NotNegotiated) => gst::element_imp_error!(
+                self,
+                gst::CoreError::Negotiation,
+                ("{file}: an element behind vxkeyframedec does not take its frames. Put videoconvert behind vxkeyframedec")
+            ),
+            Stop::Downstream(error) => gst::element_imp_error!(
+                self,
+                gst::StreamError::Failed,
+                ("{file}: stopped, because an element behind vxkeyframedec failed (its own message says why)"),
+                ["flow return {error:?}"]
+            ),
+        }
+        self.queue.refuse();
+        self.end_stream();
+    }
+
+    fn end_stream(&self) {
+        let seqnum = self.seqnum();
+        if self.srcpad.sticky_event::<gst::event::StreamStart>(0).is_none() {
+            self.push_stream_start();
+        }
+        let (segment_done, position) = {
+            let mut state = self.state.lock();
+            state.finished = true;
+            (state.playback.segment.flags().contains(gst::SegmentFlags::SEGMENT), state.position)
+        };
+        if segment_done {
+            let position = gst::GenericFormattedValue::from(position);
+            let message = gst::message::SegmentDone::builder(position).src(&*self.obj()).seqnum(seqnum).build();
+            let _ = self.obj().post_message(message);
+            self.srcpad.push_event(gst::event::SegmentDone::builder(position).seqnum(seqnum).build());
+        } else {
+            self.srcpad.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
+        }
+    }
+}
+
+fn clock_time(since: Instant) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn tags(info: &av::Info, orientation: Option<&str>) -> gst::TagList {
+    let mut tags = gst::TagList::new();
+    let merge = gst::TagMergeMode::Append;
+    let list = tags.make_mut();
+    list.add::<gst::tags::ContainerFormat>(&info.container.as_str(), merge);
+    list.add::<gst::tags::VideoCodec>(&info.codec.as_str(), merge);
+    if let Some(title) = &info.title {
+        list.add::<gst::tags::Title>(&title.as_str(), merge);
+    }
+    if let Some(orientation) = orientation {
+        list.add::<gst::tags::ImageOrientation>(&orientation, merge);
+    }
+    tags
+}
