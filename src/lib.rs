@@ -1,6 +1,28 @@
+//! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
+//!
+//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta,
+//! [`elements`] for GStreamer.
+
 pub mod av;
+pub mod detect;
 pub mod elements;
+pub mod meta;
+
+/// Registers the elements and does nothing else: a failure here would make GStreamer blacklist the plugin.
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
-    elements::keyframedec::register(plugin)
+    elements::keyframedec::register(plugin)?;
+    elements::yolodetect::register(plugin)?;
+    elements::jsonenc::register(plugin)
 }
-gst::plugin_define!(vx, env!("CARGO_PKG_DESCRIPTION"), plugin_init, concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")), "MIT/X11", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_NAME"), env!("CARGO_PKG_NAME"), env!("BUILD_REL_DATE"));
+
+gst::plugin_define!(
+    vx,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("BUILD_REL_DATE")
+);

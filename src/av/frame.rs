@@ -128,7 +128,8 @@ impl Frame {
     /// When the library in use knows a format that these bindings do not.
     pub fn pixel_format(&self) -> Result<PixelFormat, Error> {
         let raw = self.get().format;
-        PixelFormat::from_raw(raw).ok_or_else(|| Error::Damaged(format!("the picture's pixel format ({raw}) is unknown")))
+        PixelFormat::from_raw(raw)
+            .ok_or_else(|| Error::Damaged(format!("the picture's pixel format ({raw}) is unknown")))
     }
 
     /// Presentation time in units of the stream's time base; the decoding time stands in where there is none.

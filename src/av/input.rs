@@ -70,9 +70,8 @@ impl Input {
         unsafe { ffi::av_dict_set(&raw mut options, c"protocol_whitelist".as_ptr(), c"".as_ptr(), 0) };
         // SAFETY: context is allocated, the URL may be empty, the format is to be probed; on failure the call frees
         // the context and sets it to null, the IO stays ours.
-        let result = unsafe {
-            ffi::avformat_open_input(&raw mut context, c"".as_ptr(), std::ptr::null_mut(), &raw mut options)
-        };
+        let result =
+            unsafe { ffi::avformat_open_input(&raw mut context, c"".as_ptr(), std::ptr::null_mut(), &raw mut options) };
         // SAFETY: the dictionary is ours; null is allowed.
         unsafe { ffi::av_dict_free(&raw mut options) };
         let Some(context) = NonNull::new(context).filter(|_| result >= 0) else {
@@ -411,7 +410,10 @@ fn why_not_opened(io: &mut Io, code: c_int) -> Error {
              front of it ({detail})"
         )),
         // SAFETY: no preconditions.
-        _ => Error::NotMedia { version: format!("libavformat {}", version_text(unsafe { ffi::avformat_version() })), detail },
+        _ => Error::NotMedia {
+            version: format!("libavformat {}", version_text(unsafe { ffi::avformat_version() })),
+            detail,
+        },
     }
 }
 

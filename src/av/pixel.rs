@@ -115,7 +115,11 @@ impl PixelFormat {
             }
             let shift = if plane == 1 || plane == 2 { descriptor.log2_chroma_w } else { 0 };
             let columns = width.div_ceil(1 << shift);
-            planes.push(PlaneGeometry { columns, rows: self.plane_rows(plane, height), step: usize::try_from(step).ok()? });
+            planes.push(PlaneGeometry {
+                columns,
+                rows: self.plane_rows(plane, height),
+                step: usize::try_from(step).ok()?,
+            });
         }
         Some(planes)
     }
@@ -150,7 +154,13 @@ impl PixelFormat {
         candidates.iter().copied().reduce(|best, candidate| {
             // SAFETY: valid formats by construction; a null loss pointer is allowed.
             let chosen = unsafe {
-                ffi::av_find_best_pix_fmt_of_2(best.0, candidate.0, self.0, self.has_alpha().into(), std::ptr::null_mut())
+                ffi::av_find_best_pix_fmt_of_2(
+                    best.0,
+                    candidate.0,
+                    self.0,
+                    self.has_alpha().into(),
+                    std::ptr::null_mut(),
+                )
             };
             if chosen == candidate.0 { candidate } else { best }
         })

@@ -78,7 +78,8 @@ impl Turn {
         turned.drop_display_matrix();
         let geometry = format.grid(new_width, new_height).unwrap_or_default();
         for (plane, to) in geometry.iter().enumerate() {
-            let source = frame.plane(plane).ok_or_else(|| Error::Damaged("a plane of the picture is missing".into()))?;
+            let source =
+                frame.plane(plane).ok_or_else(|| Error::Damaged("a plane of the picture is missing".into()))?;
             let source_stride = frame.stride(plane);
             let target_stride = turned.stride(plane);
             let Some(target) = turned.plane_mut(plane) else { continue };
@@ -95,7 +96,15 @@ impl Turn {
 }
 
 /// Writes `count` samples of `step` bytes to `line`, read from `source` at `start`, `start + stride`, ...
-fn copy_samples(line: &mut [u8], source: &[u8], start: usize, stride: usize, count: usize, step: usize, backwards: bool) {
+fn copy_samples(
+    line: &mut [u8],
+    source: &[u8],
+    start: usize,
+    stride: usize,
+    count: usize,
+    step: usize,
+    backwards: bool,
+) {
     let samples = (0..count).map(|i| start + stride * if backwards { count - 1 - i } else { i });
     match step {
         1 => line.iter_mut().zip(samples).for_each(|(to, from)| *to = source[from]),

@@ -53,21 +53,12 @@ impl Transform {
         let blue = 2.0 * (1.0 - blue_share) * chroma;
         let row = |y: f64, u: f64, v: f64| {
             let constant = -(y * black + (u + v) * 128.0);
-            [
-                (y / fraction) as f32,
-                (u / fraction) as f32,
-                (v / fraction) as f32,
-                constant as f32,
-            ]
+            [(y / fraction) as f32, (u / fraction) as f32, (v / fraction) as f32, constant as f32]
         };
         let rows = match layout.family {
             Family::Yuv => [
                 row(luma, 0.0, red),
-                row(
-                    luma,
-                    -blue * blue_share / green_share,
-                    -red * red_share / green_share,
-                ),
+                row(luma, -blue * blue_share / green_share, -red * red_share / green_share),
                 row(luma, blue, 0.0),
             ],
             Family::Rgb | Family::Gray => [row(luma, 0.0, 0.0); 3],
@@ -123,11 +114,7 @@ impl Levels {
         let table = |value: f64| (value * 255.0 / 224.0 * 65536.0).round() as i64;
         // ... which full range takes out again.
         let ranged = |value: i64| {
-            if range == Range::Full {
-                value * 224 / 255
-            } else {
-                value
-            }
+            if range == Range::Full { value * 224 / 255 } else { value }
         };
         // In the vector code they have 13.
         let coefficient = |value: i64| ((value * 8192 + 32768) >> 16) as i16;
@@ -135,11 +122,7 @@ impl Levels {
         let blue = 2.0 * (1.0 - blue_share);
         Self {
             black: if range == Range::Full { 0 } else { 16 * 8 },
-            luma: coefficient(if range == Range::Full {
-                65536
-            } else {
-                65536 * 255 / 219
-            }),
+            luma: coefficient(if range == Range::Full { 65536 } else { 65536 * 255 / 219 }),
             red_from_v: coefficient(ranged(table(red))),
             blue_from_u: coefficient(ranged(table(blue))),
             green_from_u: coefficient(-ranged(table(blue * blue_share / green_share))),
@@ -158,8 +141,7 @@ impl Levels {
             let (blue, red) = (u[i] * 8 - 1024, v[i] * 8 - 1024);
             y[i] = (luma + high(red, self.red_from_v)).clamp(0, 255);
             v[i] = (luma + high(blue, self.blue_from_u)).clamp(0, 255);
-            u[i] = (luma + (high(blue, self.green_from_u) + high(red, self.green_from_v)))
-                .clamp(0, 255);
+            u[i] = (luma + (high(blue, self.green_from_u) + high(red, self.green_from_v))).clamp(0, 255);
         }
     }
 }
@@ -179,8 +161,7 @@ mod tests {
         let mut out = [[0.0f32]; 3];
         let [r, g, b] = &mut out;
         let rows = sample.map(|value| [value << FRACTION_BITS]);
-        Transform::new(format, matrix, range, 255.0)
-            .yuv_rows([&rows[0], &rows[1], &rows[2]], [r, g, b]);
+        Transform::new(format, matrix, range, 255.0).yuv_rows([&rows[0], &rows[1], &rows[2]], [r, g, b]);
         out.map(|[value]| value.round())
     }
 
@@ -189,15 +170,7 @@ mod tests {
         // round(t * 8192 / 65536) of its tables {104597, 132201, 25675, 53279} and {117489, 138438, 13975, 34925}.
         let old = Levels::new(Matrix::Bt601, Range::Limited);
         let new = Levels::new(Matrix::Bt709, Range::Limited);
-        let list = |l: Levels| {
-            [
-                l.luma,
-                l.red_from_v,
-                l.blue_from_u,
-                l.green_from_u,
-                l.green_from_v,
-            ]
-        };
+        let list = |l: Levels| [l.luma, l.red_from_v, l.blue_from_u, l.green_from_u, l.green_from_v];
         assert_eq!(list(old), [9539, 13075, 16525, -3209, -6660]);
         assert_eq!(list(new), [9539, 14686, 17305, -1747, -4366]);
         assert_eq!(Levels::new(Matrix::Bt601, Range::Full).luma, 8192);
@@ -205,41 +178,15 @@ mod tests {
 
     #[test]
     fn limited_black_and_white_reach_both_ends() {
-        assert_eq!(
-            rgb(
-                PixelFormat::I420,
-                Matrix::Bt601,
-                Range::Limited,
-                [16, 128, 128]
-            ),
-            [0.0; 3]
-        );
-        assert_eq!(
-            rgb(
-                PixelFormat::I420,
-                Matrix::Bt709,
-                Range::Limited,
-                [235, 128, 128]
-            ),
-            [255.0; 3]
-        );
+        assert_eq!(rgb(PixelFormat::I420, Matrix::Bt601, Range::Limited, [16, 128, 128]), [0.0; 3]);
+        assert_eq!(rgb(PixelFormat::I420, Matrix::Bt709, Range::Limited, [235, 128, 128]), [255.0; 3]);
     }
 
     #[test]
     fn pure_colours_of_bt601_and_bt709_come_back() {
         // Red in limited range: ITU-R BT.601 gives Y 81.5, Cb 90.2, Cr 240; BT.709 gives Y 62.6, Cb 102.3, Cr 240.
-        let old = rgb(
-            PixelFormat::I420,
-            Matrix::Bt601,
-            Range::Limited,
-            [81, 90, 240],
-        );
-        let new = rgb(
-            PixelFormat::I420,
-            Matrix::Bt709,
-            Range::Limited,
-            [63, 102, 240],
-        );
+        let old = rgb(PixelFormat::I420, Matrix::Bt601, Range::Limited, [81, 90, 240]);
+        let new = rgb(PixelFormat::I420, Matrix::Bt709, Range::Limited, [63, 102, 240]);
         for red in [old, new] {
             assert!(red[0] >= 253.0 && red[1] <= 2.0 && red[2] <= 2.0, "{red:?}");
         }

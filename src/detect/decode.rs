@@ -3,53 +3,10 @@
 //! Owns one reader for each [`Layout`]; knows nothing of ONNX Runtime. One [`Decoder`] for each worker thread, its scratch
 //! memory reused. Values that are not finite never become detections.
 
+use super::detection::{DetectSettings, Detection};
 use super::layout::{Layout, YOLOX_STRIDES, cell_count};
 use super::letterbox::Letterbox;
 use super::nms::{Candidate, MAX_CANDIDATES, rank, suppress};
-
-/// What counts as a detection.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectSettings {
-    /// Confidence above which a box counts, 0 to 1; equal does not count.
-    pub confidence_threshold: f32,
-    /// Overlap (intersection over union) above which the worse of two boxes goes, 0 to 1.
-    pub iou_threshold: f32,
-    /// Most detections for each frame.
-    pub max_detections: usize,
-    /// Only these classes; all of them if `None`.
-    pub classes: Option<Vec<usize>>,
-    /// Whether boxes of different classes suppress each other.
-    pub class_agnostic: bool,
-}
-
-impl Default for DetectSettings {
-    fn default() -> Self {
-        Self {
-            confidence_threshold: 0.25,
-            iou_threshold: 0.7,
-            max_detections: 300,
-            classes: None,
-            class_agnostic: false,
-        }
-    }
-}
-
-/// One object in a frame.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Detection {
-    /// Index among the model's classes.
-    pub class_id: usize,
-    /// 0 to 1, as the model gives it.
-    pub confidence: f32,
-    /// Left edge in pixels of the frame, 0 to its width.
-    pub x_min: f32,
-    /// Top edge in pixels of the frame, 0 to its height.
-    pub y_min: f32,
-    /// Right edge in pixels of the frame, over `x_min`.
-    pub x_max: f32,
-    /// Bottom edge in pixels of the frame, over `y_min`.
-    pub y_max: f32,
-}
 
 /// One image's part of the output: `rows` times `columns` values, row by row.
 #[derive(Debug, Clone, Copy)]
@@ -87,15 +44,11 @@ impl Decoder {
         let threshold = settings.confidence_threshold;
         match layout {
             Layout::V8 { transposed: false } => self.v8(output, threshold),
-            Layout::V8 { transposed: true } => {
-                self.rows(output, 4, threshold, |row, _| Some(centred(row)))
-            }
+            Layout::V8 { transposed: true } => self.rows(output, 4, threshold, |row, _| Some(centred(row))),
             Layout::V5 => self.rows(output, 5, threshold, |row, _| Some(centred(row))),
             Layout::Yolox => {
                 let (width, height) = fit.canvas;
-                self.rows(output, 5, threshold, |row, index| {
-                    yolox_box(row, index, width, height)
-                });
+                self.rows(output, 5, threshold, |row, index| yolox_box(row, index, width, height));
             }
             Layout::EndToEnd => self.end_to_end(output, threshold),
         }
@@ -103,26 +56,15 @@ impl Decoder {
         candidates.retain(|candidate| {
             candidate.score.is_finite()
                 && candidate.corners.iter().all(|value| value.is_finite())
-                && settings
-                    .classes
-                    .as_ref()
-                    .is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
+                && settings.classes.as_ref().is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
         });
         if layout == Layout::EndToEnd {
             rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
         } else {
             rank(candidates, MAX_CANDIDATES);
-            suppress(
-                candidates,
-                settings.iou_threshold,
-                settings.class_agnostic,
-                settings.max_detections,
-            );
+            suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections);
         }
-        candidates
-            .iter()
-            .filter_map(|candidate| in_frame(candidate, fit))
-            .collect()
+        candidates.iter().filter_map(|candidate| in_frame(candidate, fit)).collect()
     }
 
     /// `[4 + C, cells]`: the best probability of each cell in one pass along the rows, the class only where it counts.
@@ -142,17 +84,8 @@ impl Decoder {
         }
         for (cell, &score) in best.iter().enumerate() {
             if score > threshold {
-                let class_id = classes
-                    .iter()
-                    .skip(cell)
-                    .step_by(cells)
-                    .position(|&value| value == score);
-                let row = [
-                    boxes[cell],
-                    boxes[cells + cell],
-                    boxes[2 * cells + cell],
-                    boxes[3 * cells + cell],
-                ];
+                let class_id = classes.iter().skip(cell).step_by(cells).position(|&value| value == score);
+                let row = [boxes[cell], boxes[cells + cell], boxes[2 * cells + cell], boxes[3 * cells + cell]];
                 self.candidates.push(Candidate {
                     corners: centred(&row),
                     score,
@@ -182,12 +115,7 @@ impl Decoder {
                 if score > threshold
                     && let Some(corners) = corners(row, index)
                 {
-                    self.candidates.push(Candidate {
-                        corners,
-                        score,
-                        class_id,
-                        index: index as u32,
-                    });
+                    self.candidates.push(Candidate { corners, score, class_id, index: index as u32 });
                 }
             }
         }
@@ -199,12 +127,7 @@ impl Decoder {
             let (score, class) = (row[4], row[5]);
             if score > threshold && (0.0..MAX_CLASS_ID).contains(&class) {
                 let corners = [row[0], row[1], row[2], row[3]];
-                self.candidates.push(Candidate {
-                    corners,
-                    score,
-                    class_id: class as u32,
-                    index: index as u32,
-                });
+                self.candidates.push(Candidate { corners, score, class_id: class as u32, index: index as u32 });
             }
         }
     }
@@ -218,9 +141,8 @@ pub fn is_readable(
     columns: usize,
     (width, height): (usize, usize),
 ) -> bool {
-    let features = |count: usize, head: usize| {
-        count > head && class_count.is_none_or(|classes| classes + head == count)
-    };
+    let features =
+        |count: usize, head: usize| count > head && class_count.is_none_or(|classes| classes + head == count);
     if rows == 0 || columns == 0 {
         return layout == Layout::EndToEnd && columns == 6;
     }
@@ -236,12 +158,7 @@ pub fn is_readable(
 /// Corners from centre x, centre y, width, height.
 fn centred(row: &[f32]) -> [f32; 4] {
     let (half_width, half_height) = (row[2] / 2.0, row[3] / 2.0);
-    [
-        row[0] - half_width,
-        row[1] - half_height,
-        row[0] + half_width,
-        row[1] + half_height,
-    ]
+    [row[0] - half_width, row[1] - half_height, row[0] + half_width, row[1] + half_height]
 }
 
 /// The first of the greatest values; (0, -inf) where there is none.
@@ -263,18 +180,9 @@ fn yolox_box(row: &[f32], index: usize, width: usize, height: usize) -> Option<[
     for stride in YOLOX_STRIDES {
         let (across, down) = (width / stride, height / stride);
         if rest < across * down {
-            let (x, y, stride) = (
-                (rest % across) as f32,
-                (rest / across) as f32,
-                stride as f32,
-            );
+            let (x, y, stride) = ((rest % across) as f32, (rest / across) as f32, stride as f32);
             let centre = [(row[0] + x) * stride, (row[1] + y) * stride];
-            return Some(centred(&[
-                centre[0],
-                centre[1],
-                row[2].exp() * stride,
-                row[3].exp() * stride,
-            ]));
+            return Some(centred(&[centre[0], centre[1], row[2].exp() * stride, row[3].exp() * stride]));
         }
         rest -= across * down;
     }
@@ -304,69 +212,32 @@ mod tests {
         Letterbox::new((128, 128), (64, 64), Anchor::Center)
     }
 
-    fn run(
-        layout: Layout,
-        columns: usize,
-        values: &[f32],
-        settings: &DetectSettings,
-    ) -> Vec<Detection> {
-        let output = OutputView {
-            rows: values.len() / columns,
-            columns,
-            values,
-        };
+    fn run(layout: Layout, columns: usize, values: &[f32], settings: &DetectSettings) -> Vec<Detection> {
+        let output = OutputView { rows: values.len() / columns, columns, values };
         Decoder::default().decode(layout, output, settings, &fit())
     }
 
     fn detection(class_id: usize, confidence: f32, corners: [f32; 4]) -> Detection {
         let [x_min, y_min, x_max, y_max] = corners;
-        Detection {
-            class_id,
-            confidence,
-            x_min,
-            y_min,
-            x_max,
-            y_max,
-        }
+        Detection { class_id, confidence, x_min, y_min, x_max, y_max }
     }
 
     #[test]
     fn v8_reads_class_major_and_transposed_outputs_alike() {
         // Two cells, two classes.
-        let major = [
-            10.0, 40.0, 10.0, 40.0, 4.0, 8.0, 4.0, 8.0, 0.1, 0.6, 0.9, 0.2,
-        ];
-        let minor = [
-            10.0, 10.0, 4.0, 4.0, 0.1, 0.9, 40.0, 40.0, 8.0, 8.0, 0.6, 0.2,
-        ];
-        let expected = [
-            detection(1, 0.9, [16.0, 16.0, 24.0, 24.0]),
-            detection(0, 0.6, [72.0, 72.0, 88.0, 88.0]),
-        ];
+        let major = [10.0, 40.0, 10.0, 40.0, 4.0, 8.0, 4.0, 8.0, 0.1, 0.6, 0.9, 0.2];
+        let minor = [10.0, 10.0, 4.0, 4.0, 0.1, 0.9, 40.0, 40.0, 8.0, 8.0, 0.6, 0.2];
+        let expected = [detection(1, 0.9, [16.0, 16.0, 24.0, 24.0]), detection(0, 0.6, [72.0, 72.0, 88.0, 88.0])];
         let settings = DetectSettings::default();
-        assert_eq!(
-            run(Layout::V8 { transposed: false }, 2, &major, &settings),
-            expected
-        );
-        assert_eq!(
-            run(Layout::V8 { transposed: true }, 6, &minor, &settings),
-            expected
-        );
+        assert_eq!(run(Layout::V8 { transposed: false }, 2, &major, &settings), expected);
+        assert_eq!(run(Layout::V8 { transposed: true }, 6, &minor, &settings), expected);
     }
 
     #[test]
     fn v5_multiplies_objectness_and_class() {
-        let values = [
-            10.0, 10.0, 4.0, 4.0, 0.5, 0.2, 0.8, 40.0, 40.0, 8.0, 8.0, 0.5, 0.4, 0.1,
-        ];
-        let settings = DetectSettings {
-            confidence_threshold: 0.3,
-            ..DetectSettings::default()
-        };
-        assert_eq!(
-            run(Layout::V5, 7, &values, &settings),
-            [detection(1, 0.4, [16.0, 16.0, 24.0, 24.0])]
-        );
+        let values = [10.0, 10.0, 4.0, 4.0, 0.5, 0.2, 0.8, 40.0, 40.0, 8.0, 8.0, 0.5, 0.4, 0.1];
+        let settings = DetectSettings { confidence_threshold: 0.3, ..DetectSettings::default() };
+        assert_eq!(run(Layout::V5, 7, &values, &settings), [detection(1, 0.4, [16.0, 16.0, 24.0, 24.0])]);
     }
 
     #[test]
@@ -375,10 +246,7 @@ mod tests {
         let mut values = vec![0.0; 84 * 6];
         values[69 * 6..70 * 6].copy_from_slice(&[0.5, 0.25, 0.0, 0.0, 1.0, 0.9]);
         let expected = detection(0, 0.9, [32.0, 24.0, 64.0, 56.0]);
-        assert_eq!(
-            run(Layout::Yolox, 6, &values, &DetectSettings::default()),
-            [expected]
-        );
+        assert_eq!(run(Layout::Yolox, 6, &values, &DetectSettings::default()), [expected]);
         assert!(is_readable(Layout::Yolox, Some(1), 84, 6, (64, 64)));
         assert!(!is_readable(Layout::Yolox, Some(1), 85, 6, (64, 64)));
     }
@@ -393,75 +261,34 @@ mod tests {
         ]
         .concat();
         let confidences = |settings: &DetectSettings| -> Vec<f32> {
-            run(Layout::EndToEnd, 6, &values, settings)
-                .iter()
-                .map(|found| found.confidence)
-                .collect()
+            run(Layout::EndToEnd, 6, &values, settings).iter().map(|found| found.confidence).collect()
         };
         assert_eq!(confidences(&DetectSettings::default()), [0.7, 0.5]);
-        assert_eq!(
-            confidences(&DetectSettings {
-                max_detections: 1,
-                ..DetectSettings::default()
-            }),
-            [0.7]
-        );
-        assert!(
-            confidences(&DetectSettings {
-                max_detections: 0,
-                ..DetectSettings::default()
-            })
-            .is_empty()
-        );
+        assert_eq!(confidences(&DetectSettings { max_detections: 1, ..DetectSettings::default() }), [0.7]);
+        assert!(confidences(&DetectSettings { max_detections: 0, ..DetectSettings::default() }).is_empty());
     }
 
     #[test]
     fn chosen_classes_alone_are_kept_before_suppression() {
-        let values = [
-            10.0, 10.0, 10.0, 10.0, 4.0, 4.0, 4.0, 4.0, 0.1, 0.6, 0.9, 0.2,
-        ];
-        let settings = DetectSettings {
-            classes: Some(vec![0]),
-            class_agnostic: true,
-            ..DetectSettings::default()
-        };
+        let values = [10.0, 10.0, 10.0, 10.0, 4.0, 4.0, 4.0, 4.0, 0.1, 0.6, 0.9, 0.2];
+        let settings = DetectSettings { classes: Some(vec![0]), class_agnostic: true, ..DetectSettings::default() };
         let found = run(Layout::V8 { transposed: false }, 2, &values, &settings);
-        assert_eq!(
-            found.iter().map(|found| found.class_id).collect::<Vec<_>>(),
-            [0]
-        );
+        assert_eq!(found.iter().map(|found| found.class_id).collect::<Vec<_>>(), [0]);
     }
 
     #[test]
     fn values_that_are_not_finite_never_become_detections() {
         let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.9];
-        for layout in [
-            Layout::V8 { transposed: false },
-            Layout::V8 { transposed: true },
-            Layout::V5,
-            Layout::EndToEnd,
-        ] {
+        for layout in [Layout::V8 { transposed: false }, Layout::V8 { transposed: true }, Layout::V5, Layout::EndToEnd]
+        {
             for place in 0..6 {
                 for value in odd {
                     let mut values = [10.0, 10.0, 20.0, 20.0, 0.9, 1.0];
                     values[place] = value;
-                    let columns = if layout == (Layout::V8 { transposed: false }) {
-                        1
-                    } else {
-                        6
-                    };
+                    let columns = if layout == (Layout::V8 { transposed: false }) { 1 } else { 6 };
                     for found in run(layout, columns, &values, &DetectSettings::default()) {
-                        let edges = [
-                            found.x_min,
-                            found.y_min,
-                            found.x_max,
-                            found.y_max,
-                            found.confidence,
-                        ];
-                        assert!(
-                            edges.iter().all(|edge| edge.is_finite()),
-                            "{layout:?} {place} {value} {found:?}"
-                        );
+                        let edges = [found.x_min, found.y_min, found.x_max, found.y_max, found.confidence];
+                        assert!(edges.iter().all(|edge| edge.is_finite()), "{layout:?} {place} {value} {found:?}");
                     }
                 }
             }
@@ -471,14 +298,6 @@ mod tests {
     #[test]
     fn boxes_outside_the_frame_are_no_detections() {
         let values = [-50.0, -50.0, 4.0, 4.0, 0.9];
-        assert!(
-            run(
-                Layout::V8 { transposed: false },
-                1,
-                &values,
-                &DetectSettings::default()
-            )
-            .is_empty()
-        );
+        assert!(run(Layout::V8 { transposed: false }, 1, &values, &DetectSettings::default()).is_empty());
     }
 }

@@ -4,7 +4,6 @@
 //! last handle to go closes the queue, lets the jobs in it be answered with [`Error::EngineClosed`] and joins the workers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -13,16 +12,17 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::decode::DetectSettings;
+use super::detection::DetectSettings;
 use super::error::{Error, Result, panic_message};
 use super::job::{Job, Ticket};
-use super::model::{Batch, Dimension, Draft, Model};
+use super::loading::{Opened, open_cpu, open_openvino};
+use super::model::Model;
 use super::picture::Frame;
 use super::plan::{EngineSpec, Plan};
-use super::provider::{Choice, Provider, ProviderReport, choose};
+use super::provider::{Choice, ProviderReport, choose};
 use super::registry::{self, Key};
 use super::runtime::Runtime;
-use super::session::{InputTensor, OpenError, Session, Setup, SharedWeights};
+use super::session::{Session, Setup};
 use super::source::ModelBytes;
 use super::worker::{Shared, Totals, Worker};
 
@@ -83,20 +83,10 @@ impl Engine {
         let choice = choose(spec.provider, runtime, &spec.provider_dirs)?;
         let plan = Plan::new(spec, num_cpus::get());
         let model = spec.model.read()?;
-        let key = Key {
-            model: model.identity.clone(),
-            choice: choice.clone(),
-            plan,
-        };
+        let key = Key { model: model.identity.clone(), choice: choice.clone(), plan };
         let inner = registry::get_or_open(&key, || {
-            catch_unwind(AssertUnwindSafe(|| {
-                Inner::open(runtime, model, choice, plan, key.clone())
-            }))
-            .unwrap_or_else(|panic| {
-                Err(Error::WorkerPanicked {
-                    reason: panic_message(panic.as_ref()),
-                })
-            })
+            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, choice, plan, key.clone())))
+                .unwrap_or_else(|panic| Err(Error::WorkerPanicked { reason: panic_message(panic.as_ref()) }))
         })?;
         Ok(Self { inner })
     }
@@ -141,19 +131,10 @@ impl Engine {
 }
 
 impl Inner {
-    fn open(
-        runtime: &'static Runtime,
-        model: ModelBytes,
-        choice: Choice,
-        plan: Plan,
-        key: Key,
-    ) -> Result<Self> {
+    fn open(runtime: &'static Runtime, model: ModelBytes, choice: Choice, plan: Plan, key: Key) -> Result<Self> {
         let opened = match choice {
             Choice::Cpu => open_cpu(runtime, &model, plan, None)?,
-            Choice::OpenVino {
-                library,
-                may_fall_back,
-            } => match open_openvino(runtime, &model, plan, library) {
+            Choice::OpenVino { library, may_fall_back } => match open_openvino(runtime, &model, plan, library) {
                 Err(Error::ProviderUnavailable { reason, .. }) if may_fall_back => {
                     open_cpu(runtime, &model, plan, Some(reason))?
                 }
@@ -161,20 +142,11 @@ impl Inner {
             },
         };
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
-        let Opened {
-            model: description,
-            session,
-            setup,
-            overrides,
-            report,
-        } = opened;
+        let Opened { model: description, session, setup, overrides, report } = opened;
         let shared = Arc::new(Shared {
             model: description,
             is_closing: AtomicBool::new(false),
-            totals: Mutex::new(Totals {
-                sessions: 1,
-                ..Totals::default()
-            }),
+            totals: Mutex::new(Totals { sessions: 1, ..Totals::default() }),
         });
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
@@ -209,9 +181,7 @@ impl Inner {
         let thread = std::thread::Builder::new()
             .name(format!("vxdetect-{index}"))
             .spawn(work)
-            .map_err(|error| Error::NoThread {
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| Error::NoThread { reason: error.to_string() })?;
         self.workers.lock().push(thread);
         Ok(())
     }
@@ -245,23 +215,13 @@ struct LateWorker {
 
 impl LateWorker {
     fn run(self) {
-        let Self {
-            runtime,
-            model,
-            setup,
-            overrides,
-            shared,
-            queue,
-            batch_size,
-        } = self;
+        let Self { runtime, model, setup, overrides, shared, queue, batch_size } = self;
         if shared.is_closing.load(Ordering::Acquire) {
             return;
         }
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Session::open(runtime, &model, &setup, &overrides)
-        }))
-        .map_err(|panic| panic_message(panic.as_ref()))
-        .and_then(|opened| opened.map_err(|error| error.reason));
+        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides)))
+            .map_err(|panic| panic_message(panic.as_ref()))
+            .and_then(|opened| opened.map_err(|error| error.reason));
         drop(model);
         match opened {
             Ok(session) => {
@@ -270,197 +230,5 @@ impl LateWorker {
             }
             Err(reason) => shared.totals.lock().missing_sessions = Some(reason),
         }
-    }
-}
-
-/// A model whose first session runs.
-struct Opened {
-    model: Model,
-    session: Session,
-    setup: Setup,
-    overrides: Vec<(String, usize)>,
-    report: ProviderReport,
-}
-
-fn open_cpu(
-    runtime: &'static Runtime,
-    bytes: &ModelBytes,
-    plan: Plan,
-    fallback: Option<String>,
-) -> Result<Opened> {
-    let setup = Setup::Cpu {
-        intra_op_threads: plan.intra_op_threads,
-        inter_op_threads: plan.inter_op_threads,
-        weights: SharedWeights::new(runtime),
-    };
-    let mut session =
-        Session::open(runtime, bytes, &setup, &[]).map_err(|error| invalid(bytes, error))?;
-    let model = understand(bytes, &mut session)?;
-    let report = report(
-        Provider::Cpu,
-        "CPUExecutionProvider",
-        "as the model",
-        fallback,
-        plan,
-        &model,
-    );
-    Ok(Opened {
-        model,
-        session,
-        setup,
-        overrides: Vec::new(),
-        report,
-    })
-}
-
-/// Errors of the provider are [`Error::ProviderUnavailable`], so that they can be told from the model's.
-#[cfg(feature = "plugin-providers")]
-fn open_openvino(
-    runtime: &'static Runtime,
-    bytes: &ModelBytes,
-    plan: Plan,
-    library: PathBuf,
-) -> Result<Opened> {
-    use super::openvino;
-
-    let mut inspected = Session::open(runtime, bytes, &Setup::Inspect, &[])
-        .map_err(|error| invalid(bytes, error))?;
-    let model = understand(bytes, &mut inspected)?;
-    drop(inspected);
-    let setup = Setup::OpenVino(openvino::Setup {
-        library,
-        threads: plan.intra_op_threads,
-    });
-    let overrides = fixed_dimensions(&model, plan.batch_size);
-    let unavailable = |reason: String| Error::ProviderUnavailable {
-        provider: Provider::OpenVino.to_string(),
-        reason: format!(
-            "{} does not run on it: {reason}; use the provider cpu",
-            bytes.name
-        ),
-    };
-    let mut session = Session::open(runtime, bytes, &setup, &overrides)
-        .map_err(|error| unavailable(error.reason))?;
-    // Some operators fail only when they run.
-    let images = images_of(model.batch);
-    let input = InputTensor::new(images, model.width, model.height, model.input_is_half());
-    session
-        .run(&input, images, model.output_index, |_, _| {})
-        .map_err(unavailable)?;
-    let report = report(
-        Provider::OpenVino,
-        openvino::NAME,
-        openvino::precision(),
-        None,
-        plan,
-        &model,
-    );
-    Ok(Opened {
-        model,
-        session,
-        setup,
-        overrides,
-        report,
-    })
-}
-
-#[cfg(not(feature = "plugin-providers"))]
-fn open_openvino(_: &'static Runtime, _: &ModelBytes, _: Plan, _: PathBuf) -> Result<Opened> {
-    let reason = "this build has no plugin providers".to_owned();
-    Err(Error::ProviderUnavailable {
-        provider: Provider::OpenVino.to_string(),
-        reason,
-    })
-}
-
-/// Tells what model a session runs; runs it once on black where it does not declare the shape of its output.
-fn understand(bytes: &ModelBytes, session: &mut Session) -> Result<Model> {
-    let draft = Draft::new(&bytes.name, session.describe())?;
-    let (rows, columns) = match draft.declared {
-        Some(declared) => declared,
-        None => {
-            let images = images_of(draft.batch);
-            let input = InputTensor::new(images, draft.width, draft.height, draft.input_is_half());
-            let mut shape = (0, 0);
-            session
-                .run(&input, images, draft.output_index, |_, output| {
-                    shape = (output.rows, output.columns)
-                })
-                .map_err(|reason| Error::Inference {
-                    model: bytes.name.clone(),
-                    reason,
-                })?;
-            shape
-        }
-    };
-    draft.finish(rows, columns)
-}
-
-fn images_of(batch: Batch) -> usize {
-    match batch {
-        Batch::Fixed(count) => count,
-        Batch::Dynamic => 1,
-    }
-}
-
-/// Lengths for the dynamic dimensions of the input that have a name; compilers make better code for fixed shapes.
-#[cfg(feature = "plugin-providers")]
-fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
-    let shape = model.inputs.first().map_or(&[][..], |input| &input.shape);
-    let lengths = [batch_size, 3, model.height, model.width];
-    let dynamic =
-        shape
-            .iter()
-            .zip(lengths)
-            .enumerate()
-            .filter_map(|(axis, (dimension, length))| match dimension {
-                // Batches of more than one are not always full.
-                Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => {
-                    Some((name.clone(), length))
-                }
-                _ => None,
-            });
-    dynamic.collect()
-}
-
-fn report(
-    provider: Provider,
-    name: &str,
-    precision: &str,
-    fallback: Option<String>,
-    plan: Plan,
-    model: &Model,
-) -> ProviderReport {
-    ProviderReport {
-        provider,
-        name: name.to_owned(),
-        device: "CPU".to_owned(),
-        precision: precision.to_owned(),
-        fallback,
-        sessions: plan.sessions,
-        intra_op_threads: plan.intra_op_threads,
-        inter_op_threads: plan.inter_op_threads,
-        batch_size: match model.batch {
-            Batch::Fixed(count) => count,
-            Batch::Dynamic => plan.batch_size,
-        },
-    }
-}
-
-fn invalid(bytes: &ModelBytes, error: OpenError) -> Error {
-    let reason = if error.is_no_model {
-        format!(
-            "it is no ONNX file, or it is cut short; download or export it again ({})",
-            error.reason
-        )
-    } else {
-        format!(
-            "{}; export it again with an older opset, or use a newer ONNX Runtime",
-            error.reason
-        )
-    };
-    Error::ModelInvalid {
-        model: bytes.name.clone(),
-        reason,
     }
 }

@@ -67,9 +67,7 @@ pub enum Error {
     },
 
     /// A model that runs, but not one whose output this layer can read.
-    #[error(
-        "{model} is not a detector that can be read: {reason}. Its tensors: {tensors}. {advice}"
-    )]
+    #[error("{model} is not a detector that can be read: {reason}. Its tensors: {tensors}. {advice}")]
     ModelUnsupported {
         /// File name or "the built-in model".
         model: String,
@@ -127,9 +125,7 @@ pub enum Error {
     },
 
     /// A worker panicked on this frame; it goes on with the next.
-    #[error(
-        "a detection worker panicked on this frame ({reason}); this is a bug, please report it"
-    )]
+    #[error("a detection worker panicked on this frame ({reason}); this is a bug, please report it")]
     WorkerPanicked {
         /// The panic's message.
         reason: String,
@@ -148,10 +144,7 @@ pub enum Error {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    let shown: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     shown.join(", ")
 }
 

@@ -18,8 +18,7 @@ const ONE: f32 = 2048.0;
 /// conversion of [`Levels`].
 pub(super) fn is_exact(layout: &Layout) -> bool {
     let is_subsampled = layout.components[1].h_shift == 1;
-    layout.sample_bytes == 1
-        && (layout.family == Family::Rgb || (layout.family == Family::Yuv && is_subsampled))
+    layout.sample_bytes == 1 && (layout.family == Family::Rgb || (layout.family == Family::Yuv && is_subsampled))
 }
 
 /// Two neighbouring samples and their weights, which add up to about 2048.
@@ -76,14 +75,10 @@ impl ExactScaler {
         for (second, places) in self.places.iter_mut().enumerate() {
             for (component, places) in layout.components.iter().zip(places) {
                 // A chroma sample serves all columns over it, as in swscale.
-                let place = |column: u32| {
-                    (column as usize >> component.h_shift) * component.step + component.offset
-                };
+                let place = |column: u32| (column as usize >> component.h_shift) * component.step + component.offset;
                 places.clear();
                 places.extend(
-                    columns.iter().map(|pair| {
-                        place(if second == 1 { pair.second } else { pair.first }) as u32
-                    }),
+                    columns.iter().map(|pair| place(if second == 1 { pair.second } else { pair.first }) as u32),
                 );
             }
         }
@@ -115,11 +110,7 @@ impl ExactScaler {
         white: f32,
         out: [&mut [f32]; 3],
     ) {
-        let Pair {
-            first,
-            mut second,
-            weights,
-        } = self.rows[row];
+        let Pair { first, mut second, weights } = self.rows[row];
         if weights[1] == 0 {
             second = first;
         }
@@ -149,20 +140,12 @@ impl ExactScaler {
         }
         let place = usize::from(self.holds[0] == Some(other));
         let source = |component: &Component| {
-            let samples = layout
-                .plane_extent(component.plane, picture.width(), picture.height())
-                .0;
-            picture.row(
-                component.plane,
-                wanted as usize >> component.v_shift,
-                samples,
-            )
+            let samples = layout.plane_extent(component.plane, picture.width(), picture.height()).0;
+            picture.row(component.plane, wanted as usize >> component.v_shift, samples)
         };
         let used = if self.has_seconds { 2 } else { 1 };
         for (places, picked) in self.places.iter().zip(&mut self.picked).take(used) {
-            for ((component, places), picked) in
-                layout.components.iter().zip(places).zip(picked.iter_mut())
-            {
+            for ((component, places), picked) in layout.components.iter().zip(places).zip(picked.iter_mut()) {
                 pick(source(component), places, picked);
             }
             if let Some(levels) = levels {
@@ -176,9 +159,7 @@ impl ExactScaler {
                 blend_columns(first, second, &self.weights, out);
             } else {
                 // The weight is all of 2048, and 16 of it go at once.
-                out.iter_mut()
-                    .zip(first)
-                    .for_each(|(out, &level)| *out = level << 7);
+                out.iter_mut().zip(first).for_each(|(out, &level)| *out = level << 7);
             }
         }
         self.holds[place] = Some(wanted);
@@ -205,13 +186,7 @@ fn blend_columns(first: &[i16], second: &[i16], weights: &[Vec<i16>; 2], out: &m
 
 /// `VResizeLinear` for bytes, then `finish` on the whole level.
 #[inline(always)]
-fn blend_rows(
-    a: &[i16],
-    b: &[i16],
-    weights: [i16; 2],
-    out: &mut [f32],
-    finish: impl Fn(f32) -> f32,
-) {
+fn blend_rows(a: &[i16], b: &[i16], weights: [i16; 2], out: &mut [f32], finish: impl Fn(f32) -> f32) {
     let high = |value: i16, weight: i16| ((i32::from(value) * i32::from(weight)) >> 16) as i16;
     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
         let level = (high(a, weights[0]) + high(b, weights[1]) + 2) >> 2;

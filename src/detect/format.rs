@@ -6,10 +6,7 @@
 /// A raw video format, by GStreamer's names in [`PixelFormat::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(
-    missing_docs,
-    reason = "each variant is the GStreamer format of the same name"
-)]
+#[allow(missing_docs, reason = "each variant is the GStreamer format of the same name")]
 pub enum PixelFormat {
     I420,
     Yv12,
@@ -99,105 +96,42 @@ pub(super) struct Layout {
 }
 
 const fn at(plane: usize, offset: usize, step: usize, h_shift: u32, v_shift: u32) -> Component {
-    Component {
-        plane,
-        offset,
-        step,
-        h_shift,
-        v_shift,
-    }
+    Component { plane, offset, step, h_shift, v_shift }
 }
 
-const fn eight(
-    name: &'static str,
-    planes: usize,
-    family: Family,
-    components: [Component; 3],
-) -> Layout {
-    Layout {
-        name,
-        planes,
-        family,
-        bits: 8,
-        sample_bytes: 1,
-        lift: 0,
-        components,
-    }
+const fn eight(name: &'static str, planes: usize, family: Family, components: [Component; 3]) -> Layout {
+    Layout { name, planes, family, bits: 8, sample_bytes: 1, lift: 0, components }
 }
 
 /// Three planes, chroma subsampled by 2^h and 2^v; `u` is the plane of the blue difference.
 const fn planar(name: &'static str, planes: usize, h: u32, v: u32, u: usize) -> Layout {
-    eight(
-        name,
-        planes,
-        Family::Yuv,
-        [at(0, 0, 1, 0, 0), at(u, 0, 1, h, v), at(3 - u, 0, 1, h, v)],
-    )
+    eight(name, planes, Family::Yuv, [at(0, 0, 1, 0, 0), at(u, 0, 1, h, v), at(3 - u, 0, 1, h, v)])
 }
 
 /// Luma plane and a plane of chroma pairs; `u` is the place of the blue difference in the pair.
 const fn pairs(name: &'static str, h: u32, v: u32, u: usize) -> Layout {
-    eight(
-        name,
-        2,
-        Family::Yuv,
-        [at(0, 0, 1, 0, 0), at(1, u, 2, h, v), at(1, 1 - u, 2, h, v)],
-    )
+    eight(name, 2, Family::Yuv, [at(0, 0, 1, 0, 0), at(1, u, 2, h, v), at(1, 1 - u, 2, h, v)])
 }
 
 /// One plane of 4-byte groups that hold two pixels.
 const fn packed422(name: &'static str, y: usize, u: usize, v: usize) -> Layout {
-    eight(
-        name,
-        1,
-        Family::Yuv,
-        [at(0, y, 2, 0, 0), at(0, u, 4, 1, 0), at(0, v, 4, 1, 0)],
-    )
+    eight(name, 1, Family::Yuv, [at(0, y, 2, 0, 0), at(0, u, 4, 1, 0), at(0, v, 4, 1, 0)])
 }
 
 /// One plane of `step` bytes for each pixel.
-const fn packed(
-    name: &'static str,
-    family: Family,
-    step: usize,
-    first: usize,
-    second: usize,
-    third: usize,
-) -> Layout {
-    eight(
-        name,
-        1,
-        family,
-        [
-            at(0, first, step, 0, 0),
-            at(0, second, step, 0, 0),
-            at(0, third, step, 0, 0),
-        ],
-    )
+const fn packed(name: &'static str, family: Family, step: usize, first: usize, second: usize, third: usize) -> Layout {
+    eight(name, 1, family, [at(0, first, step, 0, 0), at(0, second, step, 0, 0), at(0, third, step, 0, 0)])
 }
 
 /// The same layout with 16-bit little-endian samples that hold `bits` bits, at the low end or (`high`) at the high end.
 const fn deep(name: &'static str, like: Layout, bits: u32, high: bool) -> Layout {
     let lift = if high { 0 } else { 16 - bits };
-    Layout {
-        name,
-        planes: like.planes,
-        family: like.family,
-        bits,
-        sample_bytes: 2,
-        lift,
-        components: like.components,
-    }
+    Layout { name, planes: like.planes, family: like.family, bits, sample_bytes: 2, lift, components: like.components }
 }
 
 /// Green, blue, red planes.
 const fn green_first(name: &'static str, planes: usize) -> Layout {
-    eight(
-        name,
-        planes,
-        Family::Rgb,
-        [at(2, 0, 1, 0, 0), at(0, 0, 1, 0, 0), at(1, 0, 1, 0, 0)],
-    )
+    eight(name, planes, Family::Rgb, [at(2, 0, 1, 0, 0), at(0, 0, 1, 0, 0), at(1, 0, 1, 0, 0)])
 }
 
 const fn gray(name: &'static str) -> Layout {
@@ -263,10 +197,7 @@ impl PixelFormat {
 
     /// The format that GStreamer calls `gst_name`, if it can be read.
     pub fn from_name(gst_name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|format| format.name() == gst_name)
+        Self::ALL.iter().copied().find(|format| format.name() == gst_name)
     }
 
     /// GStreamer's name, for example "P010_10LE".
@@ -344,15 +275,9 @@ impl Layout {
     /// (0, 0) for a plane that is not read, such as alpha.
     pub fn plane_extent(&self, plane: usize, width: usize, height: usize) -> (usize, usize) {
         let mut extent = (0, 0);
-        for component in self
-            .used()
-            .iter()
-            .filter(|component| component.plane == plane)
-        {
+        for component in self.used().iter().filter(|component| component.plane == plane) {
             let (columns, rows) = component.size(width, height);
-            extent.0 = extent
-                .0
-                .max((columns - 1) * component.step + component.offset + 1);
+            extent.0 = extent.0.max((columns - 1) * component.step + component.offset + 1);
             extent.1 = extent.1.max(rows);
         }
         extent
@@ -362,10 +287,7 @@ impl Layout {
 impl Component {
     /// Columns and rows of this component in a picture of `width` by `height` (both at least 1): rounded up.
     pub fn size(&self, width: usize, height: usize) -> (usize, usize) {
-        (
-            width.div_ceil(1 << self.h_shift),
-            height.div_ceil(1 << self.v_shift),
-        )
+        (width.div_ceil(1 << self.h_shift), height.div_ceil(1 << self.v_shift))
     }
 }
 
@@ -385,14 +307,7 @@ mod tests {
     fn every_plane_index_is_below_the_plane_count() {
         for &format in PixelFormat::ALL {
             let layout = format.layout();
-            assert!(
-                layout
-                    .components
-                    .iter()
-                    .all(|component| component.plane < layout.planes),
-                "{}",
-                layout.name
-            );
+            assert!(layout.components.iter().all(|component| component.plane < layout.planes), "{}", layout.name);
         }
     }
 
@@ -401,14 +316,7 @@ mod tests {
         for &format in PixelFormat::ALL {
             let layout = format.layout();
             for a in layout.used() {
-                assert!(
-                    layout
-                        .used()
-                        .iter()
-                        .all(|b| a.plane != b.plane || a.v_shift == b.v_shift),
-                    "{}",
-                    layout.name
-                );
+                assert!(layout.used().iter().all(|b| a.plane != b.plane || a.v_shift == b.v_shift), "{}", layout.name);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::decode::{DetectSettings, Detection};
+use super::detection::{DetectSettings, Detection};
 use super::error::{Error, Result};
 use super::picture::Frame;
 
@@ -80,18 +80,8 @@ pub(super) struct Job {
 impl Job {
     pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> (Self, Ticket) {
         let (sender, receiver) = bounded(1);
-        let reply = Reply {
-            answer: Some(sender),
-        };
-        (
-            Self {
-                frame: Some(frame),
-                settings,
-                submitted: Instant::now(),
-                reply,
-            },
-            Ticket { answer: receiver },
-        )
+        let reply = Reply { answer: Some(sender) };
+        (Self { frame: Some(frame), settings, submitted: Instant::now(), reply }, Ticket { answer: receiver })
     }
 }
 
@@ -104,9 +94,7 @@ mod tests {
 
     impl Frame for NoFrame {
         fn picture(&self) -> Result<Picture<'_>> {
-            Err(Error::Picture {
-                reason: "none".to_owned(),
-            })
+            Err(Error::Picture { reason: "none".to_owned() })
         }
     }
 

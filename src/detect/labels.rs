@@ -117,25 +117,26 @@ impl Labels {
         let (names, origin) = match (label_file, &model.names) {
             (Some(path), _) => (read(path)?, path.display().to_string()),
             (None, Some(names)) => (names.clone(), format!("the metadata of {}", model.source)),
-            (None, None) if class_count == Some(COCO.len()) => (
-                COCO.iter().map(ToString::to_string).collect(),
-                String::new(),
-            ),
+            (None, None) if class_count == Some(COCO.len()) => {
+                (COCO.iter().map(ToString::to_string).collect(), String::new())
+            }
             (None, None) => (Vec::new(), String::new()),
         };
         let warning = class_count.filter(|&count| !names.is_empty() && names.len() != count).map(|count| {
             let found = names.len();
-            format!("{origin} has {found} names, but {} has {count} classes; classes without a name are called class-N", model.source)
+            format!(
+                "{origin} has {found} names, but {} has {count} classes; classes without a name are called class-N",
+                model.source
+            )
         });
         Ok((Self { names, class_count }, warning))
     }
 
     /// The name of a class, "class-N" where it has none.
     pub fn name(&self, class_id: usize) -> Cow<'_, str> {
-        self.names.get(class_id).map_or_else(
-            || Cow::Owned(format!("class-{class_id}")),
-            |name| Cow::Borrowed(name.as_str()),
-        )
+        self.names
+            .get(class_id)
+            .map_or_else(|| Cow::Owned(format!("class-{class_id}")), |name| Cow::Borrowed(name.as_str()))
     }
 
     /// Number of names.
@@ -155,11 +156,7 @@ impl Labels {
     /// [`Error::UnknownClass`] for a name or index that the model does not have.
     pub fn parse_classes(&self, list: &str) -> Result<Vec<usize>> {
         let mut found = Vec::new();
-        for wanted in list
-            .split(',')
-            .map(str::trim)
-            .filter(|wanted| !wanted.is_empty())
-        {
+        for wanted in list.split(',').map(str::trim).filter(|wanted| !wanted.is_empty()) {
             let class_id = self.find(wanted).ok_or_else(|| self.unknown(wanted))?;
             if !found.contains(&class_id) {
                 found.push(class_id);
@@ -170,61 +167,39 @@ impl Labels {
 
     fn find(&self, wanted: &str) -> Option<usize> {
         let exact = self.names.iter().position(|name| name == wanted);
-        let alike = || {
-            self.names
-                .iter()
-                .position(|name| name.eq_ignore_ascii_case(wanted))
-        };
+        let alike = || self.names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
         let index = || {
             let digits = wanted.strip_prefix("class-").unwrap_or(wanted);
             let limit = self.class_count.unwrap_or(MAX_CLASSES);
-            digits
-                .parse::<usize>()
-                .ok()
-                .filter(|&class_id| class_id < limit)
+            digits.parse::<usize>().ok().filter(|&class_id| class_id < limit)
         };
         exact.or_else(alike).or_else(index)
     }
 
     fn unknown(&self, class: &str) -> Error {
         let known = match (self.names.as_slice(), self.class_count) {
-            ([], Some(count)) => format!(
-                "its classes have no names, use numbers from 0 to {}",
-                count.saturating_sub(1)
-            ),
+            ([], Some(count)) => {
+                format!("its classes have no names, use numbers from 0 to {}", count.saturating_sub(1))
+            }
             ([], None) => "its classes have no names, use numbers".to_owned(),
             (names, _) => {
                 let first: Vec<_> = names.iter().take(8).map(String::as_str).collect();
-                let more = if names.len() > first.len() {
-                    ", ..."
-                } else {
-                    ""
-                };
+                let more = if names.len() > first.len() { ", ..." } else { "" };
                 format!("it has {}: {}{more}", names.len(), first.join(", "))
             }
         };
-        Error::UnknownClass {
-            class: class.chars().take(MAX_NAME).collect(),
-            known,
-        }
+        Error::UnknownClass { class: class.chars().take(MAX_NAME).collect(), known }
     }
 }
 
 /// One name for each line.
 fn read(path: &Path) -> Result<Vec<String>> {
-    let refuse = |reason: String| Error::LabelFile {
-        path: path.to_owned(),
-        reason,
-    };
+    let refuse = |reason: String| Error::LabelFile { path: path.to_owned(), reason };
     let file = File::open(path).map_err(|error| refuse(format!("{error}; check the path")))?;
     let mut bytes = Vec::new();
     file.take(MAX_LABEL_FILE + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| {
-            refuse(format!(
-                "{error}; it must be a text file with one name for each line"
-            ))
-        })?;
+        .map_err(|error| refuse(format!("{error}; it must be a text file with one name for each line")))?;
     if bytes.len() as u64 > MAX_LABEL_FILE {
         return Err(refuse(format!(
             "it is longer than {} MiB; it must hold one name for each line",
@@ -250,17 +225,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
         if class_id >= MAX_CLASSES {
             return Err(format!("it has over {MAX_CLASSES} lines"));
         }
-        let name: String = line
-            .trim()
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(MAX_NAME)
-            .collect();
-        names.push(if name.is_empty() {
-            format!("class-{class_id}")
-        } else {
-            name
-        });
+        let name: String = line.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_NAME).collect();
+        names.push(if name.is_empty() { format!("class-{class_id}") } else { name });
     }
     Ok(names)
 }
@@ -271,33 +237,22 @@ mod tests {
     use super::*;
 
     fn labels(names: &[&str], class_count: Option<usize>) -> Labels {
-        Labels {
-            names: names.iter().map(ToString::to_string).collect(),
-            class_count,
-        }
+        Labels { names: names.iter().map(ToString::to_string).collect(), class_count }
     }
 
     #[test]
     fn label_files_of_every_platform_are_read() {
-        assert_eq!(
-            parse(b"\xef\xbb\xbfperson\r\ncar\r\n\r\n\r\n").unwrap(),
-            ["person", "car"]
-        );
+        assert_eq!(parse(b"\xef\xbb\xbfperson\r\ncar\r\n\r\n\r\n").unwrap(), ["person", "car"]);
         assert_eq!(parse(b"a\n\nc").unwrap(), ["a", "class-1", "c"]);
         assert_eq!(parse(b"caf\xe9\n").unwrap(), ["caf\u{fffd}"]);
-        assert_eq!(
-            parse(b" traffic light \ttab\n").unwrap(),
-            ["traffic light  tab"]
-        );
+        assert_eq!(parse(b" traffic light \ttab\n").unwrap(), ["traffic light  tab"]);
     }
 
     #[test]
     fn what_is_no_label_file_is_refused() {
         assert!(parse(b"").is_err() && parse(b"\n\r\n").is_err() && parse(b"a\0b").is_err());
         assert!(parse("x\n".repeat(MAX_CLASSES + 1).as_bytes()).is_err());
-        let text = read(Path::new("/no/such/labels.txt"))
-            .unwrap_err()
-            .to_string();
+        let text = read(Path::new("/no/such/labels.txt")).unwrap_err().to_string();
         assert!(text.contains("/no/such/labels.txt"), "{text}");
         assert!(read(Path::new("/")).is_err(), "a folder");
     }
@@ -305,17 +260,11 @@ mod tests {
     #[test]
     fn classes_are_found_by_name_number_or_letter_case() {
         let labels = labels(&["person", "Dog", "7"], Some(80));
-        assert_eq!(
-            labels.parse_classes("person, dog,3, 7 ,person,").unwrap(),
-            [0, 1, 3, 2]
-        );
+        assert_eq!(labels.parse_classes("person, dog,3, 7 ,person,").unwrap(), [0, 1, 3, 2]);
         assert_eq!(labels.parse_classes("").unwrap(), [0; 0]);
         assert_eq!(labels.parse_classes("class-5").unwrap(), [5]);
         let text = labels.parse_classes("person,cat").unwrap_err().to_string();
-        assert!(
-            text.contains("\"cat\"") && text.contains("person, Dog"),
-            "{text}"
-        );
+        assert!(text.contains("\"cat\"") && text.contains("person, Dog"), "{text}");
         assert!(labels.parse_classes("80").is_err() && labels.parse_classes("-1").is_err());
     }
 

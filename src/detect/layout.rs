@@ -48,10 +48,7 @@ const MAX_END_TO_END: usize = 1000;
 
 /// Cells of a detector with one prediction for each position of these strides.
 pub(super) fn cell_count(width: usize, height: usize, strides: &[usize]) -> usize {
-    strides
-        .iter()
-        .map(|stride| (width / stride) * (height / stride))
-        .sum()
+    strides.iter().map(|stride| (width / stride) * (height / stride)).sum()
 }
 
 /// Strides in the order in which YOLOX lists its cells.
@@ -70,45 +67,27 @@ pub(super) fn tell(
 ) -> Result<Told, (String, String)> {
     let cells = cell_count(width, height, &YOLOX_STRIDES);
     let shape = format!("[1, {rows}, {columns}]");
-    let told = |layout, class_count, reason: String| {
-        Ok(Told {
-            layout,
-            class_count,
-            reason,
-        })
-    };
+    let told = |layout, class_count, reason: String| Ok(Told { layout, class_count, reason });
     let v8 = |transposed: bool, why: &str| {
-        let (features, cells) = if transposed {
-            (columns, rows)
-        } else {
-            (rows, columns)
-        };
+        let (features, cells) = if transposed { (columns, rows) } else { (rows, columns) };
         told(
             Layout::V8 { transposed },
             Some(features - 4),
-            format!(
-                "{shape} is 4 box values and {} classes for each of {cells} cells: {why}",
-                features - 4
-            ),
+            format!("{shape} is 4 box values and {} classes for each of {cells} cells: {why}", features - 4),
         )
     };
     let v5 = |why: &str| {
         told(
             Layout::V5,
             Some(columns - 5),
-            format!(
-                "{shape} is 4 box values, objectness and {} classes for each of {rows} cells: {why}",
-                columns - 5
-            ),
+            format!("{shape} is 4 box values, objectness and {} classes for each of {rows} cells: {why}", columns - 5),
         )
     };
     let yolox = |why: &str| {
         told(
             Layout::Yolox,
             Some(columns - 5),
-            format!(
-                "{shape} is one undecoded row for each of the {cells} cells of strides 8, 16 and 32: {why}"
-            ),
+            format!("{shape} is one undecoded row for each of the {cells} cells of strides 8, 16 and 32: {why}"),
         )
     };
     let end_to_end = |why: &str| {
@@ -139,12 +118,7 @@ pub(super) fn tell(
             return v8(true, &format!("the metadata names {classes} classes"));
         }
     }
-    if columns == 6
-        && rows <= MAX_END_TO_END
-        && rows != cells
-        && rows != 3 * cells
-        && hints.end_to_end != Some(false)
-    {
+    if columns == 6 && rows <= MAX_END_TO_END && rows != cells && rows != 3 * cells && hints.end_to_end != Some(false) {
         return end_to_end("six values, few rows");
     }
     if rows >= 5 && rows < columns {
@@ -154,28 +128,17 @@ pub(super) fn tell(
         return yolox("as many rows as cells");
     }
     if rows == cells && columns >= 5 {
-        return v8(
-            true,
-            "as many rows as cells, one fewer value than YOLOX would have",
-        );
+        return v8(true, "as many rows as cells, one fewer value than YOLOX would have");
     }
     if rows > columns && columns >= 6 {
-        return v5(if rows == 3 * cells {
-            "three rows for each cell"
-        } else {
-            "more rows than columns"
-        });
+        return v5(if rows == 3 * cells { "three rows for each cell" } else { "more rows than columns" });
     }
     Err((
         format!("its output {shape} fits no known layout"),
         format!(
             "The nearest is {}. Known are [1, 4 + classes, cells] (YOLOv8, 11, 12), [1, cells, 5 + classes] (YOLOv5, YOLOX) and \
              [1, N, 6] (YOLOv10, YOLO26); export the model again as a detector in one of these",
-            if rows < columns {
-                "[1, 4 + classes, cells]"
-            } else {
-                "[1, cells, 5 + classes]"
-            }
+            if rows < columns { "[1, 4 + classes, cells]" } else { "[1, cells, 5 + classes]" }
         ),
     ))
 }
@@ -184,22 +147,12 @@ pub(super) fn tell(
 mod tests {
     use super::*;
 
-    fn layout(
-        rows: usize,
-        columns: usize,
-        size: usize,
-        hints: Hints,
-    ) -> Option<(Layout, Option<usize>)> {
-        tell(rows, columns, size, size, hints)
-            .ok()
-            .map(|told| (told.layout, told.class_count))
+    fn layout(rows: usize, columns: usize, size: usize, hints: Hints) -> Option<(Layout, Option<usize>)> {
+        tell(rows, columns, size, size, hints).ok().map(|told| (told.layout, told.class_count))
     }
 
     fn named(class_count: usize) -> Hints {
-        Hints {
-            class_count: Some(class_count),
-            ..Hints::default()
-        }
+        Hints { class_count: Some(class_count), ..Hints::default() }
     }
 
     const V8: Layout = Layout::V8 { transposed: false };
@@ -217,37 +170,19 @@ mod tests {
         assert_eq!(layout(8400, 84, 640, none), Some((V8_TRANSPOSED, Some(80))));
         // YOLOv8-P2 has cells of stride 4 too, YOLOv5-P6 of stride 64.
         assert_eq!(layout(84, 34_000, 640, none), Some((V8, Some(80))));
-        assert_eq!(
-            layout(102_000, 85, 1280, none),
-            Some((Layout::V5, Some(80)))
-        );
+        assert_eq!(layout(102_000, 85, 1280, none), Some((Layout::V5, Some(80))));
     }
 
     #[test]
     fn names_settle_what_shapes_leave_open() {
         // Two classes of YOLOv8, transposed, or one class of YOLOX.
-        assert_eq!(
-            layout(8400, 6, 640, named(2)),
-            Some((V8_TRANSPOSED, Some(2)))
-        );
-        assert_eq!(
-            layout(8400, 6, 640, named(1)),
-            Some((Layout::Yolox, Some(1)))
-        );
+        assert_eq!(layout(8400, 6, 640, named(2)), Some((V8_TRANSPOSED, Some(2))));
+        assert_eq!(layout(8400, 6, 640, named(1)), Some((Layout::Yolox, Some(1))));
         // A small YOLOv5 of one class against 567 finished boxes.
         assert_eq!(layout(567, 6, 96, named(1)), Some((Layout::V5, Some(1))));
-        assert_eq!(
-            layout(300, 6, 640, named(80)),
-            Some((Layout::EndToEnd, Some(80)))
-        );
-        assert_eq!(
-            layout(300, 6, 640, named(1)),
-            Some((Layout::EndToEnd, Some(1)))
-        );
-        assert_eq!(
-            layout(300, 6, 640, named(2)),
-            Some((Layout::EndToEnd, Some(2)))
-        );
+        assert_eq!(layout(300, 6, 640, named(80)), Some((Layout::EndToEnd, Some(80))));
+        assert_eq!(layout(300, 6, 640, named(1)), Some((Layout::EndToEnd, Some(1))));
+        assert_eq!(layout(300, 6, 640, named(2)), Some((Layout::EndToEnd, Some(2))));
         // More classes than cells.
         assert_eq!(layout(1004, 84, 64, named(1000)), Some((V8, Some(1000))));
         assert_eq!(layout(6, 8400, 640, named(2)), Some((V8, Some(2))));
@@ -255,22 +190,14 @@ mod tests {
 
     #[test]
     fn the_end_to_end_flag_is_believed() {
-        let hints = Hints {
-            class_count: Some(1),
-            end_to_end: Some(true),
-            is_ultralytics: true,
-        };
-        assert_eq!(
-            layout(25200, 6, 640, hints),
-            Some((Layout::EndToEnd, Some(1)))
-        );
+        let hints = Hints { class_count: Some(1), end_to_end: Some(true), is_ultralytics: true };
+        assert_eq!(layout(25200, 6, 640, hints), Some((Layout::EndToEnd, Some(1))));
     }
 
     #[test]
     fn nonsense_is_refused_with_the_nearest_family() {
         for (rows, columns) in [(1, 1000), (3, 3), (4, 8400), (8400, 4), (0, 0)] {
-            let (reason, advice) =
-                tell(rows, columns, 640, 640, Hints::default()).expect_err("no layout");
+            let (reason, advice) = tell(rows, columns, 640, 640, Hints::default()).expect_err("no layout");
             assert!(
                 reason.contains(&format!("[1, {rows}, {columns}]")) && advice.contains("nearest"),
                 "{reason} {advice}"

@@ -37,23 +37,13 @@ impl Letterbox {
     /// pixels halved and rounded down.
     pub fn new(frame: (usize, usize), canvas: (usize, usize), anchor: Anchor) -> Self {
         let scale = (canvas.1 as f64 / frame.1 as f64).min(canvas.0 as f64 / frame.0 as f64);
-        let side = |length: usize, limit: usize| {
-            ((length as f64 * scale).round_ties_even() as usize).clamp(1, limit)
-        };
+        let side = |length: usize, limit: usize| ((length as f64 * scale).round_ties_even() as usize).clamp(1, limit);
         let (width, height) = (side(frame.0, canvas.0), side(frame.1, canvas.1));
         let (left, top) = match anchor {
             Anchor::Center => ((canvas.0 - width) / 2, (canvas.1 - height) / 2),
             Anchor::TopLeft => (0, 0),
         };
-        Self {
-            scale,
-            left,
-            top,
-            width,
-            height,
-            canvas,
-            frame,
-        }
+        Self { scale, left, top, width, height, canvas, frame }
     }
 
     /// A box in canvas pixels (x1, y1, x2, y2) as pixels of the frame, clamped to it.
@@ -77,23 +67,14 @@ mod tests {
     #[test]
     fn wide_frames_are_padded_above_and_below() {
         let fit = Letterbox::new((1920, 1080), (640, 640), Anchor::Center);
-        assert_eq!(
-            (fit.left, fit.top, fit.width, fit.height),
-            (0, 140, 640, 360)
-        );
-        assert_eq!(
-            fit.to_frame([0.0, 140.0, 640.0, 500.0]),
-            [0.0, 0.0, 1920.0, 1080.0]
-        );
+        assert_eq!((fit.left, fit.top, fit.width, fit.height), (0, 140, 640, 360));
+        assert_eq!(fit.to_frame([0.0, 140.0, 640.0, 500.0]), [0.0, 0.0, 1920.0, 1080.0]);
     }
 
     #[test]
     fn boxes_are_clamped_to_the_frame() {
         let fit = Letterbox::new((100, 200), (320, 320), Anchor::Center);
-        assert_eq!(
-            fit.to_frame([-50.0, -50.0, 900.0, 900.0]),
-            [0.0, 0.0, 100.0, 200.0]
-        );
+        assert_eq!(fit.to_frame([-50.0, -50.0, 900.0, 900.0]), [0.0, 0.0, 100.0, 200.0]);
     }
 
     #[test]
@@ -108,9 +89,6 @@ mod tests {
         let fit = Letterbox::new((65_536, 1), (640, 640), Anchor::Center);
         assert_eq!((fit.width, fit.height), (640, 1));
         let tiny = Letterbox::new((1, 1), (640, 320), Anchor::TopLeft);
-        assert_eq!(
-            (tiny.width, tiny.height, tiny.left, tiny.top),
-            (320, 320, 0, 0)
-        );
+        assert_eq!((tiny.width, tiny.height, tiny.left, tiny.top), (320, 320, 0, 0));
     }
 }

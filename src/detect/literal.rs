@@ -56,30 +56,16 @@ pub(super) fn class_names(text: &str) -> Option<Vec<String>> {
     if !reader.is_at_end() || names.is_empty() {
         return None;
     }
-    Some(
-        names
-            .into_iter()
-            .enumerate()
-            .map(|(id, name)| name.unwrap_or_else(|| format!("class-{id}")))
-            .collect(),
-    )
+    Some(names.into_iter().enumerate().map(|(id, name)| name.unwrap_or_else(|| format!("class-{id}"))).collect())
 }
 
 /// Height and width from `[height, width]`, `(height, width)` or one number; each 1 to 65,536.
 pub(super) fn image_size(text: &str) -> Option<(usize, usize)> {
     let inner = text.trim();
-    let inner = inner
-        .strip_prefix(['[', '('])
-        .and_then(|rest| rest.strip_suffix([']', ')']))
-        .unwrap_or(inner);
-    let mut numbers = inner
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            part.parse::<usize>()
-                .ok()
-                .filter(|number| (1..=super::picture::MAX_DIMENSION).contains(number))
+    let inner = inner.strip_prefix(['[', '(']).and_then(|rest| rest.strip_suffix([']', ')'])).unwrap_or(inner);
+    let mut numbers =
+        inner.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
+            part.parse::<usize>().ok().filter(|number| (1..=super::picture::MAX_DIMENSION).contains(number))
         });
     let height = numbers.next()??;
     let width = match numbers.next() {
@@ -95,9 +81,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Option<Self> {
-        (text.len() <= MAX_TEXT).then(|| Self {
-            rest: text.trim().chars().peekable(),
-        })
+        (text.len() <= MAX_TEXT).then(|| Self { rest: text.trim().chars().peekable() })
     }
 
     fn take(&mut self) -> Option<char> {
@@ -187,9 +171,7 @@ impl<'a> Reader<'a> {
     fn code(&mut self, digits: usize) -> Option<char> {
         let mut value: u32 = 0;
         for _ in 0..digits {
-            value = value
-                .checked_mul(16)?
-                .checked_add(self.take()?.to_digit(16)?)?;
+            value = value.checked_mul(16)?.checked_add(self.take()?.to_digit(16)?)?;
         }
         Some(char::from_u32(value).unwrap_or(char::REPLACEMENT_CHARACTER))
     }
@@ -209,18 +191,9 @@ mod tests {
 
     #[test]
     fn what_exporters_write_is_read() {
-        assert_eq!(
-            names("{0: 'person', 1: 'bicycle'}"),
-            strings(&["person", "bicycle"])
-        );
-        assert_eq!(
-            names(r#"{1: "dog's bowl", 0: 'cat'}"#),
-            strings(&["cat", "dog's bowl"])
-        );
-        assert_eq!(
-            names(r#"{"0": "person", "1": "car"}"#),
-            strings(&["person", "car"])
-        );
+        assert_eq!(names("{0: 'person', 1: 'bicycle'}"), strings(&["person", "bicycle"]));
+        assert_eq!(names(r#"{1: "dog's bowl", 0: 'cat'}"#), strings(&["cat", "dog's bowl"]));
+        assert_eq!(names(r#"{"0": "person", "1": "car"}"#), strings(&["person", "car"]));
         assert_eq!(names("['a', 'b',]"), strings(&["a", "b"]));
         assert_eq!(names("('a',)"), strings(&["a"]));
         assert_eq!(names(" { 0 :\n'x' , } "), strings(&["x"]));
@@ -228,10 +201,7 @@ mod tests {
             names(r"{0: 'caf\xe9', 1: '\u72ac', 2: 'it\'s', 3: '\U0001F600'}"),
             strings(&["café", "犬", "it's", "😀"])
         );
-        assert_eq!(
-            names("{0: 'a', 3: 'd'}"),
-            strings(&["a", "class-1", "class-2", "d"])
-        );
+        assert_eq!(names("{0: 'a', 3: 'd'}"), strings(&["a", "class-1", "class-2", "d"]));
         assert_eq!(names("{0: 'person: {a, b}'}"), strings(&["person: {a, b}"]));
     }
 
@@ -275,10 +245,7 @@ mod tests {
 
     #[test]
     fn odd_characters_are_made_harmless() {
-        assert_eq!(
-            names(r"{0: 'a\nb\x00c', 1: '\ud800'}"),
-            strings(&["a b c", "\u{fffd}"])
-        );
+        assert_eq!(names(r"{0: 'a\nb\x00c', 1: '\ud800'}"), strings(&["a b c", "\u{fffd}"]));
         let long = names(&format!("['{}']", "é".repeat(5000)));
         assert_eq!(long.map(|names| names[0].chars().count()), Some(MAX_NAME));
     }
@@ -288,16 +255,7 @@ mod tests {
         assert_eq!(image_size("[640, 480]"), Some((640, 480)));
         assert_eq!(image_size("(320,320)"), Some((320, 320)));
         assert_eq!(image_size("416"), Some((416, 416)));
-        for text in [
-            "",
-            "[]",
-            "[0, 640]",
-            "[640, x]",
-            "[1, 2, 3]",
-            "-1",
-            "99999999",
-            "[640",
-        ] {
+        for text in ["", "[]", "[0, 640]", "[640, x]", "[1, 2, 3]", "-1", "99999999", "[640"] {
             assert_eq!(image_size(text), None, "{text:?}");
         }
     }

@@ -28,6 +28,7 @@
 
 mod colour;
 mod decode;
+mod detection;
 mod engine;
 mod error;
 mod exact;
@@ -37,6 +38,7 @@ mod labels;
 mod layout;
 mod letterbox;
 mod literal;
+mod loading;
 mod model;
 mod nms;
 #[cfg(feature = "plugin-providers")]
@@ -52,9 +54,10 @@ mod runtime;
 mod session;
 mod source;
 mod taps;
+mod tensor;
 mod worker;
 
-pub use decode::{DetectSettings, Detection};
+pub use detection::{DetectSettings, Detection};
 pub use engine::{Engine, EngineStats};
 pub use error::{Error, Result};
 pub use format::PixelFormat;
@@ -63,10 +66,11 @@ pub use labels::{COCO, Labels, MAX_LABEL_FILE};
 pub use layout::Layout;
 pub use letterbox::{Anchor, Letterbox};
 pub use literal::MAX_CLASSES;
-pub use model::{Batch, DEFAULT_SIDE, Dimension, ElementType, MAX_SIDE, Model, TensorInfo};
+pub use model::{Batch, DEFAULT_SIDE, MAX_SIDE, Model};
 pub use picture::{Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
 pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS};
 pub use prepare::{ChannelOrder, InputForm, PADDING, Preparer, SlotMut};
 pub use provider::{Provider, ProviderReport};
 pub use runtime::{LogLevel, LogSink, Runtime, RuntimeOptions};
 pub use source::{MAX_MODEL, ModelSource};
+pub use tensor::{Dimension, ElementType, TensorInfo};

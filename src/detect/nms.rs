@@ -37,12 +37,7 @@ pub(super) fn rank(candidates: &mut Vec<Candidate>, limit: usize) {
 ///
 /// Only candidates of one class suppress each other, unless `class_agnostic`. `candidates` must be ranked; it is left with
 /// what is kept.
-pub(super) fn suppress(
-    candidates: &mut Vec<Candidate>,
-    iou_threshold: f32,
-    class_agnostic: bool,
-    limit: usize,
-) {
+pub(super) fn suppress(candidates: &mut Vec<Candidate>, iou_threshold: f32, class_agnostic: bool, limit: usize) {
     let mut kept = 0;
     for index in 0..candidates.len() {
         if kept == limit {
@@ -75,20 +70,10 @@ mod tests {
     use super::*;
 
     fn candidate(index: u32, score: f32, class_id: u32, x: f32) -> Candidate {
-        Candidate {
-            corners: [x, 0.0, x + 10.0, 10.0],
-            score,
-            class_id,
-            index,
-        }
+        Candidate { corners: [x, 0.0, x + 10.0, 10.0], score, class_id, index }
     }
 
-    fn kept(
-        mut candidates: Vec<Candidate>,
-        iou_threshold: f32,
-        class_agnostic: bool,
-        limit: usize,
-    ) -> Vec<u32> {
+    fn kept(mut candidates: Vec<Candidate>, iou_threshold: f32, class_agnostic: bool, limit: usize) -> Vec<u32> {
         rank(&mut candidates, MAX_CANDIDATES);
         suppress(&mut candidates, iou_threshold, class_agnostic, limit);
         candidates.iter().map(|candidate| candidate.index).collect()
@@ -110,30 +95,16 @@ mod tests {
 
     #[test]
     fn ties_keep_the_lower_index() {
-        let boxes = (0..50)
-            .rev()
-            .map(|index| candidate(index, 0.5, 0, 0.0))
-            .collect();
+        let boxes = (0..50).rev().map(|index| candidate(index, 0.5, 0, 0.0)).collect();
         assert_eq!(kept(boxes, 0.5, false, 300), [0]);
-        let apart = (0..5)
-            .rev()
-            .map(|index| candidate(index, 0.5, 0, index as f32 * 100.0))
-            .collect();
+        let apart = (0..5).rev().map(|index| candidate(index, 0.5, 0, index as f32 * 100.0)).collect();
         assert_eq!(kept(apart, 0.5, false, 300), [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn overlap_equal_to_the_threshold_stays() {
         // Shifted by half a width: 50 / 150.
-        assert_eq!(
-            kept(
-                vec![candidate(0, 0.9, 0, 0.0), candidate(1, 0.8, 0, 5.0)],
-                1.0 / 3.0,
-                false,
-                9
-            ),
-            [0, 1]
-        );
+        assert_eq!(kept(vec![candidate(0, 0.9, 0, 0.0), candidate(1, 0.8, 0, 5.0)], 1.0 / 3.0, false, 9), [0, 1]);
     }
 
     #[test]
@@ -144,13 +115,7 @@ mod tests {
         assert!((0.0..=1.0).contains(&iou(&turned, &[0.0, 0.0, 10.0, 10.0])));
         let huge = [-f32::MAX, -f32::MAX, f32::MAX, f32::MAX];
         suppress(
-            &mut vec![
-                candidate(0, 0.5, 0, 0.0),
-                Candidate {
-                    corners: huge,
-                    ..candidate(1, 0.4, 0, 0.0)
-                },
-            ],
+            &mut vec![candidate(0, 0.5, 0, 0.0), Candidate { corners: huge, ..candidate(1, 0.4, 0, 0.0) }],
             0.5,
             false,
             9,
@@ -159,15 +124,10 @@ mod tests {
 
     #[test]
     fn only_the_best_candidates_are_ranked() {
-        let mut candidates: Vec<_> = (0..1000)
-            .map(|index| candidate(index, index as f32 / 1000.0, 0, 0.0))
-            .collect();
+        let mut candidates: Vec<_> = (0..1000).map(|index| candidate(index, index as f32 / 1000.0, 0, 0.0)).collect();
         rank(&mut candidates, 10);
         assert_eq!(
-            candidates
-                .iter()
-                .map(|candidate| candidate.index)
-                .collect::<Vec<_>>(),
+            candidates.iter().map(|candidate| candidate.index).collect::<Vec<_>>(),
             (990..1000).rev().collect::<Vec<_>>()
         );
         rank(&mut candidates, 0);

@@ -33,28 +33,21 @@ fn register(runtime: &'static Runtime, library: &Path) -> Result<(), OpenError> 
     static REGISTERED: OnceCell<()> = OnceCell::new();
     REGISTERED
         .get_or_try_init(|| {
-            runtime
-                .environment
-                .register_ep_library(NAME, library)
-                .map_err(|error| OpenError {
-                    is_no_model: false,
-                    reason: format!("{} cannot be loaded: {error}", library.display()),
-                })
+            runtime.environment.register_ep_library(NAME, library).map_err(|error| OpenError {
+                is_no_model: false,
+                reason: format!("{} cannot be loaded: {error}", library.display()),
+            })
         })
         .copied()
 }
 
 impl Setup {
     /// A builder whose sessions run on OpenVINO's CPU device.
-    pub fn apply(
-        &self,
-        runtime: &'static Runtime,
-        builder: SessionBuilder,
-    ) -> Result<SessionBuilder, OpenError> {
+    pub fn apply(&self, runtime: &'static Runtime, builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
         register(runtime, &self.library)?;
         // One stream for each session: the workers run them side by side.
         let config = format!(
-            r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{}","NUM_STREAMS":"1","INFERENCE_NUM_THREADS":"{}"}}}}"#,
+            r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{}","NUM_STREAMS":"1","INFERENCE_NUM_THREADS":"{}","ENABLE_CPU_PINNING":"NO"}}}}"#,
             precision(),
             self.threads
         );
@@ -67,10 +60,7 @@ impl Setup {
             .collect();
         if devices.is_empty() {
             let reason = format!("{} finds no CPU that it can use", self.library.display());
-            return Err(OpenError {
-                is_no_model: false,
-                reason,
-            });
+            return Err(OpenError { is_no_model: false, reason });
         }
         Ok(builder.with_devices(devices, Some(&options))?)
     }

@@ -83,23 +83,13 @@ impl<'a> Picture<'a> {
     ) -> Result<Self> {
         let refuse = |reason: String| Err(Error::Picture { reason });
         if !(1..=MAX_DIMENSION).contains(&width) || !(1..=MAX_DIMENSION).contains(&height) {
-            return refuse(format!(
-                "its size is {width}x{height}; each side must be 1 to {MAX_DIMENSION}"
-            ));
+            return refuse(format!("its size is {width}x{height}; each side must be 1 to {MAX_DIMENSION}"));
         }
         let layout = format.layout();
         if planes.len() < layout.planes {
-            return refuse(format!(
-                "{} has {} planes, got {}",
-                layout.name,
-                layout.planes,
-                planes.len()
-            ));
+            return refuse(format!("{} has {} planes, got {}", layout.name, layout.planes, planes.len()));
         }
-        let mut kept = [Plane {
-            data: &[],
-            stride: 0,
-        }; 4];
+        let mut kept = [Plane { data: &[], stride: 0 }; 4];
         for (index, plane) in planes.iter().take(layout.planes).enumerate() {
             let (samples, rows) = layout.plane_extent(index, width, height);
             let row_bytes = samples * layout.sample_bytes;
@@ -109,10 +99,7 @@ impl<'a> Picture<'a> {
                     layout.name, plane.stride
                 ));
             }
-            let needed = rows
-                .saturating_sub(1)
-                .saturating_mul(plane.stride)
-                .saturating_add(row_bytes);
+            let needed = rows.saturating_sub(1).saturating_mul(plane.stride).saturating_add(row_bytes);
             if plane.data.len() < needed {
                 return refuse(format!(
                     "plane {index} of {} {width}x{height} with stride {} needs {needed} bytes and has {}",
@@ -123,14 +110,7 @@ impl<'a> Picture<'a> {
             }
             kept[index] = *plane;
         }
-        Ok(Self {
-            format,
-            width,
-            height,
-            planes: kept,
-            matrix,
-            range,
-        })
+        Ok(Self { format, width, height, planes: kept, matrix, range })
     }
 
     /// Pixel format.
@@ -170,72 +150,26 @@ impl<'a> Picture<'a> {
 mod tests {
     use super::*;
 
-    fn picture(
-        format: PixelFormat,
-        width: usize,
-        height: usize,
-        planes: &[(usize, usize)],
-    ) -> Result<()> {
+    fn picture(format: PixelFormat, width: usize, height: usize, planes: &[(usize, usize)]) -> Result<()> {
         let bytes: Vec<Vec<u8>> = planes.iter().map(|&(length, _)| vec![0; length]).collect();
-        let planes: Vec<_> = bytes
-            .iter()
-            .zip(planes)
-            .map(|(data, &(_, stride))| Plane { data, stride })
-            .collect();
-        Picture::new(
-            format,
-            width,
-            height,
-            &planes,
-            Matrix::Bt601,
-            Range::Limited,
-        )
-        .map(|_| ())
+        let planes: Vec<_> = bytes.iter().zip(planes).map(|(data, &(_, stride))| Plane { data, stride }).collect();
+        Picture::new(format, width, height, &planes, Matrix::Bt601, Range::Limited).map(|_| ())
     }
 
     #[test]
     fn a_last_row_may_end_before_its_stride() {
-        picture(
-            PixelFormat::I420,
-            5,
-            3,
-            &[(8 + 8 + 5, 8), (4 + 3, 4), (4 + 3, 4)],
-        )
-        .unwrap();
+        picture(PixelFormat::I420, 5, 3, &[(8 + 8 + 5, 8), (4 + 3, 4), (4 + 3, 4)]).unwrap();
         picture(PixelFormat::Rgb, 1, 1, &[(3, 0)]).unwrap();
     }
 
     #[test]
     fn whatever_does_not_hold_the_picture_is_refused() {
-        let short = picture(PixelFormat::I420, 5, 3, &[(20, 8), (7, 4), (7, 4)])
-            .unwrap_err()
-            .to_string();
+        let short = picture(PixelFormat::I420, 5, 3, &[(20, 8), (7, 4), (7, 4)]).unwrap_err().to_string();
         assert!(short.contains("plane 0") && short.contains("21"), "{short}");
-        assert!(
-            picture(PixelFormat::I420, 5, 3, &[(21, 8), (7, 4)]).is_err(),
-            "a plane is missing"
-        );
-        assert!(
-            picture(PixelFormat::Gray8, 5, 3, &[(100, 4)]).is_err(),
-            "stride under the row's length"
-        );
-        assert!(
-            picture(PixelFormat::Gray8, 0, 3, &[(100, 4)]).is_err(),
-            "no width"
-        );
-        assert!(
-            picture(
-                PixelFormat::Gray8,
-                MAX_DIMENSION + 1,
-                1,
-                &[(1 << 20, 1 << 20)]
-            )
-            .is_err(),
-            "too wide"
-        );
-        assert!(
-            picture(PixelFormat::Gray8, 8, 8, &[(100, usize::MAX)]).is_err(),
-            "a stride that overflows"
-        );
+        assert!(picture(PixelFormat::I420, 5, 3, &[(21, 8), (7, 4)]).is_err(), "a plane is missing");
+        assert!(picture(PixelFormat::Gray8, 5, 3, &[(100, 4)]).is_err(), "stride under the row's length");
+        assert!(picture(PixelFormat::Gray8, 0, 3, &[(100, 4)]).is_err(), "no width");
+        assert!(picture(PixelFormat::Gray8, MAX_DIMENSION + 1, 1, &[(1 << 20, 1 << 20)]).is_err(), "too wide");
+        assert!(picture(PixelFormat::Gray8, 8, 8, &[(100, usize::MAX)]).is_err(), "a stride that overflows");
     }
 }

@@ -71,14 +71,7 @@ mod tests {
     use super::*;
 
     fn plan(sessions: usize, intra_op_threads: usize, cores: usize) -> (usize, usize) {
-        let plan = Plan::new(
-            &EngineSpec {
-                sessions,
-                intra_op_threads,
-                ..EngineSpec::default()
-            },
-            cores,
-        );
+        let plan = Plan::new(&EngineSpec { sessions, intra_op_threads, ..EngineSpec::default() }, cores);
         (plan.sessions, plan.intra_op_threads)
     }
 
@@ -91,10 +84,7 @@ mod tests {
         assert_eq!(plan(0, 0, 9), (4, 2));
         for cores in 1..200 {
             let (sessions, threads) = plan(0, 0, cores);
-            assert!(
-                sessions * threads <= cores && sessions * threads * 2 > cores,
-                "{cores}: {sessions} x {threads}"
-            );
+            assert!(sessions * threads <= cores && sessions * threads * 2 > cores, "{cores}: {sessions} x {threads}");
         }
     }
 

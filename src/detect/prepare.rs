@@ -113,27 +113,15 @@ impl Preparer {
         slot: SlotMut<'_>,
         padded: &mut Option<Letterbox>,
     ) -> Letterbox {
-        let fit = Letterbox::new(
-            (picture.width(), picture.height()),
-            (form.width, form.height),
-            form.anchor,
-        );
+        let fit = Letterbox::new((picture.width(), picture.height()), (form.width, form.height), form.anchor);
         self.learn(picture, form, &fit);
         self.exact.start();
         let layout = picture.format().layout();
         let conversion = Conversion {
-            transform: Transform::new(
-                picture.format(),
-                picture.matrix(),
-                picture.range(),
-                form.white,
-            ),
-            levels: (layout.family == Family::Yuv)
-                .then(|| Levels::new(picture.matrix(), picture.range())),
+            transform: Transform::new(picture.format(), picture.matrix(), picture.range(), form.white),
+            levels: (layout.family == Family::Yuv).then(|| Levels::new(picture.matrix(), picture.range())),
         };
-        let fresh = padded
-            .replace(fit)
-            .is_none_or(|before| !same_place(&before, &fit));
+        let fresh = padded.replace(fit).is_none_or(|before| !same_place(&before, &fit));
         let order = match form.order {
             ChannelOrder::Rgb => [0, 1, 2],
             ChannelOrder::Bgr => [2, 1, 0],
@@ -149,18 +137,8 @@ impl Preparer {
                 for row in 0..fit.height {
                     let start = (fit.top + row) * form.width + fit.left;
                     let span = start..start + fit.width;
-                    let planes = [
-                        &mut first[span.clone()],
-                        &mut second[span.clone()],
-                        &mut third[span],
-                    ];
-                    self.write_row(
-                        picture,
-                        &layout,
-                        &conversion,
-                        row,
-                        reordered(planes, form.order),
-                    );
+                    let planes = [&mut first[span.clone()], &mut second[span.clone()], &mut third[span]];
+                    self.write_row(picture, &layout, &conversion, row, reordered(planes, form.order));
                 }
             }
             SlotMut::F16(values) => {
@@ -173,13 +151,7 @@ impl Preparer {
                 }
                 for row in 0..fit.height {
                     let [red, green, blue] = &mut floats;
-                    self.write_row(
-                        picture,
-                        &layout,
-                        &conversion,
-                        row,
-                        [&mut red[..], &mut green[..], &mut blue[..]],
-                    );
+                    self.write_row(picture, &layout, &conversion, row, [&mut red[..], &mut green[..], &mut blue[..]]);
                     for (channel, plane) in order.into_iter().zip(0..) {
                         let start = plane * area + (fit.top + row) * form.width + fit.left;
                         values[start..start + fit.width].convert_from_f32_slice(&floats[channel]);
@@ -193,10 +165,7 @@ impl Preparer {
 
     /// Makes taps and scratch memory for this geometry, unless they are there.
     fn learn(&mut self, picture: &Picture<'_>, form: &InputForm, fit: &Letterbox) {
-        let geometry = Geometry {
-            picture: (picture.format(), picture.width(), picture.height()),
-            form: *form,
-        };
+        let geometry = Geometry { picture: (picture.format(), picture.width(), picture.height()), form: *form };
         if self.geometry == Some(geometry) {
             return;
         }
@@ -211,30 +180,18 @@ impl Preparer {
         for (component, columns) in layout.used().iter().zip(&mut self.columns) {
             let (across, down) = component.size(width, height);
             let (site_x, site_y) = sites(component.v_shift);
-            let axis = Axis {
-                frame: width,
-                output: fit.width,
-                samples: across,
-                shift: component.h_shift,
-                site: site_x,
-            };
+            let axis =
+                Axis { frame: width, output: fit.width, samples: across, shift: component.h_shift, site: site_x };
             columns.step = component.step;
             columns.first.clear();
             columns.weight.clear();
             for tap in axis.taps() {
-                columns
-                    .first
-                    .push(tap.first * component.step as u32 + component.offset as u32);
+                columns.first.push(tap.first * component.step as u32 + component.offset as u32);
                 columns.weight.push(i32::from(tap.weight));
             }
             let rows = &mut self.rows[component.plane];
-            let axis = Axis {
-                frame: height,
-                output: fit.height,
-                samples: down,
-                shift: component.v_shift,
-                site: site_y,
-            };
+            let axis =
+                Axis { frame: height, output: fit.height, samples: down, shift: component.v_shift, site: site_y };
             rows.taps.clear();
             rows.taps.extend(axis.taps());
             rows.samples = layout.plane_extent(component.plane, width, height).0;
@@ -260,14 +217,7 @@ impl Preparer {
     ) {
         if is_exact(layout) {
             let levels = conversion.levels.as_ref();
-            self.exact.row(
-                picture,
-                layout,
-                levels,
-                row,
-                conversion.transform.maximum,
-                out,
-            );
+            self.exact.row(picture, layout, levels, row, conversion.transform.maximum, out);
         } else {
             self.pick_row(picture, layout, row);
             self.colour_row(layout, &conversion.transform, out);
@@ -365,10 +315,7 @@ fn blend_words(first: &[u8], second: &[u8], weight: u16, lift: u32, out: &mut [u
     let (first, _) = first.as_chunks::<2>();
     let (second, _) = second.as_chunks::<2>();
     for ((out, a), b) in out.iter_mut().zip(first).zip(second) {
-        let (a, b) = (
-            u32::from(u16::from_le_bytes(*a)),
-            u32::from(u16::from_le_bytes(*b)),
-        );
+        let (a, b) = (u32::from(u16::from_le_bytes(*a)), u32::from(u16::from_le_bytes(*b)));
         *out = (((a * other + b * weight) << lift) >> WEIGHT_BITS) as u16;
     }
 }
@@ -395,12 +342,7 @@ fn pick_bytes(row: &[u8], columns: &Columns, out: &mut [i32]) {
 }
 
 #[inline(always)]
-fn pick<const STEP: usize, T: Copy + Into<i32>>(
-    row: &[T],
-    columns: &Columns,
-    lift: u32,
-    out: &mut [i32],
-) {
+fn pick<const STEP: usize, T: Copy + Into<i32>>(row: &[T], columns: &Columns, lift: u32, out: &mut [i32]) {
     for ((out, &first), &weight) in out.iter_mut().zip(&columns.first).zip(&columns.weight) {
         let first = first as usize;
         let (a, b): (i32, i32) = (row[first].into(), row[first + STEP].into());

@@ -62,12 +62,10 @@ fn place(format: PixelFormat, c: usize, x: usize) -> (usize, usize) {
     let yuv = ['Y', 'U', 'V'][c];
     let rgb = ['R', 'G', 'B'][c];
     match name {
-        "I420" | "Y42B" | "Y444" | "Y41B" | "A420" | "I420_10LE" | "I422_10LE" | "Y444_10LE"
-        | "I420_12LE" | "I422_12LE" | "Y444_12LE" | "A420_10LE" => (c, x),
+        "I420" | "Y42B" | "Y444" | "Y41B" | "A420" | "I420_10LE" | "I422_10LE" | "Y444_10LE" | "I420_12LE"
+        | "I422_12LE" | "Y444_12LE" | "A420_10LE" => (c, x),
         "YV12" => ([0, 2, 1][c], x),
-        "NV12" | "NV16" | "NV24" | "P010_10LE" | "P012_LE" | "P016_LE" => {
-            [(0, x), (1, 2 * x), (1, 2 * x + 1)][c]
-        }
+        "NV12" | "NV16" | "NV24" | "P010_10LE" | "P012_LE" | "P016_LE" => [(0, x), (1, 2 * x), (1, 2 * x + 1)][c],
         "NV21" | "NV61" => [(0, x), (1, 2 * x + 1), (1, 2 * x)][c],
         "YUY2" => (0, [2 * x, 4 * x + 1, 4 * x + 3][c]),
         "UYVY" => (0, [2 * x + 1, 4 * x, 4 * x + 2][c]),
@@ -102,30 +100,17 @@ impl Canvas {
                 if wide {
                     for sample in data.as_chunks_mut::<2>().0 {
                         let value = u16::from_le_bytes(*sample) >> (16 - bits);
-                        *sample =
-                            (if is_high { value << (16 - bits) } else { value }).to_le_bytes();
+                        *sample = (if is_high { value << (16 - bits) } else { value }).to_le_bytes();
                     }
                 }
                 (data, stride)
             })
             .collect();
-        Self {
-            format,
-            width,
-            height,
-            planes,
-        }
+        Self { format, width, height, planes }
     }
 
     fn picture(&self, matrix: Matrix, range: Range) -> Picture<'_> {
-        let planes: Vec<_> = self
-            .planes
-            .iter()
-            .map(|(data, stride)| Plane {
-                data,
-                stride: *stride,
-            })
-            .collect();
+        let planes: Vec<_> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         Picture::new(self.format, self.width, self.height, &planes, matrix, range).unwrap()
     }
 
@@ -139,11 +124,7 @@ impl Canvas {
             return f64::from(row[index]);
         }
         let value = u16::from_le_bytes([row[2 * index], row[2 * index + 1]]);
-        let value = if self.format.name().starts_with('P') {
-            value >> (16 - bits)
-        } else {
-            value
-        };
+        let value = if self.format.name().starts_with('P') { value >> (16 - bits) } else { value };
         f64::from(value) / f64::from(1 << (bits - 8))
     }
 
@@ -166,11 +147,7 @@ impl Canvas {
     /// Component `c` at a position in frame pixels, bilinear with clamped edges.
     fn at(&self, c: usize, x: f64, y: f64) -> f64 {
         let (across, down, _, _) = shape(self.format);
-        let (across, down) = if c == 0 || is_rgb(self.format) {
-            (1, 1)
-        } else {
-            (across, down)
-        };
+        let (across, down) = if c == 0 || is_rgb(self.format) { (1, 1) } else { (across, down) };
         // On the first column, between the rows.
         let (right, below) = (0.0, (down as f64 - 1.0) / 2.0);
         let (columns, rows) = (self.width.div_ceil(across), self.height.div_ceil(down));
@@ -194,16 +171,8 @@ fn colour(format: PixelFormat, matrix: Matrix, range: Range, sample: [f64; 3]) -
         return sample.map(|value| clamp(value / full));
     }
     let (y, cb, cr) = match range {
-        Range::Limited => (
-            (sample[0] - 16.0) / 219.0,
-            (sample[1] - 128.0) / 224.0,
-            (sample[2] - 128.0) / 224.0,
-        ),
-        Range::Full => (
-            sample[0] / full,
-            (sample[1] - 128.0) / full,
-            (sample[2] - 128.0) / full,
-        ),
+        Range::Limited => ((sample[0] - 16.0) / 219.0, (sample[1] - 128.0) / 224.0, (sample[2] - 128.0) / 224.0),
+        Range::Full => (sample[0] / full, (sample[1] - 128.0) / full, (sample[2] - 128.0) / full),
     };
     if is_gray(format) {
         return [clamp(y); 3];
@@ -222,32 +191,22 @@ fn colour(format: PixelFormat, matrix: Matrix, range: Range, sample: [f64; 3]) -
 }
 
 fn twin(canvas: &Canvas, matrix: Matrix, range: Range, form: &InputForm) -> Vec<f64> {
-    let fit = Letterbox::new(
-        (canvas.width, canvas.height),
-        (form.width, form.height),
-        form.anchor,
-    );
+    let fit = Letterbox::new((canvas.width, canvas.height), (form.width, form.height), form.anchor);
     let white = f64::from(form.white);
     let area = form.width * form.height;
     let mut out = vec![f64::from(PADDING) / 255.0 * white; 3 * area];
     for row in 0..fit.height {
         for column in 0..fit.width {
-            let position = |index: usize, frame: usize, output: usize| {
-                (index as f64 + 0.5) * frame as f64 / output as f64 - 0.5
-            };
+            let position =
+                |index: usize, frame: usize, output: usize| (index as f64 + 0.5) * frame as f64 / output as f64 - 0.5;
             let x = position(column, canvas.width, fit.width);
             let y = position(row, canvas.height, fit.height);
             let rgb = if canvas.is_exact() {
                 let x = x.clamp(0.0, (canvas.width - 1) as f64);
                 let y = y.clamp(0.0, (canvas.height - 1) as f64);
                 let (x0, y0) = (x as usize, y as usize);
-                let (x1, y1) = (
-                    (x0 + 1).min(canvas.width - 1),
-                    (y0 + 1).min(canvas.height - 1),
-                );
-                let mix = |a: [f64; 3], b: [f64; 3], part: f64| {
-                    [0, 1, 2].map(|c| a[c] * (1.0 - part) + b[c] * part)
-                };
+                let (x1, y1) = ((x0 + 1).min(canvas.width - 1), (y0 + 1).min(canvas.height - 1));
+                let mix = |a: [f64; 3], b: [f64; 3], part: f64| [0, 1, 2].map(|c| a[c] * (1.0 - part) + b[c] * part);
                 let pixel = |x, y| canvas.pixel(x, y, matrix, range);
                 let top = mix(pixel(x0, y0), pixel(x1, y0), x.fract());
                 mix(top, mix(pixel(x0, y1), pixel(x1, y1), x.fract()), y.fract())
@@ -260,13 +219,8 @@ fn twin(canvas: &Canvas, matrix: Matrix, range: Range, form: &InputForm) -> Vec<
                 colour(canvas.format, matrix, range, sample)
             };
             for (c, value) in rgb.into_iter().enumerate() {
-                let plane = if form.order == ChannelOrder::Rgb {
-                    c
-                } else {
-                    2 - c
-                };
-                out[plane * area + (fit.top + row) * form.width + fit.left + column] =
-                    value * white;
+                let plane = if form.order == ChannelOrder::Rgb { c } else { 2 - c };
+                out[plane * area + (fit.top + row) * form.width + fit.left + column] = value * white;
             }
         }
     }
@@ -285,13 +239,8 @@ fn difference(ours: impl Iterator<Item = f64>, twin: &[f64], white: f32) -> (f64
     (largest, sum / twin.len() as f64)
 }
 
-const FORM: InputForm = InputForm {
-    width: 48,
-    height: 32,
-    order: ChannelOrder::Rgb,
-    white: 1.0,
-    anchor: Anchor::Center,
-};
+const FORM: InputForm =
+    InputForm { width: 48, height: 32, order: ChannelOrder::Rgb, white: 1.0, anchor: Anchor::Center };
 
 fn prepared(preparer: &mut Preparer, picture: &Picture<'_>, form: &InputForm) -> Vec<f32> {
     let mut slot = vec![f32::NAN; 3 * form.width * form.height];
@@ -309,28 +258,15 @@ fn every_format_and_size_equals_the_slow_twin() {
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut preparer = Preparer::default();
     for &format in PixelFormat::ALL {
-        for (width, height) in [
-            (1, 1),
-            (2, 2),
-            (1, 9),
-            (9, 1),
-            (5, 7),
-            (33, 17),
-            (48, 32),
-            (96, 64),
-            (145, 97),
-            (300, 3),
-        ] {
+        for (width, height) in
+            [(1, 1), (2, 2), (1, 9), (9, 1), (5, 7), (33, 17), (48, 32), (96, 64), (145, 97), (300, 3)]
+        {
             let canvas = Canvas::new(format, width, height, &mut noise);
             let picture = canvas.picture(Matrix::Bt709, Range::Limited);
             let ours = prepared(&mut preparer, &picture, &FORM);
             let twin = twin(&canvas, Matrix::Bt709, Range::Limited, &FORM);
             let (largest, mean) = difference(ours.iter().copied().map(f64::from), &twin, 1.0);
-            assert!(
-                largest < LARGEST && mean < MEAN,
-                "{} {width}x{height}: {largest} {mean}",
-                format.name()
-            );
+            assert!(largest < LARGEST && mean < MEAN, "{} {width}x{height}: {largest} {mean}", format.name());
         }
     }
 }
@@ -338,32 +274,14 @@ fn every_format_and_size_equals_the_slow_twin() {
 #[test]
 fn every_matrix_and_range_equals_the_slow_twin() {
     let mut noise = Noise(7);
-    let formats = [
-        PixelFormat::I420,
-        PixelFormat::I42010le,
-        PixelFormat::Y444,
-        PixelFormat::Y41b,
-    ];
+    let formats = [PixelFormat::I420, PixelFormat::I42010le, PixelFormat::Y444, PixelFormat::Y41b];
     for canvas in formats.map(|format| Canvas::new(format, 61, 43, &mut noise)) {
-        for matrix in [
-            Matrix::Bt601,
-            Matrix::Bt709,
-            Matrix::Bt2020,
-            Matrix::Fcc,
-            Matrix::Smpte240m,
-        ] {
+        for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020, Matrix::Fcc, Matrix::Smpte240m] {
             for range in [Range::Limited, Range::Full] {
-                let ours = prepared(
-                    &mut Preparer::default(),
-                    &canvas.picture(matrix, range),
-                    &FORM,
-                );
+                let ours = prepared(&mut Preparer::default(), &canvas.picture(matrix, range), &FORM);
                 let twin = twin(&canvas, matrix, range, &FORM);
                 let (largest, mean) = difference(ours.iter().copied().map(f64::from), &twin, 1.0);
-                assert!(
-                    largest < LARGEST && mean < MEAN,
-                    "{matrix:?} {range:?}: {largest} {mean}"
-                );
+                assert!(largest < LARGEST && mean < MEAN, "{matrix:?} {range:?}: {largest} {mean}");
             }
         }
     }
@@ -371,9 +289,7 @@ fn every_matrix_and_range_equals_the_slow_twin() {
 
 /// FNV-1a over the levels of a slot, plane by plane.
 fn hash(slot: &[f32]) -> u64 {
-    let step = |hash: u64, &value: &f32| {
-        (hash ^ (value * 255.0).round() as u64).wrapping_mul(0x0100_0000_01b3)
-    };
+    let step = |hash: u64, &value: &f32| (hash ^ (value * 255.0).round() as u64).wrapping_mul(0x0100_0000_01b3);
     slot.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
@@ -383,66 +299,12 @@ type Golden = ((usize, usize), (usize, usize), [u64; 4]);
 /// Made with OpenCV 4's `cv2.resize(…, INTER_LINEAR)`, for I420 after FFmpeg 8.0's swscale (PyAV 18.1, x86-64), from pictures
 /// of the same noise.
 const GOLDEN: [Golden; 6] = [
-    (
-        (48, 36),
-        (48, 36),
-        [
-            0xf8e08489ca14629b,
-            0xb0e1e6146cca3340,
-            0x7d6fe0c3ca602294,
-            0x431038c70d2ef2f5,
-        ],
-    ),
-    (
-        (64, 48),
-        (48, 36),
-        [
-            0x26c1aaad70cb2de2,
-            0xdf2c79f14e289d27,
-            0x6efa17daf77ebdb4,
-            0xebdb69fcaf7fe3d1,
-        ],
-    ),
-    (
-        (96, 72),
-        (48, 36),
-        [
-            0x494a68ef3604715d,
-            0x4d28f01062d15de4,
-            0x4b0fe41c7528e1f0,
-            0x4eb20efa2234cd64,
-        ],
-    ),
-    (
-        (144, 108),
-        (48, 36),
-        [
-            0x4242e78fe7832115,
-            0x1d0c7ee306a573ec,
-            0xc2657026abb4fa72,
-            0x448e9aa6ff41d0c6,
-        ],
-    ),
-    (
-        (32, 24),
-        (48, 36),
-        [
-            0x9a5524703042a184,
-            0x524dbe98392db881,
-            0xa2c66af31398c5d5,
-            0x9ae45f54883d4c9a,
-        ],
-    ),
-    (
-        (200, 152),
-        (47, 36),
-        [
-            0xb5ed4c8b3a618c2c,
-            0x6c63bba1e2f4365c,
-            0x221f10642588e467,
-            0x0d20c82bea28b932,
-        ],
-    ),
+    ((48, 36), (48, 36), [0xf8e08489ca14629b, 0xb0e1e6146cca3340, 0x7d6fe0c3ca602294, 0x431038c70d2ef2f5]),
+    ((64, 48), (48, 36), [0x26c1aaad70cb2de2, 0xdf2c79f14e289d27, 0x6efa17daf77ebdb4, 0xebdb69fcaf7fe3d1]),
+    ((96, 72), (48, 36), [0x494a68ef3604715d, 0x4d28f01062d15de4, 0x4b0fe41c7528e1f0, 0x4eb20efa2234cd64]),
+    ((144, 108), (48, 36), [0x4242e78fe7832115, 0x1d0c7ee306a573ec, 0xc2657026abb4fa72, 0x448e9aa6ff41d0c6]),
+    ((32, 24), (48, 36), [0x9a5524703042a184, 0x524dbe98392db881, 0xa2c66af31398c5d5, 0x9ae45f54883d4c9a]),
+    ((200, 152), (47, 36), [0xb5ed4c8b3a618c2c, 0x6c63bba1e2f4365c, 0x221f10642588e467, 0x0d20c82bea28b932]),
 ];
 
 #[test]
@@ -453,50 +315,22 @@ fn rgb_and_i420_equal_swscale_and_opencv_bit_for_bit() {
         let yuv = noise.bytes(width * height * 3 / 2);
         let (luma, chroma) = yuv.split_at(width * height);
         let (u, v) = chroma.split_at(chroma.len() / 2);
-        let form = InputForm {
-            width: across,
-            height: down,
-            ..FORM
-        };
-        let packed = [Plane {
-            data: &rgb,
-            stride: 3 * width,
-        }];
+        let form = InputForm { width: across, height: down, ..FORM };
+        let packed = [Plane { data: &rgb, stride: 3 * width }];
         let planar = [
-            Plane {
-                data: luma,
-                stride: width,
-            },
-            Plane {
-                data: u,
-                stride: width / 2,
-            },
-            Plane {
-                data: v,
-                stride: width / 2,
-            },
+            Plane { data: luma, stride: width },
+            Plane { data: u, stride: width / 2 },
+            Plane { data: v, stride: width / 2 },
         ];
-        let picture = |format, planes, matrix, range| {
-            Picture::new(format, width, height, planes, matrix, range).unwrap()
-        };
+        let picture =
+            |format, planes, matrix, range| Picture::new(format, width, height, planes, matrix, range).unwrap();
         let pictures = [
             picture(PixelFormat::Rgb, &packed[..], Matrix::Bt601, Range::Full),
-            picture(
-                PixelFormat::I420,
-                &planar[..],
-                Matrix::Bt601,
-                Range::Limited,
-            ),
-            picture(
-                PixelFormat::I420,
-                &planar[..],
-                Matrix::Bt709,
-                Range::Limited,
-            ),
+            picture(PixelFormat::I420, &planar[..], Matrix::Bt601, Range::Limited),
+            picture(PixelFormat::I420, &planar[..], Matrix::Bt709, Range::Limited),
             picture(PixelFormat::I420, &planar[..], Matrix::Bt601, Range::Full),
         ];
-        let ours =
-            pictures.map(|picture| hash(&prepared(&mut Preparer::default(), &picture, &form)));
+        let ours = pictures.map(|picture| hash(&prepared(&mut Preparer::default(), &picture, &form)));
         assert_eq!(ours, hashes, "{width}x{height}");
     }
 }
@@ -506,12 +340,7 @@ fn channel_order_white_and_anchor_are_kept() {
     let mut noise = Noise(11);
     for format in [PixelFormat::Rgb, PixelFormat::I420, PixelFormat::Gray8] {
         let canvas = Canvas::new(format, 50, 90, &mut noise);
-        let form = InputForm {
-            order: ChannelOrder::Bgr,
-            white: 255.0,
-            anchor: Anchor::TopLeft,
-            ..FORM
-        };
+        let form = InputForm { order: ChannelOrder::Bgr, white: 255.0, anchor: Anchor::TopLeft, ..FORM };
         let picture = canvas.picture(Matrix::Bt601, Range::Full);
         let ours = prepared(&mut Preparer::default(), &picture, &form);
         let twin = twin(&canvas, Matrix::Bt601, Range::Full, &form);
@@ -530,12 +359,7 @@ fn half_floats_are_the_rounded_floats() {
         let floats = prepared(&mut Preparer::default(), &picture, &form);
         let mut halves = vec![f16::NAN; floats.len()];
         Preparer::default().prepare(&picture, &form, SlotMut::F16(&mut halves), &mut None);
-        assert!(
-            halves
-                .iter()
-                .zip(&floats)
-                .all(|(half, &float)| *half == f16::from_f32(float))
-        );
+        assert!(halves.iter().zip(&floats).all(|(half, &float)| *half == f16::from_f32(float)));
     }
 }
 
@@ -549,20 +373,11 @@ fn padding_is_renewed_when_the_letterbox_changes_and_only_then() {
         let canvas = Canvas::new(PixelFormat::Rgb, width, height, &mut noise);
         let picture = canvas.picture(Matrix::Bt601, Range::Full);
         preparer.prepare(&picture, &FORM, SlotMut::F32(&mut slot), &mut padded);
-        assert_eq!(
-            slot,
-            prepared(&mut Preparer::default(), &picture, &FORM),
-            "{width}x{height}"
-        );
+        assert_eq!(slot, prepared(&mut Preparer::default(), &picture, &FORM), "{width}x{height}");
     }
     // Twice the size in the same place: what lies around it is not written again.
     slot[0] = 42.0;
     let canvas = Canvas::new(PixelFormat::Rgb, 160, 40, &mut noise);
-    preparer.prepare(
-        &canvas.picture(Matrix::Bt601, Range::Full),
-        &FORM,
-        SlotMut::F32(&mut slot),
-        &mut padded,
-    );
+    preparer.prepare(&canvas.picture(Matrix::Bt601, Range::Full), &FORM, SlotMut::F32(&mut slot), &mut padded);
     assert_eq!(slot[0], 42.0);
 }

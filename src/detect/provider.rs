@@ -41,17 +41,13 @@ impl FromStr for Provider {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|provider| provider.to_string() == text.to_ascii_lowercase())
-            .ok_or_else(|| {
-                let known: Vec<_> = Self::ALL.iter().map(ToString::to_string).collect();
-                Error::ProviderUnavailable {
-                    provider: text.to_owned(),
-                    reason: format!("there is none of that name; known are {}", known.join(", ")),
-                }
-            })
+        Self::ALL.iter().copied().find(|provider| provider.to_string() == text.to_ascii_lowercase()).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(ToString::to_string).collect();
+            Error::ProviderUnavailable {
+                provider: text.to_owned(),
+                reason: format!("there is none of that name; known are {}", known.join(", ")),
+            }
+        })
     }
 }
 
@@ -128,11 +124,7 @@ fn find_openvino(runtime: &Runtime, dirs: &[PathBuf]) -> Result<PathBuf, Vec<Pat
     let mut folders = dirs.to_vec();
     folders.extend(beside.into_iter().chain(runtime.folder()));
     folders.dedup();
-    match folders
-        .iter()
-        .map(|dir| dir.join(OPENVINO_LIBRARY))
-        .find(|path| path.is_file())
-    {
+    match folders.iter().map(|dir| dir.join(OPENVINO_LIBRARY)).find(|path| path.is_file()) {
         Some(path) => Ok(std::path::absolute(&path).unwrap_or(path)),
         None => Err(folders),
     }
@@ -148,25 +140,17 @@ pub(super) struct Processor {
 
 /// This machine's processor, as Linux describes it; all false where it does not.
 pub(super) fn processor() -> Processor {
-    std::fs::read_to_string("/proc/cpuinfo")
-        .map(|text| parse_processor(&text))
-        .unwrap_or_default()
+    std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default()
 }
 
 fn parse_processor(cpuinfo: &str) -> Processor {
     let field = |name: &str| {
-        let line = cpuinfo
-            .lines()
-            .find(|line| line.starts_with(name))
-            .unwrap_or_default();
+        let line = cpuinfo.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_once(':').map_or("", |(_, value)| value.trim())
     };
     let flags = field("flags");
     let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
-    Processor {
-        is_intel: field("vendor_id") == "GenuineIntel",
-        has_bf16: has("amx_bf16") || has("avx512_bf16"),
-    }
+    Processor { is_intel: field("vendor_id") == "GenuineIntel", has_bf16: has("amx_bf16") || has("avx512_bf16") }
 }
 
 #[cfg(test)]
@@ -186,17 +170,8 @@ mod tests {
     #[test]
     fn processors_are_told_by_vendor_and_flags() {
         let xeon = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 sse\n";
-        assert_eq!(
-            parse_processor(xeon),
-            Processor {
-                is_intel: true,
-                has_bf16: true
-            }
-        );
-        assert_eq!(
-            parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"),
-            Processor::default()
-        );
+        assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true });
+        assert_eq!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"), Processor::default());
         assert_eq!(parse_processor(""), Processor::default());
     }
 }

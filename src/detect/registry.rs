@@ -64,11 +64,7 @@ pub(super) fn get_or_open(key: &Key, open: impl FnOnce() -> Result<Inner>) -> Re
         }
     }
     // Answers those who wait even if `open` panics.
-    let mut guard = Answer {
-        key,
-        loading: &loading,
-        outcome: Err(Error::EngineClosed),
-    };
+    let mut guard = Answer { key, loading: &loading, outcome: Err(Error::EngineClosed) };
     guard.outcome = open().map(Arc::new);
     guard.outcome.clone()
 }

@@ -46,12 +46,7 @@ pub struct RuntimeOptions {
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self {
-            library: None,
-            search_dirs: Vec::new(),
-            log: Arc::new(|_, _| {}),
-            log_level: LogLevel::Warning,
-        }
+        Self { library: None, search_dirs: Vec::new(), log: Arc::new(|_, _| {}), log_level: LogLevel::Warning }
     }
 }
 
@@ -108,10 +103,7 @@ impl Runtime {
 
     /// The folder of the library in use, with links followed.
     pub(super) fn folder(&self) -> Option<PathBuf> {
-        let real = self
-            .library
-            .canonicalize()
-            .unwrap_or_else(|_| self.library.clone());
+        let real = self.library.canonicalize().unwrap_or_else(|_| self.library.clone());
         real.parent().map(Path::to_path_buf)
     }
 
@@ -143,18 +135,19 @@ impl Runtime {
         // ort asserts on libraries that answer nonsense.
         let environment = catch_unwind(AssertUnwindSafe(|| {
             let builder = ort::init_from(&library).map_err(|error| error.to_string())?;
-            let sink = Arc::clone(&options.log);
+            let (sink, least) = (Arc::clone(&options.log), options.log_level);
             builder
                 .with_name("vx")
                 .with_telemetry(false)
-                .with_logger(Arc::new(
-                    move |level, _category: &str, _id: &str, location: &str, message: &str| {
+                .with_logger(Arc::new(move |level, _category: &str, _id: &str, location: &str, message: &str| {
+                    let level = from_ort(level);
+                    if level >= least {
                         // The caller is C++: a panic of the sink must not reach it.
                         let _ = catch_unwind(AssertUnwindSafe(|| {
-                            sink(from_ort(level), &format!("{message} ({location})"))
+                            sink(level, &format!("{message} ({location})"));
                         }));
-                    },
-                ))
+                    }
+                }))
                 .build()
                 .map_err(|error| error.to_string())
         }))
@@ -162,11 +155,7 @@ impl Runtime {
         .map_err(unusable)?;
         environment.set_log_level(to_ort(options.log_level));
         let version = version(ort::info(), &library);
-        Ok(Self {
-            library,
-            version,
-            environment,
-        })
+        Ok(Self { library, version, environment })
     }
 }
 
@@ -192,17 +181,10 @@ fn to_ort(level: LogLevel) -> ort::logging::LogLevel {
 
 /// The version in ONNX Runtime's build information ("git-branch=rel-1.31.1"), else in the library's file name.
 fn version(build_info: &str, library: &Path) -> String {
-    let of_branch = build_info
-        .split("git-branch=rel-")
-        .nth(1)
-        .map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
-    let real = library
-        .canonicalize()
-        .unwrap_or_else(|_| library.to_owned());
-    let of_file = real
-        .file_name()
-        .and_then(|name| name.to_str())
-        .and_then(|name| name.split(".so.").nth(1));
+    let of_branch =
+        build_info.split("git-branch=rel-").nth(1).map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
+    let real = library.canonicalize().unwrap_or_else(|_| library.to_owned());
+    let of_file = real.file_name().and_then(|name| name.to_str()).and_then(|name| name.split(".so.").nth(1));
     of_branch.or(of_file).unwrap_or("unknown").to_owned()
 }
 
@@ -215,18 +197,9 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
         return named(Path::new(&wanted));
     }
     let from_variable = std::env::var_os("LD_LIBRARY_PATH");
-    let from_variable = from_variable
-        .iter()
-        .flat_map(std::env::split_paths)
-        .filter(|dir| !dir.as_os_str().is_empty());
+    let from_variable = from_variable.iter().flat_map(std::env::split_paths).filter(|dir| !dir.as_os_str().is_empty());
     let mut looked_in = Vec::new();
-    for dir in options
-        .search_dirs
-        .iter()
-        .cloned()
-        .chain(from_variable)
-        .chain(system_dirs())
-    {
+    for dir in options.search_dirs.iter().cloned().chain(from_variable).chain(system_dirs()) {
         let dir = absolute(&dir);
         if looked_in.contains(&dir) {
             continue;
@@ -242,14 +215,8 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
 /// A library or folder that was asked for by name.
 fn named(wanted: &Path) -> Result<PathBuf> {
     let path = absolute(wanted);
-    let found = if path.is_dir() {
-        library_in(&path)
-    } else {
-        path.is_file().then(|| path.clone())
-    };
-    found.ok_or(Error::RuntimeNotFound {
-        looked_in: vec![path],
-    })
+    let found = if path.is_dir() { library_in(&path) } else { path.is_file().then(|| path.clone()) };
+    found.ok_or(Error::RuntimeNotFound { looked_in: vec![path] })
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -267,10 +234,7 @@ fn library_in(dir: &Path) -> Option<PathBuf> {
         let name = entry.file_name();
         let numbers = name.to_str()?.strip_prefix(&prefix)?.split('.');
         let numbers: Vec<u32> = numbers.map(str::parse).collect::<Result<_, _>>().ok()?;
-        entry
-            .path()
-            .is_file()
-            .then(|| (Reverse(numbers), entry.path()))
+        entry.path().is_file().then(|| (Reverse(numbers), entry.path()))
     });
     numbered.min().map(|(_, path)| path)
 }
@@ -278,19 +242,8 @@ fn library_in(dir: &Path) -> Option<PathBuf> {
 /// Folders where Linux distributions keep shared libraries.
 fn system_dirs() -> impl Iterator<Item = PathBuf> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let multiarch = [
-        format!("/usr/lib/{triplet}"),
-        format!("/lib/{triplet}"),
-        format!("/usr/local/lib/{triplet}"),
-    ];
-    let plain = [
-        "/usr/local/lib",
-        "/usr/local/lib64",
-        "/usr/lib64",
-        "/usr/lib",
-        "/lib64",
-        "/lib",
-    ];
+    let multiarch = [format!("/usr/lib/{triplet}"), format!("/lib/{triplet}"), format!("/usr/local/lib/{triplet}")];
+    let plain = ["/usr/local/lib", "/usr/local/lib64", "/usr/lib64", "/usr/lib", "/lib64", "/lib"];
     plain
         .into_iter()
         .take(2)
@@ -309,18 +262,12 @@ mod tests {
     fn the_newest_library_of_a_folder_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(library_in(dir.path()), None);
-        for name in [
-            "libonnxruntime.so.1.9.0",
-            "libonnxruntime.so.1.31.1",
-            "libonnxruntime.so.1",
-            "libonnxruntime.so.old",
-        ] {
+        for name in
+            ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.31.1", "libonnxruntime.so.1", "libonnxruntime.so.old"]
+        {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
-        assert_eq!(
-            library_in(dir.path()),
-            Some(dir.path().join("libonnxruntime.so.1.31.1"))
-        );
+        assert_eq!(library_in(dir.path()), Some(dir.path().join("libonnxruntime.so.1.31.1")));
         std::fs::write(dir.path().join(LIBRARY), "").unwrap();
         assert_eq!(library_in(dir.path()), Some(dir.path().join(LIBRARY)));
         assert_eq!(named(dir.path()).unwrap(), dir.path().join(LIBRARY));
@@ -330,21 +277,13 @@ mod tests {
     fn versions_are_told_from_the_build_or_the_file() {
         let info = "ORT Build Info: git-branch=rel-1.31.1, git-commit-id=abc, build type=Release";
         assert_eq!(version(info, Path::new("x.so")), "1.31.1");
-        assert_eq!(
-            version("ORT Build Info: ", Path::new("/x/libonnxruntime.so.1.21.0")),
-            "1.21.0"
-        );
+        assert_eq!(version("ORT Build Info: ", Path::new("/x/libonnxruntime.so.1.21.0")), "1.21.0");
         assert_eq!(version("", Path::new("/x/libonnxruntime.so")), "unknown");
     }
 
     #[test]
     fn a_library_asked_for_by_name_that_is_not_there_is_named() {
-        let text = named(Path::new("/no/such/libonnxruntime.so"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("/no/such/libonnxruntime.so") && text.contains("make setup"),
-            "{text}"
-        );
+        let text = named(Path::new("/no/such/libonnxruntime.so")).unwrap_err().to_string();
+        assert!(text.contains("/no/such/libonnxruntime.so") && text.contains("make setup"), "{text}");
     }
 }

@@ -9,10 +9,11 @@ use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBui
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::decode::OutputView;
-use super::model::{Description, Dimension, ElementType, METADATA_KEYS, TensorInfo};
+use super::model::{Description, METADATA_KEYS};
 use super::prepare::SlotMut;
 use super::runtime::Runtime;
 use super::source::{Content, ModelBytes};
+use super::tensor::{Dimension, ElementType, TensorInfo};
 
 /// Weights in the CPU provider's own order, shared by the sessions of one engine.
 #[derive(Debug, Clone)]
@@ -27,6 +28,7 @@ impl SharedWeights {
 /// What a session runs on.
 #[derive(Debug, Clone)]
 pub(super) enum Setup {
+    #[cfg(feature = "plugin-providers")]
     /// Only to see what the model is: quick to open, slow to run.
     Inspect,
     Cpu {
@@ -49,10 +51,7 @@ pub(super) struct OpenError {
 impl<R> From<ort::Error<R>> for OpenError {
     fn from(error: ort::Error<R>) -> Self {
         let is_no_model = error.code() == ort::ErrorCode::InvalidProtobuf;
-        Self {
-            is_no_model,
-            reason: error.message().to_owned(),
-        }
+        Self { is_no_model, reason: error.message().to_owned() }
     }
 }
 
@@ -76,17 +75,9 @@ impl InputTensor {
     /// Room for `images` images of `width` by `height`, filled with black.
     pub fn new(images: usize, width: usize, height: usize, is_half: bool) -> Self {
         let image = 3 * width * height;
-        let values = if is_half {
-            Values::F16(vec![f16::ZERO; images * image])
-        } else {
-            Values::F32(vec![0.0; images * image])
-        };
-        Self {
-            values,
-            image,
-            width,
-            height,
-        }
+        let values =
+            if is_half { Values::F16(vec![f16::ZERO; images * image]) } else { Values::F32(vec![0.0; images * image]) };
+        Self { values, image, width, height }
     }
 
     /// The place of image `index`.
@@ -121,15 +112,12 @@ impl Session {
             builder = builder.with_dimension_override(name, *length as i64)?;
         }
         builder = match setup {
+            #[cfg(feature = "plugin-providers")]
             Setup::Inspect => cpu_only(builder)?
                 .with_optimization_level(GraphOptimizationLevel::Disable)?
                 .with_prepacking(false)?
                 .with_intra_threads(1)?,
-            Setup::Cpu {
-                intra_op_threads,
-                inter_op_threads,
-                weights,
-            } => cpu_only(builder)?
+            Setup::Cpu { intra_op_threads, inter_op_threads, weights } => cpu_only(builder)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_intra_threads(*intra_op_threads)?
                 .with_inter_threads(*inter_op_threads)?
@@ -143,25 +131,17 @@ impl Session {
             Content::Owned(bytes) => builder.commit_from_memory(bytes)?,
             Content::Path(path) => builder.commit_from_file(path)?,
         };
-        Ok(Self {
-            inner,
-            floats: Vec::new(),
-        })
+        Ok(Self { inner, floats: Vec::new() })
     }
 
     /// What the model is, by its own declaration.
     pub fn describe(&self) -> Description {
         let tensors = |outlets: &[ort::value::Outlet]| {
-            outlets
-                .iter()
-                .map(|outlet| tensor_info(outlet.name(), outlet.dtype()))
-                .collect()
+            outlets.iter().map(|outlet| tensor_info(outlet.name(), outlet.dtype())).collect()
         };
         let metadata = self.inner.metadata().ok();
         let metadata = metadata.iter().flat_map(|metadata| {
-            METADATA_KEYS
-                .iter()
-                .filter_map(|&key| metadata.custom(key).map(|value| (key.to_owned(), value)))
+            METADATA_KEYS.iter().filter_map(|&key| metadata.custom(key).map(|value| (key.to_owned(), value)))
         });
         Description {
             inputs: tensors(self.inner.inputs()),
@@ -185,54 +165,33 @@ impl Session {
         let outputs = match &input.values {
             Values::F32(values) => {
                 let tensor = TensorRef::from_array_view((shape, &values[..images * input.image]));
-                self.inner
-                    .run(ort::inputs![tensor.map_err(|error| error.to_string())?])
+                self.inner.run(ort::inputs![tensor.map_err(|error| error.to_string())?])
             }
             Values::F16(values) => {
                 let tensor = TensorRef::from_array_view((shape, &values[..images * input.image]));
-                self.inner
-                    .run(ort::inputs![tensor.map_err(|error| error.to_string())?])
+                self.inner.run(ort::inputs![tensor.map_err(|error| error.to_string())?])
             }
         }
         .map_err(|error| error.to_string())?;
-        let output = outputs
-            .values()
-            .nth(output_index)
-            .ok_or("it gave fewer outputs than it declares")?;
+        let output = outputs.values().nth(output_index).ok_or("it gave fewer outputs than it declares")?;
         let (shape, values) = if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
             (shape, values)
         } else {
-            let (shape, values) = output
-                .try_extract_tensor::<f16>()
-                .map_err(|error| error.to_string())?;
+            let (shape, values) = output.try_extract_tensor::<f16>().map_err(|error| error.to_string())?;
             self.floats.resize(values.len(), 0.0);
             values.convert_to_f32_slice(&mut self.floats);
             (shape, &self.floats[..])
         };
-        let dimensions: Option<Vec<usize>> = shape
-            .iter()
-            .map(|&length| usize::try_from(length).ok())
-            .collect();
+        let dimensions: Option<Vec<usize>> = shape.iter().map(|&length| usize::try_from(length).ok()).collect();
         let Some([given, rows, columns]) = dimensions.as_deref() else {
-            return Err(format!(
-                "its output has the shape {shape:?}, not three dimensions"
-            ));
+            return Err(format!("its output has the shape {shape:?}, not three dimensions"));
         };
         if *given != images || given * rows * columns != values.len() {
-            return Err(format!(
-                "its output has the shape {shape:?} for {images} images"
-            ));
+            return Err(format!("its output has the shape {shape:?} for {images} images"));
         }
         for index in 0..images {
             let image = rows * columns;
-            read(
-                index,
-                OutputView {
-                    rows: *rows,
-                    columns: *columns,
-                    values: &values[index * image..][..image],
-                },
-            );
+            read(index, OutputView { rows: *rows, columns: *columns, values: &values[index * image..][..image] });
         }
         Ok(())
     }
@@ -251,11 +210,7 @@ fn cpu_only(builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
 
 fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
     let (element, shape) = match kind {
-        ValueType::Tensor {
-            ty,
-            shape,
-            dimension_symbols,
-        } => {
+        ValueType::Tensor { ty, shape, dimension_symbols } => {
             let element = match ty {
                 TensorElementType::Float32 => ElementType::F32,
                 TensorElementType::Float16 => ElementType::F16,
@@ -263,11 +218,7 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
             };
             let shape = shape.iter().zip(0..).map(|(&length, index)| {
                 usize::try_from(length).map_or_else(
-                    |_| {
-                        Dimension::Dynamic(
-                            dimension_symbols.get(index).cloned().unwrap_or_default(),
-                        )
-                    },
+                    |_| Dimension::Dynamic(dimension_symbols.get(index).cloned().unwrap_or_default()),
                     Dimension::Fixed,
                 )
             });
@@ -275,9 +226,5 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
         }
         other => (ElementType::Other(other.to_string()), Vec::new()),
     };
-    TensorInfo {
-        name: name.to_owned(),
-        element,
-        shape,
-    }
+    TensorInfo { name: name.to_owned(), element, shape }
 }

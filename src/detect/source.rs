@@ -62,32 +62,17 @@ impl ModelSource {
     pub(super) fn read(&self) -> Result<ModelBytes> {
         let Self::File(path) = self else {
             let name = "the built-in model".to_owned();
-            return Ok(ModelBytes {
-                name,
-                content: Content::Static(BUILT_IN),
-                identity: Identity::BuiltIn,
-            });
+            return Ok(ModelBytes { name, content: Content::Static(BUILT_IN), identity: Identity::BuiltIn });
         };
-        let bytes = read(path).map_err(|reason| Error::ModelUnreadable {
-            path: path.clone(),
-            reason,
-        })?;
+        let bytes = read(path).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
         static KEY: Lazy<RandomState> = Lazy::new(RandomState::new);
         let (length, hash) = (bytes.len() as u64, KEY.hash_one(&bytes));
         let name = path.display().to_string();
         Ok(if has_external_data(&bytes) {
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-            ModelBytes {
-                name,
-                content: Content::Path(path.clone()),
-                identity: Identity::HashAt(length, hash, real),
-            }
+            ModelBytes { name, content: Content::Path(path.clone()), identity: Identity::HashAt(length, hash, real) }
         } else {
-            ModelBytes {
-                name,
-                content: Content::Owned(bytes),
-                identity: Identity::Hash(length, hash),
-            }
+            ModelBytes { name, content: Content::Owned(bytes), identity: Identity::Hash(length, hash) }
         })
     }
 }
@@ -95,9 +80,7 @@ impl ModelSource {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
-        std::io::ErrorKind::PermissionDenied => {
-            "this user may not read it; change its permissions".to_owned()
-        }
+        std::io::ErrorKind::PermissionDenied => "this user may not read it; change its permissions".to_owned(),
         _ => error.to_string(),
     })?;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
@@ -114,14 +97,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         ));
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    file.take(MAX_MODEL + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
+    file.take(MAX_MODEL + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     match bytes.len() as u64 {
         0 => Err("it is empty".to_owned()),
-        length if length > MAX_MODEL => {
-            Err(format!("it grew over {MAX_MODEL} bytes while it was read"))
-        }
+        length if length > MAX_MODEL => Err(format!("it grew over {MAX_MODEL} bytes while it was read")),
         _ => Ok(bytes),
     }
 }
@@ -138,15 +117,8 @@ fn has_external_data(bytes: &[u8]) -> bool {
     while start < last {
         let end = (start + BLOCK).min(last);
         let (first, second) = (&bytes[start..end], &bytes[start + 1..end + 1]);
-        let hit = first
-            .iter()
-            .zip(second)
-            .fold(false, |hit, (&a, &b)| hit | ((a == KEY[0]) & (b == KEY[1])));
-        if hit
-            && bytes[start..end + KEY.len() - 1]
-                .windows(KEY.len())
-                .any(|window| window == KEY)
-        {
+        let hit = first.iter().zip(second).fold(false, |hit, (&a, &b)| hit | ((a == KEY[0]) & (b == KEY[1])));
+        if hit && bytes[start..end + KEY.len() - 1].windows(KEY.len()).any(|window| window == KEY) {
             return true;
         }
         start = end;
@@ -161,11 +133,7 @@ mod tests {
 
     #[test]
     fn external_data_is_found_wherever_it_stands() {
-        assert!(
-            !has_external_data(b"")
-                && !has_external_data(b"locatio")
-                && has_external_data(b"location")
-        );
+        assert!(!has_external_data(b"") && !has_external_data(b"locatio") && has_external_data(b"location"));
         for place in [0, 1, 4088, 4089, 4090, 4095, 4096, 9000] {
             let mut bytes = vec![b'l'; 9008];
             assert!(!has_external_data(&bytes));
@@ -192,26 +160,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("empty.onnx");
         std::fs::write(&empty, b"").unwrap();
-        for (path, word) in [
-            (dir.path().join("none.onnx"), "no such file"),
-            (dir.path().to_owned(), "folder"),
-            (empty, "empty"),
-        ] {
-            let text = ModelSource::File(path.clone())
-                .read()
-                .unwrap_err()
-                .to_string();
-            assert!(
-                text.contains(&path.display().to_string()) && text.contains(word),
-                "{text}"
-            );
+        for (path, word) in
+            [(dir.path().join("none.onnx"), "no such file"), (dir.path().to_owned(), "folder"), (empty, "empty")]
+        {
+            let text = ModelSource::File(path.clone()).read().unwrap_err().to_string();
+            assert!(text.contains(&path.display().to_string()) && text.contains(word), "{text}");
         }
-        assert!(
-            ModelSource::File("/dev/null".into())
-                .read()
-                .unwrap_err()
-                .to_string()
-                .contains("regular")
-        );
+        assert!(ModelSource::File("/dev/null".into()).read().unwrap_err().to_string().contains("regular"));
     }
 }

@@ -39,16 +39,11 @@ impl Axis {
         let last = (self.samples - 1) as f64;
         (0..self.output).map(move |index| {
             let in_frame = (index as f64 + 0.5) * ratio - 0.5;
-            let position =
-                ((in_frame - self.site) / f64::from(1u32 << self.shift)).clamp(0.0, last);
+            let position = ((in_frame - self.site) / f64::from(1u32 << self.shift)).clamp(0.0, last);
             // The last sample is reached as the second of the last two, so that `first` + 1 always exists.
             let first = position.floor().min((last - 1.0).max(0.0));
             let weight = ((position - first) * ONE).round();
-            Tap {
-                first: first as u32,
-                second: (first + 1.0).min(last) as u32,
-                weight: weight as u16,
-            }
+            Tap { first: first as u32, second: (first + 1.0).min(last) as u32, weight: weight as u16 }
         })
     }
 }
@@ -58,24 +53,13 @@ mod tests {
     use super::*;
 
     fn plain(frame: usize, output: usize) -> Vec<Tap> {
-        Axis {
-            frame,
-            output,
-            samples: frame,
-            shift: 0,
-            site: 0.0,
-        }
-        .taps()
-        .collect()
+        Axis { frame, output, samples: frame, shift: 0, site: 0.0 }.taps().collect()
     }
 
     #[test]
     fn a_third_of_the_size_takes_the_middle_of_three() {
         let taps = plain(9, 3);
-        assert_eq!(
-            taps.iter().map(|tap| tap.first).collect::<Vec<_>>(),
-            [1, 4, 7]
-        );
+        assert_eq!(taps.iter().map(|tap| tap.first).collect::<Vec<_>>(), [1, 4, 7]);
         assert!(taps.iter().all(|tap| tap.weight == 0));
     }
 
@@ -87,11 +71,7 @@ mod tests {
     #[test]
     fn the_same_size_changes_nothing() {
         for (index, tap) in plain(5, 5).into_iter().enumerate() {
-            let taken = if tap.weight == 0 {
-                tap.first
-            } else {
-                tap.second
-            };
+            let taken = if tap.weight == 0 { tap.first } else { tap.second };
             assert!(taken as usize == index && tap.weight % 256 == 0, "{tap:?}");
         }
     }
@@ -101,12 +81,7 @@ mod tests {
         let taps = plain(2, 4);
         assert_eq!((taps[0].first, taps[0].weight), (0, 0));
         assert_eq!((taps[3].second, taps[3].weight), (1, 256));
-        assert!(plain(1, 7).iter().all(|tap| *tap
-            == Tap {
-                first: 0,
-                second: 0,
-                weight: 0
-            }));
+        assert!(plain(1, 7).iter().all(|tap| *tap == Tap { first: 0, second: 0, weight: 0 }));
     }
 
     #[test]
@@ -115,20 +90,8 @@ mod tests {
             for output in 1..40 {
                 for (shift, site) in [(0, 0.0), (1, 0.0), (1, 0.5), (2, 0.0)] {
                     let samples = frame.div_ceil(1 << shift);
-                    for tap in (Axis {
-                        frame,
-                        output,
-                        samples,
-                        shift,
-                        site,
-                    })
-                    .taps()
-                    {
-                        assert!(
-                            (tap.second as usize) < samples
-                                && tap.first <= tap.second
-                                && tap.weight <= 256
-                        );
+                    for tap in (Axis { frame, output, samples, shift, site }).taps() {
+                        assert!((tap.second as usize) < samples && tap.first <= tap.second && tap.weight <= 256);
                         assert!(samples == 1 || tap.second == tap.first + 1);
                     }
                 }

@@ -15,7 +15,7 @@ use super::decode::{Decoder, is_readable};
 use super::error::{Error, panic_message};
 use super::job::{FrameResult, Job};
 use super::letterbox::Letterbox;
-use super::model::{Batch, Model};
+use super::model::{Batch, Model, most_images};
 use super::prepare::{InputForm, Preparer};
 use super::session::{InputTensor, Session};
 
@@ -75,13 +75,9 @@ impl Worker {
             Batch::Fixed(count) => Some(count),
             Batch::Dynamic => None,
         };
-        let capacity = fixed_batch.unwrap_or(batch_size).max(1);
-        let input = InputTensor::new(
-            capacity,
-            form.width,
-            form.height,
-            shared.model.input_is_half(),
-        );
+        let most = most_images(form.width, form.height);
+        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, most));
+        let input = InputTensor::new(capacity, form.width, form.height, shared.model.input_is_half());
         let (preparer, decoder) = (Preparer::default(), Decoder::default());
         let jobs = Vec::with_capacity(capacity);
         Self {
@@ -163,28 +159,17 @@ impl Worker {
         let start = Instant::now();
         let queued = start.duration_since(job.submitted);
         let Some(frame) = job.frame.take() else {
-            return Err(Error::Picture {
-                reason: "it has been taken already".to_owned(),
-            });
+            return Err(Error::Picture { reason: "it has been taken already".to_owned() });
         };
         let fit = {
             let picture = frame.picture()?;
-            self.preparer.prepare(
-                &picture,
-                &self.form,
-                self.input.slot(slot),
-                &mut self.padded[slot],
-            )
+            self.preparer.prepare(&picture, &self.form, self.input.slot(slot), &mut self.padded[slot])
         };
         drop(frame);
         Ok(Prepared {
             job: index,
             fit,
-            result: FrameResult {
-                queued,
-                prepare: start.elapsed(),
-                ..FrameResult::default()
-            },
+            result: FrameResult { queued, prepare: start.elapsed(), ..FrameResult::default() },
         })
     }
 
@@ -197,42 +182,23 @@ impl Worker {
         let mut ran = None;
         let mut odd = None;
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
-        let outcome = self
-            .session
-            .run(&self.input, images, model.output_index, |index, output| {
-                let infer = *ran.get_or_insert_with(|| start.elapsed());
-                let Some(prepared) = prepared.get_mut(index) else {
-                    return;
-                };
-                if !is_readable(
-                    model.layout,
-                    model.class_count,
-                    output.rows,
-                    output.columns,
-                    size,
-                ) {
-                    odd = Some(format!(
-                        "its output became [{}, {}]",
-                        output.rows, output.columns
-                    ));
-                    return;
-                }
-                let start = Instant::now();
-                let found = decoder.decode(
-                    model.layout,
-                    output,
-                    &jobs[prepared.job].settings,
-                    &prepared.fit,
-                );
-                prepared.result.detections = found;
-                prepared.result.infer = infer;
-                prepared.result.decode = start.elapsed();
-            });
+        let outcome = self.session.run(&self.input, images, model.output_index, |index, output| {
+            let infer = *ran.get_or_insert_with(|| start.elapsed());
+            let Some(prepared) = prepared.get_mut(index) else {
+                return;
+            };
+            if !is_readable(model.layout, model.class_count, output.rows, output.columns, size) {
+                odd = Some(format!("its output became [{}, {}]", output.rows, output.columns));
+                return;
+            }
+            let start = Instant::now();
+            let found = decoder.decode(model.layout, output, &jobs[prepared.job].settings, &prepared.fit);
+            prepared.result.detections = found;
+            prepared.result.infer = infer;
+            prepared.result.decode = start.elapsed();
+        });
         match outcome.err().or(odd) {
-            Some(reason) => Err(Error::Inference {
-                model: model.source.clone(),
-                reason,
-            }),
+            Some(reason) => Err(Error::Inference { model: model.source.clone(), reason }),
             None => Ok(ran.unwrap_or_else(|| start.elapsed())),
         }
     }
@@ -243,9 +209,7 @@ impl Worker {
         for mut job in self.jobs.drain(..) {
             job.frame = None;
             failures += 1;
-            job.reply.answer(Err(Error::WorkerPanicked {
-                reason: reason.to_owned(),
-            }));
+            job.reply.answer(Err(Error::WorkerPanicked { reason: reason.to_owned() }));
         }
         self.shared.totals.lock().failures += failures;
         self.padded.fill(None);

@@ -1,6 +1,10 @@
 //! The GStreamer elements: pads, events, properties, messages. What they do lives in the layers below.
 
+#![forbid(unsafe_code)]
+
+pub mod jsonenc;
 pub mod keyframedec;
 mod layout;
 mod origin;
 mod upstream;
+pub mod yolodetect;

@@ -77,7 +77,9 @@ impl ObjectSubclass for KeyframeDec {
             })
             .chain_function(|_pad, parent, buffer| {
                 let failed = || Err(gst::FlowError::Error);
-                Self::catch_panic_pad_function(parent, failed, |imp| imp.queue.push(buffer).map(|()| gst::FlowSuccess::Ok))
+                Self::catch_panic_pad_function(parent, failed, |imp| {
+                    imp.queue.push(buffer).map(|()| gst::FlowSuccess::Ok)
+                })
             })
             .event_function(|_pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(event))

@@ -149,7 +149,8 @@ fn agree(pad: &gst::Pad, frame: &av::Frame, traits: Traits) -> Result<Agreed, Re
     }
     let av_formats: Vec<_> = candidates.iter().map(|(format, _)| *format).collect();
     let closest = traits.format.closest(&av_formats);
-    let Some((format, info)) = closest.and_then(|closest| candidates.into_iter().find(|(format, _)| *format == closest))
+    let Some((format, info)) =
+        closest.and_then(|closest| candidates.into_iter().find(|(format, _)| *format == closest))
     else {
         let offered = format!("{}x{} {:?}", traits.size.0, traits.size.1, traits.format);
         return Err(Refusal::Caps { offered, taken: allowed.to_string() });
@@ -165,8 +166,11 @@ fn video_info(
     let (width, height) = traits.size;
     let (num, den) = traits.frame_rate.unwrap_or((0, 1));
     let (par_num, par_den) = traits.pixel_aspect_ratio;
-    let interlace_mode =
-        if traits.interlaced { gst_video::VideoInterlaceMode::Mixed } else { gst_video::VideoInterlaceMode::Progressive };
+    let interlace_mode = if traits.interlaced {
+        gst_video::VideoInterlaceMode::Mixed
+    } else {
+        gst_video::VideoInterlaceMode::Progressive
+    };
     let mut builder = gst_video::VideoInfo::builder(format, width, height)
         .fps(gst::Fraction::new(num, den))
         .par(gst::Fraction::new(par_num, par_den))

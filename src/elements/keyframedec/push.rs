@@ -267,12 +267,16 @@ impl SpooledSource {
 
 impl ByteSource for SpooledSource {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.file.read(buffer).map_err(|error| SourceError::Failed(format!("the temporary file cannot be read: {error}")))
+        self.file
+            .read(buffer)
+            .map_err(|error| SourceError::Failed(format!("the temporary file cannot be read: {error}")))
     }
 
     fn seek(&mut self, position: u64) -> Result<(), SourceError> {
         let moved = self.file.seek(SeekFrom::Start(position));
-        moved.map(|_| ()).map_err(|error| SourceError::Failed(format!("the temporary file cannot be searched: {error}")))
+        moved
+            .map(|_| ())
+            .map_err(|error| SourceError::Failed(format!("the temporary file cannot be searched: {error}")))
     }
 
     fn size(&mut self) -> Option<u64> {

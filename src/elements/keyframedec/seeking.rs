@@ -9,7 +9,6 @@ pub struct Seek {
     pub key_unit: bool,
     /// Key-unit seeks that want the keyframe after the position.
     pub snap_after: bool,
-    pub seqnum: gst::Seqnum,
 }
 
 /// What part of the stream is played, in stream time.
@@ -41,7 +40,6 @@ impl Playback {
             position: self.segment.position().unwrap_or(gst::ClockTime::ZERO),
             key_unit: flags.contains(gst::SeekFlags::KEY_UNIT),
             snap_after: flags.contains(gst::SeekFlags::SNAP_AFTER) && !flags.contains(gst::SeekFlags::SNAP_BEFORE),
-            seqnum: event.seqnum(),
         });
         Ok(())
     }
@@ -97,7 +95,8 @@ mod tests {
     #[test]
     fn buffers_carry_the_container_time_unless_it_is_negative() {
         gst::init().unwrap();
-        for (origin, container, buffer) in [(1_400_000_000, 1_900_000_000, 1_900_000_000), (-40_000_000, 0, 40_000_000)] {
+        for (origin, container, buffer) in [(1_400_000_000, 1_900_000_000, 1_900_000_000), (-40_000_000, 0, 40_000_000)]
+        {
             let clock = Clock { origin_ns: origin };
             let pts = clock.stream_time(container) + clock.buffer_time_at_zero();
             assert_eq!(pts.nseconds(), buffer);

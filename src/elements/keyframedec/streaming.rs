@@ -129,7 +129,8 @@ impl KeyframeDec {
     fn advance(&self, session: &mut Session) -> Result<(), Stop> {
         let seek = self.state.lock().playback.seek.take();
         if let Some(seek) = seek {
-            let clock = *session.clock.get_or_insert_with(|| Clock { origin_ns: session.reader.start_ns().unwrap_or(0) });
+            let clock =
+                *session.clock.get_or_insert_with(|| Clock { origin_ns: session.reader.start_ns().unwrap_or(0) });
             session.reader.seek(clock.container_ns(seek.position))?;
             session.segment_due = true;
             session.last_pts = None;
@@ -175,7 +176,9 @@ impl KeyframeDec {
         }
         if let Some(caps) = output.new_caps {
             gst::info!(CAT, imp = self, "caps {caps}");
-            if !self.srcpad.push_event(gst::event::Caps::new(&caps)) && self.srcpad.pad_flags().contains(gst::PadFlags::FLUSHING) {
+            if !self.srcpad.push_event(gst::event::Caps::new(&caps))
+                && self.srcpad.pad_flags().contains(gst::PadFlags::FLUSHING)
+            {
                 return Err(Stop::Interrupted);
             }
         }
@@ -295,7 +298,11 @@ impl KeyframeDec {
                 ["downstream takes {taken}"]
             ),
             Stop::Refused(Refusal::Frame(reason)) => {
-                gst::element_imp_error!(self, gst::StreamError::Decode, ("{file}: a frame cannot be put out: {reason}"));
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Decode,
+                    ("{file}: a frame cannot be put out: {reason}")
+                );
             }
             Stop::Downstream(gst::FlowError::NotLinked) => gst::element_imp_error!(
                 self,

@@ -1,0 +1,64 @@
+//! Inputs and outputs of a model as it declares them: names, types, shapes.
+//!
+//! Plain data; holds no values.
+
+use std::fmt;
+
+/// Type of a tensor's elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ElementType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float.
+    F16,
+    /// Anything else, by ONNX Runtime's name.
+    Other(String),
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// One length of a tensor's shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dimension {
+    /// Always this.
+    Fixed(usize),
+    /// Decided at run time; the name that the model gives it, or nothing.
+    Dynamic(String),
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(length) => write!(f, "{length}"),
+            Self::Dynamic(name) if name.is_empty() => f.write_str("?"),
+            Self::Dynamic(name) => f.write_str(name),
+        }
+    }
+}
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name in the graph.
+    pub name: String,
+    /// Type of its elements.
+    pub element: ElementType,
+    /// Its shape as declared; empty for what is no tensor or has no known rank.
+    pub shape: Vec<Dimension>,
+}
+
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape: Vec<_> = self.shape.iter().map(ToString::to_string).collect();
+        write!(f, "{} {} [{}]", self.name, self.element, shape.join(", "))
+    }
+}

@@ -1,0 +1,195 @@
+//! `vxjsonenc` over GstBaseTransform: a frame in, a line out.
+
+use std::sync::LazyLock;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::base_transform::{BaseTransformImplExt, GenerateOutputSuccess};
+use gst_base::subclass::prelude::*;
+use parking_lot::Mutex;
+
+use super::record::{Record, SCHEMA};
+use crate::elements::{origin, upstream};
+use crate::meta;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("vxjsonenc", gst::DebugColorFlags::empty(), Some("Detections as JSON lines"))
+});
+
+/// Of the stream at hand.
+#[derive(Default, Clone)]
+struct State {
+    info: Option<gst_video::VideoInfo>,
+    /// As upstream tells it.
+    location: Option<String>,
+    /// The container's time at stream time zero.
+    origin_ns: i64,
+}
+
+#[derive(Default)]
+pub struct JsonEnc {
+    /// The property `file`.
+    file: Mutex<Option<String>>,
+    state: Mutex<State>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for JsonEnc {
+    const NAME: &'static str = "GstVxJsonEnc";
+    type Type = super::JsonEnc;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for JsonEnc {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                glib::ParamSpecString::builder("file")
+                    .nick("File")
+                    .blurb("What to write as `file` (default: the path that upstream reads from)")
+                    .mutable_ready()
+                    .build(),
+            ]
+        });
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, _pspec: &glib::ParamSpec) {
+        *self.file.lock() = value.get().expect("GObject has checked the value against the property's type");
+    }
+
+    fn property(&self, _id: usize, _pspec: &glib::ParamSpec) -> glib::Value {
+        self.file.lock().to_value()
+    }
+}
+
+impl GstObjectImpl for JsonEnc {}
+
+impl ElementImpl for JsonEnc {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Detections to JSON lines",
+                "Encoder/Metadata",
+                "Writes a line of JSON for each frame, with the detections that its metas hold",
+                "The vx developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let frames = gst_video::VideoCapsBuilder::new().build();
+            let lines = gst::Caps::builder("application/x-ndjson").build();
+            let always = gst::PadPresence::Always;
+            [("sink", gst::PadDirection::Sink, frames), ("src", gst::PadDirection::Src, lines)]
+                .map(|(name, direction, caps)| {
+                    gst::PadTemplate::new(name, direction, always, &caps).expect("name, direction and caps are valid")
+                })
+                .into()
+        });
+        TEMPLATES.as_ref()
+    }
+}
+
+impl BaseTransformImpl for JsonEnc {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::NeverInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *self.state.lock() = State::default();
+        Ok(())
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        _caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let other = if direction == gst::PadDirection::Sink { "src" } else { "sink" };
+        let caps = self.obj().pad_template(other)?.caps().clone();
+        Some(
+            filter.map_or_else(
+                || caps.clone(),
+                |filter| filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
+            ),
+        )
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let info =
+            gst_video::VideoInfo::from_caps(incaps).map_err(|_| gst::loggable_error!(CAT, "Unusable caps {incaps}"))?;
+        self.state.lock().info = Some(info);
+        Ok(())
+    }
+
+    fn propose_allocation(
+        &self,
+        decide: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        self.parent_propose_allocation(decide, query)?;
+        // The pixels are not looked at, so any layout will do.
+        query.add_allocation_meta::<gst_video::VideoMeta>(None);
+        Ok(())
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        if let gst::EventView::StreamStart(_) = event.view() {
+            let location = upstream::location(self.obj().sink_pad());
+            let mut state = self.state.lock();
+            state.location = location;
+            state.origin_ns = 0;
+        }
+        if let Some(origin_ns) = origin::from_event(&event) {
+            self.state.lock().origin_ns = origin_ns;
+            return true;
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let Some(frame) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
+        let state = self.state.lock().clone();
+        let Some(info) = state.info else { return Err(gst::FlowError::NotNegotiated) };
+        let file = self.file.lock().clone();
+        let record = Record {
+            schema: SCHEMA,
+            file: file.as_deref().or(state.location.as_deref()),
+            pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, state.origin_ns)),
+            width: info.width(),
+            height: info.height(),
+            detections: meta::read(&frame, info.width(), info.height()).into_iter().map(Into::into).collect(),
+        };
+        let mut line = serde_json::to_vec(&record).map_err(|error| {
+            gst::element_imp_error!(self, gst::StreamError::Encode, ("a frame cannot be written as JSON: {error}"));
+            gst::FlowError::Error
+        })?;
+        line.push(b'\n');
+        let mut buffer = gst::Buffer::from_mut_slice(line);
+        {
+            let buffer = buffer.make_mut();
+            buffer.set_pts(frame.pts());
+            buffer.set_duration(frame.duration());
+        }
+        Ok(GenerateOutputSuccess::Buffer(buffer))
+    }
+}
+
+impl JsonEnc {
+    /// The container's time of a buffer timestamp.
+    fn container_ns(&self, pts: gst::ClockTime, origin_ns: i64) -> Option<i64> {
+        let segment = self.obj().segment();
+        let segment = segment.downcast_ref::<gst::ClockTime>()?;
+        let stream_ns = match segment.to_stream_time_full(pts)? {
+            gst::Signed::Positive(time) => i64::try_from(time.nseconds()).ok()?,
+            gst::Signed::Negative(time) => -i64::try_from(time.nseconds()).ok()?,
+        };
+        stream_ns.checked_add(origin_ns)
+    }
+}

@@ -1,0 +1,143 @@
+//! From settings to an engine that is ready to take frames: runtime, model, labels.
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use gst::prelude::*;
+
+use super::imp::{CAT, FACTORY};
+use super::settings::Settings;
+use crate::detect;
+
+/// ONNX Runtime's own log.
+static ORT_CAT: LazyLock<gst::DebugCategory> =
+    LazyLock::new(|| gst::DebugCategory::new("vxort", gst::DebugColorFlags::empty(), Some("ONNX Runtime")));
+
+/// From READY to NULL.
+pub struct Ready {
+    pub engine: detect::Engine,
+    pub labels: Arc<detect::Labels>,
+    pub runtime: &'static detect::Runtime,
+    pub detect: Arc<detect::DetectSettings>,
+    /// `classes`, as numbers.
+    classes: Option<Vec<usize>>,
+    /// Most frames that the element holds.
+    pub max_inflight: usize,
+}
+
+impl Ready {
+    /// Loads what `settings` name, and says what the user should know of by `warn`.
+    pub fn new(settings: &Settings, mut warn: impl FnMut(String)) -> Result<Self, detect::Error> {
+        let search_dirs = plugin_dirs();
+        let log_level = match ORT_CAT.threshold() {
+            gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
+            gst::DebugLevel::Warning | gst::DebugLevel::Fixme => detect::LogLevel::Warning,
+            gst::DebugLevel::Info => detect::LogLevel::Info,
+            _ => detect::LogLevel::Verbose,
+        };
+        let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
+            library: settings.runtime_library.clone(),
+            search_dirs: search_dirs.clone(),
+            log: Arc::new(log),
+            log_level,
+        })?;
+        note.into_iter().for_each(&mut warn);
+        let engine = detect::Engine::acquire(
+            runtime,
+            &detect::EngineSpec {
+                model: settings.model_file.clone().map_or(detect::ModelSource::BuiltIn, detect::ModelSource::File),
+                provider: settings.execution_provider.parse()?,
+                sessions: settings.sessions as usize,
+                intra_op_threads: settings.intra_op_threads as usize,
+                inter_op_threads: settings.inter_op_threads as usize,
+                batch_size: settings.batch_size as usize,
+                provider_dirs: search_dirs,
+            },
+        )?;
+        let report = engine.provider();
+        if let Some(reason) = &report.fallback {
+            warn(format!("{} is used instead of what was to be taken: {reason}", report.name));
+        }
+        let model = engine.model();
+        let (labels, note) = detect::Labels::resolve(model, settings.label_file.as_deref())?;
+        note.into_iter().for_each(&mut warn);
+        let classes =
+            if settings.classes.trim().is_empty() { None } else { Some(labels.parse_classes(&settings.classes)?) };
+        gst::info!(
+            CAT,
+            "{}: {}x{}, {:?} ({}); {} on {}, {}, {} sessions of {} threads, ONNX Runtime {} ({})",
+            model.source,
+            model.width,
+            model.height,
+            model.layout,
+            model.layout_reason,
+            report.name,
+            report.device,
+            report.precision,
+            report.sessions,
+            report.intra_op_threads,
+            runtime.version(),
+            runtime.library().display(),
+        );
+        let automatic = report.sessions * report.batch_size.max(1) * 2 + 1;
+        let max_inflight = if settings.max_inflight == 0 { automatic } else { settings.max_inflight as usize };
+        let mut ready =
+            Self { detect: Arc::default(), engine, labels: Arc::new(labels), runtime, classes, max_inflight };
+        ready.update(settings);
+        Ok(ready)
+    }
+
+    /// Takes over the settings that may change at any time.
+    pub fn update(&mut self, settings: &Settings) {
+        self.detect = Arc::new(detect::DetectSettings {
+            confidence_threshold: settings.confidence_threshold,
+            iou_threshold: settings.iou_threshold,
+            max_detections: settings.max_detections as usize,
+            classes: self.classes.clone(),
+            class_agnostic: settings.class_agnostic,
+        });
+    }
+
+    /// The engine's part of `stats`.
+    pub fn describe(&self, stats: gst::structure::Builder) -> gst::structure::Builder {
+        let (report, model, engine) = (self.engine.provider(), self.engine.model(), self.engine.stats());
+        let mut stats = stats
+            .field("model", &model.source)
+            .field("layout", format!("{:?}", model.layout))
+            .field("provider", &report.name)
+            .field("device", &report.device)
+            .field("precision", &report.precision)
+            .field("sessions", report.sessions as u32)
+            .field("intra-op-threads", report.intra_op_threads as u32)
+            .field("runtime-version", self.runtime.version())
+            .field("runtime-library", self.runtime.library().display().to_string())
+            .field("model-loads", engine.model_loads)
+            .field("engine-users", engine.users as u32)
+            .field("engine-frames", engine.frames)
+            .field("engine-batches", engine.batches);
+        if let Some(reason) = &report.fallback {
+            stats = stats.field("fallback", reason);
+        }
+        stats
+    }
+}
+
+/// Where ONNX Runtime and its providers may lie beside the plugin: its folder, `vx` in it, and `vx` beside it.
+fn plugin_dirs() -> Vec<PathBuf> {
+    let feature = gst::Registry::get().find_feature(FACTORY, gst::ElementFactory::static_type());
+    let plugin = feature.and_then(|feature| feature.plugin());
+    let file = plugin.and_then(|plugin| plugin.filename());
+    let Some(dir) = file.as_deref().and_then(|file| file.parent()) else { return Vec::new() };
+    let mut dirs = vec![dir.to_owned(), dir.join("vx")];
+    dirs.extend(dir.parent().map(|parent| parent.join("vx")));
+    dirs
+}
+
+fn log(level: detect::LogLevel, text: &str) {
+    match level {
+        detect::LogLevel::Verbose => gst::log!(ORT_CAT, "{text}"),
+        detect::LogLevel::Info => gst::info!(ORT_CAT, "{text}"),
+        detect::LogLevel::Warning => gst::warning!(ORT_CAT, "{text}"),
+        _ => gst::error!(ORT_CAT, "{text}"),
+    }
+}

@@ -1,0 +1,53 @@
+//! A GstBuffer as the detect layer's frame: mapped planes, nothing copied.
+
+use crate::detect;
+
+/// A mapped video frame. It holds a reference to the buffer until the engine has read the pixels.
+pub struct MappedFrame(gst_video::VideoFrame<gst_video::video_frame::Readable>);
+
+impl MappedFrame {
+    /// Maps `buffer`.
+    ///
+    /// # Errors
+    /// When it cannot be read as `info` says.
+    pub fn new(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Result<Self, detect::Error> {
+        gst_video::VideoFrame::from_buffer_readable(buffer, info)
+            .map(Self)
+            .map_err(|_| detect::Error::Picture { reason: format!("it cannot be mapped as {info:?}") })
+    }
+}
+
+impl detect::Frame for MappedFrame {
+    fn picture(&self) -> Result<detect::Picture<'_>, detect::Error> {
+        use gst_video::VideoFrameExt;
+        let refuse = |reason: String| detect::Error::Picture { reason };
+        let info = self.0.info();
+        let name = info.format().to_str();
+        let format = detect::PixelFormat::from_name(name)
+            .ok_or_else(|| refuse(format!("the format {name} is not supported")))?;
+        let mut planes = Vec::with_capacity(4);
+        for plane in 0..self.0.n_planes() {
+            let data = self.0.plane_data(plane).map_err(|error| refuse(error.to_string()))?;
+            let stride = usize::try_from(self.0.plane_stride()[plane as usize])
+                .map_err(|_| refuse("its lines run from bottom to top".into()))?;
+            planes.push(detect::Plane { data, stride });
+        }
+        let colorimetry = info.colorimetry();
+        let range = match colorimetry.range() {
+            gst_video::VideoColorRange::Range0_255 => detect::Range::Full,
+            _ => detect::Range::Limited,
+        };
+        let (width, height) = (info.width() as usize, info.height() as usize);
+        detect::Picture::new(format, width, height, &planes, matrix(colorimetry.matrix()), range)
+    }
+}
+
+fn matrix(matrix: gst_video::VideoColorMatrix) -> detect::Matrix {
+    match matrix {
+        gst_video::VideoColorMatrix::Bt709 => detect::Matrix::Bt709,
+        gst_video::VideoColorMatrix::Bt2020 => detect::Matrix::Bt2020,
+        gst_video::VideoColorMatrix::Fcc => detect::Matrix::Fcc,
+        gst_video::VideoColorMatrix::Smpte240m => detect::Matrix::Smpte240m,
+        _ => detect::Matrix::Bt601,
+    }
+}

@@ -1,0 +1,291 @@
+//! Pads, events, queries, properties and states of `vxyolodetect`. The queue and its task are in `streaming.rs`.
+//!
+//! Locks: `settings`, `ready` and the queue's are never held together, and none is held over a call into GStreamer or the
+//! engine that can wait.
+
+use std::sync::LazyLock;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use parking_lot::Mutex;
+
+use super::engine::Ready;
+use super::settings::{PROPERTIES, Settings};
+use super::streaming::{Counts, Item, Queue};
+use crate::detect;
+
+pub(super) const FACTORY: &str = "vxyolodetect";
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(FACTORY, gst::DebugColorFlags::empty(), Some("Object detection with ONNX Runtime"))
+});
+
+pub struct YoloDetect {
+    pub(super) sinkpad: gst::Pad,
+    pub(super) srcpad: gst::Pad,
+    pub(super) settings: Mutex<Settings>,
+    pub(super) ready: Mutex<Option<Ready>>,
+    pub(super) counts: Mutex<Counts>,
+    pub(super) queue: Queue,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for YoloDetect {
+    const NAME: &'static str = "GstVxYoloDetect";
+    type Type = super::YoloDetect;
+    type ParentType = gst::Element;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let template = class.pad_template("sink").expect("declared in pad_templates");
+        let sinkpad = gst::Pad::builder_from_template(&template)
+            .chain_function(|_pad, parent, buffer| {
+                let failed = || Err(gst::FlowError::Error);
+                Self::catch_panic_pad_function(parent, failed, |imp| imp.chain(buffer))
+            })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(pad, event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_query(pad, query))
+            })
+            .flags(gst::PadFlags::PROXY_CAPS)
+            .build();
+        let template = class.pad_template("src").expect("declared in pad_templates");
+        let srcpad = gst::Pad::builder_from_template(&template)
+            .activatemode_function(|pad, parent, mode, active| {
+                let failed = || Err(gst::loggable_error!(CAT, "Panic while activating"));
+                Self::catch_panic_pad_function(parent, failed, |imp| imp.src_activate_mode(pad, mode, active))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
+            })
+            .flags(gst::PadFlags::PROXY_CAPS)
+            .build();
+        Self {
+            sinkpad,
+            srcpad,
+            settings: Mutex::default(),
+            ready: Mutex::default(),
+            counts: Mutex::default(),
+            queue: Queue::default(),
+        }
+    }
+}
+
+impl ObjectImpl for YoloDetect {
+    fn constructed(&self) {
+        self.parent_constructed();
+        self.obj().add_pad(&self.sinkpad).expect("a new element has no pad of this name");
+        self.obj().add_pad(&self.srcpad).expect("a new element has no pad of this name");
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let settings = {
+            let mut settings = self.settings.lock();
+            settings.set(pspec.name(), value);
+            settings.clone()
+        };
+        if let Some(ready) = &mut *self.ready.lock() {
+            ready.update(&settings);
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let setting = self.settings.lock().get(pspec.name());
+        setting.unwrap_or_else(|| self.stats().to_value())
+    }
+}
+
+impl GstObjectImpl for YoloDetect {}
+
+impl ElementImpl for YoloDetect {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "YOLO object detector",
+                "Filter/Analyzer/Video",
+                "Finds objects in frames with a YOLO model in ONNX form and puts them on the frames as metas",
+                "The vx developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let formats =
+                detect::PixelFormat::ALL.iter().map(|format| gst_video::VideoFormat::from_string(format.name()));
+            let formats = formats.filter(|format| *format != gst_video::VideoFormat::Unknown);
+            let caps = gst_video::VideoCapsBuilder::new().format_list(formats).build();
+            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
+                .map(|(name, direction)| {
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
+                        .expect("name, direction and caps are valid")
+                })
+                .into()
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => self.prepare()?,
+            // Before the pads are deactivated, which waits for the streaming threads.
+            gst::StateChange::PausedToReady => self.queue.flush(),
+            _ => {}
+        }
+        let result = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::ReadyToNull {
+            let ready = self.ready.lock().take();
+            drop(ready);
+        }
+        Ok(result)
+    }
+}
+
+impl YoloDetect {
+    fn prepare(&self) -> Result<(), gst::StateChangeError> {
+        let settings = self.settings.lock().clone();
+        let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        match Ready::new(&settings, warn) {
+            Ok(ready) => {
+                *self.ready.lock() = Some(ready);
+                *self.counts.lock() = Counts::default();
+                Ok(())
+            }
+            Err(error) => {
+                let debug = format!("{error:?}");
+                match &error {
+                    detect::Error::ModelUnreadable { .. } | detect::Error::LabelFile { .. } => {
+                        gst::element_imp_error!(self, gst::ResourceError::NotFound, ("{error}"), ["{debug}"]);
+                    }
+                    detect::Error::UnknownClass { .. } | detect::Error::Setting { .. } => {
+                        gst::element_imp_error!(self, gst::LibraryError::Settings, ("{error}"), ["{debug}"]);
+                    }
+                    _ => gst::element_imp_error!(self, gst::LibraryError::Init, ("{error}"), ["{debug}"]),
+                }
+                Err(gst::StateChangeError)
+            }
+        }
+    }
+
+    fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::FlushStart(_) => {
+                let passed_on = self.srcpad.push_event(event);
+                self.queue.flush();
+                let _ = self.srcpad.pause_task();
+                passed_on
+            }
+            gst::EventView::FlushStop(_) => {
+                drop(self.srcpad.stream_lock());
+                let passed_on = self.srcpad.push_event(event);
+                self.queue.open();
+                self.start_task().is_ok() && passed_on
+            }
+            gst::EventView::Caps(caps) => {
+                let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps()) else {
+                    gst::error!(CAT, imp = self, "unusable caps {}", caps.caps());
+                    return false;
+                };
+                self.queue.set_info(info);
+                self.queue.put(Item::Event(event))
+            }
+            // A new stream after the end of the last.
+            gst::EventView::StreamStart(_) => {
+                self.queue.restart();
+                let started = self.start_task().is_ok();
+                self.queue.put(Item::Event(event)) && started
+            }
+            _ if event.is_serialized() => self.queue.put(Item::Event(event)),
+            _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut;
+        match query.view_mut() {
+            QueryViewMut::Allocation(_) => {
+                // What came before the query goes before it.
+                if !self.queue.wait_until_empty() {
+                    return false;
+                }
+                self.srcpad.peer_query(query);
+                if let QueryViewMut::Allocation(allocation) = query.view_mut()
+                    && allocation.find_allocation_meta::<gst_video::VideoMeta>().is_none()
+                {
+                    allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+                }
+                true
+            }
+            QueryViewMut::Drain(_) => self.queue.wait_until_empty() && self.srcpad.peer_query(query),
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        let answered = gst::Pad::query_default(pad, Some(&*self.obj()), query);
+        if let gst::QueryViewMut::Latency(latency) = query.view_mut()
+            && answered
+        {
+            let (live, least, most) = latency.result();
+            let ours = self.latency();
+            gst::debug!(CAT, imp = self, "adding {ours} of latency");
+            latency.set(live, least + ours, most.map(|most| most + ours));
+        }
+        answered
+    }
+
+    /// As long as the frames last that may be held.
+    fn latency(&self) -> gst::ClockTime {
+        let frames = self.ready.lock().as_ref().map_or(0, |ready| ready.max_inflight as u64);
+        let rate = self.queue.info().map(|info| info.fps()).filter(|fps| fps.numer() > 0);
+        let Some(rate) = rate else { return gst::ClockTime::ZERO };
+        let duration = gst::ClockTime::SECOND.mul_div_floor(rate.denom() as u64, rate.numer() as u64);
+        duration.unwrap_or_default() * frames
+    }
+
+    fn src_activate_mode(&self, pad: &gst::Pad, mode: gst::PadMode, active: bool) -> Result<(), gst::LoggableError> {
+        if mode != gst::PadMode::Push {
+            return Err(gst::loggable_error!(CAT, "Only push mode is supported"));
+        }
+        if active {
+            self.queue.open();
+            self.start_task()
+        } else {
+            self.queue.flush();
+            pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))
+        }
+    }
+
+    pub(super) fn start_task(&self) -> Result<(), gst::LoggableError> {
+        let element = self.obj().downgrade();
+        let started = self.srcpad.start_task(move || {
+            if let Some(element) = element.upgrade() {
+                element.imp().iterate();
+            }
+        });
+        started.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let counts = self.counts.lock().clone();
+        let stats = gst::Structure::builder("vxyolodetect-stats")
+            .field("frames", counts.frames)
+            .field("detections", counts.detections)
+            .field("queued-time", counts.queued.as_nanos() as u64)
+            .field("prepare-time", counts.prepare.as_nanos() as u64)
+            .field("infer-time", counts.infer.as_nanos() as u64)
+            .field("decode-time", counts.decode.as_nanos() as u64)
+            .field("push-time", counts.push.as_nanos() as u64);
+        match &*self.ready.lock() {
+            Some(ready) => ready.describe(stats).build(),
+            None => stats.build(),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `vxyolodetect`: frames in, the same frames with detections out.
+//!
+//! ```text
+//! gst-launch-1.0 filesrc location=clip.mp4 ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! filesink location=clip.jsonl
+//! ```
+
+mod engine;
+mod frame;
+mod imp;
+mod settings;
+mod streaming;
+
+use gst::glib;
+use gst::prelude::*;
+
+glib::wrapper! {
+    /// Runs a YOLO model on frames and puts what it finds on them as metas.
+    pub struct YoloDetect(ObjectSubclass<imp::YoloDetect>) @extends gst::Element, gst::Object;
+}
+
+/// Registers the element.
+///
+/// # Errors
+/// When GStreamer refuses the name.
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    gst::Element::register(Some(plugin), imp::FACTORY, gst::Rank::NONE, YoloDetect::static_type())
+}

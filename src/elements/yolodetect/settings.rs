@@ -1,0 +1,176 @@
+//! The properties of `vxyolodetect` and their defaults.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use gst::glib;
+use gst::prelude::*;
+
+use crate::detect;
+
+/// What a user can set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub model_file: Option<PathBuf>,
+    pub label_file: Option<PathBuf>,
+    pub runtime_library: Option<PathBuf>,
+    pub confidence_threshold: f32,
+    pub iou_threshold: f32,
+    pub max_detections: u32,
+    pub classes: String,
+    pub class_agnostic: bool,
+    pub execution_provider: String,
+    pub sessions: u32,
+    pub intra_op_threads: u32,
+    pub inter_op_threads: u32,
+    pub batch_size: u32,
+    pub max_inflight: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let detect = detect::DetectSettings::default();
+        Self {
+            model_file: None,
+            label_file: None,
+            runtime_library: None,
+            confidence_threshold: detect.confidence_threshold,
+            iou_threshold: detect.iou_threshold,
+            max_detections: u32::try_from(detect.max_detections).unwrap_or(u32::MAX),
+            classes: String::new(),
+            class_agnostic: detect.class_agnostic,
+            execution_provider: detect::Provider::Auto.to_string(),
+            sessions: 0,
+            intra_op_threads: 0,
+            inter_op_threads: 0,
+            batch_size: 0,
+            max_inflight: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// Takes a property's new value.
+    pub fn set(&mut self, name: &str, value: &glib::Value) {
+        let fits = "GObject has checked the value against the property's type";
+        let path = || value.get::<Option<String>>().expect(fits).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let text = || value.get::<Option<String>>().expect(fits).unwrap_or_default();
+        match name {
+            "model-file" => self.model_file = path(),
+            "label-file" => self.label_file = path(),
+            "runtime-library" => self.runtime_library = path(),
+            "confidence-threshold" => self.confidence_threshold = value.get().expect(fits),
+            "iou-threshold" => self.iou_threshold = value.get().expect(fits),
+            "max-detections" => self.max_detections = value.get().expect(fits),
+            "classes" => self.classes = text(),
+            "class-agnostic" => self.class_agnostic = value.get().expect(fits),
+            "execution-provider" => self.execution_provider = text(),
+            "sessions" => self.sessions = value.get().expect(fits),
+            "intra-op-threads" => self.intra_op_threads = value.get().expect(fits),
+            "inter-op-threads" => self.inter_op_threads = value.get().expect(fits),
+            "batch-size" => self.batch_size = value.get().expect(fits),
+            "max-inflight" => self.max_inflight = value.get().expect(fits),
+            _ => unreachable!("GObject passes on only properties of the list below"),
+        }
+    }
+
+    /// A property's value; `None` for those that are not settings.
+    pub fn get(&self, name: &str) -> Option<glib::Value> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).to_value();
+        Some(match name {
+            "model-file" => path(&self.model_file),
+            "label-file" => path(&self.label_file),
+            "runtime-library" => path(&self.runtime_library),
+            "confidence-threshold" => self.confidence_threshold.to_value(),
+            "iou-threshold" => self.iou_threshold.to_value(),
+            "max-detections" => self.max_detections.to_value(),
+            "classes" => self.classes.to_value(),
+            "class-agnostic" => self.class_agnostic.to_value(),
+            "execution-provider" => self.execution_provider.to_value(),
+            "sessions" => self.sessions.to_value(),
+            "intra-op-threads" => self.intra_op_threads.to_value(),
+            "inter-op-threads" => self.inter_op_threads.to_value(),
+            "batch-size" => self.batch_size.to_value(),
+            "max-inflight" => self.max_inflight.to_value(),
+            _ => return None,
+        })
+    }
+}
+
+/// The properties.
+pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+    let defaults = Settings::default();
+    let text = |name, nick, blurb| glib::ParamSpecString::builder(name).nick(nick).blurb(blurb).mutable_ready().build();
+    let count = |name, nick, blurb, most: usize| {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        glib::ParamSpecUInt::builder(name).nick(nick).blurb(blurb).maximum(most).mutable_ready().build()
+    };
+    let share = |name, nick, blurb, default| {
+        let spec = glib::ParamSpecFloat::builder(name).nick(nick).blurb(blurb);
+        spec.minimum(0.0).maximum(1.0).default_value(default).mutable_playing().build()
+    };
+    vec![
+        text("model-file", "Model file", "ONNX model (default: the built-in person detector)"),
+        text(
+            "label-file",
+            "Label file",
+            "Class names, one in a line (default: the model's own, else COCO's where there are 80)",
+        ),
+        text(
+            "runtime-library",
+            "Runtime library",
+            "libonnxruntime.so, or its folder (default: ORT_DYLIB_PATH, then beside the plugin, then the system's)",
+        ),
+        share(
+            "confidence-threshold",
+            "Confidence threshold",
+            "Confidence above which a detection counts",
+            defaults.confidence_threshold,
+        ),
+        share(
+            "iou-threshold",
+            "IoU threshold",
+            "Overlap (intersection over union) above which the less confident of two boxes is suppressed",
+            defaults.iou_threshold,
+        ),
+        glib::ParamSpecUInt::builder("max-detections")
+            .nick("Maximum detections")
+            .blurb("Most detections on one frame")
+            .default_value(defaults.max_detections)
+            .mutable_playing()
+            .build(),
+        text("classes", "Classes", "Only these classes: names or numbers, separated by commas (default: all)"),
+        glib::ParamSpecBoolean::builder("class-agnostic")
+            .nick("Class agnostic")
+            .blurb("Whether boxes of different classes suppress each other")
+            .default_value(defaults.class_agnostic)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("execution-provider")
+            .nick("Execution provider")
+            .blurb("What runs the model: auto (the fastest present), cpu, openvino")
+            .default_value(Some(defaults.execution_provider.as_str()))
+            .mutable_ready()
+            .build(),
+        count("sessions", "Sessions", "Models run side by side (0 = automatic)", detect::MAX_THREADS),
+        count("intra-op-threads", "Intra-op threads", "Threads of each session (0 = automatic)", detect::MAX_THREADS),
+        count(
+            "inter-op-threads",
+            "Inter-op threads",
+            "Operators of one session run side by side (0 = automatic: 1)",
+            detect::MAX_THREADS,
+        ),
+        count(
+            "batch-size",
+            "Batch size",
+            "Most frames in one run of the model (0 = automatic)",
+            detect::MAX_BATCH_SIZE,
+        ),
+        count("max-inflight", "Maximum in flight", "Most frames held by the element (0 = automatic)", 1024),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Frames, detections, provider, and times in nanoseconds")
+            .read_only()
+            .build(),
+    ]
+});

@@ -1,0 +1,211 @@
+//! The engine: sharing, failing jobs, batches, providers.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod detect_support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use detect_support::{HEIGHT, RgbFrame, WIDTH, overlap, runtime, settings, shared};
+use gstvx::detect::{Engine, EngineSpec, Error, Frame, ModelSource, Picture, Provider};
+
+/// A spec that no other test here uses: engines of equal specs are shared.
+fn spec(inter_op_threads: usize) -> EngineSpec {
+    EngineSpec { provider: Provider::Cpu, sessions: 1, intra_op_threads: 1, inter_op_threads, ..EngineSpec::default() }
+}
+
+/// A frame whose picture is a function, and whose end is counted.
+struct Scripted<F>(F, Arc<AtomicUsize>);
+
+impl<F: Fn() -> Result<(), Error> + Send> Frame for Scripted<F> {
+    fn picture(&self) -> Result<Picture<'_>, Error> {
+        (self.0)()?;
+        Err(Error::Picture { reason: "scripted".to_owned() })
+    }
+}
+
+impl<F> Drop for Scripted<F> {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn all_who_ask_at_once_get_one_engine() {
+    let start = Arc::new(Barrier::new(8));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let start = Arc::clone(&start);
+            thread::spawn(move || {
+                start.wait();
+                Engine::acquire(runtime(), &spec(2)).unwrap()
+            })
+        })
+        .collect();
+    let engines: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(engines[0].stats().users, 8);
+    let other = Engine::acquire(runtime(), &EngineSpec { sessions: 2, ..spec(2) }).unwrap();
+    assert_eq!((other.stats().users, engines[0].stats().users), (1, 8));
+}
+
+#[test]
+fn the_same_content_under_two_names_is_one_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let engines = ["a.onnx", "b.onnx"].map(|name| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, include_bytes!("../models/person-320.onnx")).unwrap();
+        Engine::acquire(runtime(), &EngineSpec { model: ModelSource::File(path), ..spec(1) }).unwrap()
+    });
+    assert_eq!(engines[0].stats().users, 2);
+}
+
+#[test]
+fn a_bad_frame_fails_alone() {
+    let engine = Engine::acquire(runtime(), &spec(3)).unwrap();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let panicking = engine.submit(Box::new(Scripted(|| panic!("scripted panic"), Arc::clone(&ended))), settings(0.5));
+    let failing = engine.submit(Box::new(Scripted(|| Ok(()), Arc::clone(&ended))), settings(0.5));
+    let good = engine.submit(RgbFrame::stop_sign(), settings(0.5));
+    let panicked = panicking.wait().unwrap_err();
+    assert!(matches!(&panicked, Error::WorkerPanicked { reason } if reason.contains("scripted")), "{panicked:?}");
+    assert!(matches!(failing.wait(), Err(Error::Picture { .. })));
+    let result = good.wait().unwrap();
+    assert!(result.infer > result.prepare, "{result:?}");
+    assert_eq!(ended.load(Ordering::SeqCst), 2, "frames are gone before their tickets are answered");
+    let stats = engine.stats();
+    assert_eq!((stats.frames, stats.failures), (1, 2));
+}
+
+#[test]
+fn dropped_tickets_disturb_nobody() {
+    let engine = Engine::acquire(runtime(), &spec(4)).unwrap();
+    for _ in 0..20 {
+        drop(engine.submit(RgbFrame::stop_sign(), settings(0.5)));
+    }
+    engine.submit(RgbFrame::stop_sign(), settings(0.5)).wait().unwrap();
+    // One session takes jobs in order, so the others have been worked on.
+    assert_eq!(engine.stats().frames, 21);
+}
+
+#[test]
+fn jobs_left_in_a_closed_engine_are_answered() {
+    let engine = Engine::acquire(runtime(), &spec(5)).unwrap();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (release, gate) = crossbeam_channel::bounded::<()>(0);
+    let wait = move || {
+        let _ = gate.recv();
+        Ok(())
+    };
+    let first = engine.submit(Box::new(Scripted(wait, Arc::clone(&ended))), settings(0.5));
+    let rest: Vec<_> =
+        (0..3).map(|_| engine.submit(Box::new(Scripted(|| Ok(()), Arc::clone(&ended))), settings(0.5))).collect();
+    let closing = thread::spawn(move || drop(engine));
+    drop(release);
+    closing.join().unwrap();
+    assert!(first.is_done() && rest.iter().all(gstvx::detect::Ticket::is_done));
+    assert_eq!(ended.load(Ordering::SeqCst), 4);
+    for ticket in rest {
+        assert!(matches!(ticket.wait(), Err(Error::EngineClosed | Error::Picture { .. })));
+    }
+}
+
+#[test]
+fn an_engine_may_be_dropped_by_its_own_frame() {
+    struct Owner {
+        _engine: Engine,
+    }
+    impl Frame for Owner {
+        fn picture(&self) -> Result<Picture<'_>, Error> {
+            Err(Error::Picture { reason: "none".to_owned() })
+        }
+    }
+    let engine = Engine::acquire(runtime(), &spec(6)).unwrap();
+    let ticket = engine.submit(Box::new(Owner { _engine: engine.clone() }), settings(0.5));
+    drop(engine);
+    assert!(ticket.wait().is_err());
+}
+
+#[test]
+fn batches_give_what_single_frames_give() {
+    let Some(path) = shared("models/yolov8n_fp32_dynamic.onnx") else {
+        return;
+    };
+    let engine = |batch_size| {
+        let model = ModelSource::File(path.clone());
+        Engine::acquire(runtime(), &EngineSpec { model, batch_size, ..spec(1) }).unwrap()
+    };
+    let single = engine(1).submit(RgbFrame::stop_sign(), settings(0.2)).wait().unwrap().detections;
+    let batched = engine(4);
+    let tickets: Vec<_> = (0..9).map(|_| batched.submit(RgbFrame::stop_sign(), settings(0.2))).collect();
+    for ticket in tickets {
+        let found = ticket.wait().unwrap().detections;
+        assert_eq!(found.len(), single.len());
+        for (a, b) in found.iter().zip(&single) {
+            assert!(a.class_id == b.class_id && (a.confidence - b.confidence).abs() < 1e-3, "{a:?} {b:?}");
+        }
+    }
+    assert!(batched.stats().batches < 9, "{:?}", batched.stats());
+}
+
+#[test]
+fn openvino_finds_what_the_cpu_provider_finds() {
+    let Some(path) = shared("models/yolov8n_fp32_dynamic.onnx") else {
+        return;
+    };
+    let openvino = EngineSpec { model: ModelSource::File(path), provider: Provider::OpenVino, ..EngineSpec::default() };
+    match Engine::acquire(runtime(), &openvino) {
+        Err(error @ Error::ProviderUnavailable { .. }) => {
+            assert!(error.to_string().contains("openvino"), "{error}");
+            println!("skipped: {error}");
+        }
+        engine => {
+            let engine = engine.unwrap();
+            assert_eq!(engine.provider().provider, Provider::OpenVino);
+            let found = engine.submit(RgbFrame::stop_sign(), settings(0.25)).wait().unwrap().detections;
+            let [sign] = found.as_slice() else { panic!("{found:?}") };
+            assert!(sign.class_id == 11 && (sign.confidence - 0.9538).abs() < 0.05, "{sign:?}");
+            assert!(overlap(sign, [98.46, 28.77, 124.15, 123.93]) > 0.95, "{sign:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_provider_library_is_an_error_by_name_and_a_reason_under_auto() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("libonnxruntime_providers_openvino_plugin.so"), "no library").unwrap();
+    // Where another test has registered a working library, that one stays.
+    let spec = |provider| EngineSpec { provider, provider_dirs: vec![dir.path().to_owned()], ..spec(7) };
+    let by_name = Engine::acquire(runtime(), &spec(Provider::OpenVino));
+    let automatic = Engine::acquire(runtime(), &spec(Provider::Auto)).unwrap();
+    let report = automatic.provider();
+    if let Err(error) = by_name {
+        assert!(matches!(error, Error::ProviderUnavailable { .. }), "{error:?}");
+        assert_eq!(report.provider, Provider::Cpu);
+    }
+    automatic.submit(RgbFrame::stop_sign(), settings(0.5)).wait().unwrap();
+}
+
+#[test]
+fn frames_of_any_size_are_taken() {
+    let engine = Engine::acquire(runtime(), &spec(8)).unwrap();
+    for (width, height) in [(1, 1), (1, 500), (3000, 2), (WIDTH, HEIGHT)] {
+        let pixels = Arc::new(vec![128; width * height * 3]);
+        engine.submit(Box::new(RgbFrame { pixels, width, height }), settings(0.5)).wait().unwrap();
+    }
+}
+
+#[test]
+fn a_second_library_is_noted_and_not_loaded() {
+    let runtime = runtime();
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("libonnxruntime.so");
+    std::fs::write(&other, "").unwrap();
+    let options = gstvx::detect::RuntimeOptions { library: Some(other.clone()), ..Default::default() };
+    let (same, note) = gstvx::detect::Runtime::load(&options).unwrap();
+    assert_eq!(same.library(), runtime.library());
+    assert!(note.unwrap().contains(&other.display().to_string()));
+    assert!(Path::new(same.library()).is_absolute() && same.version().contains('.'), "{same:?}");
+}
