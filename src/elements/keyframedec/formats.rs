@@ -108,6 +108,7 @@ mod tests {
 
     #[test]
     fn formats_called_the_same_have_the_same_planes() {
+        gst::init().unwrap();
         for (name, format) in SAME {
             let Some(av) = av::PixelFormat::from_name(name) else { continue };
             let info = gst_video::VideoInfo::builder(*format, 64, 32).build().unwrap();
