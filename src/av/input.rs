@@ -39,6 +39,14 @@ pub(super) struct VideoStream {
 // SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
 unsafe impl Send for VideoStream {}
 
+/// A keyframe in a demuxer's index.
+pub(super) struct IndexedKeyframe {
+    /// Its decoding time in units of the stream's time base.
+    pub dts: i64,
+    /// Whether no other sample lies between it and the one before.
+    pub adjacent: bool,
+}
+
 unsafe extern "C" fn refuse_to_open(
     _context: *mut ffi::AVFormatContext,
     _io: *mut *mut ffi::AVIOContext,
@@ -63,6 +71,8 @@ impl Input {
             (*context).pb = io.as_ptr();
             (*context).interrupt_callback = interrupt.callback();
             (*context).io_open = Some(refuse_to_open);
+            // Containers that leave presentation times out (avi, MPEG program streams): deduced from what follows.
+            (*context).flags |= ffi::AVFMT_FLAG_GENPTS;
         }
         let mut options = std::ptr::null_mut();
         // Demuxers that open through a protocol instead of io_open find every protocol forbidden.
@@ -102,6 +112,10 @@ impl Input {
 
     pub(super) fn bytes_read(&self) -> u64 {
         self.io.bytes_read()
+    }
+
+    pub(super) fn is_seekable(&self) -> bool {
+        self.io.is_seekable()
     }
 
     pub(super) fn byte_len(&mut self) -> Option<u64> {
@@ -186,13 +200,14 @@ impl Input {
         usize::try_from(index).map(|index| (index, codec)).map_err(|_| index)
     }
 
-    /// Marks everything but the keyframes of `video` as not to be read.
-    pub(super) fn read_only_keyframes_of(&mut self, video: &VideoStream) {
+    /// Marks other streams than `video` as not to be read, and of it all but the keyframes if the demuxer's times can be
+    /// relied on then.
+    pub(super) fn select(&mut self, video: &VideoStream, only_keyframes: bool) {
         for &stream in self.streams() {
-            let discard = if stream == video.stream.as_ptr() {
-                ffi::AVDiscard::AVDISCARD_NONKEY
-            } else {
-                ffi::AVDiscard::AVDISCARD_ALL
+            let discard = match stream == video.stream.as_ptr() {
+                true if only_keyframes => ffi::AVDiscard::AVDISCARD_NONKEY,
+                true => ffi::AVDiscard::AVDISCARD_DEFAULT,
+                false => ffi::AVDiscard::AVDISCARD_ALL,
             };
             // SAFETY: a valid stream of the open context, which &mut self owns.
             unsafe { (*stream).discard = discard };
@@ -353,6 +368,33 @@ impl VideoStream {
     pub(super) fn time_base(&self) -> (i64, i64) {
         let base = self.get().time_base;
         (base.num.into(), base.den.max(1).into())
+    }
+
+    /// Entries in the demuxer's index.
+    pub(super) fn index_len(&self) -> usize {
+        // SAFETY: a valid stream, only read.
+        usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// The keyframe in the demuxer's index that follows the sample decoded at `dts`.
+    pub(super) fn next_keyframe(&self, dts: i64) -> Option<IndexedKeyframe> {
+        let stream = self.stream.as_ptr();
+        let flags = ffi::AVSEEK_FLAG_ANY | ffi::AVSEEK_FLAG_BACKWARD;
+        // SAFETY: a valid stream, only read.
+        let found = unsafe { ffi::av_index_search_timestamp(stream, dts, flags) };
+        let position = usize::try_from(found).ok()?;
+        for candidate in position + 1..self.index_len() {
+            // SAFETY: a valid stream and an index below its length; the entry is valid until the demuxer is called again.
+            let entry = unsafe { ffi::avformat_index_get_entry(stream, candidate as i32).as_ref() }?;
+            let entry_flags = entry.flags();
+            if entry_flags & ffi::AVINDEX_KEYFRAME as i32 != 0
+                && entry_flags & ffi::AVINDEX_DISCARD_FRAME as i32 == 0
+                && entry.timestamp > dts
+            {
+                return Some(IndexedKeyframe { dts: entry.timestamp, adjacent: candidate == position + 1 });
+            }
+        }
+        None
     }
 
     /// Whether the codec parameters say that pictures consist of two fields.

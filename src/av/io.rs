@@ -164,6 +164,11 @@ impl Io {
         &self.shared().head
     }
 
+    /// Whether the source has random access.
+    pub(super) fn is_seekable(&self) -> bool {
+        self.shared().source.is_seekable()
+    }
+
     /// Size of the source, where known.
     pub(super) fn size(&mut self) -> Option<u64> {
         self.shared_mut().source.size()

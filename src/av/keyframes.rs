@@ -11,6 +11,7 @@ use super::error::Error;
 use super::frame::Frame;
 use super::input::{Input, VideoStream, metadata_key};
 use super::io::{ByteSource, Interrupt};
+use super::jump::{Jump, Jumper};
 use super::opening::{self, LockTimes};
 use super::packet::Packet;
 use super::scaler::Scaler;
@@ -23,6 +24,7 @@ pub struct KeyframeReader {
     video: VideoStream,
     input: Input,
     packet: Packet,
+    jumper: Option<Jumper>,
     interrupt: Interrupt,
     state: State,
     counts: Counts,
@@ -140,7 +142,10 @@ impl KeyframeReader {
         let video = input.best_video()?;
         let decoder = Decoder::open(&video, threads)?;
         let lock_times = lock.leave();
-        input.read_only_keyframes_of(&video);
+        let jumper = Jumper::new(&input, &video);
+        // A mov demuxer that discards loses count of presentation times: see jump.rs.
+        let only_keyframes = jumper.is_some() || !input.container_names().contains("mp4");
+        input.select(&video, only_keyframes);
         let info = Info {
             container: input.container(),
             container_names: input.container_names(),
@@ -155,7 +160,17 @@ impl KeyframeReader {
             lock_times,
         };
         let packet = Packet::new()?;
-        Ok(Self { decoder, video, input, packet, interrupt, state: State::Reading, counts: Counts::default(), info })
+        Ok(Self {
+            decoder,
+            video,
+            input,
+            packet,
+            jumper,
+            interrupt,
+            state: State::Reading,
+            counts: Counts::default(),
+            info,
+        })
     }
 
     /// What is known of the file.
@@ -223,6 +238,9 @@ impl KeyframeReader {
         let units = i128::from(position_ns) * i128::from(den) / (i128::from(num.max(1)) * 1_000_000_000);
         let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
         self.input.seek(&self.video, units)?;
+        if let Some(jumper) = &mut self.jumper {
+            jumper.reset();
+        }
         self.decoder.flush();
         self.state = State::Reading;
         Ok(())
@@ -230,7 +248,7 @@ impl KeyframeReader {
 
     /// Reads on to the next keyframe packet and hands it to the decoder.
     fn feed(&mut self) -> Result<Option<Step>, Error> {
-        match self.input.read(&mut self.packet) {
+        match self.read() {
             Ok(true) => {}
             Ok(false) => {
                 self.state = State::Draining;
@@ -260,6 +278,21 @@ impl KeyframeReader {
         self.counts.key_packets += 1;
         self.counts.key_bytes += self.packet.byte_len();
         self.send(true)
+    }
+
+    /// Reads the next packet: of a file that is jumped through the next keyframe, else whatever comes.
+    fn read(&mut self) -> Result<bool, Error> {
+        if let Some(jumper) = &mut self.jumper {
+            match jumper.next(&mut self.input, &self.video, &mut self.packet)? {
+                Jump::Landed => return Ok(true),
+                Jump::End => return Ok(false),
+                Jump::Lost => {
+                    self.jumper = None;
+                    self.input.select(&self.video, false);
+                }
+            }
+        }
+        self.input.read(&mut self.packet)
     }
 
     /// Hands the current packet, or the wish to drain, to the decoder.

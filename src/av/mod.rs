@@ -8,6 +8,7 @@ mod error;
 mod frame;
 mod input;
 mod io;
+mod jump;
 mod keyframes;
 pub mod opening;
 mod packet;

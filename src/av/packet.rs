@@ -49,8 +49,17 @@ impl Packet {
 
     /// Presentation time, or decoding time where there is none, in units of the stream's time base.
     pub(super) fn timestamp(&self) -> Option<i64> {
-        let packet = self.get();
-        [packet.pts, packet.dts].into_iter().find(|&ts| ts != ffi::AV_NOPTS_VALUE)
+        self.pts().or_else(|| self.dts())
+    }
+
+    /// Decoding time in units of the stream's time base.
+    pub(super) fn dts(&self) -> Option<i64> {
+        Some(self.get().dts).filter(|&dts| dts != ffi::AV_NOPTS_VALUE)
+    }
+
+    /// Presentation time in units of the stream's time base.
+    pub(super) fn pts(&self) -> Option<i64> {
+        Some(self.get().pts).filter(|&pts| pts != ffi::AV_NOPTS_VALUE)
     }
 
     /// Whether the demuxer left the packet encrypted, for want of a key.

@@ -90,13 +90,20 @@ impl Transform {
     }
 }
 
-/// Luma and colour differences of 8 bits to RGB of 8 bits, as FFmpeg's swscale does on x86 for 4:2:0 and 4:2:2.
-///
+/// Luma and colour differences of 8 bits to RGB of 8 bits, rounded as FFmpeg's swscale rounds on x86.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Levels {
+    /// For subsampled formats.
+    Down(Products),
+    /// For 4:4:4: the nearest level; inputs times rows, as in [`Transform`], in whole levels.
+    Nearest([[f32; 4]; 3]),
+}
+
 /// Each product is rounded down on its own, which makes pictures up to two levels darker than the exact map; that is what
 /// players and training pipelines see. FFmpeg, libswscale/yuv2rgb.c (`ff_yuv2rgb_c_init_tables`) and
 /// libswscale/x86/yuv_2_rgb.asm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Levels {
+pub(super) struct Products {
     /// Eight times the level of black.
     black: i16,
     luma: i16,
@@ -107,7 +114,34 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    pub fn new(matrix: Matrix, range: Range) -> Self {
+    /// The conversion for `format`, or `None` for what is no 8-bit YUV.
+    pub fn new(format: PixelFormat, matrix: Matrix, range: Range) -> Option<Self> {
+        let layout = format.layout();
+        if layout.family != Family::Yuv || layout.bits != 8 {
+            return None;
+        }
+        Some(if layout.components[1].h_shift > 0 {
+            Self::Down(Products::new(matrix, range))
+        } else {
+            let unit = (1u32 << FRACTION_BITS) as f32;
+            let rows = Transform::new(format, matrix, range, 255.0).rows;
+            Self::Nearest(rows.map(|[y, u, v, constant]| [y * unit, u * unit, v * unit, constant]))
+        })
+    }
+
+    /// Turns rows of Y, U, V (0 to 255, of one length) into R, G, B (0 to 255) in place.
+    pub fn convert(&self, [y, u, v]: [&mut [i16]; 3]) {
+        let length = y.len();
+        let rows = [y, &mut u[..length], &mut v[..length]];
+        match self {
+            Self::Down(products) => products.convert(rows),
+            Self::Nearest(map) => nearest(map, rows),
+        }
+    }
+}
+
+impl Products {
+    fn new(matrix: Matrix, range: Range) -> Self {
         // Coefficients have 16 fraction bits in swscale's tables, with limited range's wider chroma in them ...
         let (red_share, blue_share) = matrix.luma_shares();
         let green_share = 1.0 - red_share - blue_share;
@@ -130,10 +164,8 @@ impl Levels {
         }
     }
 
-    /// Turns rows of Y, U, V (0 to 255, of one length) into R, G, B (0 to 255) in place.
-    pub fn convert(&self, rows: [&mut [i16]; 3]) {
+    fn convert(&self, [y, u, v]: [&mut [i16]; 3]) {
         let high = |value: i16, factor: i16| ((i32::from(value) * i32::from(factor)) >> 16) as i16;
-        let [y, u, v] = rows;
         let length = y.len();
         let (u, v) = (&mut u[..length], &mut v[..length]);
         for i in 0..length {
@@ -143,6 +175,19 @@ impl Levels {
             v[i] = (luma + high(blue, self.blue_from_u)).clamp(0, 255);
             u[i] = (luma + (high(blue, self.green_from_u) + high(red, self.green_from_v))).clamp(0, 255);
         }
+    }
+}
+
+fn nearest(map: &[[f32; 4]; 3], [y, u, v]: [&mut [i16]; 3]) {
+    let length = y.len();
+    let (u, v) = (&mut u[..length], &mut v[..length]);
+    for i in 0..length {
+        let sample = [f32::from(y[i]), f32::from(u[i]), f32::from(v[i])];
+        let level = |row: &[f32; 4]| {
+            let exact = sample[0] * row[0] + sample[1] * row[1] + sample[2] * row[2] + row[3];
+            (bounded(exact, 255.0) + 0.5) as i32 as i16
+        };
+        (y[i], u[i], v[i]) = (level(&map[0]), level(&map[1]), level(&map[2]));
     }
 }
 
@@ -168,12 +213,12 @@ mod tests {
     #[test]
     fn coefficients_are_those_of_swscale() {
         // round(t * 8192 / 65536) of its tables {104597, 132201, 25675, 53279} and {117489, 138438, 13975, 34925}.
-        let old = Levels::new(Matrix::Bt601, Range::Limited);
-        let new = Levels::new(Matrix::Bt709, Range::Limited);
-        let list = |l: Levels| [l.luma, l.red_from_v, l.blue_from_u, l.green_from_u, l.green_from_v];
+        let old = Products::new(Matrix::Bt601, Range::Limited);
+        let new = Products::new(Matrix::Bt709, Range::Limited);
+        let list = |l: Products| [l.luma, l.red_from_v, l.blue_from_u, l.green_from_u, l.green_from_v];
         assert_eq!(list(old), [9539, 13075, 16525, -3209, -6660]);
         assert_eq!(list(new), [9539, 14686, 17305, -1747, -4366]);
-        assert_eq!(Levels::new(Matrix::Bt601, Range::Full).luma, 8192);
+        assert_eq!(Products::new(Matrix::Bt601, Range::Full).luma, 8192);
     }
 
     #[test]

@@ -14,11 +14,13 @@ use super::picture::Picture;
 /// OpenCV's `INTER_RESIZE_COEF_SCALE`.
 const ONE: f32 = 2048.0;
 
-/// Whether pictures of this layout go this way: 8-bit RGB, and the subsampled 8-bit formats for which swscale has the
-/// conversion of [`Levels`].
+/// Whether pictures of this layout go this way: 8 bits, RGB or YUV with full or half the columns of chroma.
+///
+/// swscale takes its fast way only for planar YUV and interpolates the chroma of NV12 and packed 4:2:2; here they give what
+/// the same picture in planes gives, so that a hardware decoder's frames are seen as a software decoder's.
 pub(super) fn is_exact(layout: &Layout) -> bool {
-    let is_subsampled = layout.components[1].h_shift == 1;
-    layout.sample_bytes == 1 && (layout.family == Family::Rgb || (layout.family == Family::Yuv && is_subsampled))
+    let is_colour = layout.family == Family::Rgb || (layout.family == Family::Yuv && layout.components[1].h_shift <= 1);
+    layout.sample_bytes == 1 && is_colour
 }
 
 /// Two neighbouring samples and their weights, which add up to about 2048.

@@ -3,9 +3,11 @@
 //! Owns the row kernels and their scratch memory; knows nothing of ONNX Runtime or of detections. One [`Preparer`] for each
 //! worker thread; nothing is allocated while frames keep their size and format.
 //!
-//! For each output row: two source rows are blended (8-bit samples to 8.8 fixed point), each component is picked from the
-//! blended row with its horizontal taps (to 8.16), and the colour map writes three float rows straight into the slot.
-//! Where a row needs no blending, it is picked from the source itself. 8-bit RGB goes through [`ExactScaler`] instead.
+//! Most 8-bit formats are scaled by [`ExactScaler`], as FFmpeg and OpenCV do. The others (over 8 bits, grey, 4:1:1) are scaled
+//! here without rounding to levels in between: for each output row two source rows are blended (to 8.8 fixed point), each
+//! component is picked from the blended row with its horizontal taps (to 8.16), its chroma interpolated at its own resolution,
+//! and the colour map writes three float rows straight into the slot. Where a row of bytes needs no blending, it is picked
+//! from the source itself.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -119,7 +121,7 @@ impl Preparer {
         let layout = picture.format().layout();
         let conversion = Conversion {
             transform: Transform::new(picture.format(), picture.matrix(), picture.range(), form.white),
-            levels: (layout.family == Family::Yuv).then(|| Levels::new(picture.matrix(), picture.range())),
+            levels: Levels::new(picture.format(), picture.matrix(), picture.range()),
         };
         let fresh = padded.replace(fit).is_none_or(|before| !same_place(&before, &fit));
         let order = match form.order {

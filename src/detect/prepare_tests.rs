@@ -131,7 +131,7 @@ impl Canvas {
     /// Whether whole pixels are converted first and then interpolated, instead of the components.
     fn is_exact(&self) -> bool {
         let (across, _, bits, _) = shape(self.format);
-        bits == 8 && (is_rgb(self.format) || across == 2)
+        bits == 8 && across <= 2 && !is_gray(self.format)
     }
 
     /// The colour of a pixel in 0..1, its chroma that of the sample that covers it.
