@@ -387,8 +387,8 @@ impl VideoStream {
             // SAFETY: a valid stream and an index below its length; the entry is valid until the demuxer is called again.
             let entry = unsafe { ffi::avformat_index_get_entry(stream, candidate as i32).as_ref() }?;
             let entry_flags = entry.flags();
-            if entry_flags & ffi::AVINDEX_KEYFRAME as i32 != 0
-                && entry_flags & ffi::AVINDEX_DISCARD_FRAME as i32 == 0
+            if entry_flags & ffi::AVINDEX_KEYFRAME != 0
+                && entry_flags & ffi::AVINDEX_DISCARD_FRAME == 0
                 && entry.timestamp > dts
             {
                 return Some(IndexedKeyframe { dts: entry.timestamp, adjacent: candidate == position + 1 });
