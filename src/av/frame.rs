@@ -31,12 +31,6 @@ impl Colour {
     pub fn is_full_range(self) -> bool {
         self.range == 2
     }
-
-    /// Whether luma runs from 16 to 235.
-    #[must_use]
-    pub fn is_limited_range(self) -> bool {
-        self.range == 1
-    }
 }
 
 /// An AVFrame with picture data.

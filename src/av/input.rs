@@ -164,18 +164,17 @@ impl Input {
         unsafe { std::slice::from_raw_parts(context.streams, context.nb_streams as usize) }
     }
 
-    /// The video to decode: what FFmpeg calls the best stream, cover pictures left aside.
+    /// The video to decode: as in players, the first that is flagged as default, else the first. Cover pictures and
+    /// videos without a size or a decoder come into question only where there is nothing better, or not at all.
     pub(super) fn best_video(&mut self) -> Result<VideoStream, Error> {
-        let videos: Vec<usize> = (0..self.streams().len()).filter(|&index| self.is_video(index)).collect();
+        let mut videos: Vec<usize> = (0..self.streams().len()).filter(|&index| self.is_video(index)).collect();
         if videos.is_empty() {
             let (container, found) = (self.container(), self.contents());
             return Err(Error::NoVideo { container, found });
         }
-        let best = self.find_best(-1);
-        let order = best.ok().map(|(index, _)| index).into_iter().chain(videos.iter().copied());
-        for index in order.filter(|index| videos.contains(index)) {
-            if let Ok((_, codec)) = self.find_best(c_int::try_from(index).unwrap_or(c_int::MAX))
-                && let Some(codec) = NonNull::new(codec.cast_mut())
+        videos.sort_by_key(|&index| (!self.has_size(index), !self.is_default(index), index));
+        for &index in &videos {
+            if let Some(codec) = self.decoder_of(index)
                 && let Some(stream) = NonNull::new(self.streams()[index])
             {
                 return Ok(VideoStream { stream, codec });
@@ -190,14 +189,16 @@ impl Input {
         Err(Error::UnknownCodec { codec, version: format!("libavcodec {version}") })
     }
 
-    fn find_best(&mut self, wanted: c_int) -> Result<(usize, *const ffi::AVCodec), c_int> {
+    /// FFmpeg's decoder for a video stream.
+    fn decoder_of(&mut self, index: usize) -> Option<NonNull<ffi::AVCodec>> {
         let mut codec: *const ffi::AVCodec = std::ptr::null();
         let video = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        let wanted = c_int::try_from(index).ok()?;
         // SAFETY: the context is open; codec receives a static AVCodec or stays null.
         // The cast covers FFmpeg releases in which the last output parameter is a pointer to a mutable codec.
-        let index =
+        let found =
             unsafe { ffi::av_find_best_stream(self.context.as_ptr(), video, wanted, -1, (&raw mut codec).cast(), 0) };
-        usize::try_from(index).map(|index| (index, codec)).map_err(|_| index)
+        if found == wanted { NonNull::new(codec.cast_mut()) } else { None }
     }
 
     /// Marks other streams than `video` as not to be read, and of it all but the keyframes if the demuxer's times can be
@@ -227,6 +228,16 @@ impl Input {
     fn is_cover(&self, index: usize) -> bool {
         // SAFETY: a valid stream of the open context.
         unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 }
+    }
+
+    fn is_default(&self, index: usize) -> bool {
+        // SAFETY: a valid stream of the open context.
+        unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_DEFAULT != 0 }
+    }
+
+    fn has_size(&self, index: usize) -> bool {
+        // SAFETY: a valid stream with codec parameters.
+        unsafe { (*(*self.streams()[index]).codecpar).width > 0 }
     }
 
     fn is_encrypted(&self, index: usize) -> bool {

@@ -72,7 +72,8 @@ pub fn to_av(format: gst_video::VideoFormat) -> Option<av::PixelFormat> {
     SAME.iter().find(|(_, known)| *known == format).and_then(|(name, _)| av::PixelFormat::from_name(name))
 }
 
-/// The colorimetry of `frame` in `format`; what the stream does not say is GStreamer's default for the size.
+/// The colorimetry of `frame` in `format`, or `None` where the stream says nothing of it and caps should say nothing.
+/// Where it says only a part, the matrix is BT.601 as in FFmpeg, the rest GStreamer's default for the size.
 pub fn colorimetry(frame: &av::Frame, format: gst_video::VideoFormat) -> Option<gst_video::VideoColorimetry> {
     let (width, height) = (u32::try_from(frame.width()).ok()?, u32::try_from(frame.height()).ok()?);
     let default = gst_video::VideoInfo::builder(format, width, height).build().ok()?.colorimetry();
@@ -81,24 +82,26 @@ pub fn colorimetry(frame: &av::Frame, format: gst_video::VideoFormat) -> Option<
         return Some(default);
     }
     let colour = frame.colour();
-    let full = colour.is_full_range() || frame.pixel_format().is_ok_and(av::PixelFormat::is_full_range_by_name);
-    let range = if full {
-        gst_video::VideoColorRange::Range0_255
-    } else if colour.is_limited_range() {
-        gst_video::VideoColorRange::Range16_235
-    } else {
-        default.range()
-    };
+    let is_full = colour.is_full_range() || frame.pixel_format().is_ok_and(av::PixelFormat::is_full_range_by_name);
     // Code points 0 and 2 say nothing.
     let said = |code: u32| Some(code).filter(|&code| code != 2 && code != 0);
-    let matrix = said(colour.matrix).map(gst_video::VideoColorMatrix::from_iso);
-    let transfer = said(colour.transfer).map(gst_video::VideoTransferFunction::from_iso);
-    let primaries = said(colour.primaries).map(gst_video::VideoColorPrimaries::from_iso);
+    let matrix = said(colour.matrix)
+        .map(gst_video::VideoColorMatrix::from_iso)
+        .filter(|matrix| !matches!(matrix, gst_video::VideoColorMatrix::Unknown | gst_video::VideoColorMatrix::Rgb));
+    let transfer = said(colour.transfer)
+        .map(gst_video::VideoTransferFunction::from_iso)
+        .filter(|transfer| *transfer != gst_video::VideoTransferFunction::Unknown);
+    let primaries = said(colour.primaries)
+        .map(gst_video::VideoColorPrimaries::from_iso)
+        .filter(|primaries| *primaries != gst_video::VideoColorPrimaries::Unknown);
+    if !is_full && matrix.is_none() && transfer.is_none() && primaries.is_none() {
+        return None;
+    }
     Some(gst_video::VideoColorimetry::new(
-        range,
-        matrix.filter(|m| *m != gst_video::VideoColorMatrix::Unknown).unwrap_or(default.matrix()),
-        transfer.filter(|t| *t != gst_video::VideoTransferFunction::Unknown).unwrap_or(default.transfer()),
-        primaries.filter(|p| *p != gst_video::VideoColorPrimaries::Unknown).unwrap_or(default.primaries()),
+        if is_full { gst_video::VideoColorRange::Range0_255 } else { gst_video::VideoColorRange::Range16_235 },
+        matrix.unwrap_or(gst_video::VideoColorMatrix::Bt601),
+        transfer.unwrap_or(default.transfer()),
+        primaries.unwrap_or(default.primaries()),
     ))
 }
 

@@ -42,6 +42,7 @@ pub struct Outlet {
 struct Agreed {
     source: Traits,
     info: gst_video::VideoInfo,
+    caps: gst::Caps,
     /// The format to convert to, where downstream does not take the decoder's own.
     convert_to: Option<av::PixelFormat>,
     /// Asked when the caps were sent.
@@ -94,9 +95,8 @@ impl Outlet {
         let mut new_caps = None;
         if self.agreed.as_ref().is_none_or(|agreed| agreed.source != traits) {
             let agreed = agree(pad, frame, traits)?;
-            let caps = agreed.info.to_caps().map_err(|error| Refusal::Frame(error.to_string()))?;
+            new_caps = Some(agreed.caps.clone());
             self.agreed = Some(agreed);
-            new_caps = Some(caps);
         }
         let Some(agreed) = &self.agreed else { return Err(Refusal::Frame("no format is agreed".into())) };
         let mut frame = keyframe.frame;
@@ -133,36 +133,37 @@ fn agree(pad: &gst::Pad, frame: &av::Frame, traits: Traits) -> Result<Agreed, Re
     let allowed = pad.peer_query_caps(None);
     let native = formats::to_gst(traits.format);
     if let Some(format) = native {
-        let info = video_info(frame, format, &traits)?;
-        if info.to_caps().is_ok_and(|caps| allowed.can_intersect(&caps)) {
-            return Ok(Agreed { source: traits, info, convert_to: None, takes_video_meta: None });
+        let (info, caps) = describe(frame, format, &traits)?;
+        if allowed.can_intersect(&caps) {
+            return Ok(Agreed { source: traits, info, caps, convert_to: None, takes_video_meta: None });
         }
     }
     let mut candidates = Vec::new();
     for &format in formats::FORMATS.iter() {
-        let info = video_info(frame, format, &traits)?;
+        let (info, caps) = describe(frame, format, &traits)?;
         if let Some(av) = formats::to_av(format)
-            && info.to_caps().is_ok_and(|caps| allowed.can_intersect(&caps))
+            && allowed.can_intersect(&caps)
         {
-            candidates.push((av, info));
+            candidates.push((av, info, caps));
         }
     }
-    let av_formats: Vec<_> = candidates.iter().map(|(format, _)| *format).collect();
+    let av_formats: Vec<_> = candidates.iter().map(|(format, ..)| *format).collect();
     let closest = traits.format.closest(&av_formats);
-    let Some((format, info)) =
-        closest.and_then(|closest| candidates.into_iter().find(|(format, _)| *format == closest))
+    let Some((format, info, caps)) =
+        closest.and_then(|closest| candidates.into_iter().find(|(format, ..)| *format == closest))
     else {
         let offered = format!("{}x{} {:?}", traits.size.0, traits.size.1, traits.format);
         return Err(Refusal::Caps { offered, taken: allowed.to_string() });
     };
-    Ok(Agreed { source: traits, info, convert_to: Some(format), takes_video_meta: None })
+    Ok(Agreed { source: traits, info, caps, convert_to: Some(format), takes_video_meta: None })
 }
 
-fn video_info(
+/// What frames like `frame` are called in `format`.
+fn describe(
     frame: &av::Frame,
     format: gst_video::VideoFormat,
     traits: &Traits,
-) -> Result<gst_video::VideoInfo, Refusal> {
+) -> Result<(gst_video::VideoInfo, gst::Caps), Refusal> {
     let (width, height) = traits.size;
     let (num, den) = traits.frame_rate.unwrap_or((0, 1));
     let (par_num, par_den) = traits.pixel_aspect_ratio;
@@ -179,7 +180,16 @@ fn video_info(
     if let Some(colorimetry) = &colorimetry {
         builder = builder.colorimetry(colorimetry);
     }
-    builder.build().map_err(|error| Refusal::Frame(format!("{width}x{height} pixels: {error}")))
+    let refuse = |error| Refusal::Frame(format!("{width}x{height} pixels: {error}"));
+    let info = builder.build().map_err(refuse)?;
+    let mut caps = info.to_caps().map_err(refuse)?;
+    if colorimetry.is_none() {
+        // GstVideoInfo fills its own guess in, which then could not be told from what a stream says.
+        caps.make_mut().iter_mut().for_each(|structure| {
+            structure.remove_field("colorimetry");
+        });
+    }
+    Ok((info, caps))
 }
 
 /// A buffer over the frame's own planes: one memory for each, nothing copied.

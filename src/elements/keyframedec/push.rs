@@ -162,14 +162,18 @@ enum Order {
 /// Whether a container, by its first bytes, gives the same frames when read once from front to back.
 fn reads_front_to_back(head: &[u8]) -> Order {
     let starts = |prefix: &[u8]| head.starts_with(prefix);
+    // A transport stream shows by its sync byte (0x47) at the start of packets, three of which are looked at.
     let packets_of = |size: usize, offset: usize| {
         head.len() > offset && head[offset..].iter().step_by(size).all(|&byte| byte == 0x47)
     };
+    let is_transport_stream = packets_of(188, 0) || packets_of(192, 4);
+    if is_transport_stream && head.len() < 3 * 192 {
+        return Order::NeedsBytes(3 * 192);
+    }
     let known = starts(b"\x1a\x45\xdf\xa3") // Matroska, WebM
         || starts(b"FLV\x01")
         || starts(b"OggS")
         || starts(b"DKIF") // IVF
-        || starts(b"GIF8")
         || starts(b"\x89PNG")
         || starts(b"\xff\xd8\xff") // JPEG
         || starts(b"YUV4MPEG2 ")
@@ -177,8 +181,7 @@ fn reads_front_to_back(head: &[u8]) -> Order {
         || starts(b"\x00\x00\x01\xb3") // MPEG video
         || starts(b"\x00\x00\x00\x01") // H.264, H.265 byte stream
         || (starts(b"RIFF") && head.get(8..12) == Some(b"WEBP"))
-        || packets_of(188, 0) // MPEG transport stream
-        || packets_of(192, 4);
+        || is_transport_stream;
     if known {
         return Order::FrontToBack;
     }
@@ -187,6 +190,10 @@ fn reads_front_to_back(head: &[u8]) -> Order {
 
 /// An ISO file (mp4, mov) reads from front to back if its index (`moov`) stands before its media data.
 fn iso_boxes(head: &[u8]) -> Order {
+    // Audio books and podcasts: that their pictures are no video is told by chapters, which are found by searching.
+    if matches!(head.get(4..12), Some(b"ftypM4A " | b"ftypM4B " | b"ftypM4P ")) {
+        return Order::MustBeSearched;
+    }
     let mut at = 0_usize;
     loop {
         let Some(header) = head.get(at..).and_then(|rest| rest.first_chunk::<8>()) else {
@@ -316,9 +323,12 @@ mod tests {
         assert_eq!(reads_front_to_back(b"\x1a\x45\xdf\xa3...."), Order::FrontToBack);
         assert_eq!(reads_front_to_back(b"RIFF....AVI LIST"), Order::MustBeSearched);
         assert_eq!(reads_front_to_back(b"RIFF....WEBPVP8 "), Order::FrontToBack);
-        let mut ts = vec![0; 400];
-        (ts[0], ts[188], ts[376]) = (0x47, 0x47, 0x47);
+        let mut ts = vec![0; 1000];
+        (ts[0], ts[188], ts[376], ts[564], ts[752], ts[940]) = (0x47, 0x47, 0x47, 0x47, 0x47, 0x47);
         assert_eq!(reads_front_to_back(&ts), Order::FrontToBack);
+        assert_eq!(reads_front_to_back(&ts[..64]), Order::NeedsBytes(576));
+        // The same first byte.
+        assert_eq!(reads_front_to_back(&[b"GIF89a" as &[u8], &[0; 994]].concat()), Order::MustBeSearched);
         assert_eq!(reads_front_to_back(b""), Order::NeedsBytes(16));
     }
 

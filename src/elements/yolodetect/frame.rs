@@ -2,6 +2,23 @@
 
 use crate::detect;
 
+/// What frames with `caps` are. Caps that say nothing of colour mean BT.601, as FFmpeg and OpenCV take such pictures and
+/// models were therefore trained on them; GStreamer's own guess would be BT.709 for high definition.
+///
+/// # Errors
+/// When the caps are not those of raw video.
+pub fn video_info(caps: &gst::CapsRef) -> Result<gst_video::VideoInfo, gst::glib::BoolError> {
+    let info = gst_video::VideoInfo::from_caps(caps)?;
+    let colour = info.colorimetry();
+    let is_said = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
+    if is_said || !info.is_yuv() {
+        return Ok(info);
+    }
+    let matrix = gst_video::VideoColorMatrix::Bt601;
+    let colour = gst_video::VideoColorimetry::new(colour.range(), matrix, colour.transfer(), colour.primaries());
+    gst_video::VideoInfo::builder_from_info(&info).colorimetry(&colour).build()
+}
+
 /// A mapped video frame. It holds a reference to the buffer until the engine has read the pixels.
 pub struct MappedFrame(gst_video::VideoFrame<gst_video::video_frame::Readable>);
 

@@ -11,6 +11,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::engine::Ready;
+use super::frame;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::{Counts, Item, Queue};
 use crate::detect;
@@ -189,7 +190,7 @@ impl YoloDetect {
                 self.start_task().is_ok() && passed_on
             }
             gst::EventView::Caps(caps) => {
-                let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps()) else {
+                let Ok(info) = frame::video_info(caps.caps()) else {
                     gst::error!(CAT, imp = self, "unusable caps {}", caps.caps());
                     return false;
                 };
