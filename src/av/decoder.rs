@@ -7,8 +7,8 @@ use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 use super::frame::Frame;
-use super::input::VideoStream;
 use super::packet::Packet;
+use super::video_stream::VideoStream;
 
 /// How a decoder may use several threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +103,15 @@ impl Decoder {
             _ => "none",
         };
         (u32::try_from(count).unwrap_or(1), kind)
+    }
+
+    /// Most packets that are inside at a time: those that threads work on, and those whose pictures wait for others.
+    pub(super) fn delay(&self) -> usize {
+        let (threads, kind) = self.threads();
+        // SAFETY: the context is valid and open.
+        let reordered = unsafe { (*self.context.as_ptr()).has_b_frames };
+        let threaded = if kind == "frame" { threads as usize } else { 1 };
+        threaded + usize::try_from(reordered).unwrap_or(0)
     }
 
     /// Hands a packet over, or with `None` asks for what is still inside.

@@ -36,6 +36,12 @@ pub enum Error {
         /// FFmpeg's words.
         detail: String,
     },
+    /// The input only names other files or addresses, which are never opened.
+    #[error("this is {kind}, no media file: it only names other files, which are not followed")]
+    Reference {
+        /// What such a file is called.
+        kind: &'static str,
+    },
     /// The container is known but cannot be read: cut, or damaged.
     #[error("{0}")]
     Damaged(String),

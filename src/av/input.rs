@@ -9,10 +9,10 @@ use std::ptr::NonNull;
 use ffmpeg_sys_next as ffi;
 
 use super::error::{Error, version_text};
-use super::frame::display_matrix;
 use super::io::{ByteSource, Interrupt, Io};
 use super::packet::Packet;
-use super::turn::Turn;
+use super::unopened::why_not_opened;
+use super::video_stream::VideoStream;
 
 /// Longest metadata text that is passed on, in bytes.
 const TEXT_LIMIT: usize = 4096;
@@ -28,24 +28,6 @@ pub(super) struct Input {
 // SAFETY: the context and the IO under it are owned by this value alone and tied to no thread; FFmpeg calls on them are
 // made through &mut self, or read-only through &self.
 unsafe impl Send for Input {}
-
-/// A video stream of an [`Input`] and the decoder for it. Valid as long as the input, which it never outlives: both
-/// live in [`KeyframeReader`](super::KeyframeReader).
-pub(super) struct VideoStream {
-    stream: NonNull<ffi::AVStream>,
-    codec: NonNull<ffi::AVCodec>,
-}
-
-// SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
-unsafe impl Send for VideoStream {}
-
-/// A keyframe in a demuxer's index.
-pub(super) struct IndexedKeyframe {
-    /// Its decoding time in units of the stream's time base.
-    pub dts: i64,
-    /// Whether no other sample lies between it and the one before.
-    pub adjacent: bool,
-}
 
 unsafe extern "C" fn refuse_to_open(
     _context: *mut ffi::AVFormatContext,
@@ -177,7 +159,7 @@ impl Input {
             if let Some(codec) = self.decoder_of(index)
                 && let Some(stream) = NonNull::new(self.streams()[index])
             {
-                return Ok(VideoStream { stream, codec });
+                return Ok(VideoStream::new(stream, codec));
             }
         }
         if videos.iter().any(|&index| self.is_encrypted(index)) {
@@ -205,7 +187,7 @@ impl Input {
     /// relied on then.
     pub(super) fn select(&mut self, video: &VideoStream, only_keyframes: bool) {
         for &stream in self.streams() {
-            let discard = match stream == video.stream.as_ptr() {
+            let discard = match stream == video.as_ptr() {
                 true if only_keyframes => ffi::AVDiscard::AVDISCARD_NONKEY,
                 true => ffi::AVDiscard::AVDISCARD_DEFAULT,
                 false => ffi::AVDiscard::AVDISCARD_ALL,
@@ -323,7 +305,7 @@ impl Input {
 
     /// Pixel aspect ratio as players take it: the container's word before the codec's; 1/1 where neither says.
     pub(super) fn sample_aspect_ratio(&self, video: &VideoStream, frame: &super::Frame) -> (i32, i32) {
-        let (context, stream) = (self.context.as_ptr(), video.stream.as_ptr());
+        let (context, stream) = (self.context.as_ptr(), video.as_ptr());
         // SAFETY: all three are valid; the call only reads them.
         let ratio = unsafe { ffi::av_guess_sample_aspect_ratio(context, stream, frame.as_ptr().cast_mut()) };
         if ratio.num > 0 && ratio.den > 0 { (ratio.num, ratio.den) } else { (1, 1) }
@@ -331,7 +313,7 @@ impl Input {
 
     /// Frame rate of the whole stream (not of its keyframes) as a fraction, where known.
     pub(super) fn frame_rate(&self, video: &VideoStream) -> Option<(i32, i32)> {
-        let (context, stream) = (self.context.as_ptr(), video.stream.as_ptr());
+        let (context, stream) = (self.context.as_ptr(), video.as_ptr());
         // SAFETY: both are valid; a null frame is allowed.
         let guessed = unsafe { ffi::av_guess_frame_rate(context, stream, std::ptr::null_mut()) };
         (guessed.num > 0 && guessed.den > 0).then_some((guessed.num, guessed.den))
@@ -346,132 +328,8 @@ impl Drop for Input {
     }
 }
 
-impl VideoStream {
-    fn get(&self) -> &ffi::AVStream {
-        // SAFETY: valid as long as the Input beside it (see the type's docs); C enum fields are not read through this.
-        unsafe { self.stream.as_ref() }
-    }
-
-    pub(super) fn index(&self) -> c_int {
-        self.get().index
-    }
-
-    pub(super) fn codec(&self) -> *const ffi::AVCodec {
-        self.codec.as_ptr()
-    }
-
-    /// Long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
-    pub(super) fn codec_long_name(&self) -> String {
-        // SAFETY: a static AVCodec.
-        let (long, short) = unsafe { (self.codec.as_ref().long_name, self.codec.as_ref().name) };
-        text(long).or_else(|| text(short)).unwrap_or_default()
-    }
-
-    pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
-        self.get().codecpar
-    }
-
-    pub(super) fn raw_time_base(&self) -> ffi::AVRational {
-        self.get().time_base
-    }
-
-    /// Seconds of one timestamp unit, as a fraction.
-    pub(super) fn time_base(&self) -> (i64, i64) {
-        let base = self.get().time_base;
-        (base.num.into(), base.den.max(1).into())
-    }
-
-    /// Entries in the demuxer's index.
-    pub(super) fn index_len(&self) -> usize {
-        // SAFETY: a valid stream, only read.
-        usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
-    }
-
-    /// The keyframe in the demuxer's index that follows the sample decoded at `dts`.
-    pub(super) fn next_keyframe(&self, dts: i64) -> Option<IndexedKeyframe> {
-        let stream = self.stream.as_ptr();
-        let flags = ffi::AVSEEK_FLAG_ANY | ffi::AVSEEK_FLAG_BACKWARD;
-        // SAFETY: a valid stream, only read.
-        let found = unsafe { ffi::av_index_search_timestamp(stream, dts, flags) };
-        let position = usize::try_from(found).ok()?;
-        for candidate in position + 1..self.index_len() {
-            // SAFETY: a valid stream and an index below its length; the entry is valid until the demuxer is called again.
-            let entry = unsafe { ffi::avformat_index_get_entry(stream, candidate as i32).as_ref() }?;
-            let entry_flags = entry.flags();
-            if entry_flags & ffi::AVINDEX_KEYFRAME != 0
-                && entry_flags & ffi::AVINDEX_DISCARD_FRAME == 0
-                && entry.timestamp > dts
-            {
-                return Some(IndexedKeyframe { dts: entry.timestamp, adjacent: candidate == position + 1 });
-            }
-        }
-        None
-    }
-
-    /// Whether the codec parameters say that pictures consist of two fields.
-    pub(super) fn is_interlaced(&self) -> bool {
-        // SAFETY: valid parameters; the C enum is read as an integer.
-        let order = unsafe { (&raw const (*self.get().codecpar).field_order).cast::<u32>().read() };
-        order > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32
-    }
-
-    /// The turn that the container asks for.
-    pub(super) fn turn(&self) -> Turn {
-        let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
-        #[cfg(ffmpeg_6_1)]
-        let bytes = {
-            // SAFETY: valid parameters, whose side data list and length belong together.
-            unsafe {
-                let parameters = self.get().codecpar;
-                let (list, count) = ((*parameters).coded_side_data, (*parameters).nb_coded_side_data);
-                let entry = ffi::av_packet_side_data_get(list, count, kind);
-                entry.as_ref().map(|entry| std::slice::from_raw_parts(entry.data, entry.size))
-            }
-        };
-        #[cfg(not(ffmpeg_6_1))]
-        let bytes = {
-            let mut size = 0;
-            // SAFETY: a valid stream; the result is null or `size` bytes that live as long as the stream.
-            unsafe {
-                let data = ffi::av_stream_get_side_data(self.stream.as_ptr(), kind, &raw mut size);
-                (!data.is_null()).then(|| std::slice::from_raw_parts(data, size))
-            }
-        };
-        bytes.and_then(display_matrix).map(|matrix| Turn::from_display_matrix(&matrix)).unwrap_or_default()
-    }
-}
-
-/// What kept a container from being opened, in words that help.
-fn why_not_opened(io: &mut Io, code: c_int) -> Error {
-    if let Some(error) = io.take_error() {
-        return error.into();
-    }
-    if code == ffi::AVERROR_EXIT {
-        return Error::Interrupted;
-    }
-    if io.bytes_read() == 0 {
-        return Error::Empty;
-    }
-    let detail = super::error::message(code);
-    match io.head().get(4..8) {
-        Some(b"ftyp" | b"mdat" | b"wide" | b"moov" | b"free" | b"skip") => Error::Damaged(format!(
-            "the mp4/mov file cannot be opened: its index (moov box) is missing or damaged, as in a recording that was \
-             cut off or is still being written ({detail})"
-        )),
-        Some(b"styp" | b"moof" | b"sidx") => Error::Damaged(format!(
-            "this is a media segment (fragment) without its initialization segment: put the initialization segment in \
-             front of it ({detail})"
-        )),
-        // SAFETY: no preconditions.
-        _ => Error::NotMedia {
-            version: format!("libavformat {}", version_text(unsafe { ffi::avformat_version() })),
-            detail,
-        },
-    }
-}
-
 /// A C string as text, bounded, other than UTF-8 replaced; `None` for null.
-fn text(string: *const c_char) -> Option<String> {
+pub(super) fn text(string: *const c_char) -> Option<String> {
     if string.is_null() {
         return None;
     }

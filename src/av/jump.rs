@@ -6,8 +6,9 @@
 //! keyframe is looked up in the index and sought to, which reads nothing in between either.
 
 use super::error::Error;
-use super::input::{Input, VideoStream};
+use super::input::Input;
 use super::packet::Packet;
+use super::video_stream::VideoStream;
 
 /// Seeks for one keyframe before the index is held to be unusable.
 const TRIES: usize = 6;

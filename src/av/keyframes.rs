@@ -9,13 +9,15 @@
 use super::decoder::{Decoder, Received, ThreadOptions};
 use super::error::Error;
 use super::frame::Frame;
-use super::input::{Input, VideoStream, metadata_key};
+use super::input::{Input, metadata_key};
 use super::io::{ByteSource, Interrupt};
 use super::jump::{Jump, Jumper};
 use super::opening::{self, LockTimes};
 use super::packet::Packet;
+use super::reorder::Reorder;
 use super::scaler::Scaler;
 use super::turn::Turn;
+use super::video_stream::VideoStream;
 
 /// A file opened for its keyframes.
 pub struct KeyframeReader {
@@ -24,6 +26,7 @@ pub struct KeyframeReader {
     video: VideoStream,
     input: Input,
     packet: Packet,
+    order: Reorder<Frame>,
     jumper: Option<Jumper>,
     interrupt: Interrupt,
     state: State,
@@ -165,6 +168,7 @@ impl KeyframeReader {
             video,
             input,
             packet,
+            order: Reorder::default(),
             jumper,
             interrupt,
             state: State::Reading,
@@ -207,13 +211,17 @@ impl KeyframeReader {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
+            if let Some(frame) = self.order.next() {
+                self.counts.frames += 1;
+                return Ok(Step::Keyframe(self.describe(frame)));
+            }
             if self.state == State::Done {
+                self.explain_nothing()?;
                 return Ok(Step::End);
             }
             match self.decoder.receive() {
                 Ok(Received::Frame(frame)) => {
-                    self.counts.frames += 1;
-                    return Ok(Step::Keyframe(self.describe(frame)));
+                    self.order.received(frame.timestamp(), frame, self.decoder.delay());
                 }
                 Ok(Received::NeedsPacket) if self.state == State::Reading => {
                     if let Some(step) = self.feed()? {
@@ -222,7 +230,7 @@ impl KeyframeReader {
                 }
                 Ok(Received::NeedsPacket | Received::End) => {
                     self.state = State::Done;
-                    self.explain_nothing()?;
+                    self.order.drained();
                 }
                 Err(error) => return Ok(self.damaged(error.to_string())),
             }
@@ -242,6 +250,7 @@ impl KeyframeReader {
             jumper.reset();
         }
         self.decoder.flush();
+        self.order.clear();
         self.state = State::Reading;
         Ok(())
     }
@@ -297,9 +306,14 @@ impl KeyframeReader {
 
     /// Hands the current packet, or the wish to drain, to the decoder.
     fn send(&mut self, packet: bool) -> Result<Option<Step>, Error> {
+        let pts = self.packet.timestamp().filter(|_| packet);
+        self.order.sent(pts);
         match self.decoder.send(packet.then_some(&self.packet)) {
             Ok(()) => Ok(None),
-            Err(error) => Ok(Some(self.damaged(error.to_string()))),
+            Err(error) => {
+                self.order.refused(pts);
+                Ok(Some(self.damaged(error.to_string())))
+            }
         }
     }
 

@@ -13,8 +13,11 @@ mod keyframes;
 pub mod opening;
 mod packet;
 mod pixel;
+mod reorder;
 mod scaler;
 mod turn;
+mod unopened;
+mod video_stream;
 
 pub use decoder::{ThreadOptions, ThreadType};
 pub use error::{Error, SourceError};

@@ -18,7 +18,9 @@ pub fn post(element: &KeyframeDec, error: &av::Error, location: Option<&str>) {
     }
     match error {
         av::Error::Source(_) => post!(gst::ResourceError::Read),
-        av::Error::Empty | av::Error::NotMedia { .. } => post!(gst::StreamError::TypeNotFound),
+        av::Error::Empty | av::Error::NotMedia { .. } | av::Error::Reference { .. } => {
+            post!(gst::StreamError::TypeNotFound)
+        }
         av::Error::NoVideo { .. } => post!(gst::StreamError::WrongType),
         av::Error::UnknownCodec { .. } => post!(gst::StreamError::CodecNotFound),
         av::Error::Encrypted => post!(gst::StreamError::DecryptNokey),
@@ -33,6 +35,7 @@ fn advice(error: &av::Error) -> &'static str {
         av::Error::Source(_) => "Check that the source can still be read",
         av::Error::Empty => "Check that it was copied or recorded completely",
         av::Error::NotMedia { .. } => "Check with `ffprobe` what it is",
+        av::Error::Reference { .. } => "Read those files one by one",
         av::Error::NoVideo { .. } => "Leave it out of the list",
         av::Error::UnknownCodec { .. } => "Install an FFmpeg with a decoder for it",
         av::Error::Encrypted => "Decrypt it first",

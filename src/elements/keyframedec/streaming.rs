@@ -147,7 +147,7 @@ impl KeyframeDec {
         match step? {
             av::Step::Keyframe(keyframe) => self.put_out(session, keyframe),
             av::Step::Damaged { pts_ns, reason } => {
-                self.warn_of_damage(session, pts_ns, &reason);
+                self.warn_of_damage(session, pts_ns, "was left out", &reason);
                 Ok(())
             }
             av::Step::End => Err(Stop::Eos),
@@ -167,6 +167,10 @@ impl KeyframeDec {
         }
         if self.srcpad.check_reconfigure() {
             session.outlet.renegotiate();
+        }
+        if keyframe.frame.is_corrupt() {
+            let reason = "the decoder found errors in this keyframe and filled the gaps";
+            self.warn_of_damage(session, pts_ns, "was patched", reason);
         }
         let orientation = self.settings.lock().orientation;
         let turn = keyframe.turn;
@@ -265,17 +269,17 @@ impl KeyframeDec {
         *self.state.lock().seqnum.get_or_insert_with(gst::Seqnum::next)
     }
 
-    fn warn_of_damage(&self, session: &mut Session, pts_ns: Option<i64>, reason: &str) {
+    fn warn_of_damage(&self, session: &mut Session, pts_ns: Option<i64>, outcome: &str, reason: &str) {
         let file = session.location.as_deref().unwrap_or("the stream");
         let at = pts_ns.map_or_else(String::new, |ns| format!(" at {:.3} s", ns as f64 / 1e9));
-        gst::warning!(CAT, imp = self, "{file}: damaged data{at}: {reason}");
+        gst::warning!(CAT, imp = self, "{file}: damaged data{at} {outcome}: {reason}");
         session.warnings += 1;
         if session.warnings <= WARNINGS {
             let more = if session.warnings == WARNINGS { "; further ones are only logged" } else { "" };
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Decode,
-                ("{file}: damaged data{at} was left out{more}"),
+                ("{file}: damaged data{at} {outcome}{more}"),
                 ["{reason}"]
             );
         }

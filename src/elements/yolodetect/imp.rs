@@ -195,15 +195,15 @@ impl YoloDetect {
                     return false;
                 };
                 self.queue.set_info(info);
-                self.queue.put(Item::Event(event))
+                self.queue.put(Item::Event(event)).is_ok()
             }
             // A new stream after the end of the last.
             gst::EventView::StreamStart(_) => {
                 self.queue.restart();
                 let started = self.start_task().is_ok();
-                self.queue.put(Item::Event(event)) && started
+                self.queue.put(Item::Event(event)).is_ok() && started
             }
-            _ if event.is_serialized() => self.queue.put(Item::Event(event)),
+            _ if event.is_serialized() => self.queue.put(Item::Event(event)).is_ok(),
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
         }
     }

@@ -107,16 +107,20 @@ impl Queue {
         self.state.lock().info.clone()
     }
 
-    /// Adds an event; false if the queue takes nothing.
-    pub fn put(&self, item: Item) -> bool {
+    /// Adds an item, whatever room there is.
+    ///
+    /// # Errors
+    /// `Flushing`, or what downstream last answered.
+    pub fn put(&self, item: Item) -> Result<(), gst::FlowError> {
         let mut state = self.state.lock();
-        if state.flushing || state.flow.is_err() {
-            return false;
+        if state.flushing {
+            return Err(gst::FlowError::Flushing);
         }
+        state.flow?;
         state.frames += usize::from(matches!(item, Item::Frame(_)));
         state.items.push_back(item);
         self.changed.notify_all();
-        true
+        Ok(())
     }
 
     /// Waits until fewer than `most` frames are inside.
@@ -195,7 +199,7 @@ impl YoloDetect {
             None
         };
         let pending = Pending { buffer, ticket, info, labels };
-        if self.queue.put(Item::Frame(pending)) { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Flushing) }
+        self.queue.put(Item::Frame(pending)).map(|()| gst::FlowSuccess::Ok)
     }
 
     /// One round of the source pad's task: one item.

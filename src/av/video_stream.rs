@@ -1,0 +1,132 @@
+//! The video stream of an opened container: codec, time base, index, orientation.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use super::frame::display_matrix;
+use super::input::text;
+use super::turn::Turn;
+
+/// A video stream of an [`Input`] and the decoder for it. Valid as long as the input, which it never outlives: both
+/// live in [`KeyframeReader`](super::KeyframeReader).
+pub(super) struct VideoStream {
+    stream: NonNull<ffi::AVStream>,
+    codec: NonNull<ffi::AVCodec>,
+}
+
+// SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
+unsafe impl Send for VideoStream {}
+
+/// A keyframe in a demuxer's index.
+pub(super) struct IndexedKeyframe {
+    /// Its decoding time in units of the stream's time base.
+    pub dts: i64,
+    /// Whether no other sample lies between it and the one before.
+    pub adjacent: bool,
+}
+
+impl VideoStream {
+    /// `stream` belongs to an open context, `codec` is one of libavcodec's static descriptions.
+    pub(super) fn new(stream: NonNull<ffi::AVStream>, codec: NonNull<ffi::AVCodec>) -> Self {
+        Self { stream, codec }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ffi::AVStream {
+        self.stream.as_ptr()
+    }
+
+    fn get(&self) -> &ffi::AVStream {
+        // SAFETY: valid as long as the Input beside it (see the type's docs); C enum fields are not read through this.
+        unsafe { self.stream.as_ref() }
+    }
+
+    pub(super) fn index(&self) -> c_int {
+        self.get().index
+    }
+
+    pub(super) fn codec(&self) -> *const ffi::AVCodec {
+        self.codec.as_ptr()
+    }
+
+    /// Long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
+    pub(super) fn codec_long_name(&self) -> String {
+        // SAFETY: a static AVCodec.
+        let (long, short) = unsafe { (self.codec.as_ref().long_name, self.codec.as_ref().name) };
+        text(long).or_else(|| text(short)).unwrap_or_default()
+    }
+
+    pub(super) fn parameters(&self) -> *const ffi::AVCodecParameters {
+        self.get().codecpar
+    }
+
+    pub(super) fn raw_time_base(&self) -> ffi::AVRational {
+        self.get().time_base
+    }
+
+    /// Seconds of one timestamp unit, as a fraction.
+    pub(super) fn time_base(&self) -> (i64, i64) {
+        let base = self.get().time_base;
+        (base.num.into(), base.den.max(1).into())
+    }
+
+    /// Entries in the demuxer's index.
+    pub(super) fn index_len(&self) -> usize {
+        // SAFETY: a valid stream, only read.
+        usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// The keyframe in the demuxer's index that follows the sample decoded at `dts`.
+    pub(super) fn next_keyframe(&self, dts: i64) -> Option<IndexedKeyframe> {
+        let stream = self.stream.as_ptr();
+        let flags = ffi::AVSEEK_FLAG_ANY | ffi::AVSEEK_FLAG_BACKWARD;
+        // SAFETY: a valid stream, only read.
+        let found = unsafe { ffi::av_index_search_timestamp(stream, dts, flags) };
+        let position = usize::try_from(found).ok()?;
+        for candidate in position + 1..self.index_len() {
+            // SAFETY: a valid stream and an index below its length; the entry is valid until the demuxer is called again.
+            let entry = unsafe { ffi::avformat_index_get_entry(stream, candidate as i32).as_ref() }?;
+            let entry_flags = entry.flags();
+            if entry_flags & ffi::AVINDEX_KEYFRAME != 0
+                && entry_flags & ffi::AVINDEX_DISCARD_FRAME == 0
+                && entry.timestamp > dts
+            {
+                return Some(IndexedKeyframe { dts: entry.timestamp, adjacent: candidate == position + 1 });
+            }
+        }
+        None
+    }
+
+    /// Whether the codec parameters say that pictures consist of two fields.
+    pub(super) fn is_interlaced(&self) -> bool {
+        // SAFETY: valid parameters; the C enum is read as an integer.
+        let order = unsafe { (&raw const (*self.get().codecpar).field_order).cast::<u32>().read() };
+        order > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32
+    }
+
+    /// The turn that the container asks for.
+    pub(super) fn turn(&self) -> Turn {
+        let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
+        #[cfg(ffmpeg_6_1)]
+        let bytes = {
+            // SAFETY: valid parameters, whose side data list and length belong together.
+            unsafe {
+                let parameters = self.get().codecpar;
+                let (list, count) = ((*parameters).coded_side_data, (*parameters).nb_coded_side_data);
+                let entry = ffi::av_packet_side_data_get(list, count, kind);
+                entry.as_ref().map(|entry| std::slice::from_raw_parts(entry.data, entry.size))
+            }
+        };
+        #[cfg(not(ffmpeg_6_1))]
+        let bytes = {
+            let mut size = 0;
+            // SAFETY: a valid stream; the result is null or `size` bytes that live as long as the stream.
+            unsafe {
+                let data = ffi::av_stream_get_side_data(self.stream.as_ptr(), kind, &raw mut size);
+                (!data.is_null()).then(|| std::slice::from_raw_parts(data, size))
+            }
+        };
+        bytes.and_then(display_matrix).map(|matrix| Turn::from_display_matrix(&matrix)).unwrap_or_default()
+    }
+}
