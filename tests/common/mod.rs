@@ -1,0 +1,145 @@
+//! What the tests of the elements share: GStreamer with the plugin in it, media to run on, pipelines run to their end.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use serde_json::Value;
+
+/// Longest wait for anything: only a hang takes that long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Starts GStreamer with the plugin built into this process.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        gst::init().unwrap();
+        gstvx::plugin_register_static().unwrap();
+    });
+}
+
+/// The clip that comes with the project.
+pub fn clip() -> PathBuf {
+    root().join("examples/media/scenes.mp4")
+}
+
+/// A file of the test material beside the project; says so where it is missing.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let found = root().join("../shared").join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    println!("skipped: {} is not there", found.display());
+    None
+}
+
+/// A file for this test made by the `ffmpeg` command with `arguments` between its global options and the output.
+pub fn made(name: &str, arguments: &[&str]) -> PathBuf {
+    let output = scratch(name);
+    let ffmpeg = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"])
+        .args(arguments)
+        .arg(&output)
+        .output()
+        .expect("these tests make media with the ffmpeg command: run `make setup`");
+    assert!(ffmpeg.status.success(), "ffmpeg {arguments:?}: {}", String::from_utf8_lossy(&ffmpeg.stderr));
+    output
+}
+
+/// A place of this test process's own for a file called `name`.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join(name)
+}
+
+/// What a run of a pipeline came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub samples: Vec<gst::Sample>,
+    /// The first error message and the error it carries.
+    pub error: Option<(gst::glib::Error, String)>,
+    pub warnings: Vec<String>,
+}
+
+impl Outcome {
+    /// Presentation times of the buffers, in nanoseconds.
+    pub fn pts(&self) -> Vec<u64> {
+        self.samples.iter().map(|sample| sample.buffer().unwrap().pts().unwrap().nseconds()).collect()
+    }
+
+    /// The text of the error message; panics if there was none.
+    pub fn error_text(&self) -> String {
+        self.error.as_ref().expect("an error message").0.message().to_owned()
+    }
+
+    /// JSON lines in the buffers; panics on an error message.
+    pub fn json(&self) -> Vec<Value> {
+        assert!(self.error.is_none(), "{:?}", self.error);
+        let line = |sample: &gst::Sample| {
+            let map = sample.buffer().unwrap().map_readable().unwrap();
+            assert_eq!(map.iter().filter(|byte| **byte == b'\n').count(), 1, "one line in a buffer");
+            serde_json::from_slice(&map).unwrap()
+        };
+        self.samples.iter().map(line).collect()
+    }
+}
+
+/// Builds `launch` with an appsink called `sink` at its end.
+pub fn pipeline(launch: &str) -> (gst::Pipeline, gst_app::AppSink) {
+    init();
+    let launch = format!("{launch} ! appsink name=sink sync=false");
+    let pipeline = gst::parse::launch(&launch).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let sink = pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    (pipeline, sink)
+}
+
+/// Runs `launch` from NULL to its end and back.
+pub fn run(launch: &str) -> Outcome {
+    let (pipeline, sink) = pipeline(launch);
+    let outcome = play(&pipeline, &sink);
+    pipeline.set_state(gst::State::Null).unwrap();
+    outcome
+}
+
+/// Plays until EOS or an error, taking every sample.
+pub fn play(pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Outcome {
+    let mut outcome = Outcome::default();
+    let bus = pipeline.bus().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let started = pipeline.set_state(gst::State::Playing);
+    loop {
+        if let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_mseconds(20)) {
+            outcome.samples.push(sample);
+            continue;
+        }
+        let is_over = started.is_err() || sink.is_eos();
+        while let Some(message) = bus.pop() {
+            match message.view() {
+                gst::MessageView::Error(error) if outcome.error.is_none() => {
+                    outcome.error = Some((error.error(), error.debug().unwrap_or_default().to_string()));
+                }
+                gst::MessageView::Warning(warning) => outcome.warnings.push(warning.error().message().to_owned()),
+                _ => {}
+            }
+        }
+        if is_over || outcome.error.is_some() {
+            return outcome;
+        }
+        assert!(Instant::now() < deadline, "the pipeline hangs");
+    }
+}
+
+/// A path as gst-launch syntax wants it.
+pub fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}

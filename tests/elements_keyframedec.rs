@@ -1,0 +1,363 @@
+//! `vxkeyframedec` in pipelines: what it puts out, from any upstream, after seeks and restarts.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use common::{clip, made, pipeline, play, quoted, run, scratch};
+use gst::prelude::*;
+use gst_video::prelude::*;
+
+/// Keyframes of a file as ffprobe sees them: presentation times in nanoseconds.
+fn probed(path: &std::path::Path) -> Vec<u64> {
+    let probe = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts,flags:stream=time_base"])
+        .args(["-of", "json"])
+        .arg(path)
+        .output()
+        .expect("these tests need the ffprobe command: run `make setup`");
+    let probe: serde_json::Value = serde_json::from_slice(&probe.stdout).unwrap();
+    let (num, den) = probe["streams"][0]["time_base"].as_str().unwrap().split_once('/').unwrap();
+    let (num, den): (u64, u64) = (num.parse().unwrap(), den.parse().unwrap());
+    let keys = probe["packets"].as_array().unwrap().iter();
+    let keys = keys.filter(|packet| packet["flags"].as_str().unwrap().starts_with('K'));
+    let mut pts: Vec<u64> = keys.map(|packet| packet["pts"].as_u64().unwrap() * num * 1_000_000_000 / den).collect();
+    pts.sort_unstable();
+    pts
+}
+
+/// Bytes of the picture without what lies between lines.
+fn pixels(sample: &gst::Sample) -> Vec<u8> {
+    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
+    let mut bytes = Vec::new();
+    for component in 0..info.n_components() {
+        let plane = info.format_info().plane()[component as usize];
+        let (width, height) = (frame.comp_width(component) as usize, frame.comp_height(component) as usize);
+        let row = width * frame.comp_pstride(component) as usize;
+        let data = frame.plane_data(plane).unwrap();
+        let stride = frame.plane_stride()[plane as usize] as usize;
+        for y in 0..height {
+            bytes.extend(&data[y * stride..y * stride + row]);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn every_keyframe_comes_out_with_the_containers_time() {
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+    assert!(outcome.error.is_none() && outcome.warnings.is_empty(), "{outcome:?}");
+    assert_eq!(outcome.pts(), probed(&clip()));
+    let caps = outcome.samples[0].caps().unwrap().structure(0).unwrap();
+    assert_eq!(caps.get::<&str>("format").unwrap(), "I420");
+    assert!(caps.has_field("framerate") && caps.has_field("pixel-aspect-ratio"), "{caps}");
+    let segment = outcome.samples[0].segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap();
+    assert_eq!(segment.to_stream_time(outcome.samples[0].buffer().unwrap().pts()), Some(gst::ClockTime::ZERO));
+}
+
+#[test]
+fn pixels_are_those_of_the_ffmpeg_command_bit_for_bit() {
+    let raw = made(
+        "keyframes.yuv",
+        &["-skip_frame", "nokey", "-i", clip().to_str().unwrap(), "-vsync", "passthrough", "-f", "rawvideo"],
+    );
+    let expected = std::fs::read(raw).unwrap();
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+    let found: Vec<u8> = outcome.samples.iter().flat_map(pixels).collect();
+    assert!(found == expected, "{} and {} bytes", found.len(), expected.len());
+}
+
+#[test]
+fn pushed_and_pulled_files_give_the_same_frames() {
+    let source = clip();
+    let source = source.to_str().unwrap();
+    let copies = [
+        made("index_last.mp4", &["-i", source, "-c", "copy"]),
+        made("index_first.mp4", &["-i", source, "-c", "copy", "-movflags", "+faststart"]),
+        made("fragments.mp4", &["-i", source, "-c", "copy", "-movflags", "frag_keyframe+empty_moov"]),
+        made("copy.mov", &["-i", source, "-c", "copy"]),
+        made("copy.mkv", &["-i", source, "-c", "copy"]),
+        made("copy.ts", &["-i", source, "-c", "copy"]),
+        made("copy.flv", &["-i", source, "-c", "copy"]),
+        made("mpeg4.avi", &["-i", source, "-c:v", "mpeg4", "-g", "25", "-t", "4"]),
+        made("mpeg2.mpg", &["-i", source, "-c:v", "mpeg2video", "-g", "15", "-bf", "2", "-t", "4"]),
+        made("animation.gif", &["-i", source, "-t", "1", "-vf", "scale=160:-1"]),
+        made("still.png", &["-i", source, "-frames:v", "1"]),
+        made("still.jpg", &["-i", source, "-frames:v", "1"]),
+    ];
+    for copy in copies {
+        let pulled = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&copy)));
+        // A queue has no random access to offer.
+        let pushed = run(&format!("filesrc location={} ! queue ! vxkeyframedec", quoted(&copy)));
+        let name = copy.display();
+        assert!(pulled.error.is_none() && !pulled.samples.is_empty(), "{name}: {:?}", pulled.error);
+        assert_eq!(pulled.pts(), pushed.pts(), "{name}");
+        for (a, b) in pulled.samples.iter().zip(&pushed.samples) {
+            assert_eq!(a.caps(), b.caps(), "{name}");
+            assert!(pixels(a) == pixels(b), "{name}");
+        }
+    }
+}
+
+#[test]
+fn little_but_keyframes_is_read() {
+    // Long groups of pictures with much in between.
+    let source = clip();
+    let filter = "noise=alls=40:allf=t";
+    let long = made(
+        "long_groups.mp4",
+        &[
+            "-i",
+            source.to_str().unwrap(),
+            "-vf",
+            filter,
+            "-c:v",
+            "mpeg4",
+            "-q:v",
+            "3",
+            "-g",
+            "100",
+            "-sc_threshold",
+            "1000000000",
+        ],
+    );
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&long)));
+    let outcome = play(&pipeline, &sink);
+    assert_eq!(outcome.pts(), probed(&long));
+    let stats: gst::Structure = pipeline.by_name("dec").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let (read, keyframes): (u64, u64) = (stats.get("bytes-read").unwrap(), stats.get("keyframe-bytes").unwrap());
+    let size = std::fs::metadata(&long).unwrap().len();
+    assert!(keyframes < size / 10, "{keyframes} of {size} bytes are keyframes: the test is off");
+    assert!(read < size / 2, "{read} of {size} bytes were read for {keyframes} bytes of keyframes");
+    assert_eq!(stats.get::<u64>("keyframes").unwrap(), outcome.samples.len() as u64);
+}
+
+#[test]
+fn fifty_restarts_give_the_same_frames() {
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+    let expected = probed(&clip());
+    for round in 0..50 {
+        assert_eq!(play(&pipeline, &sink).pts(), expected, "round {round}");
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+}
+
+#[test]
+fn planes_are_the_decoders_own() {
+    // Shared by two branches without a copy: the same memory at both ends, one memory for each plane.
+    let (pipeline, sink) = pipeline(&format!(
+        "filesrc location={} ! vxkeyframedec name=dec ! identity ! vxyolodetect execution-provider=cpu",
+        quoted(&clip())
+    ));
+    let addresses = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let pad = pipeline.by_name("dec").unwrap().static_pad("src").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, {
+        let addresses = addresses.clone();
+        move |_, info| {
+            addresses.lock().unwrap().push(plane_addresses(info.buffer().unwrap()));
+            gst::PadProbeReturn::Ok
+        }
+    });
+    let outcome = play(&pipeline, &sink);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let before = addresses.lock().unwrap().clone();
+    let after: Vec<_> = outcome.samples.iter().map(|sample| plane_addresses(sample.buffer().unwrap())).collect();
+    assert_eq!(before, after);
+    assert!(!before.is_empty() && before.iter().all(|planes| planes.len() == 3));
+    // FFmpeg pads its lines; a copy into GStreamer's own layout would not.
+    let meta = outcome.samples[0].buffer().unwrap().meta::<gst_video::VideoMeta>().unwrap();
+    assert!(meta.stride()[0] as u32 >= meta.width());
+}
+
+fn plane_addresses(buffer: &gst::BufferRef) -> Vec<usize> {
+    buffer.iter_memories().map(|memory| memory.map_readable().unwrap().as_ptr().addr()).collect()
+}
+
+#[test]
+fn pictures_are_upright_or_stored_with_a_tag() {
+    let source = clip();
+    let mut sizes = Vec::new();
+    for rotate in ["0", "90", "180", "270"] {
+        let argument = format!("rotate={rotate}");
+        let turned = made(
+            &format!("turned_{rotate}.mp4"),
+            &["-i", source.to_str().unwrap(), "-t", "1", "-c", "copy", "-metadata:s:v", &argument],
+        );
+        let size = |launch: &str| {
+            let outcome = run(&format!("filesrc location={} ! {launch}", quoted(&turned)));
+            let info = gst_video::VideoInfo::from_caps(outcome.samples[0].caps().unwrap()).unwrap();
+            (info.width(), info.height(), pixels(&outcome.samples[0]))
+        };
+        let upright = size("vxkeyframedec");
+        let stored = size("vxkeyframedec orientation=stored");
+        sizes.push((upright.0, upright.1));
+        assert_eq!(upright.2 == stored.2, rotate == "0", "rotated by {rotate}");
+        // GStreamer's own turning of the stored picture by its tag is the measure.
+        let turned_by_tag = size("vxkeyframedec orientation=stored ! videoflip video-direction=auto");
+        assert!(upright == turned_by_tag, "rotated by {rotate}");
+    }
+    let (width, height) = sizes[0];
+    assert_eq!(sizes, [(width, height), (height, width), (width, height), (height, width)]);
+}
+
+#[test]
+fn a_seek_goes_to_keyframes() {
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&clip())));
+    let decoder = pipeline.by_name("dec").unwrap();
+    let all = probed(&clip());
+    pipeline.set_state(gst::State::Paused).unwrap();
+    sink.pull_preroll().unwrap();
+    let duration = pipeline.query_duration::<gst::ClockTime>().unwrap();
+    assert!(duration.nseconds() > *all.last().unwrap(), "{duration}");
+    let middle = all[all.len() / 2];
+    let between = gst::ClockTime::from_nseconds(middle + 200_000_000);
+    let cases = [
+        (gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, &all[all.len() / 2..]),
+        (gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_AFTER, &all[all.len() / 2 + 1..]),
+        (gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, &all[all.len() / 2 + 1..]),
+    ];
+    for (flags, expected) in cases {
+        pipeline.seek_simple(flags, between).unwrap();
+        let outcome = play(&pipeline, &sink);
+        let found = outcome.pts();
+        assert_eq!(found, expected, "{flags:?}");
+        let (start, segment) = (&outcome.samples[0], outcome.samples[0].segment().unwrap());
+        let segment = segment.downcast_ref::<gst::ClockTime>().unwrap();
+        assert!(segment.to_running_time(start.buffer().unwrap().pts()).is_some(), "{flags:?}: {segment:?}");
+    }
+    // A range.
+    let (start, stop) = (gst::ClockTime::from_nseconds(all[1]), gst::ClockTime::from_nseconds(all[4]));
+    let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
+    pipeline.seek(1.0, flags, gst::SeekType::Set, start, gst::SeekType::Set, stop).unwrap();
+    assert_eq!(play(&pipeline, &sink).pts(), all[1..4]);
+    let position = decoder.query_position::<gst::ClockTime>().unwrap();
+    assert!(position.nseconds() >= all[3], "{position}");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn many_seeks_while_playing_end_well() {
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+    let all = probed(&clip());
+    pipeline.set_state(gst::State::Playing).unwrap();
+    sink.pull_sample().unwrap();
+    for step in 0..100_usize {
+        let target = gst::ClockTime::from_nseconds(all[step * 7 % all.len()]);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, target).unwrap();
+        let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(60)).unwrap();
+        assert_eq!(sample.buffer().unwrap().pts(), Some(target), "seek {step}");
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn states_may_change_at_any_moment() {
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+    for round in 0..30_u64 {
+        pipeline.set_state(gst::State::Playing).unwrap();
+        sink.try_pull_sample(gst::ClockTime::from_mseconds(round % 4));
+        pipeline.set_state(if round % 2 == 0 { gst::State::Ready } else { gst::State::Null }).unwrap();
+    }
+    assert_eq!(play(&pipeline, &sink).pts(), probed(&clip()));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_stream_that_must_be_searched_is_spooled_up_to_a_limit() {
+    let last = made("spooled.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy"]);
+    let launch = format!("filesrc location={} ! queue ! vxkeyframedec spool-limit=100000", quoted(&last));
+    let outcome = run(&launch);
+    assert!(outcome.samples.is_empty());
+    let text = outcome.error_text();
+    assert!(text.contains("spool-limit") && text.contains("faststart"), "{text}");
+}
+
+#[test]
+fn a_title_and_codecs_are_tags() {
+    let titled = made("titled.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy", "-metadata", "title=Two cats"]);
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&titled)));
+    play(&pipeline, &sink);
+    let pad = pipeline.by_name("dec").unwrap().static_pad("src").unwrap();
+    let tags = pad.sticky_event::<gst::event::Tag>(0).unwrap().tag().to_owned();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(tags.get::<gst::tags::Title>().unwrap().get(), "Two cats");
+    assert!(tags.get::<gst::tags::ContainerFormat>().unwrap().get().contains("Matroska"));
+    assert!(tags.get::<gst::tags::VideoCodec>().unwrap().get().contains("H.264"));
+    assert!(tags.get::<gst::tags::ImageOrientation>().is_none());
+}
+
+#[test]
+fn shape_and_colour_of_the_file_are_in_the_caps() {
+    let described = made(
+        "described.mkv",
+        &[
+            "-i",
+            clip().to_str().unwrap(),
+            "-t",
+            "1",
+            "-c:v",
+            "mpeg2video",
+            "-aspect",
+            "16:9",
+            "-vf",
+            "scale=352:288,setsar=16/11",
+            "-colorspace",
+            "bt470bg",
+            "-color_primaries",
+            "bt470bg",
+            "-color_trc",
+            "gamma28",
+            "-color_range",
+            "tv",
+        ],
+    );
+    let caps_of = |path: &std::path::Path| {
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(path)));
+        outcome.samples[0].caps_owned().unwrap()
+    };
+    let caps = caps_of(&described);
+    let structure = caps.structure(0).unwrap();
+    assert_eq!(structure.get::<gst::Fraction>("pixel-aspect-ratio").unwrap(), gst::Fraction::new(16, 11));
+    let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
+    assert_eq!(info.colorimetry().matrix(), gst_video::VideoColorMatrix::Bt601);
+    assert_eq!((info.width(), info.height()), (352, 288));
+    // A file that says nothing of colour gets caps that say nothing either.
+    let plain = made("plain.avi", &["-i", clip().to_str().unwrap(), "-t", "1", "-c:v", "mpeg4"]);
+    assert!(!caps_of(&plain).structure(0).unwrap().has_field("colorimetry"));
+    // A JPEG is full-range BT.601 whatever its size.
+    let jpeg = made("full.jpg", &["-i", clip().to_str().unwrap(), "-frames:v", "1", "-vf", "scale=1280:720"]);
+    let info = gst_video::VideoInfo::from_caps(&caps_of(&jpeg)).unwrap();
+    assert_eq!(info.colorimetry().matrix(), gst_video::VideoColorMatrix::Bt601);
+    assert_eq!(info.colorimetry().range(), gst_video::VideoColorRange::Range0_255);
+}
+
+#[test]
+fn what_downstream_cannot_take_is_converted_or_refused_with_advice() {
+    let source = quoted(&clip());
+    let outcome = run(&format!("filesrc location={source} ! vxkeyframedec ! video/x-raw,format=RGB"));
+    assert_eq!(outcome.samples[0].caps().unwrap().structure(0).unwrap().get::<&str>("format").unwrap(), "RGB");
+    assert_eq!(outcome.pts(), probed(&clip()));
+    let outcome = run(&format!("filesrc location={source} ! vxkeyframedec ! video/x-raw,width=64"));
+    assert!(outcome.error_text().contains("videoscale"), "{:?}", outcome.error);
+}
+
+#[test]
+fn a_new_size_in_mid_stream_is_new_caps() {
+    let source = clip();
+    let source = source.to_str().unwrap();
+    let small = made("small.ts", &["-i", source, "-t", "2", "-c:v", "mpeg2video", "-g", "10", "-vf", "scale=320:180"]);
+    let large = made("large.ts", &["-i", source, "-t", "2", "-c:v", "mpeg2video", "-g", "10", "-vf", "scale=640:360"]);
+    let joined = scratch("joined.ts");
+    std::fs::write(&joined, [std::fs::read(small).unwrap(), std::fs::read(large).unwrap()].concat()).unwrap();
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&joined)));
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    let mut widths: Vec<i32> = outcome
+        .samples
+        .iter()
+        .map(|sample| sample.caps().unwrap().structure(0).unwrap().get("width").unwrap())
+        .collect();
+    widths.dedup();
+    assert_eq!(widths, [320, 640]);
+}
