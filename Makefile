@@ -1,13 +1,83 @@
-# Try `make help`.
-.PHONY: setup build test check
+# The two commands to know are `make demo` and `make test`; `make help` lists the others.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+
+# Where GStreamer looks for plugins. Its own folder if PREFIX is its own, the user's if PREFIX is ~/.local; any other has
+# to be named in GST_PLUGIN_PATH, which `make install` says.
+GST_PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0)
+GST_PLUGINDIR = $(shell pkg-config --variable=pluginsdir gstreamer-1.0)
+USER_PLUGINDIR = $(HOME)/.local/share/gstreamer-1.0/plugins
+PLUGINDIR ?= $(if $(filter $(GST_PREFIX),$(PREFIX)),$(GST_PLUGINDIR),$(if $(filter $(HOME)/.local,$(PREFIX)),$(USER_PLUGINDIR),$(PREFIX)/lib/gstreamer-1.0))
+BINDIR ?= $(PREFIX)/bin
+
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+PLUGIN := $(if $(filter Darwin,$(shell uname)),libgstvx.dylib,libgstvx.so)
+# The plugin as it is installed: alone in its folder, which GStreamer scans, and ONNX Runtime in vx/ beside that.
+STAGE := target/plugins
+LIBRARIES := target/vx
+REGISTRY := target/gst-registry.bin
+CLIP := examples/media/scenes.mp4
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check install uninstall clean
+
+help:
+	@echo 'make demo       set up what is missing, build, find people in a short clip'
+	@echo 'make test       set up what is missing, build, run all tests'
+	@echo 'make build      set up what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
+	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
+	@echo 'make check      format, lints and documentation, as continuous integration wants them'
+	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
+	@echo 'make uninstall  the same variables: takes away what install put there'
+	@echo 'make clean      what was built; what setup fetched stays'
+
 setup:
 	@scripts/setup.sh
+
 build: setup
-	cargo rustc --release --lib --crate-type cdylib
-	@ln -sfn ../../.deps/lib target/release/vx
+	@$(CARGO) build --release --lib --bin vx
+	@mkdir -p $(STAGE)
+	@cp -f target/release/$(PLUGIN) $(STAGE)/$(PLUGIN).new && mv -f $(STAGE)/$(PLUGIN).new $(STAGE)/$(PLUGIN)
+	@ln -sfn ../.deps/lib $(LIBRARIES)
+
+demo: build
+	@echo
+	@echo '$$ gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
+	@GST_PLUGIN_PATH=$(ROOT)$(STAGE) GST_REGISTRY=$(ROOT)$(REGISTRY) \
+		gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink
+	@echo
+	@echo 'One line for each keyframe of the clip: when it is shown, and the people that the built-in model found, as x, y,'
+	@echo 'width and height in pixels. For files of your own:'
+	@echo
+	@echo '  export GST_PLUGIN_PATH=$(ROOT)$(STAGE)'
+	@echo '  gst-launch-1.0 -q filesrc location=FILE ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
+	@echo
+	@echo 'model-file=MODEL.onnx on vxyolodetect takes any YOLO model in ONNX form (YOLOv5 to v12, YOLOX, end-to-end exports).'
+	@echo 'gst-inspect-1.0 vxyolodetect lists its properties; README.md has more, and what to do when something fails;'
+	@echo '`make install` puts plugin and command where GStreamer and your shell find them.'
+
 test: build
-	VX_PLUGIN_DIR=$(CURDIR)/target/release cargo test
+	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet
+
 check:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# No setup here, so that `sudo make install` after `make build` builds and fetches nothing as root.
+install:
+	@test -f $(STAGE)/$(PLUGIN) && test -f target/release/vx || \
+		{ echo 'install: nothing is built yet: run `make build` first' >&2; exit 1; }
+	@scripts/install.sh install $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(DESTDIR)$(PLUGINDIR)' '$(DESTDIR)$(BINDIR)'
+	@echo 'Installed the plugin in $(DESTDIR)$(PLUGINDIR), ONNX Runtime in vx/ beside it, and the command vx in $(DESTDIR)$(BINDIR).'
+	@case ':$(GST_PLUGINDIR):$(USER_PLUGINDIR):' in *':$(PLUGINDIR):'*) ;; *) \
+		echo 'GStreamer does not look there by itself: export GST_PLUGIN_PATH=$(PLUGINDIR)' ;; esac
+
+uninstall:
+	@scripts/install.sh uninstall $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(DESTDIR)$(PLUGINDIR)' '$(DESTDIR)$(BINDIR)'
+
+clean:
+	$(CARGO) clean
+	rm -rf builddir

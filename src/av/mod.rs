@@ -31,6 +31,14 @@ pub use turn::Turn;
 
 use ffmpeg_sys_next as ffi;
 
+/// Versions of the FFmpeg libraries in use, for example "libavformat 59.27.100, libavcodec 59.37.100".
+#[must_use]
+pub fn version() -> String {
+    // SAFETY: neither has preconditions.
+    let (format, codec) = unsafe { (ffi::avformat_version(), ffi::avcodec_version()) };
+    format!("libavformat {}, libavcodec {}", error::version_text(format), error::version_text(codec))
+}
+
 /// Fails if the FFmpeg loaded is not of the major version whose struct layouts this crate was built with.
 ///
 /// # Errors

@@ -31,11 +31,11 @@ pub(super) fn why_not_opened(io: &mut Io, code: c_int) -> Error {
             "this is a media segment (fragment) without its initialization segment: put the initialization segment in \
              front of it ({detail})"
         )),
-        // SAFETY: no preconditions.
-        _ => Error::NotMedia {
-            version: format!("libavformat {}", version_text(unsafe { ffi::avformat_version() })),
-            detail,
-        },
+        _ => {
+            // SAFETY: no preconditions.
+            let version = unsafe { ffi::avformat_version() };
+            Error::NotMedia { version: format!("libavformat {}", version_text(version)), detail }
+        }
     }
 }
 

@@ -6,5 +6,6 @@ pub mod jsonenc;
 pub mod keyframedec;
 mod layout;
 mod origin;
+pub mod places;
 mod upstream;
 pub mod yolodetect;

@@ -1,13 +1,11 @@
 //! From settings to an engine that is ready to take frames: runtime, model, labels.
 
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-
-use gst::prelude::*;
 
 use super::imp::{CAT, FACTORY};
 use super::settings::Settings;
 use crate::detect;
+use crate::elements::places;
 
 /// ONNX Runtime's own log.
 static ORT_CAT: LazyLock<gst::DebugCategory> =
@@ -28,7 +26,7 @@ pub struct Ready {
 impl Ready {
     /// Loads what `settings` name, and says what the user should know of by `warn`.
     pub fn new(settings: &Settings, mut warn: impl FnMut(String)) -> Result<Self, detect::Error> {
-        let search_dirs = plugin_dirs();
+        let search_dirs = places::plugin_file(FACTORY).as_deref().map(places::library_dirs).unwrap_or_default();
         let log_level = match ORT_CAT.threshold() {
             gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
             gst::DebugLevel::Warning | gst::DebugLevel::Fixme => detect::LogLevel::Warning,
@@ -120,17 +118,6 @@ impl Ready {
         }
         stats
     }
-}
-
-/// Where ONNX Runtime and its providers may lie beside the plugin: its folder, `vx` in it, and `vx` beside it.
-fn plugin_dirs() -> Vec<PathBuf> {
-    let feature = gst::Registry::get().find_feature(FACTORY, gst::ElementFactory::static_type());
-    let plugin = feature.and_then(|feature| feature.plugin());
-    let file = plugin.and_then(|plugin| plugin.filename());
-    let Some(dir) = file.as_deref().and_then(|file| file.parent()) else { return Vec::new() };
-    let mut dirs = vec![dir.to_owned(), dir.join("vx")];
-    dirs.extend(dir.parent().map(|parent| parent.join("vx")));
-    dirs
 }
 
 fn log(level: detect::LogLevel, text: &str) {
