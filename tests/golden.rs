@@ -1,0 +1,122 @@
+//! Keyframes and detections of real files against an independent detector's (`tests/golden/README.md`).
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use common::{quoted, root, run, shared};
+use serde::Deserialize;
+
+/// Unmatched detections at or under this confidence are left aside: the threshold is 0.25, and rounding moves some over it.
+const FLOOR: f64 = 0.30;
+/// Overlap from which two boxes are the same.
+const SAME: f64 = 0.9;
+/// Most that the confidences of matching detections may differ by. Decoders of different FFmpeg releases conceal damage
+/// differently, and scaling of 4:4:4 is rounded differently; on most files they are equal to four digits.
+const TOLERANCE: f64 = 0.05;
+
+#[derive(Deserialize)]
+struct Golden {
+    file: String,
+    frames: Vec<(i64, u32, u32, Vec<Found>)>,
+}
+
+/// Label, confidence, x, y, width, height.
+#[derive(Deserialize, Debug, Clone, PartialEq)]
+struct Found(String, f64, f64, f64, f64, f64);
+
+#[derive(Deserialize)]
+struct Line {
+    pts_ns: Option<i64>,
+    width: u32,
+    height: u32,
+    detections: Vec<Detection>,
+}
+
+#[derive(Deserialize)]
+struct Detection {
+    label: String,
+    confidence: f64,
+    #[serde(rename = "box")]
+    rectangle: [f64; 4],
+}
+
+impl From<Detection> for Found {
+    fn from(detection: Detection) -> Self {
+        let [x, y, width, height] = detection.rectangle;
+        Self(detection.label, detection.confidence, x, y, width, height)
+    }
+}
+
+fn overlap(a: &Found, b: &Found) -> f64 {
+    let across = ((a.2 + a.4).min(b.2 + b.4) - a.2.max(b.2)).max(0.0);
+    let down = ((a.3 + a.5).min(b.3 + b.5) - a.3.max(b.3)).max(0.0);
+    let both = across * down;
+    let either = a.4 * a.5 + b.4 * b.5 - both;
+    if either > 0.0 { both / either } else { 0.0 }
+}
+
+/// What differs between two lists of detections.
+fn differences(golden: &[Found], found: &[Found]) -> Vec<String> {
+    let mut rest = found.to_vec();
+    let mut differences = Vec::new();
+    for expected in golden {
+        let best = (0..rest.len()).max_by(|&a, &b| overlap(expected, &rest[a]).total_cmp(&overlap(expected, &rest[b])));
+        match best.filter(|&best| rest[best].0 == expected.0 && overlap(expected, &rest[best]) >= SAME) {
+            Some(best) => {
+                let match_ = rest.swap_remove(best);
+                if (match_.1 - expected.1).abs() > TOLERANCE {
+                    differences.push(format!("{expected:?} has confidence {}", match_.1));
+                }
+            }
+            None if expected.1 > FLOOR => differences.push(format!("{expected:?} is missing")),
+            None => {}
+        }
+    }
+    differences.extend(rest.iter().filter(|found| found.1 > FLOOR).map(|found| format!("{found:?} is too much")));
+    differences
+}
+
+#[test]
+fn keyframes_and_detections_are_those_of_an_independent_detector() {
+    let Some(model) = shared("models/yolov8n_fp32_dynamic.onnx") else { return };
+    let golden = std::fs::read_to_string(root().join("tests/golden/keyframes.jsonl")).unwrap();
+    let mut wrong = Vec::new();
+    let mut frames = 0;
+    for line in golden.lines() {
+        let golden: Golden = serde_json::from_str(line).unwrap();
+        let Some(file) = shared(&golden.file) else { continue };
+        let outcome = run(&format!(
+            "filesrc location={} ! vxkeyframedec ! vxyolodetect execution-provider=cpu model-file={} ! vxjsonenc",
+            quoted(&file),
+            quoted(&model)
+        ));
+        if let Some((error, _)) = &outcome.error {
+            let text = error.message();
+            // Whether there is a decoder is a matter of the FFmpeg release (VVC came with 7.0).
+            if !golden.frames.is_empty() && !text.contains("has no decoder")
+                || !text.contains(file.file_name().unwrap().to_str().unwrap())
+            {
+                wrong.push(format!("{}: {text}", golden.file));
+            }
+            continue;
+        }
+        let found: Vec<Line> = outcome.json().into_iter().map(|line| serde_json::from_value(line).unwrap()).collect();
+        frames += found.len();
+        let times = |line: &Line| (line.pts_ns.unwrap_or(0), line.width, line.height);
+        let found_times: Vec<_> = found.iter().map(times).collect();
+        let golden_times: Vec<_> = golden.frames.iter().map(|frame| (frame.0, frame.1, frame.2)).collect();
+        if found_times != golden_times {
+            wrong.push(format!("{}: frames {found_times:?} are not {golden_times:?}", golden.file));
+            continue;
+        }
+        for (found, golden_frame) in found.into_iter().zip(&golden.frames) {
+            let pts = golden_frame.0;
+            let found: Vec<Found> = found.detections.into_iter().map(Into::into).collect();
+            let differences = differences(&golden_frame.3, &found);
+            wrong.extend(differences.iter().map(|text| format!("{} at {pts} ns: {text}", golden.file)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(frames > 0, "no file of the collection is there");
+}
