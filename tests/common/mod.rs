@@ -139,6 +139,15 @@ pub fn play(pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Outcome {
     }
 }
 
+/// Plays a pipeline without appsink until EOS; panics on an error.
+pub fn play_to_end(pipeline: &gst::Element) {
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let types = [gst::MessageType::Eos, gst::MessageType::Error];
+    let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
+    let message = pipeline.bus().unwrap().timed_pop_filtered(patience, &types).expect("the pipeline hangs");
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+}
+
 /// A path as gst-launch syntax wants it.
 pub fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())

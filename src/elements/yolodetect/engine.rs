@@ -21,6 +21,7 @@ pub struct Ready {
     classes: Option<Vec<usize>>,
     /// Most frames that the element holds.
     pub max_inflight: usize,
+    made_from: Settings,
 }
 
 impl Ready {
@@ -79,14 +80,27 @@ impl Ready {
         );
         let automatic = report.sessions * report.batch_size.max(1) * 2 + 1;
         let max_inflight = if settings.max_inflight == 0 { automatic } else { settings.max_inflight as usize };
-        let mut ready =
-            Self { detect: Arc::default(), engine, labels: Arc::new(labels), runtime, classes, max_inflight };
+        let mut ready = Self {
+            detect: Arc::default(),
+            engine,
+            labels: Arc::new(labels),
+            runtime,
+            classes,
+            max_inflight,
+            made_from: settings.clone(),
+        };
         ready.update(settings);
         Ok(ready)
     }
 
+    /// Whether it is what `settings` ask for.
+    pub fn fits(&self, settings: &Settings) -> bool {
+        self.made_from == *settings
+    }
+
     /// Takes over the settings that may change at any time.
     pub fn update(&mut self, settings: &Settings) {
+        self.made_from = self.made_from.with_thresholds_of(settings);
         self.detect = Arc::new(detect::DetectSettings {
             confidence_threshold: settings.confidence_threshold,
             iou_threshold: settings.iou_threshold,

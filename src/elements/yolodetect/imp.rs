@@ -136,6 +136,15 @@ impl ElementImpl for YoloDetect {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::NullToReady => self.prepare()?,
+            gst::StateChange::ReadyToPaused => {
+                *self.counts.lock() = Counts::default();
+                let settings = self.settings.lock().clone();
+                // Properties may have changed in READY.
+                let fits = self.ready.lock().as_ref().is_some_and(|ready| ready.fits(&settings));
+                if !fits {
+                    self.prepare()?;
+                }
+            }
             // Before the pads are deactivated, which waits for the streaming threads.
             gst::StateChange::PausedToReady => self.queue.flush(),
             _ => {}
@@ -155,8 +164,8 @@ impl YoloDetect {
         let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
         match Ready::new(&settings, warn) {
             Ok(ready) => {
-                *self.ready.lock() = Some(ready);
-                *self.counts.lock() = Counts::default();
+                let before = self.ready.lock().replace(ready);
+                drop(before);
                 Ok(())
             }
             Err(error) => {

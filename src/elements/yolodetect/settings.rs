@@ -9,7 +9,7 @@ use gst::prelude::*;
 use crate::detect;
 
 /// What a user can set.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub model_file: Option<PathBuf>,
     pub label_file: Option<PathBuf>,
@@ -50,6 +50,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// These settings, with those of `other` that may change at any time.
+    pub fn with_thresholds_of(&self, other: &Self) -> Self {
+        Self {
+            confidence_threshold: other.confidence_threshold,
+            iou_threshold: other.iou_threshold,
+            max_detections: other.max_detections,
+            class_agnostic: other.class_agnostic,
+            ..self.clone()
+        }
+    }
+
     /// Takes a property's new value.
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let fits = "GObject has checked the value against the property's type";

@@ -1,0 +1,301 @@
+//! `vxyolodetect` and `vxjsonenc` in pipelines, with the built-in model on the clip that comes with the project.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use common::{clip, made, pipeline, play, play_to_end, quoted, run, scratch};
+use gst::prelude::*;
+
+/// Seconds of the clip with a person in the picture.
+const WITH_PERSON: [std::ops::Range<u64>; 2] = [0..4, 8..12];
+const DETECT: &str = "vxyolodetect execution-provider=cpu";
+
+fn people(launch: &str) -> Vec<serde_json::Value> {
+    run(&format!("filesrc location={} ! vxkeyframedec ! {launch} ! vxjsonenc", quoted(&clip()))).json()
+}
+
+/// Intersection over union of two detections.
+fn overlap(a: &serde_json::Value, b: &serde_json::Value) -> f64 {
+    let [a, b] = [a, b].map(|value| {
+        let numbers = value["box"].as_array().unwrap().iter().map(|number| number.as_f64().unwrap());
+        <[f64; 4]>::try_from(numbers.collect::<Vec<_>>()).unwrap()
+    });
+    let across = ((a[0] + a[2]).min(b[0] + b[2]) - a[0].max(b[0])).max(0.0);
+    let down = ((a[1] + a[3]).min(b[1] + b[3]) - a[1].max(b[1])).max(0.0);
+    let both = across * down;
+    both / (a[2] * a[3] + b[2] * b[3] - both)
+}
+
+#[test]
+fn people_are_found_where_they_are_and_every_keyframe_has_a_line() {
+    let lines = people(DETECT);
+    assert_eq!(lines.len(), 16);
+    for (second, line) in (0..).zip(&lines) {
+        assert_eq!(line["pts_ns"], second * 1_000_000_000_u64);
+        assert_eq!((line["width"].as_u64(), line["height"].as_u64()), (Some(640), Some(480)));
+        assert!(line["file"].as_str().unwrap().ends_with("scenes.mp4"), "{line}");
+        let found = line["detections"].as_array().unwrap();
+        let has_person = WITH_PERSON.iter().any(|range| range.contains(&second));
+        assert_eq!(found.len(), usize::from(has_person), "{line}");
+        for person in found {
+            assert_eq!((person["label"].as_str(), person["class_id"].as_u64()), (Some("person"), Some(0)));
+            assert!(person["confidence"].as_f64().unwrap() > 0.5, "{person}");
+            assert!(overlap(person, &serde_json::json!({"box": [0, 0, 430, 475]})) > 0.75, "{person}");
+        }
+    }
+}
+
+#[test]
+fn detections_are_region_of_interest_metas_with_what_others_read() {
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec ! {DETECT}", quoted(&clip())));
+    let buffer = outcome.samples[0].buffer().unwrap();
+    let metas: Vec<_> = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>().collect();
+    assert_eq!(metas.len(), 1);
+    assert_eq!(metas[0].roi_type(), "person");
+    let (x, y, width, height) = metas[0].rect();
+    assert!(width > 300 && height > 300 && x + width <= 640 && y + height <= 480);
+    let parameter = metas[0].params().find(|parameter| parameter.name() == "detection").unwrap();
+    assert!(parameter.get::<f64>("confidence").unwrap() > 0.5);
+    assert_eq!(parameter.get::<i32>("label_id").unwrap(), 0);
+    assert_eq!(parameter.get::<&str>("label").unwrap(), "person");
+    let edge = |name| parameter.get::<f64>(name).unwrap();
+    assert!((edge("x_min") * 640.0 - f64::from(x)).abs() <= 0.5 && (edge("y_min") * 480.0 - f64::from(y)).abs() <= 0.5);
+    let (right, bottom) = (edge("x_max") * 640.0, edge("y_max") * 480.0);
+    assert!((right - f64::from(x + width)).abs() <= 0.5 && (bottom - f64::from(y + height)).abs() <= 0.5);
+    assert!(edge("x_max") <= 1.0 && edge("y_max") <= 1.0);
+    // Frames in which nothing was found pass as they are.
+    let empty = outcome.samples[5].buffer().unwrap();
+    assert!(empty.meta::<gst_video::VideoRegionOfInterestMeta>().is_none());
+}
+
+#[test]
+fn every_format_is_read_from_its_own_planes() {
+    let expected = people(DETECT);
+    let formats = [
+        "I420",
+        "YV12",
+        "NV12",
+        "NV21",
+        "Y42B",
+        "Y444",
+        "I420_10LE",
+        "I422_10LE",
+        "Y444_10LE",
+        "P010_10LE",
+        "RGB",
+        "BGR",
+        "RGBA",
+        "BGRA",
+        "RGBx",
+        "BGRx",
+        "GRAY8",
+    ];
+    for format in formats {
+        let lines = people(&format!("videoconvert ! video/x-raw,format={format} ! {DETECT}"));
+        for (line, expected) in lines.iter().zip(&expected) {
+            let (found, expected) = (&line["detections"][0], &expected["detections"][0]);
+            // Without colour a cat may be taken for a person; the photograph of the man is black and white anyway.
+            let is_colourless =
+                format == "GRAY8" && !(8..12).contains(&(line["pts_ns"].as_u64().unwrap() / 1_000_000_000));
+            if !is_colourless {
+                assert_eq!(found.is_null(), expected.is_null(), "{format}: {line}");
+                assert!(found.is_null() || overlap(found, expected) > 0.9, "{format}: {found} is not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_sessions_keep_the_order() {
+    let expected = people(DETECT);
+    for settings in
+        ["sessions=2 max-inflight=7", "sessions=3 batch-size=1", "sessions=1 max-inflight=1", "batch-size=4"]
+    {
+        assert_eq!(people(&format!("{DETECT} {settings}")), expected, "{settings}");
+    }
+}
+
+#[test]
+fn fifty_restarts_give_the_same_lines() {
+    let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc", quoted(&clip()));
+    let (pipeline, sink) = pipeline(&launch);
+    let expected = play(&pipeline, &sink).json();
+    for round in 0..50 {
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(play(&pipeline, &sink).json(), expected, "round {round}");
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn restarts_from_ready_give_the_same_lines() {
+    common::init();
+    let output = scratch("restarts.jsonl");
+    let launch = format!(
+        "filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc ! filesink location={}",
+        quoted(&clip()),
+        quoted(&output)
+    );
+    let pipeline = gst::parse::launch(&launch).unwrap();
+    for round in 1..=10 {
+        play_to_end(&pipeline);
+        pipeline.set_state(gst::State::Ready).unwrap();
+        let found = std::fs::read_to_string(&output).unwrap();
+        // filesink keeps its file open in READY and goes on writing.
+        let lines: Vec<_> = found.lines().collect();
+        assert_eq!(lines.len(), 16 * round);
+        assert_eq!(lines[..16], lines[16 * (round - 1)..], "round {round}");
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn seeks_while_frames_are_in_flight_end_well() {
+    let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc", quoted(&clip()));
+    let (pipeline, sink) = pipeline(&launch);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    for round in 0..40_u64 {
+        let target = gst::ClockTime::from_seconds(round * 5 % 16);
+        pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, target).unwrap();
+        let line = sink.try_pull_sample(gst::ClockTime::from_seconds(60)).unwrap();
+        assert_eq!(line.buffer().unwrap().pts(), Some(target), "seek {round}");
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn pipelines_share_one_engine() {
+    let launch =
+        format!("filesrc location={} ! vxkeyframedec ! {DETECT} inter-op-threads=2 name=detect", quoted(&clip()));
+    // An engine of its own, whatever other tests run at the same time: nobody else asks for two inter-op threads.
+    let pipelines: Vec<_> = (0..3).map(|_| pipeline(&launch)).collect();
+    for (pipeline, _) in &pipelines {
+        pipeline.set_state(gst::State::Ready).unwrap();
+    }
+    let stats: gst::Structure = pipelines[2].0.by_name("detect").unwrap().property("stats");
+    assert_eq!(stats.get::<u32>("engine-users").unwrap(), 3, "{stats}");
+    for (pipeline, sink) in &pipelines {
+        assert_eq!(play(pipeline, sink).samples.len(), 16);
+    }
+    let stats: gst::Structure = pipelines[0].0.by_name("detect").unwrap().property("stats");
+    assert_eq!(stats.get::<u64>("frames").unwrap(), 16, "{stats}");
+    assert_eq!(stats.get::<u64>("detections").unwrap(), 8, "{stats}");
+    for (pipeline, _) in &pipelines {
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+}
+
+#[test]
+fn thresholds_change_while_playing_and_the_rest_in_ready() {
+    let launch = format!(
+        "filesrc location={} ! vxkeyframedec ! {DETECT} name=detect max-inflight=1 ! vxjsonenc",
+        quoted(&clip())
+    );
+    let (pipeline, sink) = pipeline(&launch);
+    let detect = pipeline.by_name("detect").unwrap();
+    detect.set_property("confidence-threshold", 0.99_f32);
+    let nobody = play(&pipeline, &sink).json();
+    assert!(nobody.iter().all(|line| line["detections"].as_array().unwrap().is_empty()));
+    detect.set_property("confidence-threshold", 0.25_f32);
+    pipeline.seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::ZERO).unwrap();
+    let found = play(&pipeline, &sink).json();
+    assert_eq!(found.iter().filter(|line| line["detections"][0].is_object()).count(), 8);
+    pipeline.set_state(gst::State::Ready).unwrap();
+    detect.set_property("model-file", "/nowhere/model.onnx");
+    assert!(play(&pipeline, &sink).error_text().contains("/nowhere/model.onnx"));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_said_before_anything_runs() {
+    let launch = |settings: &str| {
+        let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} {settings}", quoted(&clip()));
+        let outcome = run(&launch);
+        assert!(outcome.samples.is_empty());
+        (outcome.error_text(), outcome.error.unwrap().0)
+    };
+    let (text, error) = launch("model-file=/nowhere/model.onnx");
+    assert!(text.contains("/nowhere/model.onnx") && error.matches(gst::ResourceError::NotFound), "{text}");
+    let garbage = scratch("garbage.onnx");
+    std::fs::write(&garbage, "no model").unwrap();
+    let (text, _) = launch(&format!("model-file={}", quoted(&garbage)));
+    assert!(text.contains("garbage.onnx"), "{text}");
+    let (text, _) = launch("classes=unicorn");
+    assert!(text.contains("unicorn") && text.contains("person"), "{text}");
+    let (text, _) = launch("execution-provider=abacus");
+    assert!(text.contains("abacus") && text.contains("cpu"), "{text}");
+    let (text, _) = launch("label-file=/nowhere/labels.txt");
+    assert!(text.contains("/nowhere/labels.txt"), "{text}");
+}
+
+#[test]
+fn labels_and_classes_come_from_the_user_where_given() {
+    let labels = scratch("labels.txt");
+    std::fs::write(&labels, "human being\n").unwrap();
+    let lines = people(&format!("{DETECT} label-file={}", quoted(&labels)));
+    assert_eq!(lines[0]["detections"][0]["label"], "human being");
+    assert_eq!(people(&format!("{DETECT} classes=person")), people(DETECT));
+    assert_eq!(people(&format!("{DETECT} classes=0")), people(DETECT));
+}
+
+#[test]
+fn a_downstream_without_video_meta_gets_plain_frames() {
+    // 328 pixels: FFmpeg pads such lines, GStreamer does not.
+    let narrow = made(
+        "narrow.avi",
+        &["-i", clip().to_str().unwrap(), "-t", "1", "-c:v", "mpeg4", "-g", "5", "-vf", "scale=328:248"],
+    );
+    let raw = made(
+        "narrow.yuv",
+        &["-skip_frame", "nokey", "-i", narrow.to_str().unwrap(), "-vsync", "passthrough", "-f", "rawvideo"],
+    );
+    let found = scratch("found.yuv");
+    for launch in ["vxkeyframedec".to_owned(), format!("vxkeyframedec ! {DETECT}")] {
+        common::init();
+        let launch = format!("filesrc location={} ! {launch} ! filesink location={}", quoted(&narrow), quoted(&found));
+        let pipeline = gst::parse::launch(&launch).unwrap();
+        play_to_end(&pipeline);
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(std::fs::read(&found).unwrap() == std::fs::read(&raw).unwrap(), "{launch}");
+    }
+}
+
+#[test]
+fn times_are_the_containers_own() {
+    let source = clip();
+    let source = source.to_str().unwrap();
+    let late = made("late.ts", &["-i", source, "-t", "4", "-c", "copy", "-output_ts_offset", "5000"]);
+    let lines = run(&format!("filesrc location={} ! vxkeyframedec ! vxjsonenc", quoted(&late))).json();
+    let first = lines[0]["pts_ns"].as_u64().unwrap();
+    assert!(first >= 5_000_000_000_000, "{first}");
+    assert_eq!(lines[1]["pts_ns"].as_u64().unwrap(), first + 1_000_000_000);
+    // Downstream sees a stream that starts at zero all the same.
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&late)));
+    let segment = outcome.samples[0].segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap().clone();
+    let pts = outcome.samples[0].buffer().unwrap().pts();
+    assert_eq!(segment.to_stream_time(pts), Some(gst::ClockTime::ZERO));
+    assert_eq!(segment.to_running_time(pts), Some(gst::ClockTime::ZERO));
+}
+
+#[test]
+fn metas_of_others_are_written_as_they_are() {
+    let outcome = {
+        let (pipeline, sink) =
+            pipeline("videotestsrc num-buffers=1 name=source ! video/x-raw,width=64,height=48 ! vxjsonenc");
+        let pad = pipeline.by_name("source").unwrap().static_pad("src").unwrap();
+        pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+            let buffer = info.buffer_mut().unwrap().make_mut();
+            gst_video::VideoRegionOfInterestMeta::add(buffer, "face", (1, 2, 30, 40));
+            gst::PadProbeReturn::Ok
+        });
+        let outcome = play(&pipeline, &sink);
+        pipeline.set_state(gst::State::Null).unwrap();
+        outcome
+    };
+    let line = &outcome.json()[0];
+    let expected =
+        serde_json::json!([{"label": "face", "class_id": null, "confidence": null, "box": [1.0, 2.0, 30.0, 40.0]}]);
+    assert_eq!(line["detections"], expected);
+    assert!(line["file"].is_null());
+}
