@@ -361,3 +361,127 @@ fn a_new_size_in_mid_stream_is_new_caps() {
     widths.dedup();
     assert_eq!(widths, [320, 640]);
 }
+
+#[test]
+fn an_upstream_that_fails_is_an_error_that_says_where() {
+    common::init();
+    let pipeline = gst::Pipeline::new();
+    let source: gst::Element = gst::glib::Object::new::<dying::Disk>().upcast();
+    let decoder = gst::ElementFactory::make("vxkeyframedec").build().unwrap();
+    let sink = gst_app::AppSink::builder().sync(false).build();
+    pipeline.add_many([&source, &decoder, sink.upcast_ref()]).unwrap();
+    gst::Element::link_many([&source, &decoder, sink.upcast_ref()]).unwrap();
+    let outcome = play(&pipeline, &sink);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let (error, _) = outcome.error.as_ref().unwrap();
+    assert!(error.matches(gst::ResourceError::Read), "{error:?}");
+    assert!(error.message().contains("at byte"), "{error}");
+}
+
+#[test]
+fn an_upstream_that_fails_while_pushing_ends_the_stream() {
+    let launch = format!(
+        "filesrc blocksize=4096 location={} ! queue ! identity error-after=20 ! vxkeyframedec",
+        quoted(&clip())
+    );
+    let outcome = run(&launch);
+    assert!(outcome.error.is_some());
+    assert!(outcome.samples.len() < 16);
+}
+
+#[test]
+fn an_upstream_that_delivers_nothing_does_not_hold_up_a_stop() {
+    for given in [0, 5000, 200_000] {
+        let (pipeline, sink) = pipeline("appsrc name=source ! vxkeyframedec");
+        let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let bytes = std::fs::read(clip()).unwrap();
+        if given > 0 {
+            source.push_buffer(gst::Buffer::from_slice(bytes[..given].to_vec())).unwrap();
+        }
+        sink.try_pull_sample(gst::ClockTime::from_mseconds(100));
+        let stopping = std::time::Instant::now();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(stopping.elapsed() < common::PATIENCE / 10, "{:?} after {given} bytes", stopping.elapsed());
+    }
+}
+
+#[test]
+fn a_flush_from_upstream_starts_another_file() {
+    let (pipeline, sink) = pipeline("appsrc name=source ! vxkeyframedec");
+    let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+    let bytes = std::fs::read(clip()).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    source.push_buffer(gst::Buffer::from_slice(bytes[..200_000].to_vec())).unwrap();
+    sink.pull_sample().unwrap();
+    source.send_event(gst::event::FlushStart::new());
+    source.send_event(gst::event::FlushStop::new(true));
+    source.send_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
+    source.push_buffer(gst::Buffer::from_slice(bytes)).unwrap();
+    source.end_of_stream().unwrap();
+    assert_eq!(play(&pipeline, &sink).pts(), probed(&clip()));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// A source with random access whose disk dies after some reads.
+mod dying {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gst::glib;
+    use gst_base::prelude::*;
+    use gst_base::subclass::prelude::*;
+
+    #[derive(Default)]
+    pub struct DiskImp(AtomicUsize);
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for DiskImp {
+        const NAME: &'static str = "VxTestDyingDisk";
+        type Type = Disk;
+        type ParentType = gst_base::BaseSrc;
+    }
+
+    glib::wrapper! {
+        pub struct Disk(ObjectSubclass<DiskImp>) @extends gst_base::BaseSrc, gst::Element, gst::Object;
+    }
+
+    impl ObjectImpl for DiskImp {
+        fn constructed(&self) {
+            self.parent_constructed();
+            self.obj().set_format(gst::Format::Bytes);
+        }
+    }
+    impl GstObjectImpl for DiskImp {}
+    impl ElementImpl for DiskImp {
+        fn pad_templates() -> &'static [gst::PadTemplate] {
+            static TEMPLATES: std::sync::LazyLock<Vec<gst::PadTemplate>> = std::sync::LazyLock::new(|| {
+                let any = gst::Caps::new_any();
+                vec![gst::PadTemplate::new("src", gst::PadDirection::Src, gst::PadPresence::Always, &any).unwrap()]
+            });
+            &TEMPLATES
+        }
+    }
+    impl BaseSrcImpl for DiskImp {
+        fn is_seekable(&self) -> bool {
+            true
+        }
+        fn size(&self) -> Option<u64> {
+            std::fs::metadata(crate::clip()).ok().map(|file| file.len())
+        }
+        fn create(
+            &self,
+            offset: u64,
+            _buffer: Option<&mut gst::BufferRef>,
+            length: u32,
+        ) -> Result<gst_base::subclass::base_src::CreateSuccess, gst::FlowError> {
+            if self.0.fetch_add(1, Ordering::Relaxed) >= 8 {
+                return Err(gst::FlowError::Error);
+            }
+            let bytes = std::fs::read(crate::clip()).unwrap();
+            let start = (offset as usize).min(bytes.len());
+            let end = (start + length as usize).min(bytes.len());
+            let buffer = gst::Buffer::from_slice(bytes[start..end].to_vec());
+            Ok(gst_base::subclass::base_src::CreateSuccess::NewBuffer(buffer))
+        }
+    }
+}

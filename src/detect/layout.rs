@@ -23,6 +23,18 @@ pub enum Layout {
     Yolox,
 }
 
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V8 { transposed: false } => "v8",
+            Self::V8 { transposed: true } => "v8-transposed",
+            Self::V5 => "v5",
+            Self::EndToEnd => "end-to-end",
+            Self::Yolox => "yolox",
+        })
+    }
+}
+
 /// What the metadata says that bears on the layout.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hints {

@@ -64,7 +64,7 @@ impl Ready {
             if settings.classes.trim().is_empty() { None } else { Some(labels.parse_classes(&settings.classes)?) };
         gst::info!(
             CAT,
-            "{}: {}x{}, {:?} ({}); {} on {}, {}, {} sessions of {} threads, ONNX Runtime {} ({})",
+            "{}: {}x{}, {} ({}); {} on {}, {}, {} sessions of {} threads, ONNX Runtime {} ({})",
             model.source,
             model.width,
             model.height,
@@ -115,7 +115,7 @@ impl Ready {
         let (report, model, engine) = (self.engine.provider(), self.engine.model(), self.engine.stats());
         let mut stats = stats
             .field("model", &model.source)
-            .field("layout", format!("{:?}", model.layout))
+            .field("layout", model.layout.to_string())
             .field("provider", &report.name)
             .field("device", &report.device)
             .field("precision", &report.precision)

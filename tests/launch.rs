@@ -1,0 +1,265 @@
+//! The built plugin in the hands of GStreamer's own tools: gst-launch-1.0, gst-inspect-1.0, and the command `vx`.
+//!
+//! `make test` builds the plugin and names its folder in VX_PLUGIN_DIR; without that these tests skip.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use common::{PATIENCE, clip, root, scratch};
+
+fn plugin_dir() -> Option<PathBuf> {
+    let dir = std::env::var_os("VX_PLUGIN_DIR").map(PathBuf::from);
+    if dir.is_none() {
+        println!("skipped: VX_PLUGIN_DIR is not set; `make test` builds the plugin and sets it");
+    }
+    dir
+}
+
+/// A command that sees the plugin in `plugins` and, of what the surroundings set, nothing that matters.
+fn command(program: impl AsRef<std::ffi::OsStr>, plugins: &Path) -> Command {
+    let mut command = Command::new(program);
+    let registry = format!("registry-{:x}.bin", plugins.as_os_str().len());
+    command.env("GST_PLUGIN_PATH", plugins).env("GST_REGISTRY", scratch(&registry)).env("GST_DEBUG_NO_COLOR", "1");
+    command.env_remove("ORT_DYLIB_PATH").env_remove("GST_DEBUG").current_dir(root());
+    command
+}
+
+struct Finished {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn finish(mut command: Command) -> Finished {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let reader = |mut pipe: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            pipe.read_to_end(&mut text).unwrap();
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    };
+    let stdout = reader(Box::new(child.stdout.take().unwrap()));
+    let stderr = reader(Box::new(child.stderr.take().unwrap()));
+    let status = wait(&mut child);
+    Finished { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// The exit status; `None` if the program had to be ended.
+///
+/// gst-launch-1.0 of GStreamer 1.22 hangs now and then, whatever the elements, when an error arrives before its main loop runs:
+/// it quits the loop first and then starts it.
+fn wait(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE / 4;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status.code().expect("ended by a signal"));
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+fn launch(plugins: &Path, line: &str) -> Command {
+    let mut command = command("gst-launch-1.0", plugins);
+    command.args(line.split_whitespace());
+    command
+}
+
+const CLIP: &str = "examples/media/scenes.mp4";
+const DETECT: &str = "vxkeyframedec ! vxyolodetect execution-provider=cpu ! vxjsonenc ! fdsink";
+
+fn lines(output: &str) -> Vec<serde_json::Value> {
+    output.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+#[test]
+fn a_file_and_a_pipe_give_the_same_lines() {
+    let Some(plugins) = plugin_dir() else { return };
+    let from_file = finish(launch(&plugins, &format!("-q filesrc location={CLIP} ! {DETECT}")));
+    assert_eq!(from_file.status, Some(0), "{}", from_file.stderr);
+    let mut piped = launch(&plugins, &format!("-q fdsrc ! {DETECT}"));
+    piped.stdin(std::fs::File::open(clip()).unwrap());
+    let piped = finish(piped);
+    assert_eq!(piped.status, Some(0), "{}", piped.stderr);
+    let (mut from_file, piped) = (lines(&from_file.stdout), lines(&piped.stdout));
+    assert_eq!(from_file.len(), 16);
+    for line in &mut from_file {
+        assert!(line["file"].as_str().unwrap().ends_with("/scenes.mp4"));
+        // A pipe has no name.
+        line["file"] = serde_json::Value::Null;
+    }
+    assert_eq!(from_file, piped);
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let Some(plugins) = plugin_dir() else { return };
+    let text = scratch("text.mp4");
+    std::fs::write(&text, "no video").unwrap();
+    for file in [clip(), text] {
+        let line = format!("-q filesrc location={} ! {DETECT}", file.display());
+        let mut traced = launch(&plugins, &line);
+        traced.env("GST_TRACERS", "leaks").env("GST_DEBUG", "GST_TRACER:7");
+        let traced = finish(traced);
+        if traced.status.is_none() {
+            println!("skipped: gst-launch-1.0 did not end after the error");
+            continue;
+        }
+        assert!(traced.stderr.contains("object-alive"), "the tracer does not run");
+        let alive: Vec<_> = traced
+            .stderr
+            .lines()
+            .filter(|line| line.contains("object-alive, type-name=(string)") && !line.contains("%s"))
+            .collect();
+        assert!(alive.is_empty(), "{}", alive.join("\n"));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_the_reason() {
+    let Some(plugins) = plugin_dir() else { return };
+    let file = |name: &str, bytes: &[u8]| {
+        let path = scratch(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let whole = std::fs::read(clip()).unwrap();
+    let cases = [
+        (file("empty.mp4", b""), "empty"),
+        (file("letter.mp4", b"Dear Sir or Madam, this is a letter."), "not a media file"),
+        (file("list.m3u8", b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:1/a.ts\n"), "playlist"),
+        (file("cut.mp4", &whole[..3000]), "index (moov box) is missing"),
+        (common::made("sound.mp4", &["-f", "lavfi", "-i", "sine=d=1", "-c:a", "aac"]), "no video"),
+    ];
+    for (path, reason) in cases {
+        for queue in ["", "! queue"] {
+            let line = format!("-q filesrc location={} {queue} ! vxkeyframedec ! fakesink", path.display());
+            let run = finish(launch(&plugins, &line));
+            assert_ne!(run.status, Some(0), "{}", path.display());
+            let error = run.stderr.lines().find(|line| line.starts_with("ERROR: from element")).unwrap_or_default();
+            assert!(
+                error.contains(reason) && error.contains(path.to_str().unwrap()),
+                "{}: {}",
+                path.display(),
+                run.stderr
+            );
+            assert!(!run.stderr.contains("Internal data stream error"), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_cut_file_is_not_lost_nor_what_comes_before_damage() {
+    let Some(plugins) = plugin_dir() else { return };
+    let mut bytes = std::fs::read(clip()).unwrap();
+    let cut = scratch("cut_in_the_middle.mp4");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let run = finish(launch(
+        &plugins,
+        &format!("-q filesrc location={} ! vxkeyframedec ! vxjsonenc ! fdsink", cut.display()),
+    ));
+    let found = lines(&run.stdout).len();
+    assert!((4..16).contains(&found), "{found} keyframes; {}", run.stderr);
+    // Noise over a part of the data: the pictures in it suffer, no other.
+    let middle = bytes.len() / 2;
+    for (index, byte) in bytes[middle..middle + 30_000].iter_mut().enumerate() {
+        *byte = (index * 31 % 251) as u8;
+    }
+    let damaged = scratch("damaged.mp4");
+    std::fs::write(&damaged, &bytes).unwrap();
+    let line = format!("filesrc location={} ! vxkeyframedec ! fakesink", damaged.display());
+    let run = finish(launch(&plugins, &line));
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let line = format!("-q filesrc location={} ! vxkeyframedec ! vxjsonenc ! fdsink", damaged.display());
+    let found = lines(&finish(launch(&plugins, &line)).stdout).len();
+    assert!((13..=16).contains(&found), "{found} keyframes");
+}
+
+#[test]
+fn without_onnx_runtime_everything_else_works_and_the_error_says_how_to_get_it() {
+    let Some(plugins) = plugin_dir() else { return };
+    let alone = scratch("alone/plugins");
+    std::fs::create_dir_all(&alone).unwrap();
+    let file = std::fs::read_dir(&plugins).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.to_string_lossy().contains("libgstvx")).unwrap();
+    std::fs::copy(&file, alone.join(file.file_name().unwrap())).unwrap();
+    let inspected = finish({
+        let mut inspect = command("gst-inspect-1.0", &alone);
+        inspect.arg("vx");
+        inspect
+    });
+    assert_eq!(inspected.status, Some(0), "{}", inspected.stderr);
+    let decoded = finish(launch(&alone, &format!("-q filesrc location={CLIP} ! vxkeyframedec ! vxjsonenc ! fdsink")));
+    assert_eq!(lines(&decoded.stdout).len(), 16, "{}", decoded.stderr);
+    let absent = scratch("alone/nothing");
+    let mut detect = launch(&alone, &format!("-q filesrc location={CLIP} ! {DETECT}"));
+    detect.env("ORT_DYLIB_PATH", &absent);
+    let detected = finish(detect);
+    assert_ne!(detected.status, Some(0));
+    assert!(detected.stderr.contains("make setup") && detected.stderr.contains("nothing"), "{}", detected.stderr);
+    assert!(!detected.stderr.contains("panicked"), "{}", detected.stderr);
+}
+
+#[test]
+fn the_plugin_is_not_blacklisted_and_neither_is_anything_beside_it() {
+    let Some(plugins) = plugin_dir() else { return };
+    let mut inspect = command("gst-inspect-1.0", &plugins);
+    inspect.arg("-b");
+    let inspected = finish(inspect);
+    for name in ["libgstvx", "onnxruntime", "openvino"] {
+        assert!(!inspected.stdout.contains(name), "{}", inspected.stdout);
+    }
+}
+
+#[test]
+fn the_launch_lines_of_the_readme_run() {
+    let Some(plugins) = plugin_dir() else { return };
+    let folder = scratch("readme");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["examples", "models"] {
+        let link = folder.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(root().join(name), link).unwrap();
+        }
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let lines: Vec<_> = readme.lines().filter(|line| line.starts_with("gst-launch-1.0")).collect();
+    assert!(lines.len() >= 3, "the README shows {} launch lines", lines.len());
+    for line in lines {
+        let mut shell = command("sh", &plugins);
+        shell.args(["-c", line]).current_dir(&folder);
+        let run = finish(shell);
+        assert_eq!(run.status, Some(0), "{line}\n{}", run.stderr);
+    }
+}
+
+#[test]
+fn vx_doctor_says_what_is_there_and_what_is_missing() {
+    let Some(plugins) = plugin_dir() else { return };
+    let doctor = |plugins: &Path| {
+        let mut doctor = command(env!("CARGO_BIN_EXE_vx"), plugins);
+        doctor.arg("doctor");
+        finish(doctor)
+    };
+    let healthy = doctor(&plugins);
+    assert_eq!(healthy.status, Some(0), "{}", healthy.stdout);
+    for part in ["GStreamer", "FFmpeg", "plugin", "ONNX Runtime", "model", "provider"] {
+        assert!(healthy.stdout.contains(&format!("ok    {part}")), "{}", healthy.stdout);
+    }
+    let lost = doctor(&scratch("no plugins here"));
+    assert_eq!(lost.status, Some(1), "{}", lost.stdout);
+    assert!(lost.stdout.contains("GST_PLUGIN_PATH"), "{}", lost.stdout);
+    let usage = finish(command(env!("CARGO_BIN_EXE_vx"), &plugins));
+    assert_eq!(usage.status, Some(2));
+}

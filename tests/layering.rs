@@ -1,0 +1,78 @@
+//! The layers of the source tree: who may know whom, where `unsafe` may stand, how long a file may be.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+fn layer(name: &str) -> Vec<(PathBuf, String)> {
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name))
+}
+
+/// Lines of code, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"))
+}
+
+#[test]
+fn layers_know_only_what_is_below_them() {
+    let forbidden: [(&str, &[&str]); 4] = [
+        ("av", &["gst::", "gst_video::", "ort::", "crate::detect", "crate::meta", "crate::elements"]),
+        ("detect", &["gst::", "gst_video::", "ffmpeg_sys_next", "crate::av", "crate::meta", "crate::elements"]),
+        ("meta", &["ort::", "ffmpeg_sys_next", "crate::av", "crate::elements"]),
+        ("elements", &["ort::", "ffmpeg_sys_next"]),
+    ];
+    for (name, words) in forbidden {
+        let files = layer(name);
+        assert!(!files.is_empty(), "there is no layer {name}");
+        for (path, text) in files {
+            for line in code(&text) {
+                let named =
+                    words.iter().find(|word| line.split(|c: char| !is_path(c)).any(|path| path.starts_with(**word)));
+                assert!(named.is_none(), "{}: {line}", path.display());
+            }
+        }
+    }
+}
+
+fn is_path(character: char) -> bool {
+    character.is_alphanumeric() || character == '_' || character == ':'
+}
+
+#[test]
+fn unsafe_stands_in_the_ffmpeg_layer_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (path, text) in sources(&root) {
+        if path.starts_with(root.join("av")) {
+            continue;
+        }
+        let uses = code(&text).find(|line| line.split(|c: char| !is_path(c)).any(|word| word == "unsafe"));
+        assert!(uses.is_none(), "{}: {}", path.display(), uses.unwrap());
+    }
+    for module in ["detect/mod.rs", "meta/mod.rs", "elements/mod.rs", "bin/vx/main.rs"] {
+        let text = std::fs::read_to_string(root.join(module)).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{module}");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_is_short_enough_to_read() {
+    for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= 450, "{} has {lines} lines: split it", path.display());
+    }
+}
