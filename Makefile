@@ -54,7 +54,7 @@ demo: build
 	@echo '  export GST_PLUGIN_PATH=$(ROOT)$(STAGE)'
 	@echo '  gst-launch-1.0 -q filesrc location=FILE ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@echo
-	@echo 'model-file=MODEL.onnx on vxyolodetect takes any YOLO model in ONNX form (YOLOv5 to v12, YOLOX, end-to-end exports).'
+	@echo 'model-file=MODEL.onnx on vxyolodetect takes YOLO models in ONNX form as they come (v5, v8 and their kin, YOLOX, end to end).'
 	@echo 'gst-inspect-1.0 vxyolodetect lists its properties; README.md has more, and what to do when something fails;'
 	@echo '`make install` puts plugin and command where GStreamer and your shell find them.'
 

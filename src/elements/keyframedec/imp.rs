@@ -344,7 +344,7 @@ impl KeyframeDec {
 }
 
 impl Stats {
-    fn to_structure(&self) -> gst::Structure {
+    pub(super) fn to_structure(&self) -> gst::Structure {
         let counts = self.counts;
         let mut stats = gst::Structure::builder("vxkeyframedec-stats")
             .field("keyframes", counts.frames)

@@ -293,7 +293,10 @@ impl KeyframeDec {
                 gst::debug!(CAT, imp = self, "interrupted");
                 return;
             }
-            Stop::Eos | Stop::Downstream(gst::FlowError::Eos) => gst::info!(CAT, imp = self, "end of {file}"),
+            Stop::Eos | Stop::Downstream(gst::FlowError::Eos) => {
+                let stats = self.state.lock().stats.to_structure();
+                gst::info!(CAT, imp = self, "end of {file}: {stats}");
+            }
             Stop::Input(error) => errors::post(self, &error, location),
             Stop::Refused(Refusal::Caps { offered, taken }) => gst::element_imp_error!(
                 self,
