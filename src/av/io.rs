@@ -21,7 +21,7 @@ use super::opening;
 const BUFFER_BYTES: usize = 32 * 1024;
 
 /// How many of the first bytes are kept to tell what a file that cannot be opened was meant to be.
-const HEAD_BYTES: usize = 16;
+const HEAD_BYTES: usize = 1024;
 
 /// Bytes for a demuxer.
 pub trait ByteSource: Send {

@@ -39,6 +39,11 @@ impl Jumper {
         (applies && video.index_len() > 0).then_some(Self { shift: 0, last: None })
     }
 
+    /// Decoding time of the last keyframe handed out.
+    pub(super) fn last(&self) -> Option<i64> {
+        self.last
+    }
+
     /// Forgets where it was, as after a seek.
     pub(super) fn reset(&mut self) {
         self.last = None;
@@ -86,15 +91,17 @@ impl Jumper {
         video: &VideoStream,
         packet: &mut Packet,
     ) -> Result<Jump, Error> {
+        let before = self.last;
         for _ in 0..TRIES {
             input.seek(video, dts.saturating_add(self.shift))?;
-            let Jump::Landed = self.read_on(input, video, packet)? else { return Ok(Jump::Lost) };
+            let Jump::Landed = self.read_on(input, video, packet)? else { break };
             let landed = packet.dts().unwrap_or(dts);
             if landed == dts {
                 return Ok(Jump::Landed);
             }
             self.shift = self.shift.saturating_add(dts.saturating_sub(landed));
         }
+        self.last = before;
         Ok(Jump::Lost)
     }
 }

@@ -28,6 +28,8 @@ pub struct KeyframeReader {
     packet: Packet,
     order: Reorder<Frame>,
     jumper: Option<Jumper>,
+    /// Decoding time of the last keyframe that was handed out before the jumper lost its way: what lies before is known.
+    known_until: Option<i64>,
     interrupt: Interrupt,
     state: State,
     counts: Counts,
@@ -170,6 +172,7 @@ impl KeyframeReader {
             packet,
             order: Reorder::default(),
             jumper,
+            known_until: None,
             interrupt,
             state: State::Reading,
             counts: Counts::default(),
@@ -251,6 +254,7 @@ impl KeyframeReader {
         }
         self.decoder.flush();
         self.order.clear();
+        self.known_until = None;
         self.state = State::Reading;
         Ok(())
     }
@@ -284,6 +288,9 @@ impl KeyframeReader {
             let first = self.counts.encrypted == 1 && self.counts.frames > 0;
             return Ok(first.then(|| self.damaged("the video is encrypted from here on".into())));
         }
+        if self.known_until.is_some_and(|known| self.packet.dts().is_some_and(|dts| dts <= known)) {
+            return Ok(None);
+        }
         self.counts.key_packets += 1;
         self.counts.key_bytes += self.packet.byte_len();
         self.send(true)
@@ -296,8 +303,12 @@ impl KeyframeReader {
                 Jump::Landed => return Ok(true),
                 Jump::End => return Ok(false),
                 Jump::Lost => {
+                    self.known_until = jumper.last();
                     self.jumper = None;
                     self.input.select(&self.video, false);
+                    if let Some(last) = self.known_until {
+                        self.input.seek(&self.video, last)?;
+                    }
                 }
             }
         }
