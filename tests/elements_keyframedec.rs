@@ -68,6 +68,38 @@ fn pixels_are_those_of_the_ffmpeg_command_bit_for_bit() {
     assert!(found == expected, "{} and {} bytes", found.len(), expected.len());
 }
 
+/// Of an open GOP, frames before the keyframe refer to those of the GOP before. A decoder that is fed only keyframes loses
+/// count of them, and with them most keyframes (FFmpeg's command with `-skip_frame nokey` puts out 3 of these 16).
+#[test]
+fn no_keyframe_of_open_gops_is_lost() {
+    let source = clip();
+    let encode = |name: &str, codec: &[&str]| {
+        made(name, &[&["-i", source.to_str().unwrap(), "-an", "-preset", "ultrafast"], codec].concat())
+    };
+    let h264 = ["-c:v", "libx264", "-x264-params", "open-gop=1:keyint=25:min-keyint=25:scenecut=0:bframes=3"];
+    let h265 = ["-c:v", "libx265", "-x265-params", "log-level=error:open-gop=1:keyint=32:min-keyint=32:bframes=3"];
+    for file in [
+        encode("opengop.mp4", &h264),
+        encode("opengop.mkv", &h264),
+        encode("opengop.ts", &h264),
+        encode("opengop265.mp4", &h265),
+    ] {
+        let whole = made(
+            &format!("{}.yuv", file.file_name().unwrap().display()),
+            &["-i", file.to_str().unwrap(), "-vf", "select=key", "-vsync", "passthrough", "-f", "rawvideo"],
+        );
+        let expected = std::fs::read(whole).unwrap();
+        for threads in ["thread-count=1", "thread-count=4", "thread-count=2 thread-type=slice"] {
+            let outcome = run(&format!("filesrc location={} ! vxkeyframedec {threads}", quoted(&file)));
+            assert_eq!(outcome.samples.len(), probed(&file).len(), "{file:?} {threads}");
+            let pts = outcome.pts();
+            assert!(pts.is_sorted_by(|a, b| a < b), "{file:?} {threads}: {pts:?}");
+            let found: Vec<u8> = outcome.samples.iter().flat_map(pixels).collect();
+            assert!(found == expected, "{file:?} {threads}: {} and {} bytes", found.len(), expected.len());
+        }
+    }
+}
+
 #[test]
 fn pushed_and_pulled_files_give_the_same_frames() {
     let source = clip();

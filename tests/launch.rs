@@ -52,9 +52,6 @@ fn finish(mut command: Command) -> Finished {
 }
 
 /// The exit status; `None` if the program had to be ended.
-///
-/// gst-launch-1.0 of GStreamer 1.22 hangs now and then, whatever the elements, when an error arrives before its main loop runs:
-/// it quits the loop first and then starts it.
 fn wait(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE / 4;
     loop {
@@ -112,10 +109,7 @@ fn nothing_is_left_behind() {
         let mut traced = launch(&plugins, &line);
         traced.env("GST_TRACERS", "leaks").env("GST_DEBUG", "GST_TRACER:7");
         let traced = finish(traced);
-        if traced.status.is_none() {
-            println!("skipped: gst-launch-1.0 did not end after the error");
-            continue;
-        }
+        assert!(traced.status.is_some(), "it does not end: {}", traced.stderr);
         assert!(traced.stderr.contains("object-alive"), "the tracer does not run");
         let alive: Vec<_> = traced
             .stderr
@@ -146,7 +140,7 @@ fn what_cannot_be_read_is_named_with_the_reason() {
         for queue in ["", "! queue"] {
             let line = format!("-q filesrc location={} {queue} ! vxkeyframedec ! fakesink", path.display());
             let run = finish(launch(&plugins, &line));
-            assert_ne!(run.status, Some(0), "{}", path.display());
+            assert!(run.status.is_some_and(|status| status != 0), "{}: {:?}", path.display(), run.status);
             let error = run.stderr.lines().find(|line| line.starts_with("ERROR: from element")).unwrap_or_default();
             assert!(
                 error.contains(reason) && error.contains(path.to_str().unwrap()),
@@ -206,7 +200,7 @@ fn without_onnx_runtime_everything_else_works_and_the_error_says_how_to_get_it()
     let mut detect = launch(&alone, &format!("-q filesrc location={CLIP} ! {DETECT}"));
     detect.env("ORT_DYLIB_PATH", &absent);
     let detected = finish(detect);
-    assert_ne!(detected.status, Some(0));
+    assert!(detected.status.is_some_and(|status| status != 0), "{:?}", detected.status);
     assert!(detected.stderr.contains("make setup") && detected.stderr.contains("nothing"), "{}", detected.stderr);
     assert!(!detected.stderr.contains("panicked"), "{}", detected.stderr);
 }

@@ -73,10 +73,14 @@ impl Input {
         // SAFETY: the context is open; null options are allowed.
         let result = unsafe { ffi::avformat_find_stream_info(input.context.as_ptr(), std::ptr::null_mut()) };
         input.check_source()?;
-        if result < 0 {
-            return Err(Error::call("avformat_find_stream_info", result));
+        match result {
+            0.. => Ok(input),
+            ffi::AVERROR_EOF => {
+                let container = input.container();
+                Err(Error::Damaged(format!("the {container} file ends before any of its streams begins")))
+            }
+            _ => Err(Error::call("avformat_find_stream_info", result)),
         }
-        Ok(input)
     }
 
     /// Fails with the source's own error, if it had one, or if the work was interrupted.

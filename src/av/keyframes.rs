@@ -1,12 +1,15 @@
 //! The job of this layer: the keyframes of a file, one after the other.
 //!
 //! Demuxer, decoder and the rules that hold them to keyframes: the demuxer is told to skip everything else before it
-//! reads it, packets that are not flagged as keyframes are dropped (VP9, AV1 and GIF decoders decode what they get), and
-//! the decoder is told to skip the rest.
+//! reads it, packets that are not flagged as keyframes are dropped (VP9, AV1 and GIF decoders decode what they get),
+//! each keyframe is decoded alone (see decoders.rs), and the decoder is told to skip the rest.
 //!
 //! Thread rule: one thread at a time. [`Interrupt`] ends a call from any other.
 
-use super::decoder::{Decoder, Received, ThreadOptions};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::decoders::{Decoders, ThreadOptions};
 use super::error::Error;
 use super::frame::Frame;
 use super::input::{Input, metadata_key};
@@ -14,33 +17,28 @@ use super::io::{ByteSource, Interrupt};
 use super::jump::{Jump, Jumper};
 use super::opening::{self, LockTimes};
 use super::packet::Packet;
-use super::reorder::Reorder;
 use super::scaler::Scaler;
 use super::turn::Turn;
 use super::video_stream::VideoStream;
 
 /// A file opened for its keyframes.
 pub struct KeyframeReader {
-    // The decoder and the stream point into the input: fields are dropped in this order.
-    decoder: Decoder,
+    decoders: Decoders,
+    // The stream points into the input: fields are dropped in this order.
     video: VideoStream,
     input: Input,
     packet: Packet,
-    order: Reorder<Frame>,
+    /// Pictures that came out together with one already given.
+    ready: VecDeque<(Option<i64>, Frame)>,
     jumper: Option<Jumper>,
     /// Decoding time of the last keyframe that was handed out before the jumper lost its way: what lies before is known.
     known_until: Option<i64>,
     interrupt: Interrupt,
-    state: State,
+    at_end: bool,
+    /// How long the last packet took to read, and to decode.
+    pace: (Duration, Duration),
     counts: Counts,
     info: Info,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Reading,
-    Draining,
-    Done,
 }
 
 /// What was read and decoded so far.
@@ -58,6 +56,12 @@ pub struct Counts {
     pub damaged: u64,
     /// Packets that are encrypted.
     pub encrypted: u64,
+    /// Time spent reading from the container.
+    pub read_time: Duration,
+    /// Time spent decoding, summed over the decoders' threads.
+    pub decode_time: Duration,
+    /// What opening the file and its decoders cost of the opening lock.
+    pub lock_times: LockTimes,
 }
 
 /// What is known of an opened file.
@@ -83,8 +87,6 @@ pub struct Info {
     pub frame_rate: Option<(i32, i32)>,
     /// Whether the stream says that it is interlaced.
     pub is_interlaced: bool,
-    /// What opening cost of the opening lock.
-    pub lock_times: LockTimes,
 }
 
 /// A decoded keyframe with what its container says about it.
@@ -145,7 +147,7 @@ impl KeyframeReader {
         let lock = opening::enter();
         let mut input = Input::open(source, interrupt.clone())?;
         let video = input.best_video()?;
-        let decoder = Decoder::open(&video, threads)?;
+        let decoders = Decoders::open(&video, threads)?;
         let lock_times = lock.leave();
         let jumper = Jumper::new(&input, &video);
         // A mov demuxer that discards loses count of presentation times: see jump.rs.
@@ -155,27 +157,27 @@ impl KeyframeReader {
             container: input.container(),
             container_names: input.container_names(),
             codec: video.codec_long_name(),
-            decoder: decoder.name().to_owned(),
-            threads: decoder.threads(),
+            decoder: decoders.name().to_owned(),
+            threads: decoders.threads(),
             stream_index: video.index(),
             title: input.metadata(&metadata_key("title")),
             duration_ns: input.duration_us().and_then(|us| u64::try_from(us).ok()?.checked_mul(1000)),
             frame_rate: input.frame_rate(&video),
             is_interlaced: video.is_interlaced(),
-            lock_times,
         };
         let packet = Packet::new()?;
         Ok(Self {
-            decoder,
+            decoders,
             video,
             input,
             packet,
-            order: Reorder::default(),
+            ready: VecDeque::new(),
             jumper,
             known_until: None,
             interrupt,
-            state: State::Reading,
-            counts: Counts::default(),
+            at_end: false,
+            pace: (Duration::ZERO, Duration::ZERO),
+            counts: Counts { lock_times, ..Counts::default() },
             info,
         })
     }
@@ -189,7 +191,9 @@ impl KeyframeReader {
     /// What was read and decoded so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.counts
+        let mut counts = self.counts;
+        counts.lock_times += self.decoders.lock_times();
+        counts
     }
 
     /// Bytes taken from the source so far.
@@ -214,28 +218,32 @@ impl KeyframeReader {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
-            if let Some(frame) = self.order.next() {
+            if let Some((pts, frame)) = self.ready.pop_front() {
                 self.counts.frames += 1;
-                return Ok(Step::Keyframe(self.describe(frame)));
+                return Ok(Step::Keyframe(self.describe(pts, frame)));
             }
-            if self.state == State::Done {
-                self.explain_nothing()?;
-                return Ok(Step::End);
-            }
-            match self.decoder.receive() {
-                Ok(Received::Frame(frame)) => {
-                    self.order.received(frame.timestamp(), frame, self.decoder.delay());
+            // Reading ahead of the decoders is worth it only while it is faster than they are: from a slow source a
+            // keyframe that is nearly done must not wait for the next to arrive.
+            let (reading, decoding) = self.pace;
+            let wait = self.at_end || self.decoders.is_full() || reading > decoding;
+            match self.decoders.take(wait) {
+                Some(decoded) => {
+                    self.pace.1 = decoded.took;
+                    self.counts.decode_time += decoded.took;
+                    match decoded.pictures {
+                        Ok(pictures) => self.ready.extend(pictures),
+                        Err(error) => return Ok(self.damaged(decoded.pts, error.to_string())),
+                    }
                 }
-                Ok(Received::NeedsPacket) if self.state == State::Reading => {
+                None if self.at_end => {
+                    self.explain_nothing()?;
+                    return Ok(Step::End);
+                }
+                None => {
                     if let Some(step) = self.feed()? {
                         return Ok(step);
                     }
                 }
-                Ok(Received::NeedsPacket | Received::End) => {
-                    self.state = State::Done;
-                    self.order.drained();
-                }
-                Err(error) => return Ok(self.damaged(error.to_string())),
             }
         }
     }
@@ -252,27 +260,29 @@ impl KeyframeReader {
         if let Some(jumper) = &mut self.jumper {
             jumper.reset();
         }
-        self.decoder.flush();
-        self.order.clear();
+        self.decoders.clear();
+        self.ready.clear();
         self.known_until = None;
-        self.state = State::Reading;
+        self.at_end = false;
         Ok(())
     }
 
-    /// Reads on to the next keyframe packet and hands it to the decoder.
+    /// Reads a packet and hands it to the decoders if it is a keyframe.
     fn feed(&mut self) -> Result<Option<Step>, Error> {
-        match self.read() {
+        let started = Instant::now();
+        let read = self.read();
+        self.counts.read_time += started.elapsed();
+        match read {
             Ok(true) => {}
             Ok(false) => {
-                self.state = State::Draining;
-                return self.send(false);
+                self.at_end = true;
+                return Ok(None);
             }
             Err(error @ Error::Call { .. }) => {
-                // What the demuxer cannot read it cannot skip either: give out what is in the decoder and end.
-                self.state = State::Draining;
-                let step = self.damaged(format!("the file cannot be read on from here: {error}"));
-                self.send(false)?;
-                return Ok(Some(step));
+                // What the demuxer cannot read it cannot skip either: give out what is in the decoders and end.
+                self.at_end = true;
+                let reason = format!("the file cannot be read on from here: {error}");
+                return Ok(Some(self.damaged(self.packet.timestamp(), reason)));
             }
             Err(error) => return Err(error),
         }
@@ -286,14 +296,17 @@ impl KeyframeReader {
         if self.packet.is_encrypted() {
             self.counts.encrypted += 1;
             let first = self.counts.encrypted == 1 && self.counts.frames > 0;
-            return Ok(first.then(|| self.damaged("the video is encrypted from here on".into())));
+            let pts = self.packet.timestamp();
+            return Ok(first.then(|| self.damaged(pts, "the video is encrypted from here on".into())));
         }
         if self.known_until.is_some_and(|known| self.packet.dts().is_some_and(|dts| dts <= known)) {
             return Ok(None);
         }
         self.counts.key_packets += 1;
         self.counts.key_bytes += self.packet.byte_len();
-        self.send(true)
+        self.pace.0 = started.elapsed();
+        self.decoders.put(&self.video, &mut self.packet)?;
+        Ok(None)
     }
 
     /// Reads the next packet: of a file that is jumped through the next keyframe, else whatever comes.
@@ -315,22 +328,9 @@ impl KeyframeReader {
         self.input.read(&mut self.packet)
     }
 
-    /// Hands the current packet, or the wish to drain, to the decoder.
-    fn send(&mut self, packet: bool) -> Result<Option<Step>, Error> {
-        let pts = self.packet.timestamp().filter(|_| packet);
-        self.order.sent(pts);
-        match self.decoder.send(packet.then_some(&self.packet)) {
-            Ok(()) => Ok(None),
-            Err(error) => {
-                self.order.refused(pts);
-                Ok(Some(self.damaged(error.to_string())))
-            }
-        }
-    }
-
-    fn damaged(&mut self, reason: String) -> Step {
+    fn damaged(&mut self, pts: Option<i64>, reason: String) -> Step {
         self.counts.damaged += 1;
-        Step::Damaged { pts_ns: self.packet.timestamp().and_then(|ts| self.to_ns(ts)), reason }
+        Step::Damaged { pts_ns: pts.and_then(|ts| self.to_ns(ts)), reason }
     }
 
     /// At the end: if no picture came, say why.
@@ -355,9 +355,9 @@ impl KeyframeReader {
         })
     }
 
-    fn describe(&self, frame: Frame) -> Keyframe {
+    fn describe(&self, pts: Option<i64>, frame: Frame) -> Keyframe {
         Keyframe {
-            pts_ns: frame.timestamp().and_then(|ts| self.to_ns(ts)),
+            pts_ns: pts.and_then(|ts| self.to_ns(ts)),
             duration_ns: frame.duration().and_then(|units| self.to_ns(units)).and_then(|ns| u64::try_from(ns).ok()),
             pixel_aspect_ratio: self.input.sample_aspect_ratio(&self.video, &frame),
             turn: frame.turn().unwrap_or_else(|| self.video.turn()),

@@ -4,6 +4,7 @@
 //! FFmpeg's global state (its log callback among it) is left alone, since other libraries in the process share it.
 
 mod decoder;
+mod decoders;
 mod error;
 mod frame;
 mod input;
@@ -13,13 +14,12 @@ mod keyframes;
 pub mod opening;
 mod packet;
 mod pixel;
-mod reorder;
 mod scaler;
 mod turn;
 mod unopened;
 mod video_stream;
 
-pub use decoder::{ThreadOptions, ThreadType};
+pub use decoders::{ThreadOptions, ThreadType};
 pub use error::{Error, SourceError};
 pub use frame::{Colour, Frame, PlaneBytes};
 pub use io::{ByteSource, Interrupt};

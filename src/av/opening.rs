@@ -21,12 +21,19 @@ thread_local! {
 }
 
 /// How long one opening waited for the lock and held it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LockTimes {
     /// Time spent waiting for others.
     pub waited: Duration,
     /// Time during which others had to wait.
     pub held: Duration,
+}
+
+impl std::ops::AddAssign for LockTimes {
+    fn add_assign(&mut self, other: Self) {
+        self.waited += other.waited;
+        self.held += other.held;
+    }
 }
 
 #[derive(Clone, Copy)]

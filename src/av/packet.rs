@@ -6,6 +6,18 @@ use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 
+/// Something a demuxer says beside a packet's data.
+pub(super) struct SideData {
+    kind: ffi::AVPacketSideDataType,
+    bytes: Vec<u8>,
+}
+
+impl SideData {
+    /// Kinds that hold for every later packet too, though demuxers say them once: codec headers that changed, palettes.
+    const STANDING: [ffi::AVPacketSideDataType; 2] =
+        [ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA, ffi::AVPacketSideDataType::AV_PKT_DATA_PALETTE];
+}
+
 /// An AVPacket, reused from read to read.
 pub(super) struct Packet {
     packet: NonNull<ffi::AVPacket>,
@@ -64,10 +76,48 @@ impl Packet {
 
     /// Whether the demuxer left the packet encrypted, for want of a key.
     pub(super) fn is_encrypted(&self) -> bool {
-        let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO;
-        // SAFETY: the packet is valid; a null size pointer is allowed.
-        let data = unsafe { ffi::av_packet_get_side_data(self.as_ptr(), kind, std::ptr::null_mut()) };
-        !data.is_null()
+        self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO).is_some()
+    }
+
+    /// The packet's data and times, which leave this one empty.
+    pub(super) fn take(&mut self) -> Result<Self, Error> {
+        let mut taken = Self::new()?;
+        // SAFETY: both packets are valid, the target is empty.
+        unsafe { ffi::av_packet_move_ref(taken.as_mut_ptr(), self.as_mut_ptr()) };
+        Ok(taken)
+    }
+
+    /// Keeps in `standing` what this packet says for all after it, and says in this packet what others said before.
+    pub(super) fn exchange_standing(&mut self, standing: &mut Vec<SideData>) -> Result<(), Error> {
+        for kind in SideData::STANDING {
+            if let Some(bytes) = self.side_data(kind) {
+                let bytes = bytes.to_vec();
+                standing.retain(|data| data.kind != kind);
+                standing.push(SideData { kind, bytes });
+            } else if let Some(data) = standing.iter().find(|data| data.kind == kind) {
+                self.add_side_data(data)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn side_data(&self, kind: ffi::AVPacketSideDataType) -> Option<&[u8]> {
+        let mut len = 0;
+        // SAFETY: the packet is valid and `len` is where the size goes.
+        let data = unsafe { ffi::av_packet_get_side_data(self.as_ptr(), kind, &raw mut len) };
+        // SAFETY: non-null data has `len` bytes that live as long as the packet.
+        (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data, len) })
+    }
+
+    fn add_side_data(&mut self, data: &SideData) -> Result<(), Error> {
+        // SAFETY: the packet is valid and ours.
+        let target = unsafe { ffi::av_packet_new_side_data(self.as_mut_ptr(), data.kind, data.bytes.len()) };
+        if target.is_null() {
+            return Err(Error::memory("av_packet_new_side_data"));
+        }
+        // SAFETY: the target is fresh memory of that many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(data.bytes.as_ptr(), target, data.bytes.len()) };
+        Ok(())
     }
 
     /// Lets the packet's data go.

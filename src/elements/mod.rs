@@ -7,5 +7,6 @@ pub mod keyframedec;
 mod layout;
 mod origin;
 pub mod places;
+mod startup;
 mod upstream;
 pub mod yolodetect;

@@ -44,7 +44,6 @@ pub(super) struct Stats {
     pub counts: av::Counts,
     pub bytes_read: u64,
     pub open_time: gst::ClockTime,
-    pub decode_time: gst::ClockTime,
     pub push_time: gst::ClockTime,
 }
 
@@ -354,14 +353,14 @@ impl Stats {
             .field("bytes-read", self.bytes_read)
             .field("keyframe-bytes", counts.key_bytes)
             .field("open-time", self.open_time)
-            .field("decode-time", self.decode_time)
+            .field("lock-wait-time", nanoseconds(counts.lock_times.waited))
+            .field("lock-hold-time", nanoseconds(counts.lock_times.held))
+            .field("read-time", nanoseconds(counts.read_time))
+            .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
         if let Some(info) = &self.info {
-            let lock = info.lock_times;
             let (threads, thread_type) = info.threads;
             stats = stats
-                .field("lock-wait-time", lock.waited.as_nanos() as u64)
-                .field("lock-hold-time", lock.held.as_nanos() as u64)
                 .field("container", &info.container)
                 .field("codec", &info.codec)
                 .field("decoder", &info.decoder)
@@ -371,4 +370,8 @@ impl Stats {
         }
         stats.build()
     }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

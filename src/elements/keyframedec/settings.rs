@@ -11,15 +11,15 @@ use crate::av;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxThreadType")]
 pub enum ThreadType {
-    /// Frame threads where the codec has them, slice threads otherwise.
+    /// Whatever is best for most: several keyframes at once.
     #[default]
-    #[enum_value(name = "Auto: frame threads where the codec has them, else slice threads", nick = "auto")]
+    #[enum_value(name = "Auto: several keyframes at once", nick = "auto")]
     Auto,
-    /// Several frames at once.
-    #[enum_value(name = "Frame: several frames at once (throughput)", nick = "frame")]
+    /// Several keyframes at once.
+    #[enum_value(name = "Frame: several keyframes at once (throughput)", nick = "frame")]
     Frame,
-    /// Several slices of one frame at once.
-    #[enum_value(name = "Slice: several slices of one frame at once (latency)", nick = "slice")]
+    /// Several slices of one keyframe at once.
+    #[enum_value(name = "Slice: several slices of one keyframe at once (latency)", nick = "slice")]
     Slice,
 }
 
@@ -66,8 +66,7 @@ impl Settings {
         av::ThreadOptions {
             count: if self.thread_count == 0 { automatic } else { self.thread_count },
             kind: match self.thread_type {
-                ThreadType::Auto => av::ThreadType::Auto,
-                ThreadType::Frame => av::ThreadType::Frame,
+                ThreadType::Auto | ThreadType::Frame => av::ThreadType::Frame,
                 ThreadType::Slice => av::ThreadType::Slice,
             },
         }

@@ -12,7 +12,7 @@ use super::seeking::{Clock, Seek};
 use super::settings::Orientation;
 use super::{errors, push};
 use crate::av;
-use crate::elements::{origin, upstream};
+use crate::elements::{origin, startup, upstream};
 
 /// Damaged packets that get a warning on the bus; further ones are only logged, so that a ruined file floods nobody.
 const WARNINGS: u64 = 20;
@@ -136,11 +136,9 @@ impl KeyframeDec {
             session.last_pts = None;
             session.seek = Some(seek);
         }
-        let started = Instant::now();
         let step = session.reader.next();
         {
             let mut state = self.state.lock();
-            state.stats.decode_time += clock_time(started);
             state.stats.counts = session.reader.counts();
             state.stats.bytes_read = session.reader.bytes_read();
         }
@@ -288,6 +286,13 @@ impl KeyframeDec {
     fn stop(&self, stop: Stop, location: Option<&str>) {
         let _ = self.task_pad().pause_task();
         let file = location.unwrap_or("the stream");
+        let is_error = !matches!(
+            stop,
+            Stop::Interrupted | Stop::Eos | Stop::Downstream(gst::FlowError::Flushing | gst::FlowError::Eos)
+        );
+        if is_error {
+            startup::wait_for_listeners(&*self.obj(), || self.interrupt.is_set());
+        }
         match stop {
             Stop::Interrupted | Stop::Downstream(gst::FlowError::Flushing) => {
                 gst::debug!(CAT, imp = self, "interrupted");

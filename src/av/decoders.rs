@@ -1,0 +1,225 @@
+//! Decoders at work side by side, each on a keyframe of its own.
+//!
+//! A keyframe needs nothing of any other, so each is decoded whole and alone: packet in, pictures out, decoder emptied.
+//! FFmpeg's own frame threads, or a decoder that is simply fed one keyframe after the other, keep a memory of the frames
+//! between them that were never seen; picture order counts then no longer make sense, and of an open-GOP H.264 file
+//! most keyframes are lost (3 of 16 come out where 16 do here).
+//!
+//! Thread rule: one thread puts packets in and takes results out, in the same order. Each decoder has a thread of its
+//! own, started when there is work for it; with a single decoder the caller's thread does the work.
+
+use std::collections::VecDeque;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::decoder::Decoder;
+use super::error::Error;
+use super::frame::Frame;
+use super::opening::{self, LockTimes};
+use super::packet::{Packet, SideData};
+use super::video_stream::VideoStream;
+
+/// What the threads of a reader share among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ThreadType {
+    /// Several keyframes at once: most keyframes a second.
+    #[default]
+    Frame,
+    /// Several slices of one keyframe at once, where the encoder made slices: each keyframe soonest.
+    Slice,
+}
+
+/// Threads that decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ThreadOptions {
+    /// Number of threads; 0 counts as 1.
+    pub count: u32,
+    /// How they share the work.
+    pub kind: ThreadType,
+}
+
+/// What became of a packet.
+pub(super) struct Decoded {
+    /// Time of the packet, in units of the stream's time base.
+    pub(super) pts: Option<i64>,
+    /// Its pictures (nearly always one), each with its time, or why there is none.
+    pub(super) pictures: Result<Vec<(Option<i64>, Frame)>, Error>,
+    /// How long the decoder worked.
+    pub(super) took: Duration,
+}
+
+struct Job {
+    packet: Packet,
+    done: Sender<Decoded>,
+}
+
+/// The decoders of one reader.
+pub(super) struct Decoders {
+    name: String,
+    threads: (u32, &'static str),
+    /// Most decoders at work.
+    capacity: usize,
+    /// A decoder that no thread has.
+    spare: Option<Decoder>,
+    /// Where the threads get their work; `None` tells them to end.
+    jobs: Option<Sender<Job>>,
+    queue: Receiver<Job>,
+    workers: Vec<JoinHandle<()>>,
+    pending: VecDeque<(Option<i64>, Receiver<Decoded>)>,
+    /// What a demuxer says only once but every decoder has to know.
+    standing: Vec<SideData>,
+    lock_times: LockTimes,
+}
+
+impl Decoders {
+    /// Opens the first decoder for `video`. The caller holds the opening lock.
+    pub(super) fn open(video: &VideoStream, options: ThreadOptions) -> Result<Self, Error> {
+        let count = options.count.max(1);
+        let (slices, capacity) = match options.kind {
+            ThreadType::Frame => (1, count),
+            ThreadType::Slice => (count, 1),
+        };
+        let decoder = Decoder::open(video, slices)?;
+        let threads = match (capacity, decoder.slice_threads()) {
+            (1, 1) => (1, "none"),
+            (1, slices) => (slices, "slice"),
+            (capacity, _) => (capacity, "frame"),
+        };
+        let (jobs, queue) = unbounded();
+        Ok(Self {
+            name: decoder.name().to_owned(),
+            threads,
+            capacity: capacity as usize,
+            spare: Some(decoder),
+            jobs: Some(jobs),
+            queue,
+            workers: Vec::new(),
+            pending: VecDeque::new(),
+            standing: Vec::new(),
+            lock_times: LockTimes::default(),
+        })
+    }
+
+    /// FFmpeg's name of the decoder, for example "h264".
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Threads that may work, and "frame", "slice" or "none".
+    pub(super) fn threads(&self) -> (u32, &'static str) {
+        self.threads
+    }
+
+    /// What opening more decoders cost of the opening lock.
+    pub(super) fn lock_times(&self) -> LockTimes {
+        self.lock_times
+    }
+
+    /// Whether every decoder has a packet and the next one: take a result before more.
+    pub(super) fn is_full(&self) -> bool {
+        // A decoder that is done must find work at once, even while results are being taken out in order.
+        let most = if self.capacity == 1 { 1 } else { 2 * self.capacity };
+        self.pending.len() >= most
+    }
+
+    /// Takes the packet's data and decodes it, at once or on another thread.
+    pub(super) fn put(&mut self, video: &VideoStream, packet: &mut Packet) -> Result<(), Error> {
+        let mut packet = packet.take()?;
+        packet.exchange_standing(&mut self.standing)?;
+        let pts = packet.timestamp();
+        let (done, result) = bounded(1);
+        self.pending.push_back((pts, result));
+        let job = Job { packet, done };
+        if self.capacity == 1 {
+            if let Some(decoder) = &mut self.spare {
+                job.run(decoder);
+            }
+            return Ok(());
+        }
+        if self.workers.len() < self.pending.len().min(self.capacity) {
+            self.start_worker(video)?;
+        }
+        if let Some(jobs) = &self.jobs {
+            // The queue lives as long as this value: sending cannot fail.
+            let _ = jobs.send(job);
+        }
+        Ok(())
+    }
+
+    /// What became of the oldest packet inside, if there is one: when it is done, or with `wait` false only if it is.
+    pub(super) fn take(&mut self, wait: bool) -> Option<Decoded> {
+        let (pts, result) = self.pending.front()?;
+        let decoded = if wait {
+            result.recv().unwrap_or_else(|_| Decoded {
+                pts: *pts,
+                pictures: Err(Error::Damaged("the decoder's thread ended".into())),
+                took: Duration::ZERO,
+            })
+        } else {
+            result.try_recv().ok()?
+        };
+        self.pending.pop_front();
+        Some(decoded)
+    }
+
+    /// Forgets the packets inside, as after a seek.
+    pub(super) fn clear(&mut self) {
+        self.pending.clear();
+        while self.queue.try_recv().is_ok() {}
+    }
+
+    fn start_worker(&mut self, video: &VideoStream) -> Result<(), Error> {
+        let decoder = if let Some(decoder) = self.spare.take() {
+            decoder
+        } else {
+            let lock = opening::enter();
+            let decoder = Decoder::open(video, 1);
+            self.lock_times += lock.leave();
+            match decoder {
+                Ok(decoder) => decoder,
+                Err(_) => {
+                    // There is one at least: make do with those that could be opened.
+                    self.capacity = self.workers.len();
+                    return Ok(());
+                }
+            }
+        };
+        let queue = self.queue.clone();
+        let worker = std::thread::Builder::new().name("vx-decode".into()).spawn(move || {
+            let mut decoder = decoder;
+            while let Ok(job) = queue.recv() {
+                job.run(&mut decoder);
+            }
+        });
+        match worker {
+            Ok(worker) => self.workers.push(worker),
+            Err(_) if !self.workers.is_empty() => self.capacity = self.workers.len(),
+            Err(error) => return Err(Error::Damaged(format!("no thread could be started to decode: {error}"))),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Decoders {
+    fn drop(&mut self) {
+        self.clear();
+        self.jobs = None;
+        for worker in self.workers.drain(..) {
+            // A thread that panicked has said so itself.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Job {
+    fn run(self, decoder: &mut Decoder) {
+        let started = Instant::now();
+        let pts = self.packet.timestamp();
+        let with_time = |frame: Frame| (frame.timestamp().or(pts), frame);
+        let pictures = decoder.decode(&self.packet).map(|frames| frames.into_iter().map(with_time).collect());
+        // Nobody waits for it any more after a seek.
+        let _ = self.done.send(Decoded { pts, pictures, took: started.elapsed() });
+    }
+}
