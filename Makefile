@@ -9,7 +9,13 @@ CARGO ?= cargo
 GST_PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0)
 GST_PLUGINDIR = $(shell pkg-config --variable=pluginsdir gstreamer-1.0)
 USER_PLUGINDIR = $(HOME)/.local/share/gstreamer-1.0/plugins
-PLUGINDIR ?= $(if $(filter $(GST_PREFIX),$(PREFIX)),$(GST_PLUGINDIR),$(if $(filter $(HOME)/.local,$(PREFIX)),$(USER_PLUGINDIR),$(PREFIX)/lib/gstreamer-1.0))
+ifeq ($(PREFIX),$(GST_PREFIX))
+PLUGINDIR ?= $(GST_PLUGINDIR)
+else ifeq ($(PREFIX),$(HOME)/.local)
+PLUGINDIR ?= $(USER_PLUGINDIR)
+else
+PLUGINDIR ?= $(PREFIX)/lib/gstreamer-1.0
+endif
 BINDIR ?= $(PREFIX)/bin
 
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
@@ -44,6 +50,7 @@ build: setup
 
 demo: build
 	@echo
+	@echo '$$ export GST_PLUGIN_PATH=$(ROOT)$(STAGE)'
 	@echo '$$ gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@GST_PLUGIN_PATH=$(ROOT)$(STAGE) GST_REGISTRY=$(ROOT)$(REGISTRY) \
 		gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink
@@ -51,7 +58,6 @@ demo: build
 	@echo 'One line for each keyframe of the clip: when it is shown, and the people that the built-in model found, as x, y,'
 	@echo 'width and height in pixels. For files of your own:'
 	@echo
-	@echo '  export GST_PLUGIN_PATH=$(ROOT)$(STAGE)'
 	@echo '  gst-launch-1.0 -q filesrc location=FILE ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@echo
 	@echo 'model-file=MODEL.onnx on vxyolodetect takes YOLO models in ONNX form as they come (v5, v8 and their kin, YOLOX, end to end).'

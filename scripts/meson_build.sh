@@ -26,3 +26,10 @@ done
 [ -n "$library" ] || { echo "meson_build.sh: cargo built no $plugin under $target" >&2; exit 1; }
 cp -f "$library" "$outdir/$plugin"
 cp -f "$target/release/vx" "$outdir/vx"
+
+# For the tests, the plugin as it is installed: alone in its folder, which GStreamer searches through and through, and
+# ONNX Runtime beside that.
+libraries=$(cd "$(dirname "$0")/.." && pwd)/.deps/lib
+mkdir -p "$outdir/stage/plugins"
+cp -f "$library" "$outdir/stage/plugins/$plugin"
+if [ -d "$libraries" ]; then ln -sfn "$libraries" "$outdir/stage/vx"; fi
