@@ -4,9 +4,8 @@
 
 mod common;
 
-use common::{clip, made, pipeline, play, quoted, run, scratch};
+use common::{clip, made, pipeline, pixels, play, quoted, run, scratch};
 use gst::prelude::*;
-use gst_video::prelude::*;
 
 /// Keyframes of a file as ffprobe sees them: presentation times in nanoseconds.
 fn probed(path: &std::path::Path) -> Vec<u64> {
@@ -24,24 +23,6 @@ fn probed(path: &std::path::Path) -> Vec<u64> {
     let mut pts: Vec<u64> = keys.map(|packet| packet["pts"].as_u64().unwrap() * num * 1_000_000_000 / den).collect();
     pts.sort_unstable();
     pts
-}
-
-/// Bytes of the picture without what lies between lines.
-fn pixels(sample: &gst::Sample) -> Vec<u8> {
-    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
-    let mut bytes = Vec::new();
-    for component in 0..info.n_components() {
-        let plane = info.format_info().plane()[component as usize];
-        let (width, height) = (frame.comp_width(component) as usize, frame.comp_height(component) as usize);
-        let row = width * frame.comp_pstride(component) as usize;
-        let data = frame.plane_data(plane).unwrap();
-        let stride = frame.plane_stride()[plane as usize] as usize;
-        for y in 0..height {
-            bytes.extend(&data[y * stride..y * stride + row]);
-        }
-    }
-    bytes
 }
 
 #[test]

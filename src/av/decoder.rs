@@ -10,6 +10,21 @@ use super::frame::Frame;
 use super::packet::Packet;
 use super::video_stream::VideoStream;
 
+/// What a decoder is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    /// Single keyframes, with this many threads for the slices of one.
+    Keyframes {
+        /// 1 for none.
+        slice_threads: u32,
+    },
+    /// All frames of a stretch, one after the other.
+    EveryFrame {
+        /// Threads, for frames or slices as the codec can.
+        threads: u32,
+    },
+}
+
 /// An opened AVCodecContext.
 pub(super) struct Decoder {
     context: NonNull<ffi::AVCodecContext>,
@@ -20,8 +35,8 @@ pub(super) struct Decoder {
 unsafe impl Send for Decoder {}
 
 impl Decoder {
-    /// Opens a decoder for `stream` that works on up to `slice_threads` slices at once. The caller holds the opening lock.
-    pub(super) fn open(stream: &VideoStream, slice_threads: u32) -> Result<Self, Error> {
+    /// Opens a decoder for `stream`. The caller holds the opening lock.
+    pub(super) fn open(stream: &VideoStream, purpose: Purpose, max_pixels: u64) -> Result<Self, Error> {
         let codec = stream.codec();
         // SAFETY: codec is a static AVCodec of libavcodec.
         let context = unsafe { ffi::avcodec_alloc_context3(codec) };
@@ -38,11 +53,22 @@ impl Decoder {
         // SAFETY: the context is ours and not opened yet, which is when these fields may be set.
         unsafe {
             (*raw).pkt_timebase = stream.raw_time_base();
-            (*raw).skip_frame = ffi::AVDiscard::AVDISCARD_NONKEY;
             // Crop exactly, also where that leaves lines unaligned.
             (*raw).flags |= ffi::AV_CODEC_FLAG_UNALIGNED as c_int;
-            (*raw).thread_count = c_int::try_from(slice_threads).unwrap_or(1);
-            (*raw).thread_type = ffi::FF_THREAD_SLICE;
+            // A larger picture is refused before its memory is asked for.
+            (*raw).max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
+            let threads = match purpose {
+                Purpose::Keyframes { slice_threads } => {
+                    (*raw).skip_frame = ffi::AVDiscard::AVDISCARD_NONKEY;
+                    (*raw).thread_type = ffi::FF_THREAD_SLICE;
+                    slice_threads
+                }
+                Purpose::EveryFrame { threads } => {
+                    (*raw).thread_type = ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE;
+                    threads
+                }
+            };
+            (*raw).thread_count = c_int::try_from(threads).unwrap_or(1);
         }
         // SAFETY: the context was made for this codec; null options are allowed.
         let result = unsafe { ffi::avcodec_open2(raw, codec, std::ptr::null_mut()) };
@@ -66,27 +92,42 @@ impl Decoder {
     }
 
     /// Decodes one packet alone, without memory of those before: all its pictures, nearly always one.
-    pub(super) fn decode(&mut self, packet: &Packet) -> Result<Vec<Frame>, Error> {
-        let frames = self.decode_and_drain(packet);
-        // SAFETY: the context is open.
-        unsafe { ffi::avcodec_flush_buffers(self.context.as_ptr()) };
-        frames
+    pub(super) fn decode_alone(&mut self, packet: &Packet) -> Result<Vec<Frame>, Error> {
+        let mut frames = Vec::new();
+        let decoded = self.decode(packet, &mut frames).and_then(|()| self.drain(&mut frames));
+        self.flush();
+        if frames.is_empty() { decoded.map(|()| frames) } else { Ok(frames) }
     }
 
-    fn decode_and_drain(&mut self, packet: &Packet) -> Result<Vec<Frame>, Error> {
+    /// Decodes the next packet of a stretch: the pictures that are complete by then.
+    pub(super) fn decode(&mut self, packet: &Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
         self.send(packet.as_ptr())?;
-        // What the decoder holds back for frames that could follow comes out when it is told that none will.
+        self.receive(frames)
+    }
+
+    /// What the decoder holds back for frames that could follow. It takes no more packets until it is flushed.
+    pub(super) fn drain(&mut self, frames: &mut Vec<Frame>) -> Result<(), Error> {
         self.send(std::ptr::null())?;
-        let mut frames = Vec::new();
+        self.receive(frames)
+    }
+
+    /// Forgets everything.
+    pub(super) fn flush(&mut self) {
+        // SAFETY: the context is open.
+        unsafe { ffi::avcodec_flush_buffers(self.context.as_ptr()) };
+    }
+
+    /// Takes out the pictures that are there.
+    fn receive(&mut self, frames: &mut Vec<Frame>) -> Result<(), Error> {
         loop {
             let mut frame = Frame::new()?;
             // SAFETY: the context is open and the frame is empty and ours.
             let result = unsafe { ffi::avcodec_receive_frame(self.context.as_ptr(), frame.as_mut_ptr()) };
             match result {
                 0.. => frames.push(frame),
-                ffi::AVERROR_EOF => return Ok(frames),
-                _ if frames.is_empty() => return Err(Error::call("avcodec_receive_frame", result)),
-                _ => return Ok(frames),
+                ffi::AVERROR_EOF => return Ok(()),
+                _ if result == ffi::AVERROR(ffi::EAGAIN) => return Ok(()),
+                _ => return Err(failed("avcodec_receive_frame", result)),
             }
         }
     }
@@ -95,8 +136,18 @@ impl Decoder {
     fn send(&mut self, packet: *const ffi::AVPacket) -> Result<(), Error> {
         // SAFETY: the context is open; the packet is valid or null; the decoder takes a reference of its own.
         let result = unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), packet) };
-        if result < 0 { Err(Error::call("avcodec_send_packet", result)) } else { Ok(()) }
+        if result < 0 { Err(failed("avcodec_send_packet", result)) } else { Ok(()) }
     }
+}
+
+fn failed(operation: &'static str, code: c_int) -> Error {
+    if code == ffi::AVERROR(ffi::EINVAL) {
+        // What libavutil's check of picture sizes returns.
+        return Error::Damaged(
+            "the decoder refuses the picture: its size is wrong, or more than max-pixels allows".into(),
+        );
+    }
+    Error::call(operation, code)
 }
 
 impl Drop for Decoder {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Purpose};
 use super::error::Error;
 use super::frame::Frame;
 use super::opening::{self, LockTimes};
@@ -24,6 +24,8 @@ use super::video_stream::VideoStream;
 /// What the threads of a reader share among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ThreadType {
+    /// Nothing: the thread that reads decodes as well.
+    None,
     /// Several keyframes at once: most keyframes a second.
     #[default]
     Frame,
@@ -61,6 +63,7 @@ pub(super) struct Decoders {
     threads: (u32, &'static str),
     /// Most decoders at work.
     capacity: usize,
+    max_pixels: u64,
     /// A decoder that no thread has.
     spare: Option<Decoder>,
     /// Where the threads get their work; `None` tells them to end.
@@ -75,13 +78,14 @@ pub(super) struct Decoders {
 
 impl Decoders {
     /// Opens the first decoder for `video`. The caller holds the opening lock.
-    pub(super) fn open(video: &VideoStream, options: ThreadOptions) -> Result<Self, Error> {
-        let count = options.count.max(1);
-        let (slices, capacity) = match options.kind {
+    pub(super) fn open(video: &VideoStream, threads: ThreadOptions, max_pixels: u64) -> Result<Self, Error> {
+        let count = threads.count.max(1);
+        let (slice_threads, capacity) = match threads.kind {
+            ThreadType::None => (1, 1),
             ThreadType::Frame => (1, count),
             ThreadType::Slice => (count, 1),
         };
-        let decoder = Decoder::open(video, slices)?;
+        let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads }, max_pixels)?;
         let threads = match (capacity, decoder.slice_threads()) {
             (1, 1) => (1, "none"),
             (1, slices) => (slices, "slice"),
@@ -92,6 +96,7 @@ impl Decoders {
             name: decoder.name().to_owned(),
             threads,
             capacity: capacity as usize,
+            max_pixels,
             spare: Some(decoder),
             jobs: Some(jobs),
             queue,
@@ -115,6 +120,11 @@ impl Decoders {
     /// What opening more decoders cost of the opening lock.
     pub(super) fn lock_times(&self) -> LockTimes {
         self.lock_times
+    }
+
+    /// Packets inside.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
     }
 
     /// Whether every decoder has a packet and the next one: take a result before more.
@@ -175,7 +185,7 @@ impl Decoders {
             decoder
         } else {
             let lock = opening::enter();
-            let decoder = Decoder::open(video, 1);
+            let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads: 1 }, self.max_pixels);
             self.lock_times += lock.leave();
             match decoder {
                 Ok(decoder) => decoder,
@@ -218,7 +228,7 @@ impl Job {
         let started = Instant::now();
         let pts = self.packet.timestamp();
         let with_time = |frame: Frame| (frame.timestamp().or(pts), frame);
-        let pictures = decoder.decode(&self.packet).map(|frames| frames.into_iter().map(with_time).collect());
+        let pictures = decoder.decode_alone(&self.packet).map(|frames| frames.into_iter().map(with_time).collect());
         // Nobody waits for it any more after a seek.
         let _ = self.done.send(Decoded { pts, pictures, took: started.elapsed() });
     }

@@ -53,6 +53,26 @@ pub enum Error {
         /// What it does hold, in words.
         found: String,
     },
+    /// The stream asked for is not there, or no video.
+    #[error("stream {index} is no video stream (this {container} file has {videos})")]
+    NoSuchStream {
+        /// The stream asked for.
+        index: u32,
+        /// Long name of the container.
+        container: String,
+        /// Which streams are videos, in words.
+        videos: String,
+    },
+    /// The picture is larger than allowed.
+    #[error("a picture of {width}x{height} pixels is more than max-pixels ({max_pixels}) allows")]
+    TooLarge {
+        /// Pixels in a row.
+        width: u32,
+        /// Lines.
+        height: u32,
+        /// The limit.
+        max_pixels: u64,
+    },
     /// The installed FFmpeg has no decoder for the video.
     #[error("the installed FFmpeg ({version}) has no decoder for {codec}")]
     UnknownCodec {

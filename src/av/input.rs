@@ -41,7 +41,7 @@ unsafe extern "C" fn refuse_to_open(
 
 impl Input {
     /// Opens a container and probes its streams. The caller holds the opening lock.
-    pub(super) fn open(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
+    pub(super) fn open(source: Box<dyn ByteSource>, interrupt: Interrupt, max_pixels: u64) -> Result<Self, Error> {
         let mut io = Io::new(source, interrupt.clone())?;
         // SAFETY: plain allocation; null is handled.
         let mut context = unsafe { ffi::avformat_alloc_context() };
@@ -70,8 +70,7 @@ impl Input {
             return Err(why_not_opened(&mut io, result));
         };
         let mut input = Self { context, io, interrupt };
-        // SAFETY: the context is open; null options are allowed.
-        let result = unsafe { ffi::avformat_find_stream_info(input.context.as_ptr(), std::ptr::null_mut()) };
+        let result = input.probe(max_pixels);
         input.check_source()?;
         match result {
             0.. => Ok(input),
@@ -81,6 +80,25 @@ impl Input {
             }
             _ => Err(Error::call("avformat_find_stream_info", result)),
         }
+    }
+
+    /// Finds out what the container does not say, with decoders that refuse pictures of more than `max_pixels`.
+    fn probe(&mut self, max_pixels: u64) -> c_int {
+        let limit = CString::new(max_pixels.to_string()).unwrap_or_default();
+        let mut options = vec![std::ptr::null_mut::<ffi::AVDictionary>(); self.streams().len()];
+        for entry in &mut options {
+            // SAFETY: a null dictionary is made anew; both strings are terminated and copied.
+            unsafe { ffi::av_dict_set(entry, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
+        }
+        // Without streams so far there is nothing to point to.
+        let list = if options.is_empty() { std::ptr::null_mut() } else { options.as_mut_ptr() };
+        // SAFETY: the context is open; the list has a dictionary for each of its streams.
+        let result = unsafe { ffi::avformat_find_stream_info(self.context.as_ptr(), list) };
+        for entry in &mut options {
+            // SAFETY: ours, or what the call left in its place.
+            unsafe { ffi::av_dict_free(entry) };
+        }
+        result
     }
 
     /// Fails with the source's own error, if it had one, or if the work was interrupted.
@@ -159,7 +177,12 @@ impl Input {
             return Err(Error::NoVideo { container, found });
         }
         videos.sort_by_key(|&index| (!self.has_size(index), !self.is_default(index), index));
-        for &index in &videos {
+        self.open_video(&videos)
+    }
+
+    /// The first of these streams that there is a decoder for.
+    fn open_video(&mut self, videos: &[usize]) -> Result<VideoStream, Error> {
+        for &index in videos {
             if let Some(codec) = self.decoder_of(index)
                 && let Some(stream) = NonNull::new(self.streams()[index])
             {
@@ -173,6 +196,19 @@ impl Input {
         // SAFETY: no preconditions.
         let version = version_text(unsafe { ffi::avcodec_version() });
         Err(Error::UnknownCodec { codec, version: format!("libavcodec {version}") })
+    }
+
+    /// The video stream of this index.
+    pub(super) fn video_at(&mut self, wanted: u32) -> Result<VideoStream, Error> {
+        let index = wanted as usize;
+        let all = 0..self.streams().len();
+        if !all.contains(&index) || !self.has_pictures(index) {
+            let videos: Vec<_> = all.filter(|&index| self.has_pictures(index)).map(|index| index.to_string()).collect();
+            let videos =
+                if videos.is_empty() { "no video stream".into() } else { format!("video in {}", videos.join(", ")) };
+            return Err(Error::NoSuchStream { index: wanted, container: self.container(), videos });
+        }
+        self.open_video(&[index])
     }
 
     /// FFmpeg's decoder for a video stream.
@@ -207,7 +243,11 @@ impl Input {
     }
 
     fn is_video(&self, index: usize) -> bool {
-        self.media_type(index) == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32 && !self.is_cover(index)
+        self.has_pictures(index) && !self.is_cover(index)
+    }
+
+    fn has_pictures(&self, index: usize) -> bool {
+        self.media_type(index) == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32
     }
 
     /// Whether the stream is a picture that goes with the file, not a video.

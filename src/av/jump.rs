@@ -49,13 +49,19 @@ impl Jumper {
         self.last = None;
     }
 
-    /// Reads the next keyframe of `video` into `packet`.
-    pub(super) fn next(&mut self, input: &mut Input, video: &VideoStream, packet: &mut Packet) -> Result<Jump, Error> {
+    /// Reads the next keyframe of `video` into `packet`; those decoded before `earliest` need not be read.
+    pub(super) fn next(
+        &mut self,
+        earliest: i64,
+        input: &mut Input,
+        video: &VideoStream,
+        packet: &mut Packet,
+    ) -> Result<Jump, Error> {
         let Some(last) = self.last else {
             // Nothing has been skipped yet: the first keyframe comes as it is.
             return self.read_on(input, video, packet);
         };
-        match video.next_keyframe(last) {
+        match video.next_keyframe(last, earliest) {
             Some(next) if next.adjacent => self.read_on(input, video, packet),
             Some(next) => self.seek_to(next.dts, input, video, packet),
             // The index ends here. A fragmented file goes on; what it gives has to be read again after a seek.

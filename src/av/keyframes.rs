@@ -9,13 +9,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::decoders::{Decoders, ThreadOptions};
+use super::decoders::{Decoded, Decoders};
 use super::error::Error;
 use super::frame::Frame;
+use super::gaps::Gaps;
 use super::input::{Input, metadata_key};
 use super::io::{ByteSource, Interrupt};
 use super::jump::{Jump, Jumper};
 use super::opening::{self, LockTimes};
+use super::options::Options;
 use super::packet::Packet;
 use super::scaler::Scaler;
 use super::turn::Turn;
@@ -28,8 +30,16 @@ pub struct KeyframeReader {
     video: VideoStream,
     input: Input,
     packet: Packet,
-    /// Pictures that came out together with one already given.
-    ready: VecDeque<(Option<i64>, Frame)>,
+    /// What came out of the decoders and is still to be given out, in order.
+    ready: VecDeque<Outcome>,
+    /// Frames between keyframes, where they are wanted.
+    gaps: Option<Gaps>,
+    min_interval_ns: i64,
+    /// Time of the last keyframe that was handed to the decoders, and its decoding time.
+    last_taken: Option<(i64, Option<i64>)>,
+    /// Frames that may still be given out.
+    wanted: u64,
+    max_frames: u64,
     jumper: Option<Jumper>,
     /// Decoding time of the last keyframe that was handed out before the jumper lost its way: what lies before is known.
     known_until: Option<i64>,
@@ -38,7 +48,13 @@ pub struct KeyframeReader {
     /// How long the last packet took to read, and to decode.
     pace: (Duration, Duration),
     counts: Counts,
+    last_damage: String,
     info: Info,
+}
+
+enum Outcome {
+    Picture { pts: Option<i64>, frame: Frame, is_keyframe: bool },
+    Damage { pts: Option<i64>, reason: String },
 }
 
 /// What was read and decoded so far.
@@ -50,8 +66,12 @@ pub struct Counts {
     pub key_bytes: u64,
     /// Packets of the video that the demuxer read although they were no keyframes.
     pub dropped_packets: u64,
+    /// Keyframes left out because they follow another too closely.
+    pub skipped: u64,
     /// Pictures that came out.
     pub frames: u64,
+    /// Those of them that are no keyframes.
+    pub between: u64,
     /// Packets that could not be decoded.
     pub damaged: u64,
     /// Packets that are encrypted.
@@ -102,6 +122,8 @@ pub struct Keyframe {
     pub pixel_aspect_ratio: (i32, i32),
     /// The turn that shows the picture upright.
     pub turn: Turn,
+    /// Whether it is a keyframe; if not, it fills a gap between keyframes.
+    pub is_keyframe: bool,
 }
 
 impl Keyframe {
@@ -142,16 +164,23 @@ impl KeyframeReader {
     ///
     /// # Errors
     /// Every way in which a file can be unfit: see [`Error`].
-    pub fn open(source: Box<dyn ByteSource>, threads: ThreadOptions, interrupt: Interrupt) -> Result<Self, Error> {
+    pub fn open(source: Box<dyn ByteSource>, options: &Options, interrupt: Interrupt) -> Result<Self, Error> {
         super::check_version()?;
         let lock = opening::enter();
-        let mut input = Input::open(source, interrupt.clone())?;
-        let video = input.best_video()?;
-        let decoders = Decoders::open(&video, threads)?;
+        let mut input = Input::open(source, interrupt.clone(), options.max_pixels)?;
+        let video = match options.stream_index {
+            Some(index) => input.video_at(index)?,
+            None => input.best_video()?,
+        };
+        video.check_size(options.max_pixels)?;
+        let decoders = Decoders::open(&video, options.threads, options.max_pixels)?;
         let lock_times = lock.leave();
-        let jumper = Jumper::new(&input, &video);
+        let units = |ns: u64| to_units(video.time_base(), i64::try_from(ns).unwrap_or(i64::MAX));
+        let gaps = (options.max_gap_ns > 0)
+            .then(|| Gaps::new(units(options.max_gap_ns), decoders.threads().0, options.max_pixels));
+        let jumper = if gaps.is_none() { Jumper::new(&input, &video) } else { None };
         // A mov demuxer that discards loses count of presentation times: see jump.rs.
-        let only_keyframes = jumper.is_some() || !input.container_names().contains("mp4");
+        let only_keyframes = gaps.is_none() && (jumper.is_some() || !input.container_names().contains("mp4"));
         input.select(&video, only_keyframes);
         let info = Info {
             container: input.container(),
@@ -172,12 +201,18 @@ impl KeyframeReader {
             input,
             packet,
             ready: VecDeque::new(),
+            gaps,
+            min_interval_ns: i64::try_from(options.min_interval_ns).unwrap_or(i64::MAX),
+            last_taken: None,
+            wanted: options.max_frames,
+            max_frames: options.max_frames,
             jumper,
             known_until: None,
             interrupt,
             at_end: false,
             pace: (Duration::ZERO, Duration::ZERO),
             counts: Counts { lock_times, ..Counts::default() },
+            last_damage: String::new(),
             info,
         })
     }
@@ -218,33 +253,53 @@ impl KeyframeReader {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
-            if let Some((pts, frame)) = self.ready.pop_front() {
-                self.counts.frames += 1;
-                return Ok(Step::Keyframe(self.describe(pts, frame)));
+            match self.ready.pop_front() {
+                Some(Outcome::Picture { pts, frame, is_keyframe }) => {
+                    self.counts.frames += 1;
+                    self.counts.between += u64::from(!is_keyframe);
+                    self.wanted = self.wanted.saturating_sub(1);
+                    return Ok(Step::Keyframe(self.describe(pts, frame, is_keyframe)));
+                }
+                Some(Outcome::Damage { pts, reason }) => {
+                    self.counts.damaged += 1;
+                    self.last_damage.clone_from(&reason);
+                    return Ok(Step::Damaged { pts_ns: pts.and_then(|ts| self.to_ns(ts)), reason });
+                }
+                None => {}
             }
             // Reading ahead of the decoders is worth it only while it is faster than they are: from a slow source a
             // keyframe that is nearly done must not wait for the next to arrive.
             let (reading, decoding) = self.pace;
-            let wait = self.at_end || self.decoders.is_full() || reading > decoding;
-            match self.decoders.take(wait) {
-                Some(decoded) => {
-                    self.pace.1 = decoded.took;
-                    self.counts.decode_time += decoded.took;
-                    match decoded.pictures {
-                        Ok(pictures) => self.ready.extend(pictures),
-                        Err(error) => return Ok(self.damaged(decoded.pts, error.to_string())),
-                    }
-                }
-                None if self.at_end => {
+            let is_enough = self.max_frames > 0 && self.decoders.len() as u64 >= self.wanted;
+            let wait = self.at_end || is_enough || self.decoders.is_full() || reading > decoding;
+            if let Some(decoded) = self.decoders.take(wait) {
+                self.take_in(decoded);
+            } else if self.at_end || is_enough {
+                if !is_enough {
                     self.explain_nothing()?;
-                    return Ok(Step::End);
                 }
-                None => {
-                    if let Some(step) = self.feed()? {
-                        return Ok(step);
-                    }
-                }
+                return Ok(Step::End);
+            } else {
+                self.feed()?;
             }
+        }
+    }
+
+    /// Makes up for a frame that was given out and is not counted among those wanted.
+    pub fn want_one_more(&mut self) {
+        self.wanted = self.wanted.saturating_add(u64::from(self.max_frames > 0));
+    }
+
+    fn take_in(&mut self, decoded: Decoded) {
+        self.pace.1 = decoded.took;
+        self.counts.decode_time += decoded.took;
+        match decoded.pictures {
+            Ok(pictures) => self.ready.extend(pictures.into_iter().map(|(pts, frame)| Outcome::Picture {
+                pts,
+                frame,
+                is_keyframe: true,
+            })),
+            Err(error) => self.ready.push_back(Outcome::Damage { pts: decoded.pts, reason: error.to_string() }),
         }
     }
 
@@ -253,66 +308,148 @@ impl KeyframeReader {
     /// # Errors
     /// When the container cannot be searched, or the source fails.
     pub fn seek(&mut self, position_ns: i64) -> Result<(), Error> {
-        let (num, den) = self.video.time_base();
-        let units = i128::from(position_ns) * i128::from(den) / (i128::from(num.max(1)) * 1_000_000_000);
-        let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
-        self.input.seek(&self.video, units)?;
+        self.input.seek(&self.video, to_units(self.video.time_base(), position_ns))?;
         if let Some(jumper) = &mut self.jumper {
             jumper.reset();
         }
         self.decoders.clear();
         self.ready.clear();
+        if let Some(gaps) = &mut self.gaps {
+            gaps.clear();
+        }
+        self.last_taken = None;
+        self.wanted = self.max_frames;
         self.known_until = None;
         self.at_end = false;
         Ok(())
     }
 
     /// Reads a packet and hands it to the decoders if it is a keyframe.
-    fn feed(&mut self) -> Result<Option<Step>, Error> {
+    fn feed(&mut self) -> Result<(), Error> {
         let started = Instant::now();
         let read = self.read();
-        self.counts.read_time += started.elapsed();
+        let took = started.elapsed();
+        self.counts.read_time += took;
         match read {
             Ok(true) => {}
             Ok(false) => {
                 self.at_end = true;
-                return Ok(None);
+                return self.follow_with(|gaps, _, frames| gaps.end(frames));
             }
             Err(error @ Error::Call { .. }) => {
                 // What the demuxer cannot read it cannot skip either: give out what is in the decoders and end.
                 self.at_end = true;
+                self.drain_decoders();
                 let reason = format!("the file cannot be read on from here: {error}");
-                return Ok(Some(self.damaged(self.packet.timestamp(), reason)));
+                self.ready.push_back(Outcome::Damage { pts: self.packet.timestamp(), reason });
+                return Ok(());
             }
             Err(error) => return Err(error),
         }
         if self.packet.stream_index() != self.video.index() || self.packet.byte_len() == 0 {
-            return Ok(None);
+            return Ok(());
+        }
+        let time = self.packet.timestamp();
+        if self.packet.is_encrypted() {
+            self.counts.encrypted += u64::from(self.packet.is_key());
+            if self.counts.encrypted == 1 && self.counts.frames > 0 {
+                self.drain_decoders();
+                self.ready
+                    .push_back(Outcome::Damage { pts: time, reason: "the video is encrypted from here on".into() });
+            }
+            return Ok(());
         }
         if !self.packet.is_key() {
             self.counts.dropped_packets += 1;
-            return Ok(None);
-        }
-        if self.packet.is_encrypted() {
-            self.counts.encrypted += 1;
-            let first = self.counts.encrypted == 1 && self.counts.frames > 0;
-            let pts = self.packet.timestamp();
-            return Ok(first.then(|| self.damaged(pts, "the video is encrypted from here on".into())));
+            if self.gaps.is_some() {
+                let packet = self.packet.take()?;
+                self.follow_with(|gaps, video, frames| gaps.add(video, packet, frames))?;
+            }
+            return Ok(());
         }
         if self.known_until.is_some_and(|known| self.packet.dts().is_some_and(|dts| dts <= known)) {
-            return Ok(None);
+            return Ok(());
         }
+        if self.follows_too_closely(time) {
+            self.counts.skipped += 1;
+            if self.gaps.is_some() {
+                let keyframe = self.packet.take()?;
+                self.follow_with(|gaps, _, frames| gaps.begin(keyframe, false, frames))?;
+            }
+            return Ok(());
+        }
+        self.last_taken = time.map(|time| (time, self.packet.dts()));
         self.counts.key_packets += 1;
         self.counts.key_bytes += self.packet.byte_len();
-        self.pace.0 = started.elapsed();
+        self.pace.0 = took;
+        if self.gaps.is_none() {
+            return self.decoders.put(&self.video, &mut self.packet);
+        }
+        // What comes of a keyframe must be known before what follows it: some are so in name only.
+        let keyframe = self.packet.share()?;
         self.decoders.put(&self.video, &mut self.packet)?;
-        Ok(None)
+        let Some(decoded) = self.decoders.take(true) else { return Ok(()) };
+        if decoded.pictures.as_ref().is_ok_and(Vec::is_empty) {
+            self.follow_with(|gaps, video, frames| gaps.add(video, keyframe, frames))
+        } else {
+            let is_given = decoded.pictures.is_ok();
+            self.follow_with(|gaps, _, frames| gaps.begin(keyframe, is_given, frames))?;
+            self.take_in(decoded);
+            Ok(())
+        }
+    }
+
+    fn follows_too_closely(&self, time: Option<i64>) -> bool {
+        let Some((time, (last, _))) = time.zip(self.last_taken) else { return false };
+        let interval = time.saturating_sub(last);
+        interval >= 0 && self.to_ns(interval).is_some_and(|ns| ns < self.min_interval_ns)
+    }
+
+    /// Decoding time before which keyframes surely follow too closely. It and presentation time lie a few frames apart,
+    /// so what is only just too close is read.
+    fn earliest_wanted(&self) -> i64 {
+        let Some((_, Some(last))) = self.last_taken else { return i64::MIN };
+        last.saturating_add(to_units(self.video.time_base(), self.min_interval_ns.saturating_sub(1_000_000_000).max(0)))
+    }
+
+    /// Takes what is inside the decoders.
+    fn drain_decoders(&mut self) {
+        while let Some(decoded) = self.decoders.take(true) {
+            self.take_in(decoded);
+        }
+    }
+
+    /// Lets `act` decode frames between keyframes, which come after all keyframes so far.
+    fn follow_with(
+        &mut self,
+        act: impl FnOnce(&mut Gaps, &VideoStream, &mut Vec<Frame>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(gaps) = &mut self.gaps else { return Ok(()) };
+        let started = Instant::now();
+        let mut frames = Vec::new();
+        let decoded = act(gaps, &self.video, &mut frames);
+        if frames.is_empty() && decoded.is_ok() {
+            return Ok(());
+        }
+        self.counts.decode_time += started.elapsed();
+        self.drain_decoders();
+        for frame in frames {
+            self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, is_keyframe: false });
+        }
+        match decoded {
+            Err(error @ Error::Call { .. }) => {
+                self.ready.push_back(Outcome::Damage { pts: None, reason: error.to_string() });
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Reads the next packet: of a file that is jumped through the next keyframe, else whatever comes.
     fn read(&mut self) -> Result<bool, Error> {
+        let earliest = self.earliest_wanted();
         if let Some(jumper) = &mut self.jumper {
-            match jumper.next(&mut self.input, &self.video, &mut self.packet)? {
+            match jumper.next(earliest, &mut self.input, &self.video, &mut self.packet)? {
                 Jump::Landed => return Ok(true),
                 Jump::End => return Ok(false),
                 Jump::Lost => {
@@ -328,14 +465,9 @@ impl KeyframeReader {
         self.input.read(&mut self.packet)
     }
 
-    fn damaged(&mut self, pts: Option<i64>, reason: String) -> Step {
-        self.counts.damaged += 1;
-        Step::Damaged { pts_ns: pts.and_then(|ts| self.to_ns(ts)), reason }
-    }
-
     /// At the end: if no picture came, say why.
     fn explain_nothing(&mut self) -> Result<(), Error> {
-        let Counts { key_packets, dropped_packets, frames, damaged, encrypted, .. } = self.counts;
+        let Counts { key_packets, dropped_packets, frames, encrypted, .. } = self.counts;
         if frames > 0 {
             return Ok(());
         }
@@ -343,7 +475,13 @@ impl KeyframeReader {
         Err(if encrypted > 0 {
             Error::Encrypted
         } else if key_packets > 0 {
-            Error::Damaged(format!("none of the {key_packets} keyframes could be decoded ({codec}; {damaged} damaged)"))
+            let reason = if self.last_damage.is_empty() { "no picture came out" } else { &self.last_damage };
+            let (number, verb) = if key_packets == 1 {
+                ("the only keyframe".into(), "cannot")
+            } else {
+                (format!("none of the {key_packets} keyframes"), "can")
+            };
+            Error::Damaged(format!("{number} {verb} be decoded ({codec}): {reason}"))
         } else if dropped_packets > 0 {
             Error::NoKeyframes(format!(
                 "no frame of the {codec} video is marked as a keyframe ({dropped_packets} other frames were read)"
@@ -355,12 +493,13 @@ impl KeyframeReader {
         })
     }
 
-    fn describe(&self, pts: Option<i64>, frame: Frame) -> Keyframe {
+    fn describe(&self, pts: Option<i64>, frame: Frame, is_keyframe: bool) -> Keyframe {
         Keyframe {
             pts_ns: pts.and_then(|ts| self.to_ns(ts)),
             duration_ns: frame.duration().and_then(|units| self.to_ns(units)).and_then(|ns| u64::try_from(ns).ok()),
             pixel_aspect_ratio: self.input.sample_aspect_ratio(&self.video, &frame),
             turn: frame.turn().unwrap_or_else(|| self.video.turn()),
+            is_keyframe,
             frame,
         }
     }
@@ -370,4 +509,10 @@ impl KeyframeReader {
         let (num, den) = self.video.time_base();
         i64::try_from(i128::from(units) * i128::from(num) * 1_000_000_000 / i128::from(den)).ok()
     }
+}
+
+/// Nanoseconds in units of a time base, rounded towards zero and kept within i64.
+fn to_units((num, den): (i64, i64), ns: i64) -> i64 {
+    let units = i128::from(ns) * i128::from(den) / (i128::from(num.max(1)) * 1_000_000_000);
+    i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX })
 }

@@ -87,6 +87,14 @@ impl Packet {
         Ok(taken)
     }
 
+    /// Another reference to the same data.
+    pub(super) fn share(&self) -> Result<Self, Error> {
+        let mut other = Self::new()?;
+        // SAFETY: both packets are valid, the target is empty.
+        let result = unsafe { ffi::av_packet_ref(other.as_mut_ptr(), self.as_ptr()) };
+        if result < 0 { Err(Error::call("av_packet_ref", result)) } else { Ok(other) }
+    }
+
     /// Keeps in `standing` what this packet says for all after it, and says in this packet what others said before.
     pub(super) fn exchange_standing(&mut self, standing: &mut Vec<SideData>) -> Result<(), Error> {
         for kind in SideData::STANDING {

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
 
+use super::error::Error;
 use super::frame::display_matrix;
 use super::input::text;
 use super::turn::Turn;
@@ -77,8 +78,8 @@ impl VideoStream {
         usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
     }
 
-    /// The keyframe in the demuxer's index that follows the sample decoded at `dts`.
-    pub(super) fn next_keyframe(&self, dts: i64) -> Option<IndexedKeyframe> {
+    /// The keyframe in the demuxer's index that follows the sample decoded at `dts`, the first not before `earliest`.
+    pub(super) fn next_keyframe(&self, dts: i64, earliest: i64) -> Option<IndexedKeyframe> {
         let stream = self.stream.as_ptr();
         let flags = ffi::AVSEEK_FLAG_ANY | ffi::AVSEEK_FLAG_BACKWARD;
         // SAFETY: a valid stream, only read.
@@ -91,11 +92,21 @@ impl VideoStream {
             if entry_flags & ffi::AVINDEX_KEYFRAME != 0
                 && entry_flags & ffi::AVINDEX_DISCARD_FRAME == 0
                 && entry.timestamp > dts
+                && entry.timestamp >= earliest
             {
                 return Some(IndexedKeyframe { dts: entry.timestamp, adjacent: candidate == position + 1 });
             }
         }
         None
+    }
+
+    /// Fails if the container says that pictures have more than `max_pixels`.
+    pub(super) fn check_size(&self, max_pixels: u64) -> Result<(), Error> {
+        // SAFETY: valid parameters.
+        let (width, height) = unsafe { ((*self.parameters()).width, (*self.parameters()).height) };
+        let (width, height) = (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
+        let is_too_large = u64::from(width) * u64::from(height) > max_pixels;
+        if is_too_large { Err(Error::TooLarge { width, height, max_pixels }) } else { Ok(()) }
     }
 
     /// Whether the codec parameters say that pictures consist of two fields.

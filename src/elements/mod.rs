@@ -10,3 +10,14 @@ pub mod places;
 mod startup;
 mod upstream;
 pub mod yolodetect;
+
+use gst::prelude::*;
+
+/// The pipeline around `element`, or whatever bin is outermost.
+fn top_level(element: &impl IsA<gst::Element>) -> gst::Element {
+    let mut top = element.clone().upcast::<gst::Element>();
+    while let Some(parent) = top.parent().and_downcast::<gst::Element>() {
+        top = parent;
+    }
+    top
+}

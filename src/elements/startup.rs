@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
+use super::top_level;
+
 /// How long an application may take from setting a pipeline to PAUSED until it listens for messages.
 const GRACE: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(2);
@@ -15,10 +17,7 @@ const STEP: Duration = Duration::from_millis(2);
 /// the loop the call is lost, and after the error it waits for ever. A file that cannot be opened is found out so soon
 /// that about one in two hundred runs on a busy machine ended, or rather did not end, like that.
 pub fn wait_for_listeners(element: &impl IsA<gst::Element>, has_ended: impl Fn() -> bool) {
-    let mut top = element.clone().upcast::<gst::Element>();
-    while let Some(parent) = top.parent().and_downcast::<gst::Element>() {
-        top = parent;
-    }
+    let top = top_level(element);
     let until = Instant::now() + GRACE;
     while top.current_state() < gst::State::Paused && Instant::now() < until && !has_ended() {
         std::thread::sleep(STEP);

@@ -9,6 +9,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+use gst_video::prelude::*;
 use serde_json::Value;
 
 /// Longest wait for anything: only a hang takes that long.
@@ -151,4 +152,22 @@ pub fn play_to_end(pipeline: &gst::Element) {
 /// A path as gst-launch syntax wants it.
 pub fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
+}
+
+/// Bytes of the picture without what lies between lines.
+pub fn pixels(sample: &gst::Sample) -> Vec<u8> {
+    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
+    let mut bytes = Vec::new();
+    for component in 0..info.n_components() {
+        let plane = info.format_info().plane()[component as usize];
+        let (width, height) = (frame.comp_width(component) as usize, frame.comp_height(component) as usize);
+        let row = width * frame.comp_pstride(component) as usize;
+        let data = frame.plane_data(plane).unwrap();
+        let stride = frame.plane_stride()[plane as usize] as usize;
+        for y in 0..height {
+            bytes.extend(&data[y * stride..y * stride + row]);
+        }
+    }
+    bytes
 }

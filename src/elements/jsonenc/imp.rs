@@ -162,6 +162,7 @@ impl BaseTransformImpl for JsonEnc {
             schema: SCHEMA,
             file: file.as_deref().or(state.location.as_deref()),
             pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, state.origin_ns)),
+            keyframe: !frame.flags().contains(gst::BufferFlags::DELTA_UNIT),
             width: info.width(),
             height: info.height(),
             detections: meta::read(&frame, info.width(), info.height()).into_iter().map(Into::into).collect(),

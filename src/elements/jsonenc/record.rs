@@ -18,6 +18,9 @@ pub struct Record<'a> {
     pub file: Option<&'a str>,
     /// Presentation time of the container in nanoseconds (ffprobe's `pts_time`); null where the container has none.
     pub pts_ns: Option<i64>,
+    /// False for a frame that is no keyframe (`max-gap` of `vxkeyframedec`); not there for keyframes.
+    #[serde(skip_serializing_if = "is_true")]
+    pub keyframe: bool,
     /// Width of the frame in pixels.
     pub width: u32,
     /// Height of the frame in pixels.
@@ -51,6 +54,11 @@ impl From<Found> for Detection {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
 fn rounded(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }
@@ -71,6 +79,7 @@ mod tests {
             schema: SCHEMA,
             file: None,
             pts_ns: Some(-40),
+            keyframe: true,
             width: 64,
             height: 48,
             detections: vec![found.into()],

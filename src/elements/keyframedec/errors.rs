@@ -21,7 +21,8 @@ pub fn post(element: &KeyframeDec, error: &av::Error, location: Option<&str>) {
         av::Error::Empty | av::Error::NotMedia { .. } | av::Error::Reference { .. } => {
             post!(gst::StreamError::TypeNotFound)
         }
-        av::Error::NoVideo { .. } => post!(gst::StreamError::WrongType),
+        av::Error::NoVideo { .. } | av::Error::NoSuchStream { .. } => post!(gst::StreamError::WrongType),
+        av::Error::TooLarge { .. } => post!(gst::StreamError::Decode),
         av::Error::UnknownCodec { .. } => post!(gst::StreamError::CodecNotFound),
         av::Error::Encrypted => post!(gst::StreamError::DecryptNokey),
         av::Error::NoKeyframes(_) => post!(gst::StreamError::Decode),
@@ -37,6 +38,8 @@ fn advice(error: &av::Error) -> &'static str {
         av::Error::NotMedia { .. } => "Check with `ffprobe` what it is",
         av::Error::Reference { .. } => "Read those files one by one",
         av::Error::NoVideo { .. } => "Leave it out of the list",
+        av::Error::NoSuchStream { .. } => "Set stream-index to one of them, or to -1 for the best",
+        av::Error::TooLarge { .. } => "Raise max-pixels if it is to be decoded all the same",
         av::Error::UnknownCodec { .. } => "Install an FFmpeg with a decoder for it",
         av::Error::Encrypted => "Decrypt it first",
         av::Error::NoKeyframes(_) => "Check with `ffprobe -show_packets` what it holds",

@@ -346,7 +346,9 @@ impl Stats {
     pub(super) fn to_structure(&self) -> gst::Structure {
         let counts = self.counts;
         let mut stats = gst::Structure::builder("vxkeyframedec-stats")
-            .field("keyframes", counts.frames)
+            .field("frames", counts.frames)
+            .field("keyframes", counts.frames - counts.between)
+            .field("skipped-keyframes", counts.skipped)
             .field("key-packets", counts.key_packets)
             .field("dropped-packets", counts.dropped_packets)
             .field("damaged", counts.damaged)

@@ -80,7 +80,7 @@ impl Outlet {
         };
         let frame = &keyframe.frame;
         let top_field_first = frame.interlaced_top_field_first();
-        let corrupt = frame.is_corrupt();
+        let (is_corrupt, is_keyframe) = (frame.is_corrupt(), keyframe.is_keyframe);
         self.interlaced |= info.is_interlaced || top_field_first.is_some();
         let size = (u32::try_from(frame.width()), u32::try_from(frame.height()));
         let (Ok(width), Ok(height)) = size else { return Err(Refusal::Frame("the picture has no size".into())) };
@@ -105,9 +105,10 @@ impl Outlet {
         }
         let frame = Arc::new(frame.with_plain_planes()?);
         let mut buffer = wrap(&frame, &agreed.info, top_field_first)?;
-        if corrupt {
-            buffer.make_mut().set_flags(gst::BufferFlags::CORRUPTED);
-        }
+        let mut flags = gst::BufferFlags::empty();
+        flags.set(gst::BufferFlags::CORRUPTED, is_corrupt);
+        flags.set(gst::BufferFlags::DELTA_UNIT, !is_keyframe);
+        buffer.make_mut().set_flags(flags);
         Ok(Output { buffer, new_caps })
     }
 

@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::av::{ByteSource, SourceError};
 
@@ -19,6 +20,15 @@ const QUEUE_BYTES: usize = 4 << 20;
 
 /// Most bytes looked at to tell whether a container reads from front to back.
 const SNIFF_BYTES: usize = 1 << 20;
+
+/// How long to wait for upstream.
+#[derive(Clone)]
+pub struct Patience {
+    /// Longest wait for the next bytes; `None` for ever.
+    pub limit: Option<Duration>,
+    /// Whether upstream has a reason to deliver nothing now: then the wait begins anew.
+    pub is_excused: Arc<dyn Fn() -> bool + Send + Sync>,
+}
 
 /// Between upstream's thread and the demuxer's.
 #[derive(Default)]
@@ -89,8 +99,9 @@ impl ByteQueue {
     }
 
     /// Takes at least one byte, 0 at the end.
-    fn read(&self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+    fn read(&self, buffer: &mut [u8], patience: &Patience) -> Result<usize, SourceError> {
         let mut state = self.state.lock();
+        let mut deadline = patience.deadline();
         loop {
             if state.flushing {
                 return Err(SourceError::Interrupted);
@@ -112,15 +123,20 @@ impl ByteQueue {
             if state.ended {
                 return Ok(0);
             }
-            self.changed.wait(&mut state);
+            self.wait(&mut state, &mut deadline, patience)?;
         }
     }
 
     /// The first `count` bytes, without taking them; fewer at the end.
-    fn peek(&self, count: usize) -> Result<Vec<u8>, SourceError> {
+    fn peek(&self, count: usize, patience: &Patience) -> Result<Vec<u8>, SourceError> {
         let mut state = self.state.lock();
+        let mut deadline = patience.deadline();
+        let mut bytes = state.bytes;
         while state.bytes < count && !state.ended && !state.flushing {
-            self.changed.wait(&mut state);
+            self.wait(&mut state, &mut deadline, patience)?;
+            if std::mem::replace(&mut bytes, state.bytes) != state.bytes {
+                deadline = patience.deadline();
+            }
         }
         if state.flushing {
             return Err(SourceError::Interrupted);
@@ -132,19 +148,50 @@ impl ByteQueue {
         }
         Ok(head)
     }
+
+    /// Waits for a change, or fails at the deadline.
+    fn wait(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        deadline: &mut Option<Instant>,
+        patience: &Patience,
+    ) -> Result<(), SourceError> {
+        let Some(until) = *deadline else {
+            self.changed.wait(state);
+            return Ok(());
+        };
+        if !self.changed.wait_until(state, until).timed_out() {
+            return Ok(());
+        }
+        // Outside the lock: the question goes to the pipeline.
+        if MutexGuard::unlocked(state, || (patience.is_excused)()) {
+            *deadline = patience.deadline();
+            return Ok(());
+        }
+        let limit = patience.limit.unwrap_or_default().as_secs_f64();
+        Err(SourceError::Failed(format!("upstream delivered nothing for {limit} s (io-timeout)")))
+    }
+}
+
+impl Patience {
+    fn deadline(&self) -> Option<Instant> {
+        self.limit.and_then(|limit| Instant::now().checked_add(limit))
+    }
 }
 
 /// Opens what arrives in `queue`: as a stream if its container reads from front to back, else from a temporary file of
 /// at most `spool_limit` bytes, written first.
-pub fn open(queue: &Arc<ByteQueue>, spool_limit: u64) -> Result<Box<dyn ByteSource>, SourceError> {
+pub fn open(queue: &Arc<ByteQueue>, spool_limit: u64, patience: &Patience) -> Result<Box<dyn ByteSource>, SourceError> {
     let mut wanted = 64;
     loop {
-        let head = queue.peek(wanted)?;
+        let head = queue.peek(wanted, patience)?;
         match reads_front_to_back(&head) {
-            Order::FrontToBack => return Ok(Box::new(StreamSource { queue: Arc::clone(queue) })),
+            Order::FrontToBack => {
+                return Ok(Box::new(StreamSource { queue: Arc::clone(queue), patience: patience.clone() }));
+            }
             Order::NeedsBytes(more) if head.len() >= wanted && more <= SNIFF_BYTES => wanted = more,
             Order::NeedsBytes(_) | Order::MustBeSearched => {
-                return Ok(Box::new(SpooledSource::collect(queue, spool_limit)?));
+                return Ok(Box::new(SpooledSource::collect(queue, spool_limit, patience)?));
             }
         }
     }
@@ -214,11 +261,12 @@ fn iso_boxes(head: &[u8]) -> Order {
 /// Bytes as they come.
 struct StreamSource {
     queue: Arc<ByteQueue>,
+    patience: Patience,
 }
 
 impl ByteSource for StreamSource {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.queue.read(buffer)
+        self.queue.read(buffer, &self.patience)
     }
 
     fn seek(&mut self, _position: u64) -> Result<(), SourceError> {
@@ -241,7 +289,7 @@ struct SpooledSource {
 }
 
 impl SpooledSource {
-    fn collect(queue: &ByteQueue, limit: u64) -> Result<Self, SourceError> {
+    fn collect(queue: &ByteQueue, limit: u64, patience: &Patience) -> Result<Self, SourceError> {
         let failed = |error: std::io::Error| {
             SourceError::Failed(format!(
                 "this stream has to be searched, so it is kept in a temporary file in {}, which failed: {error}; set \
@@ -253,7 +301,7 @@ impl SpooledSource {
         let mut size = 0_u64;
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            let count = queue.read(&mut buffer)?;
+            let count = queue.read(&mut buffer, patience)?;
             if count == 0 {
                 break;
             }
@@ -342,7 +390,8 @@ mod tests {
             move || queue.push(gst::Buffer::from_slice([8_u8; 4]))
         });
         let mut byte = [0];
-        assert_eq!(queue.read(&mut byte), Ok(1));
+        let patient = Patience { limit: None, is_excused: Arc::new(|| false) };
+        assert_eq!(queue.read(&mut byte, &patient), Ok(1));
         writer.join().unwrap().unwrap();
         let writer = std::thread::spawn({
             let queue = Arc::clone(&queue);
@@ -350,6 +399,21 @@ mod tests {
         });
         queue.flush();
         assert_eq!(writer.join().unwrap(), Err(gst::FlowError::Flushing));
-        assert_eq!(queue.read(&mut byte), Err(SourceError::Interrupted));
+        assert_eq!(queue.read(&mut byte, &patient), Err(SourceError::Interrupted));
+    }
+
+    #[test]
+    fn a_wait_ends_after_the_timeout_but_not_while_it_is_excused() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let queue = Arc::new(ByteQueue::default());
+        let asked = Arc::new(AtomicU32::new(0));
+        let limit = Some(Duration::from_millis(20));
+        let is_excused = {
+            let asked = Arc::clone(&asked);
+            Arc::new(move || asked.fetch_add(1, Ordering::SeqCst) < 3)
+        };
+        let failed = queue.read(&mut [0], &Patience { limit, is_excused }).unwrap_err();
+        assert!(failed.to_string().contains("nothing for 0.02 s (io-timeout)"), "{failed}");
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 }

@@ -1,6 +1,7 @@
 //! The properties of `vxkeyframedec` and their defaults.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
@@ -21,6 +22,9 @@ pub enum ThreadType {
     /// Several slices of one keyframe at once.
     #[enum_value(name = "Slice: several slices of one keyframe at once (latency)", nick = "slice")]
     Slice,
+    /// No threads of its own.
+    #[enum_value(name = "None: the streaming thread decodes as well", nick = "none")]
+    None,
 }
 
 /// Which way up frames are put out.
@@ -42,6 +46,12 @@ pub struct Settings {
     pub thread_count: u32,
     pub thread_type: ThreadType,
     pub orientation: Orientation,
+    pub stream_index: i32,
+    pub min_interval: u64,
+    pub max_gap: u64,
+    pub max_frames: u64,
+    pub max_pixels: u64,
+    pub io_timeout: u64,
     pub spool_limit: u64,
 }
 
@@ -51,6 +61,12 @@ impl Default for Settings {
             thread_count: 0,
             thread_type: ThreadType::default(),
             orientation: Orientation::default(),
+            stream_index: -1,
+            min_interval: 0,
+            max_gap: 0,
+            max_frames: 0,
+            max_pixels: av::DEFAULT_MAX_PIXELS,
+            io_timeout: 30_000_000_000,
             spool_limit: 4 << 30,
         }
     }
@@ -60,14 +76,32 @@ impl Default for Settings {
 const AUTOMATIC_THREADS: usize = 4;
 
 impl Settings {
+    /// How a file is read with these settings.
+    pub fn reading(&self) -> av::Options {
+        av::Options {
+            threads: self.threads(),
+            stream_index: u32::try_from(self.stream_index).ok(),
+            min_interval_ns: self.min_interval,
+            max_gap_ns: self.max_gap,
+            max_frames: self.max_frames,
+            max_pixels: self.max_pixels,
+        }
+    }
+
+    /// How long to wait for upstream's next bytes.
+    pub fn io_timeout(&self) -> Option<Duration> {
+        (self.io_timeout > 0).then(|| Duration::from_nanos(self.io_timeout))
+    }
+
     /// The decoder's threads. Automatic is one for each core, four at most.
-    pub fn threads(&self) -> av::ThreadOptions {
+    fn threads(&self) -> av::ThreadOptions {
         let automatic = num_cpus::get().min(AUTOMATIC_THREADS) as u32;
         av::ThreadOptions {
             count: if self.thread_count == 0 { automatic } else { self.thread_count },
             kind: match self.thread_type {
                 ThreadType::Auto | ThreadType::Frame => av::ThreadType::Frame,
                 ThreadType::Slice => av::ThreadType::Slice,
+                ThreadType::None => av::ThreadType::None,
             },
         }
     }
@@ -79,6 +113,12 @@ impl Settings {
             "thread-count" => self.thread_count = value.get().expect(fits),
             "thread-type" => self.thread_type = value.get().expect(fits),
             "orientation" => self.orientation = value.get().expect(fits),
+            "stream-index" => self.stream_index = value.get().expect(fits),
+            "min-interval" => self.min_interval = value.get().expect(fits),
+            "max-gap" => self.max_gap = value.get().expect(fits),
+            "max-frames" => self.max_frames = value.get().expect(fits),
+            "max-pixels" => self.max_pixels = value.get().expect(fits),
+            "io-timeout" => self.io_timeout = value.get().expect(fits),
             "spool-limit" => self.spool_limit = value.get().expect(fits),
             _ => unreachable!("GObject passes on only properties of the list below"),
         }
@@ -90,6 +130,12 @@ impl Settings {
             "thread-count" => self.thread_count.to_value(),
             "thread-type" => self.thread_type.to_value(),
             "orientation" => self.orientation.to_value(),
+            "stream-index" => self.stream_index.to_value(),
+            "min-interval" => self.min_interval.to_value(),
+            "max-gap" => self.max_gap.to_value(),
+            "max-frames" => self.max_frames.to_value(),
+            "max-pixels" => self.max_pixels.to_value(),
+            "io-timeout" => self.io_timeout.to_value(),
             "spool-limit" => self.spool_limit.to_value(),
             _ => return None,
         })
@@ -119,6 +165,33 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(defaults.orientation)
             .mutable_ready()
             .build(),
+        glib::ParamSpecInt::builder("stream-index")
+            .nick("Stream index")
+            .blurb("Index of the stream to decode, as ffprobe counts (-1 = the video that players show)")
+            .minimum(-1)
+            .default_value(defaults.stream_index)
+            .mutable_ready()
+            .build(),
+        number(
+            "min-interval",
+            "Minimum interval",
+            "Leave keyframes out that follow another by less than this, in nanoseconds (0 = none)",
+            defaults.min_interval,
+        ),
+        number(
+            "max-gap",
+            "Maximum gap",
+            "Where keyframes are further apart than this, in nanoseconds, put out frames between them too (0 = keyframes only)",
+            defaults.max_gap,
+        ),
+        number("max-frames", "Maximum frames", "End after this many frames (0 = all)", defaults.max_frames),
+        number("max-pixels", "Maximum pixels", "Refuse pictures with more pixels than this", defaults.max_pixels),
+        number(
+            "io-timeout",
+            "Input timeout",
+            "Give up when upstream pushes nothing for this long, in nanoseconds (0 = never)",
+            defaults.io_timeout,
+        ),
         glib::ParamSpecUInt64::builder("spool-limit")
             .nick("Spool limit")
             .blurb(
@@ -135,3 +208,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
     ]
 });
+
+fn number(name: &str, nick: &str, blurb: &str, default: u64) -> glib::ParamSpec {
+    glib::ParamSpecUInt64::builder(name).nick(nick).blurb(blurb).default_value(default).mutable_ready().build()
+}

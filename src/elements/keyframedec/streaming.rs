@@ -1,5 +1,6 @@
 //! The streaming task of `vxkeyframedec`: open, read, push, end.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use gst::prelude::*;
@@ -12,7 +13,7 @@ use super::seeking::{Clock, Seek};
 use super::settings::Orientation;
 use super::{errors, push};
 use crate::av;
-use crate::elements::{origin, startup, upstream};
+use crate::elements::{origin, startup, top_level, upstream};
 
 /// Damaged packets that get a warning on the bus; further ones are only logged, so that a ruined file floods nobody.
 const WARNINGS: u64 = 20;
@@ -92,9 +93,15 @@ impl KeyframeDec {
         let source: Box<dyn av::ByteSource> = if pulls {
             Box::new(PullSource::new(self.sinkpad.clone()))
         } else {
-            push::open(&self.queue, settings.spool_limit).map_err(av::Error::from)?
+            let element = self.obj().downgrade();
+            let patience = push::Patience {
+                limit: settings.io_timeout(),
+                // Live sources deliver nothing in a paused pipeline.
+                is_excused: Arc::new(move || element.upgrade().is_some_and(|element| is_paused(&element))),
+            };
+            push::open(&self.queue, settings.spool_limit, &patience).map_err(av::Error::from)?
         };
-        let reader = av::KeyframeReader::open(source, settings.threads(), self.interrupt.clone())?;
+        let reader = av::KeyframeReader::open(source, &settings.reading(), self.interrupt.clone())?;
         let info = reader.info().clone();
         gst::info!(
             CAT,
@@ -161,6 +168,7 @@ impl KeyframeDec {
         });
         let stream_time = pts_ns.map(|ns| clock.stream_time(ns));
         if !self.is_wanted(session, stream_time, duration)? {
+            session.reader.want_one_more();
             return Ok(());
         }
         if self.srcpad.check_reconfigure() {
@@ -356,6 +364,11 @@ impl KeyframeDec {
             self.srcpad.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
         }
     }
+}
+
+fn is_paused(element: &super::KeyframeDec) -> bool {
+    let top = top_level(element);
+    top.current_state() == gst::State::Paused && top.pending_state() == gst::State::VoidPending
 }
 
 fn clock_time(since: Instant) -> gst::ClockTime {

@@ -1,0 +1,147 @@
+//! Frames between keyframes, where those are too far apart: recordings with a keyframe a minute, or with none at all
+//! (intra refresh).
+//!
+//! Packets after a keyframe are held until it is clear whether the next keyframe comes in time. If it does they are
+//! dropped undecoded. If not they are decoded from the keyframe on, and of the frames the first is kept that lies as far
+//! from the one given out before as is allowed.
+
+use super::decoder::{Decoder, Purpose};
+use super::error::Error;
+use super::frame::Frame;
+use super::opening;
+use super::packet::Packet;
+use super::video_stream::VideoStream;
+
+/// Most bytes held: past this a stretch is decoded without waiting for its end.
+const HELD_BYTES: u64 = 64 << 20;
+
+/// The stretch since the last keyframe.
+pub(super) struct Gaps {
+    /// Longest time without a frame, in units of the stream's time base.
+    longest: i64,
+    threads: u32,
+    max_pixels: u64,
+    decoder: Option<Decoder>,
+    /// Whether the stretch is being decoded.
+    is_decoding: bool,
+    held: Vec<Packet>,
+    held_bytes: u64,
+    /// When the next frame is due.
+    due: Option<i64>,
+    /// Whether there was a keyframe, or a frame in place of one.
+    has_begun: bool,
+}
+
+impl Gaps {
+    pub(super) fn new(longest: i64, threads: u32, max_pixels: u64) -> Self {
+        Self {
+            longest: longest.max(1),
+            threads,
+            max_pixels,
+            decoder: None,
+            is_decoding: false,
+            held: Vec::new(),
+            held_bytes: 0,
+            due: None,
+            has_begun: false,
+        }
+    }
+
+    /// A keyframe begins the next stretch, whether it was itself given out or not. Gives the last frames of the stretch
+    /// that it ends.
+    pub(super) fn begin(&mut self, keyframe: Packet, is_given: bool, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let ended = self.end(frames);
+        if is_given {
+            self.due = keyframe.timestamp().map(|time| time.saturating_add(self.longest));
+        }
+        self.has_begun = true;
+        self.hold(keyframe);
+        ended
+    }
+
+    /// A packet of the stretch. Gives the frames that it makes due.
+    pub(super) fn add(&mut self, video: &VideoStream, packet: Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let time = packet.timestamp();
+        let is_first = self.held.is_empty() && !self.is_decoding;
+        if self.is_decoding {
+            return self.decode(&packet, frames);
+        }
+        self.hold(packet);
+        if is_first && !self.has_begun {
+            // No keyframe so far. Should none come in time, then the first frame that can be decoded is due.
+            self.due = time.map(|time| time.saturating_add(self.longest));
+        }
+        let is_overdue = time.zip(self.due).is_some_and(|(time, due)| time >= due);
+        if !is_overdue && self.held_bytes <= HELD_BYTES {
+            return Ok(());
+        }
+        if self.decoder.is_none() {
+            let lock = opening::enter();
+            let decoder = Decoder::open(video, Purpose::EveryFrame { threads: self.threads }, self.max_pixels);
+            drop(lock);
+            self.decoder = Some(decoder?);
+        }
+        let held = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
+        self.is_decoding = true;
+        if !self.has_begun {
+            self.due = held.first().and_then(Packet::timestamp);
+        }
+        self.has_begun = true;
+        let mut result = Ok(());
+        for packet in held {
+            result = result.and(self.decode(&packet, frames));
+        }
+        result
+    }
+
+    /// The end of the stretch: its last frames.
+    pub(super) fn end(&mut self, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let mut drained = Ok(());
+        if let Some(decoder) = self.decoder.as_mut().filter(|_| self.is_decoding) {
+            let mut all = Vec::new();
+            drained = decoder.drain(&mut all);
+            decoder.flush();
+            self.keep_due(all, frames);
+        }
+        self.held.clear();
+        self.held_bytes = 0;
+        self.is_decoding = false;
+        drained
+    }
+
+    /// Forgets everything, as after a seek.
+    pub(super) fn clear(&mut self) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.flush();
+        }
+        self.held.clear();
+        self.held_bytes = 0;
+        self.is_decoding = false;
+        self.due = None;
+        self.has_begun = false;
+    }
+
+    fn hold(&mut self, packet: Packet) {
+        self.held_bytes += packet.byte_len();
+        self.held.push(packet);
+    }
+
+    fn decode(&mut self, packet: &Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let Some(decoder) = &mut self.decoder else { return Ok(()) };
+        let mut all = Vec::new();
+        let decoded = decoder.decode(packet, &mut all);
+        self.keep_due(all, frames);
+        decoded
+    }
+
+    fn keep_due(&mut self, all: Vec<Frame>, frames: &mut Vec<Frame>) {
+        for frame in all {
+            let Some(time) = frame.timestamp() else { continue };
+            if self.due.is_none_or(|due| time >= due) {
+                self.due = Some(time.saturating_add(self.longest));
+                frames.push(frame);
+            }
+        }
+    }
+}

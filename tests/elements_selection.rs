@@ -1,0 +1,151 @@
+//! Which frames `vxkeyframedec` puts out: intervals, counts, gaps, streams, limits.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use common::{clip, made, quoted, run};
+use serde_json::Value;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Times in milliseconds of the frames of `file`, those between keyframes negative.
+fn times(file: &std::path::Path, properties: &str) -> Vec<i64> {
+    let lines = run(&format!("filesrc location={} ! vxkeyframedec {properties} ! vxjsonenc", quoted(file))).json();
+    let time = |line: &Value| line["pts_ns"].as_i64().unwrap() / 1_000_000;
+    lines.iter().map(|line| if line["keyframe"] == false { -time(line) } else { time(line) }).collect()
+}
+
+fn encoded(name: &str, arguments: &[&str]) -> std::path::PathBuf {
+    let source = clip();
+    made(name, &[&["-i", source.to_str().unwrap(), "-an", "-preset", "ultrafast"], arguments].concat())
+}
+
+#[test]
+fn keyframes_that_follow_too_closely_are_left_out() {
+    // Keyframes every second.
+    let interval = |ns| format!("min-interval={ns}");
+    let containers = [clip(), encoded("interval.mkv", &["-c", "copy"]), encoded("interval.ts", &["-c", "copy"])];
+    for file in containers {
+        assert_eq!(times(&file, &interval(SECOND)).len(), 16, "{file:?}");
+        for ns in [SECOND + 1, 2 * SECOND] {
+            let found = times(&file, &interval(ns));
+            assert_eq!(found.len(), 8, "{file:?}: {found:?}");
+            assert!(found.windows(2).all(|pair| pair[1] - pair[0] == 2000), "{file:?}: {found:?}");
+        }
+        assert_eq!(times(&file, &interval(5 * SECOND)).len(), 4, "{file:?}");
+        assert_eq!(times(&file, &interval(u64::MAX)).len(), 1, "{file:?}");
+    }
+}
+
+#[test]
+fn keyframes_left_out_are_not_read_from_an_indexed_file() {
+    let read = |properties: &str| {
+        let launch = format!("filesrc location={} ! vxkeyframedec name=dec {properties}", quoted(&clip()));
+        let (pipeline, sink) = common::pipeline(&launch);
+        assert!(common::play(&pipeline, &sink).error.is_none());
+        let stats: gst::Structure =
+            gst::prelude::ObjectExt::property(&gst::prelude::GstBinExt::by_name(&pipeline, "dec").unwrap(), "stats");
+        gst::prelude::ElementExt::set_state(&pipeline, gst::State::Null).unwrap();
+        stats.get::<u64>("bytes-read").unwrap()
+    };
+    let all = read("");
+    assert!(read("min-interval=4000000000") < all * 2 / 3);
+    assert!(read("max-frames=1") < all / 2);
+}
+
+#[test]
+fn as_many_frames_come_as_are_asked_for() {
+    for count in [1, 3, 16, 99] {
+        for threads in [1, 4] {
+            let found = times(&clip(), &format!("max-frames={count} thread-count={threads}"));
+            assert_eq!(found.len(), count.min(16), "{found:?}");
+        }
+    }
+    let found = times(&clip(), "max-frames=2 min-interval=3000000000");
+    assert_eq!(found, [0, 3000]);
+}
+
+#[test]
+fn a_long_gap_is_filled_with_the_frames_that_follow_it() {
+    // One keyframe, 25 frames a second, B-frames between.
+    let one_gop =
+        encoded("one_gop.mp4", &["-c:v", "libx264", "-bf", "2", "-x264-params", "keyint=infinite:scenecut=0"]);
+    assert_eq!(times(&one_gop, ""), [0]);
+    for file in [
+        &one_gop,
+        &encoded("one_gop.mkv", &["-c:v", "libx265", "-x265-params", "log-level=error:keyint=-1:scenecut=0"]),
+    ] {
+        let found = times(file, "max-gap=3000000000");
+        assert_eq!(found, [0, -3000, -6000, -9000, -12000, -15000], "{file:?}");
+    }
+    assert_eq!(times(&clip(), "max-gap=1000000000").iter().filter(|time| **time < 0).count(), 0);
+    let found = times(&clip(), "max-gap=600000000");
+    assert_eq!(found[..4], [0, -600, 1000, -1600]);
+    assert_eq!(found.len(), 32);
+}
+
+#[test]
+fn a_recording_without_keyframes_is_seen_too() {
+    let file = encoded("refresh.ts", &["-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=50:scenecut=0"]);
+    let found = times(&file, "max-gap=2000000000");
+    let times: Vec<i64> = found.iter().map(|time| time.abs()).collect();
+    assert!(times.len() >= 7 && times.windows(2).all(|pair| (1..=2040).contains(&(pair[1] - pair[0]))), "{found:?}");
+}
+
+#[test]
+fn frames_between_keyframes_are_those_of_a_full_decode() {
+    let file = encoded("gap.mp4", &["-c:v", "libx264", "-g", "100", "-sc_threshold", "0", "-bf", "3"]);
+    let whole = made(
+        "gap.yuv",
+        &["-i", file.to_str().unwrap(), "-vf", "select='not(mod(n,50))'", "-vsync", "passthrough", "-f", "rawvideo"],
+    );
+    let expected = std::fs::read(whole).unwrap();
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec max-gap=2000000000", quoted(&file)));
+    let found: Vec<u8> = outcome.samples.iter().flat_map(common::pixels).collect();
+    assert!(found == expected, "{} and {} bytes", found.len(), expected.len());
+    let flags = |sample: &gst::Sample| sample.buffer().unwrap().flags().contains(gst::BufferFlags::DELTA_UNIT);
+    assert_eq!(
+        outcome.samples.iter().map(flags).collect::<Vec<_>>(),
+        [false, true, false, true, false, true, false, true]
+    );
+}
+
+#[test]
+fn any_video_of_a_file_can_be_chosen() {
+    let source = clip();
+    let source = source.to_str().unwrap();
+    let two = made(
+        "two.mkv",
+        &[
+            "-i", source, "-i", source, "-map", "0:v", "-map", "1:v", "-c:v:0", "copy", "-c:v:1", "mpeg4", "-s:v:1",
+            "320x240",
+        ],
+    );
+    let width = |properties: &str| {
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec {properties}", quoted(&two)));
+        outcome.samples[0].caps().unwrap().structure(0).unwrap().get::<i32>("width").unwrap()
+    };
+    assert_eq!((width(""), width("stream-index=0"), width("stream-index=1")), (640, 640, 320));
+    let error = run(&format!("filesrc location={} ! vxkeyframedec stream-index=2", quoted(&two))).error_text();
+    assert!(error.contains("stream 2 is no video stream") && error.contains("video in 0, 1"), "{error}");
+}
+
+#[test]
+fn a_picture_that_is_too_large_is_refused() {
+    let pictures = [clip(), made("large.png", &["-f", "lavfi", "-i", "color=s=640x480", "-frames:v", "1"])];
+    for file in pictures {
+        let error = run(&format!("filesrc location={} ! vxkeyframedec max-pixels=307199", quoted(&file))).error_text();
+        assert!(error.contains("max-pixels"), "{error}");
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec max-pixels=307200", quoted(&file)));
+        assert!(outcome.error.is_none() && !outcome.samples.is_empty(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_upstream_that_stalls_is_given_up() {
+    let started = std::time::Instant::now();
+    let error = run("appsrc is-live=true ! vxkeyframedec io-timeout=200000000").error_text();
+    assert!(error.contains("delivered nothing for 0.2 s (io-timeout)"), "{error}");
+    assert!(started.elapsed() < common::PATIENCE / 4);
+}
