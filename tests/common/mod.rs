@@ -56,6 +56,15 @@ pub fn made(name: &str, arguments: &[&str]) -> PathBuf {
     output
 }
 
+/// A source element that reads `file` through a pipe.
+pub fn piped(file: &Path) -> String {
+    let mut cat = Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let output = std::os::fd::OwnedFd::from(cat.stdout.take().unwrap());
+    // It ends with the file, or when nobody reads on.
+    std::thread::spawn(move || cat.wait());
+    format!("fdsrc fd={}", std::os::fd::IntoRawFd::into_raw_fd(output))
+}
+
 /// A place of this test process's own for a file called `name`.
 pub fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());

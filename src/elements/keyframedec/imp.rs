@@ -10,7 +10,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::push::ByteQueue;
+use super::queue::ByteQueue;
 use super::seeking::{Clock, Playback};
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::Session;
@@ -32,6 +32,8 @@ pub(super) struct State {
     /// Stream time of the last frame put out.
     pub position: Option<gst::ClockTime>,
     pub seqnum: Option<gst::Seqnum>,
+    /// Whether the opened file can be searched.
+    pub is_seekable: bool,
     /// EOS was sent or an error posted.
     pub finished: bool,
     pub stats: Stats,
@@ -248,6 +250,8 @@ impl KeyframeDec {
                 self.queue.end();
                 true
             }
+            EventView::FlushStart(_) if self.queue.flush_of_seek(true) => true,
+            EventView::FlushStop(_) if self.queue.flush_of_seek(false) => true,
             EventView::FlushStart(_) => {
                 let passed_on = self.srcpad.push_event(event);
                 self.end_waits();
@@ -276,7 +280,7 @@ impl KeyframeDec {
     fn seek(&self, seek: &gst::event::Seek) -> bool {
         let mut playback = {
             let state = self.state.lock();
-            if state.mode != Some(gst::PadMode::Pull) {
+            if state.mode != Some(gst::PadMode::Pull) && !state.is_seekable {
                 drop(state);
                 gst::warning!(CAT, imp = self, "seek refused: upstream has no random access");
                 return false;
@@ -291,17 +295,25 @@ impl KeyframeDec {
         };
         let flush = seek.get().1.contains(gst::SeekFlags::FLUSH);
         let seqnum = seek.seqnum();
+        let task_pad = self.task_pad().clone();
+        let pulls = task_pad == self.sinkpad;
         if flush {
-            // Upstream too: the task may wait in pull_range.
-            self.sinkpad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
+            if pulls {
+                // The task may wait in pull_range.
+                self.sinkpad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
+            }
             self.srcpad.push_event(gst::event::FlushStart::builder().seqnum(seqnum).build());
             self.interrupt.set();
+            self.queue.interrupt();
         }
-        let _ = self.sinkpad.pause_task();
-        let round_ended = self.sinkpad.stream_lock();
+        let _ = task_pad.pause_task();
+        let round_ended = task_pad.stream_lock();
         self.interrupt.clear();
+        self.queue.resume();
         if flush {
-            self.sinkpad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
+            if pulls {
+                self.sinkpad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
+            }
             self.srcpad.push_event(gst::event::FlushStop::builder(true).seqnum(seqnum).build());
         }
         gst::info!(CAT, imp = self, "seek to {:?}", playback.segment);
@@ -332,7 +344,7 @@ impl KeyframeDec {
             QueryViewMut::Seeking(query) if query.format() == gst::Format::Time => {
                 let (seekable, duration) = {
                     let state = self.state.lock();
-                    (state.mode == Some(gst::PadMode::Pull), state.duration)
+                    (state.mode == Some(gst::PadMode::Pull) || state.is_seekable, state.duration)
                 };
                 query.set(seekable, gst::ClockTime::ZERO, duration);
                 true

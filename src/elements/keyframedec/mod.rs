@@ -10,6 +10,8 @@ mod imp;
 mod output;
 mod pull;
 mod push;
+mod queue;
+mod seeked;
 mod seeking;
 mod settings;
 mod streaming;

@@ -3,188 +3,33 @@
 //! They pass through a bounded queue. Containers that read from front to back are demuxed as they come. Those that must
 //! be searched (an mp4 with its index at the end, avi) are first collected in an unlinked temporary file.
 //!
-//! Thread rule: upstream's thread puts in, the element's task takes out, any thread may flush.
+//! Thread rule: used by the element's task.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
+use super::queue::{ByteQueue, Patience};
+use super::seeked::{self, SeekedSource};
 use crate::av::{ByteSource, SourceError};
-
-/// Most bytes waiting for the demuxer.
-const QUEUE_BYTES: usize = 4 << 20;
 
 /// Most bytes looked at to tell whether a container reads from front to back.
 const SNIFF_BYTES: usize = 1 << 20;
 
-/// How long to wait for upstream.
-#[derive(Clone)]
-pub struct Patience {
-    /// Longest wait for the next bytes; `None` for ever.
-    pub limit: Option<Duration>,
-    /// Whether upstream has a reason to deliver nothing now: then the wait begins anew.
-    pub is_excused: Arc<dyn Fn() -> bool + Send + Sync>,
-}
-
-/// Between upstream's thread and the demuxer's.
-#[derive(Default)]
-pub struct ByteQueue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    chunks: VecDeque<gst::MappedBuffer<gst::buffer::Readable>>,
-    /// Bytes of the first chunk that are already taken.
-    taken: usize,
-    bytes: usize,
-    ended: bool,
-    flushing: bool,
-    /// The reader wants nothing more.
-    refused: bool,
-}
-
-impl ByteQueue {
-    /// Adds a buffer, waiting for room.
-    pub fn push(&self, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
-        let chunk = buffer.into_mapped_buffer_readable().map_err(|_| gst::FlowError::Error)?;
-        let mut state = self.state.lock();
-        while state.bytes >= QUEUE_BYTES && !state.flushing && !state.refused && !state.ended {
-            self.changed.wait(&mut state);
-        }
-        if state.flushing {
-            return Err(gst::FlowError::Flushing);
-        }
-        if state.refused || state.ended {
-            return Err(gst::FlowError::Eos);
-        }
-        if !chunk.is_empty() {
-            state.bytes += chunk.len();
-            state.chunks.push_back(chunk);
-            self.changed.notify_all();
-        }
-        Ok(())
-    }
-
-    /// Upstream has nothing more.
-    pub fn end(&self) {
-        self.state.lock().ended = true;
-        self.changed.notify_all();
-    }
-
-    /// The reader wants nothing more: what upstream still sends is answered with EOS.
-    pub fn refuse(&self) {
-        let mut state = self.state.lock();
-        state.refused = true;
-        state.chunks.clear();
-        (state.bytes, state.taken) = (0, 0);
-        self.changed.notify_all();
-    }
-
-    /// Ends every wait, now and until [`reset`](Self::reset).
-    pub fn flush(&self) {
-        self.state.lock().flushing = true;
-        self.changed.notify_all();
-    }
-
-    /// Empty and open again.
-    pub fn reset(&self) {
-        *self.state.lock() = State::default();
-        self.changed.notify_all();
-    }
-
-    /// Takes at least one byte, 0 at the end.
-    fn read(&self, buffer: &mut [u8], patience: &Patience) -> Result<usize, SourceError> {
-        let mut state = self.state.lock();
-        let mut deadline = patience.deadline();
-        loop {
-            if state.flushing {
-                return Err(SourceError::Interrupted);
-            }
-            if let Some(chunk) = state.chunks.front() {
-                let rest = &chunk[state.taken..];
-                let count = rest.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&rest[..count]);
-                let used_up = count == rest.len();
-                state.taken += count;
-                state.bytes -= count;
-                if used_up {
-                    state.chunks.pop_front();
-                    state.taken = 0;
-                }
-                self.changed.notify_all();
-                return Ok(count);
-            }
-            if state.ended {
-                return Ok(0);
-            }
-            self.wait(&mut state, &mut deadline, patience)?;
-        }
-    }
-
-    /// The first `count` bytes, without taking them; fewer at the end.
-    fn peek(&self, count: usize, patience: &Patience) -> Result<Vec<u8>, SourceError> {
-        let mut state = self.state.lock();
-        let mut deadline = patience.deadline();
-        let mut bytes = state.bytes;
-        while state.bytes < count && !state.ended && !state.flushing {
-            self.wait(&mut state, &mut deadline, patience)?;
-            if std::mem::replace(&mut bytes, state.bytes) != state.bytes {
-                deadline = patience.deadline();
-            }
-        }
-        if state.flushing {
-            return Err(SourceError::Interrupted);
-        }
-        let mut head: Vec<u8> = Vec::with_capacity(count);
-        for (index, chunk) in state.chunks.iter().enumerate() {
-            let rest = if index == 0 { &chunk[state.taken..] } else { &chunk[..] };
-            head.extend(rest.iter().take(count - head.len()));
-        }
-        Ok(head)
-    }
-
-    /// Waits for a change, or fails at the deadline.
-    fn wait(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        deadline: &mut Option<Instant>,
-        patience: &Patience,
-    ) -> Result<(), SourceError> {
-        let Some(until) = *deadline else {
-            self.changed.wait(state);
-            return Ok(());
-        };
-        if !self.changed.wait_until(state, until).timed_out() {
-            return Ok(());
-        }
-        // Outside the lock: the question goes to the pipeline.
-        if MutexGuard::unlocked(state, || (patience.is_excused)()) {
-            *deadline = patience.deadline();
-            return Ok(());
-        }
-        let limit = patience.limit.unwrap_or_default().as_secs_f64();
-        Err(SourceError::Failed(format!("upstream delivered nothing for {limit} s (io-timeout)")))
-    }
-}
-
-impl Patience {
-    fn deadline(&self) -> Option<Instant> {
-        self.limit.and_then(|limit| Instant::now().checked_add(limit))
-    }
-}
-
-/// Opens what arrives in `queue`: as a stream if its container reads from front to back, else from a temporary file of
-/// at most `spool_limit` bytes, written first.
-pub fn open(queue: &Arc<ByteQueue>, spool_limit: u64, patience: &Patience) -> Result<Box<dyn ByteSource>, SourceError> {
+/// Opens what arrives in `queue` from upstream of `pad`: by seeks if upstream takes them, as a stream if the container
+/// reads from front to back, else from a temporary file of at most `spool_limit` bytes, written first.
+pub fn open(
+    pad: &gst::Pad,
+    queue: &Arc<ByteQueue>,
+    spool_limit: u64,
+    patience: &Patience,
+) -> Result<Box<dyn ByteSource>, SourceError> {
     let mut wanted = 64;
     loop {
         let head = queue.peek(wanted, patience)?;
+        if !head.is_empty() && seeked::is_offered(pad) {
+            return Ok(Box::new(SeekedSource::new(pad.clone(), Arc::clone(queue), patience.clone())));
+        }
         match reads_front_to_back(&head) {
             Order::FrontToBack => {
                 return Ok(Box::new(StreamSource { queue: Arc::clone(queue), patience: patience.clone() }));
@@ -378,42 +223,5 @@ mod tests {
         // The same first byte.
         assert_eq!(reads_front_to_back(&[b"GIF89a" as &[u8], &[0; 994]].concat()), Order::MustBeSearched);
         assert_eq!(reads_front_to_back(b""), Order::NeedsBytes(16));
-    }
-
-    #[test]
-    fn a_full_queue_waits_for_the_reader_and_a_flush_ends_the_wait() {
-        gst::init().unwrap();
-        let queue = Arc::new(ByteQueue::default());
-        queue.push(gst::Buffer::from_slice(vec![7_u8; QUEUE_BYTES])).unwrap();
-        let writer = std::thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.push(gst::Buffer::from_slice([8_u8; 4]))
-        });
-        let mut byte = [0];
-        let patient = Patience { limit: None, is_excused: Arc::new(|| false) };
-        assert_eq!(queue.read(&mut byte, &patient), Ok(1));
-        writer.join().unwrap().unwrap();
-        let writer = std::thread::spawn({
-            let queue = Arc::clone(&queue);
-            move || queue.push(gst::Buffer::from_slice([9_u8; 4]))
-        });
-        queue.flush();
-        assert_eq!(writer.join().unwrap(), Err(gst::FlowError::Flushing));
-        assert_eq!(queue.read(&mut byte, &patient), Err(SourceError::Interrupted));
-    }
-
-    #[test]
-    fn a_wait_ends_after_the_timeout_but_not_while_it_is_excused() {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        let queue = Arc::new(ByteQueue::default());
-        let asked = Arc::new(AtomicU32::new(0));
-        let limit = Some(Duration::from_millis(20));
-        let is_excused = {
-            let asked = Arc::clone(&asked);
-            Arc::new(move || asked.fetch_add(1, Ordering::SeqCst) < 3)
-        };
-        let failed = queue.read(&mut [0], &Patience { limit, is_excused }).unwrap_err();
-        assert!(failed.to_string().contains("nothing for 0.02 s (io-timeout)"), "{failed}");
-        assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 }

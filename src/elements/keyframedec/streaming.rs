@@ -9,6 +9,7 @@ use gst::subclass::prelude::*;
 use super::imp::{CAT, KeyframeDec};
 use super::output::{Outlet, Refusal};
 use super::pull::PullSource;
+use super::queue::Patience;
 use super::seeking::{Clock, Seek};
 use super::settings::Orientation;
 use super::{errors, push};
@@ -94,15 +95,16 @@ impl KeyframeDec {
             Box::new(PullSource::new(self.sinkpad.clone()))
         } else {
             let element = self.obj().downgrade();
-            let patience = push::Patience {
+            let patience = Patience {
                 limit: settings.io_timeout(),
                 // Live sources deliver nothing in a paused pipeline.
                 is_excused: Arc::new(move || element.upgrade().is_some_and(|element| is_paused(&element))),
             };
-            push::open(&self.queue, settings.spool_limit, &patience).map_err(av::Error::from)?
+            push::open(&self.sinkpad, &self.queue, settings.spool_limit, &patience).map_err(av::Error::from)?
         };
         let reader = av::KeyframeReader::open(source, &settings.reading(), self.interrupt.clone())?;
         let info = reader.info().clone();
+        let is_seekable = reader.is_seekable();
         gst::info!(
             CAT,
             imp = self,
@@ -117,6 +119,7 @@ impl KeyframeDec {
         {
             let mut state = self.state.lock();
             state.duration = info.duration_ns.map(gst::ClockTime::from_nseconds);
+            state.is_seekable = is_seekable;
             state.stats.open_time = clock_time(started);
             state.stats.info = Some(info);
         }
