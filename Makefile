@@ -27,13 +27,14 @@ REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check install uninstall clean
+.PHONY: help setup build demo test mutations check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
 	@echo 'make test       set up what is missing, build, run all tests'
 	@echo 'make build      set up what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
+	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
 	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
 	@echo 'make uninstall  the same variables: takes away what install put there'
@@ -66,6 +67,9 @@ demo: build
 
 test: build
 	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet
+
+mutations: setup
+	$(CARGO) test --release --quiet --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
 
 check:
 	$(CARGO) fmt --check

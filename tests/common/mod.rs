@@ -180,3 +180,24 @@ pub fn pixels(sample: &gst::Sample) -> Vec<u8> {
     }
     bytes
 }
+
+/// Bytes of the picture plane by plane without what lies between lines, as FFmpeg's rawvideo has them.
+pub fn planes(sample: &gst::Sample) -> Vec<u8> {
+    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
+    let format = info.format_info();
+    let plane_of = format.plane();
+    let mut bytes = Vec::new();
+    for plane in 0..info.n_planes() {
+        let components = (0..info.n_components()).filter(|&component| plane_of[component as usize] == plane);
+        let sizes = components.map(|component| {
+            let row = frame.comp_width(component) as usize * frame.comp_pstride(component) as usize;
+            (row, frame.comp_height(component) as usize)
+        });
+        let (row, height) = sizes.max().unwrap();
+        let data = frame.plane_data(plane).unwrap();
+        let stride = frame.plane_stride()[plane as usize] as usize;
+        (0..height).for_each(|y| bytes.extend(&data[y * stride..y * stride + row]));
+    }
+    bytes
+}

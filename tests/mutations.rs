@@ -1,0 +1,136 @@
+//! Damaged files: whatever is done to the bytes of a file, `vxkeyframedec` ends with frames or an error, in time, and
+//! memory does not grow. A hundred here; `make mutations` runs thousands.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use common::{clip, made, piped, quoted, run, scratch};
+
+/// Longest time for one damaged file.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Numbers that are the same in every run (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16) as usize % limit.max(1)
+    }
+}
+
+fn sources() -> Vec<Vec<u8>> {
+    let source = clip();
+    let encode = |name: &str, how: &str| {
+        let how: Vec<_> = how.split_whitespace().collect();
+        made(name, &[&["-i", source.to_str().unwrap(), "-an", "-s", "160x120"], &how[..]].concat())
+    };
+    let files = [
+        encode("mutated.mp4", "-t 4 -c:v libx264 -preset ultrafast -g 25"),
+        encode("mutated_open.mp4", "-t 4 -c:v libx264 -preset fast -x264-params open-gop=1 -g 25"),
+        encode("mutated_fragments.mp4", "-t 4 -c:v libx264 -preset ultrafast -g 25 -movflags frag_keyframe+empty_moov"),
+        encode("mutated.mkv", "-t 4 -c:v libx265 -preset ultrafast -x265-params log-level=error -g 25"),
+        encode("mutated.ts", "-t 4 -c:v libx264 -preset ultrafast -g 25"),
+        encode("mutated.webm", "-t 2 -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25"),
+        encode("mutated_av1.mkv", "-t 2 -c:v libaom-av1 -cpu-used 8 -usage realtime -g 25"),
+        encode("mutated.avi", "-t 4 -c:v mpeg4 -g 25 -bf 2"),
+        encode("mutated.mpg", "-t 4 -c:v mpeg2video -g 15 -bf 2"),
+        encode("mutated.flv", "-t 4 -c:v flv -g 25"),
+        encode("mutated.mov", "-t 1 -c:v prores_ks"),
+        encode("mutated.gif", "-t 1"),
+        encode("mutated.png", "-frames:v 1"),
+        encode("mutated.jpg", "-frames:v 1"),
+        encode("mutated.webp", "-frames:v 1 -c:v libwebp"),
+    ];
+    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+fn mutated(sources: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut bytes = sources[random.below(sources.len())].clone();
+    for _ in 0..=random.below(3) {
+        let at = random.below(bytes.len());
+        let len = random.below(bytes.len() - at).min(1 + random.below(5000));
+        match random.below(8) {
+            0 => bytes.truncate(at),
+            1 => drop(bytes.drain(at..at + len)),
+            2 => bytes[at..at + len].fill(0),
+            3 => bytes[at..at + len].fill(0xff),
+            4 => {
+                let other = &sources[random.below(sources.len())];
+                let from = random.below(other.len());
+                let upto = (from + len).min(other.len());
+                bytes.splice(at..at, other[from..upto].iter().copied());
+            }
+            // The head holds what demuxers trust.
+            5 => {
+                let head = bytes.len().min(600);
+                (0..1 + random.below(8)).for_each(|_| bytes[random.below(head)] = random.below(256) as u8);
+            }
+            _ => {
+                let len = bytes.len();
+                (0..1 + random.below(60)).for_each(|_| bytes[random.below(len)] ^= 1 << random.below(8));
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+/// Memory of this process in MiB, on Linux.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn campaign(count: usize, seed: u64) {
+    let sources = sources();
+    let mut random = Random(seed);
+    let (mut frames, mut errors) = (0, 0);
+    let mut early = None;
+    for number in 0..count {
+        // Left there when the process dies of it.
+        let file: PathBuf = scratch(&format!("mutated_{seed}_{number}"));
+        std::fs::write(&file, mutated(&sources, &mut random)).unwrap();
+        let upstream = match number % 3 {
+            0 => format!("filesrc location={}", quoted(&file)),
+            1 => format!("filesrc location={} ! queue", quoted(&file)),
+            _ => piped(&file),
+        };
+        let gap = if number % 4 == 0 { "max-gap=300000000" } else { "" };
+        let started = Instant::now();
+        let outcome = run(&format!("{upstream} ! vxkeyframedec {gap}"));
+        assert!(started.elapsed() < LIMIT, "{}: {:?}", file.display(), started.elapsed());
+        assert!(outcome.error.is_some() || !outcome.samples.is_empty(), "{}: neither frame nor error", file.display());
+        frames += outcome.samples.len();
+        errors += usize::from(outcome.error.is_some());
+        std::fs::remove_file(file).unwrap();
+        if number == count / 2 {
+            early = Some(resident());
+        }
+    }
+    let (early, late) = (early.unwrap_or(0), resident());
+    println!("{count} files: {frames} frames, {errors} errors; {early} MiB half way, {late} MiB at the end");
+    assert!(frames > count && errors > count / 20, "the mutations are too strong or too weak: {frames}, {errors}");
+    assert!(late < early + 100, "memory grows: {early} MiB, then {late} MiB");
+}
+
+#[test]
+fn a_hundred_damaged_files() {
+    campaign(100, 1);
+}
+
+#[test]
+#[ignore = "takes minutes: `make mutations`"]
+fn thousands_of_damaged_files() {
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    campaign(number("COUNT", 3000), number("SEED", 2) as u64);
+}
