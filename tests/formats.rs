@@ -28,14 +28,23 @@ const FILES: &[(&str, &str)] = &[
     ("h264.nut", "-t 6 -c:v libx264 -preset ultrafast -g 25"),
     ("h264.h264", "-t 6 -c:v libx264 -preset ultrafast -g 25"),
     ("hevc.mp4", "-t 6 -c:v libx265 -preset ultrafast -x265-params log-level=error -g 25"),
-    ("hevc_pq.mkv", "-t 6 -c:v libx265 -preset ultrafast -pix_fmt yuv420p10le -g 25 \
-      -x265-params log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"),
-    ("hevc_hlg.ts", "-t 6 -c:v libx265 -preset ultrafast -pix_fmt yuv420p10le -g 25 \
-      -x265-params log-level=error:transfer=arib-std-b67"),
+    (
+        "hevc_pq.mkv",
+        "-t 6 -c:v libx265 -preset ultrafast -pix_fmt yuv420p10le -g 25 \
+      -x265-params log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc",
+    ),
+    (
+        "hevc_hlg.ts",
+        "-t 6 -c:v libx265 -preset ultrafast -pix_fmt yuv420p10le -g 25 \
+      -x265-params log-level=error:transfer=arib-std-b67",
+    ),
     ("hevc_12.mkv", "-t 3 -c:v libx265 -preset ultrafast -pix_fmt yuv420p12le -x265-params log-level=error -g 25"),
     ("hevc_422.mkv", "-t 3 -c:v libx265 -preset ultrafast -pix_fmt yuv422p10le -x265-params log-level=error -g 25"),
     ("hevc_444.mkv", "-t 3 -c:v libx265 -preset ultrafast -pix_fmt yuv444p -x265-params log-level=error -g 25"),
-    ("hevc_cra.ts", "-t 6 -c:v libx265 -preset fast -x265-params log-level=error:open-gop=1:bframes=4:keyint=24:min-keyint=24"),
+    (
+        "hevc_cra.ts",
+        "-t 6 -c:v libx265 -preset fast -x265-params log-level=error:open-gop=1:bframes=4:keyint=24:min-keyint=24",
+    ),
     ("hevc_cropped.mp4", "-t 3 -vf crop=638:474 -c:v libx265 -preset ultrafast -x265-params log-level=error -g 25"),
     ("hevc.h265", "-t 3 -c:v libx265 -preset ultrafast -x265-params log-level=error -g 25"),
     ("av1.mkv", "-t 3 -c:v libsvtav1 -preset 12 -g 25"),
@@ -87,7 +96,8 @@ const FILES: &[(&str, &str)] = &[
 /// Time in microseconds and bytes of each keyframe of a full decode.
 fn expected(file: &std::path::Path) -> Vec<(i64, Vec<u8>)> {
     let name = file.file_name().unwrap().to_str().unwrap();
-    let decode = ["-copyts", "-i", file.to_str().unwrap(), "-map", "0:v:0", "-vf", "select=key", "-vsync", "passthrough"];
+    let decode =
+        ["-copyts", "-i", file.to_str().unwrap(), "-map", "0:v:0", "-vf", "select=key", "-vsync", "passthrough"];
     let times = made(&format!("{name}.times"), &[&decode[..], &["-enc_time_base", "-1", "-f", "framecrc"]].concat());
     let bytes = std::fs::read(made(&format!("{name}.raw"), &[&decode[..], &["-f", "rawvideo"]].concat())).unwrap();
     let times = std::fs::read_to_string(times).unwrap();
