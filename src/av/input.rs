@@ -91,6 +91,11 @@ impl Input {
             unsafe { ffi::av_dict_set(entry, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
         }
         // Without streams so far there is nothing to point to.
+        if self.container_names().contains("mp4") || self.container_names().contains("matroska") {
+            // These tell the frame rate: no need to read a score of frames to estimate it.
+            // SAFETY: the context is ours; a plain setting of the probe that follows.
+            unsafe { (*self.context.as_ptr()).fps_probe_size = 0 };
+        }
         let list = if options.is_empty() { std::ptr::null_mut() } else { options.as_mut_ptr() };
         // SAFETY: the context is open; the list has a dictionary for each of its streams.
         let result = unsafe { ffi::avformat_find_stream_info(self.context.as_ptr(), list) };
@@ -120,6 +125,27 @@ impl Input {
 
     pub(super) fn is_seekable(&self) -> bool {
         self.io.is_seekable()
+    }
+
+    pub(super) fn jumps_are_free(&self) -> bool {
+        self.io.jumps_are_free()
+    }
+
+    /// Bytes from `end` on are not wanted for now: read-ahead stops there.
+    pub(super) fn set_fence(&mut self, end: i64) {
+        self.io.set_fence(u64::try_from(end).unwrap_or(0));
+    }
+
+    /// Whether seeks go straight to the source and reads take no more than they need: for jumps, where FFmpeg would
+    /// read through gaps of up to 64 KiB.
+    pub(super) fn set_direct(&mut self, is_direct: bool) {
+        // SAFETY: the IO context is ours and valid; the field may be changed between calls.
+        unsafe { (*self.io.as_ptr()).direct = is_direct.into() };
+    }
+
+    /// Reads bytes of the file without the demuxer noticing; 0 at the end.
+    pub(super) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.io.read_at(position, buffer)
     }
 
     pub(super) fn byte_len(&mut self) -> Option<u64> {

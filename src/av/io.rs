@@ -43,6 +43,9 @@ pub trait ByteSource: Send {
 
     /// Whether [`seek`](Self::seek) works.
     fn is_seekable(&self) -> bool;
+
+    /// Whether a jump costs no more than reading on.
+    fn jumps_are_free(&self) -> bool;
 }
 
 /// A switch that makes FFmpeg's long calls and our loops return early. Clones share it.
@@ -85,6 +88,8 @@ struct Shared {
     interrupt: Interrupt,
     position: u64,
     bytes_read: u64,
+    /// Reads do not go past this byte until they reach it.
+    fence: u64,
     head: Vec<u8>,
     error: Option<SourceError>,
 }
@@ -102,8 +107,15 @@ unsafe impl Send for Io {}
 impl Io {
     pub(super) fn new(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
         let seekable = source.is_seekable();
-        let shared =
-            Shared { source, interrupt, position: 0, bytes_read: 0, head: Vec::with_capacity(HEAD_BYTES), error: None };
+        let shared = Shared {
+            source,
+            interrupt,
+            position: 0,
+            bytes_read: 0,
+            fence: 0,
+            head: Vec::with_capacity(HEAD_BYTES),
+            error: None,
+        };
         // SAFETY: plain allocation; null is handled below.
         let buffer = unsafe { ffi::av_malloc(BUFFER_BYTES) };
         if buffer.is_null() {
@@ -169,6 +181,30 @@ impl Io {
         self.shared().source.is_seekable()
     }
 
+    /// Whether a jump in the source costs no more than reading on.
+    pub(super) fn jumps_are_free(&self) -> bool {
+        self.shared().source.jumps_are_free()
+    }
+
+    /// Bytes from `end` on are not wanted for now: read-ahead stops there.
+    pub(super) fn set_fence(&mut self, end: u64) {
+        self.shared_mut().fence = end;
+    }
+
+    /// Reads at `position` without the demuxer noticing; 0 at the end.
+    pub(super) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        let shared = self.shared_mut();
+        if shared.interrupt.is_set() {
+            return Err(Error::Interrupted);
+        }
+        shared.source.seek(position)?;
+        let read = shared.source.read(buffer);
+        shared.source.seek(shared.position)?;
+        let count = read?;
+        shared.bytes_read += count as u64;
+        Ok(count)
+    }
+
     /// Size of the source, where known.
     pub(super) fn size(&mut self) -> Option<u64> {
         self.shared_mut().source.size()
@@ -216,6 +252,9 @@ impl Shared {
             self.error = Some(SourceError::Interrupted);
             return ffi::AVERROR_EXIT;
         }
+        let upto_fence = self.fence.checked_sub(self.position).and_then(|bytes| usize::try_from(bytes).ok());
+        let wanted = upto_fence.filter(|&bytes| bytes > 0).map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
+        let buffer = &mut buffer[..wanted];
         match opening::while_waiting(|| self.source.read(buffer)) {
             Ok(0) => ffi::AVERROR_EOF,
             Ok(count) => {

@@ -35,13 +35,15 @@ pub struct KeyframeReader {
     gaps: Option<Gaps>,
     min_interval_ns: i64,
     /// Time of the last keyframe that was handed to the decoders, and its decoding time.
-    last_taken: Option<(i64, Option<i64>)>,
+    last_taken: Option<(i64, i64)>,
     /// Frames that may still be given out.
     wanted: u64,
     max_frames: u64,
     jumper: Option<Jumper>,
-    /// Decoding time of the last keyframe that was handed out before the jumper lost its way: what lies before is known.
+    /// Time of the last keyframe that was read before the jumper lost its way: what lies before is known.
     known_until: Option<i64>,
+    /// Time of the last keyframe read.
+    last_read: Option<i64>,
     interrupt: Interrupt,
     at_end: bool,
     /// How long the last packet took to read, and to decode.
@@ -75,7 +77,7 @@ impl KeyframeReader {
         let units = |ns: u64| to_units(video.time_base(), i64::try_from(ns).unwrap_or(i64::MAX));
         let gaps = (options.max_gap_ns > 0)
             .then(|| Gaps::new(units(options.max_gap_ns), decoders.threads().0, options.max_pixels));
-        let jumper = if gaps.is_none() { Jumper::new(&input, &video) } else { None };
+        let jumper = if gaps.is_none() { Jumper::new(&mut input, &video)? } else { None };
         // A mov demuxer that discards loses count of presentation times: see jump.rs.
         let only_keyframes = gaps.is_none() && (jumper.is_some() || !input.container_names().contains("mp4"));
         input.select(&video, only_keyframes);
@@ -105,6 +107,7 @@ impl KeyframeReader {
             max_frames: options.max_frames,
             jumper,
             known_until: None,
+            last_read: None,
             interrupt,
             at_end: false,
             pace: (Duration::ZERO, Duration::ZERO),
@@ -222,7 +225,7 @@ impl KeyframeReader {
         }
         self.last_taken = None;
         self.wanted = self.max_frames;
-        self.known_until = None;
+        (self.known_until, self.last_read) = (None, None);
         self.at_end = false;
         Ok(())
     }
@@ -270,9 +273,10 @@ impl KeyframeReader {
             }
             return Ok(());
         }
-        if self.known_until.is_some_and(|known| self.packet.dts().is_some_and(|dts| dts <= known)) {
+        if self.known_until.zip(time).is_some_and(|(known, time)| time <= known) {
             return Ok(());
         }
+        self.last_read = time;
         if self.follows_too_closely(time) {
             self.counts.skipped += 1;
             if self.gaps.is_some() {
@@ -281,7 +285,7 @@ impl KeyframeReader {
             }
             return Ok(());
         }
-        self.last_taken = time.map(|time| (time, self.packet.dts()));
+        self.last_taken = time.map(|time| (time, self.packet.dts().unwrap_or(time)));
         self.counts.key_packets += 1;
         self.counts.key_bytes += self.packet.byte_len();
         self.pace.0 = took;
@@ -311,7 +315,7 @@ impl KeyframeReader {
     /// Decoding time before which keyframes surely follow too closely. It and presentation time lie a few frames apart,
     /// so what is only just too close is read.
     fn earliest_wanted(&self) -> i64 {
-        let Some((_, Some(last))) = self.last_taken else { return i64::MIN };
+        let Some((_, last)) = self.last_taken else { return i64::MIN };
         last.saturating_add(to_units(self.video.time_base(), self.min_interval_ns.saturating_sub(1_000_000_000).max(0)))
     }
 
@@ -356,7 +360,7 @@ impl KeyframeReader {
                 Jump::Landed => return Ok(true),
                 Jump::End => return Ok(false),
                 Jump::Lost => {
-                    self.known_until = jumper.last();
+                    self.known_until = self.last_read;
                     self.jumper = None;
                     self.input.select(&self.video, false);
                     if let Some(last) = self.known_until {

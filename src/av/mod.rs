@@ -13,6 +13,7 @@ mod io;
 mod jump;
 mod keyframe;
 mod keyframes;
+mod matroska;
 pub mod opening;
 mod options;
 mod packet;

@@ -26,6 +26,8 @@ pub(super) struct IndexedKeyframe {
     pub dts: i64,
     /// Whether no other sample lies between it and the one before.
     pub adjacent: bool,
+    /// Byte position after it.
+    pub end: i64,
 }
 
 impl VideoStream {
@@ -78,6 +80,23 @@ impl VideoStream {
         usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
     }
 
+    /// Byte position in the demuxer's index of the keyframe at or before `timestamp`.
+    pub(super) fn indexed_position(&self, timestamp: i64) -> Option<i64> {
+        let stream = self.stream.as_ptr();
+        // SAFETY: a valid stream; the entry is valid until the demuxer is called again.
+        let entry = unsafe {
+            ffi::avformat_index_get_entry_from_timestamp(stream, timestamp, ffi::AVSEEK_FLAG_BACKWARD).as_ref()
+        };
+        entry.map(|entry| entry.pos)
+    }
+
+    /// Adds to the demuxer's index: at byte `position` something is decoded at `timestamp`, a keyframe or not.
+    pub(super) fn add_to_index(&self, position: i64, timestamp: i64, is_keyframe: bool) {
+        let flags = if is_keyframe { ffi::AVINDEX_KEYFRAME } else { 0 };
+        // SAFETY: a valid stream of an open input, which nobody else uses now. When it fails the index stays as it is.
+        unsafe { ffi::av_add_index_entry(self.stream.as_ptr(), position, timestamp, 0, 0, flags as c_int) };
+    }
+
     /// The keyframe in the demuxer's index that follows the sample decoded at `dts`, the first not before `earliest`.
     pub(super) fn next_keyframe(&self, dts: i64, earliest: i64) -> Option<IndexedKeyframe> {
         let stream = self.stream.as_ptr();
@@ -94,7 +113,8 @@ impl VideoStream {
                 && entry.timestamp > dts
                 && entry.timestamp >= earliest
             {
-                return Some(IndexedKeyframe { dts: entry.timestamp, adjacent: candidate == position + 1 });
+                let (dts, end) = (entry.timestamp, entry.pos.saturating_add(entry.size().into()));
+                return Some(IndexedKeyframe { dts, adjacent: candidate == position + 1, end });
             }
         }
         None

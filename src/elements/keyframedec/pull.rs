@@ -47,4 +47,8 @@ impl ByteSource for PullSource {
     fn is_seekable(&self) -> bool {
         true
     }
+
+    fn jumps_are_free(&self) -> bool {
+        true
+    }
 }

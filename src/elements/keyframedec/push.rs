@@ -125,6 +125,10 @@ impl ByteSource for StreamSource {
     fn is_seekable(&self) -> bool {
         false
     }
+
+    fn jumps_are_free(&self) -> bool {
+        false
+    }
 }
 
 /// A whole stream in an unlinked temporary file.
@@ -184,6 +188,10 @@ impl ByteSource for SpooledSource {
     }
 
     fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn jumps_are_free(&self) -> bool {
         true
     }
 }

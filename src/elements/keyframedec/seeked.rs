@@ -106,4 +106,8 @@ impl ByteSource for SeekedSource {
     fn is_seekable(&self) -> bool {
         true
     }
+
+    fn jumps_are_free(&self) -> bool {
+        false
+    }
 }
