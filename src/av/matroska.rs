@@ -137,11 +137,7 @@ impl Walker {
                         *time = number(element.content()).and_then(|time| i64::try_from(time).ok()).ok_or(None)?;
                     }
                 }
-                REFERENCE_BLOCK => {
-                    if self.in_group.take().is_some() {
-                        self.others += 1;
-                    }
-                }
+                REFERENCE_BLOCK if self.in_group.take().is_some() => self.others += 1,
                 SIMPLE_BLOCK | BLOCK => {
                     let end = self.at.saturating_add(element.size.ok_or(None)?);
                     if let Some((found, flags)) = self.block(element.content(), end).ok_or(None)? {

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Builds and tests this tree in a Debian 13 of its own (FFmpeg 7.1, GStreamer 1.26), with this machine's Rust.
+#
+#   scripts/test_debian13.sh [ROOT]
+#
+# ROOT is made by debootstrap if it is not there; run as root. What it needs is mounted while it runs and unmounted after.
+set -euo pipefail
+
+root=${1:-/var/tmp/vx-debian13}
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+source=$(cd "$(dirname "$0")/.." && pwd)
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
+
+fail() { echo "test_debian13.sh: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || fail "run it as root: it makes and enters a system of its own"
+command -v debootstrap >/dev/null || fail "debootstrap is missing: apt install debootstrap"
+[ -d "$cargo_home" ] && [ -d "$rustup_home" ] || fail "Rust from rustup.rs is missing in $cargo_home and $rustup_home"
+
+if [ ! -e "$root/etc/debian_version" ]; then
+    echo "test_debian13.sh: making Debian 13 in $root"
+    debootstrap --variant=minbase --include=ca-certificates,make,git,python3 trixie "$root" "$mirror"
+fi
+
+mounted=()
+unmount() {
+    for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do umount -l "${mounted[i]}" || true; done
+}
+trap unmount EXIT
+bind() {
+    mkdir -p "$root$2"
+    mount --bind "$1" "$root$2"
+    mounted+=("$root$2")
+}
+bind /proc /proc
+bind /dev /dev
+bind "$cargo_home" /opt/cargo
+bind "$rustup_home" /opt/rustup
+cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
+# A proxy's own certificate, where this machine needs one.
+if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
+    mkdir -p "$root/etc/ssl/certs"
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+fi
+
+# The tree as it is, uncommitted changes too; what was built there before stays.
+mkdir -p "$root/src"
+git -C "$source" ls-files -co --exclude-standard -z | tar -C "$source" --null -T - -c | tar -x -C "$root/src"
+
+passed_on=()
+for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL; do
+    [ -z "${!name:-}" ] || passed_on+=("$name=${!name}")
+done
+chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
+    PATH=/opt/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt GIT_SSL_CAINFO=/etc/ssl/certs/ca-certificates.crt \
+    "${passed_on[@]}" sh -c 'cd /src && git config --global --add safe.directory /src && make test'
