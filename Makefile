@@ -27,7 +27,7 @@ REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test mutations test-debian13 check install uninstall clean
+.PHONY: help setup build demo test mutations test-debian13 bench check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
@@ -36,6 +36,7 @@ help:
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
 	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
+	@echo 'make bench      keyframes a second beside the ffmpeg command'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
 	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
 	@echo 'make uninstall  the same variables: takes away what install put there'
@@ -75,6 +76,9 @@ mutations: setup
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:
 	scripts/test_debian13.sh $(ROOT_DEBIAN13)
+
+bench: build
+	benches/keyframes.py --json target/keyframes.json
 
 check:
 	$(CARGO) fmt --check

@@ -19,7 +19,7 @@ command -v debootstrap >/dev/null || fail "debootstrap is missing: apt install d
 
 if [ ! -e "$root/etc/debian_version" ]; then
     echo "test_debian13.sh: making Debian 13 in $root"
-    debootstrap --variant=minbase --include=ca-certificates,make,git,python3 trixie "$root" "$mirror"
+    debootstrap --variant=minbase trixie "$root" "$mirror"
 fi
 
 mounted=()
@@ -37,11 +37,9 @@ bind /dev /dev
 bind "$cargo_home" /opt/cargo
 bind "$rustup_home" /opt/rustup
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
-# A proxy's own certificate, where this machine needs one.
-if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
-    mkdir -p "$root/etc/ssl/certs"
-    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-fi
+# What this machine trusts (a proxy's own certificate, say), where the packages of the new system do not overwrite it.
+certificates=/opt/ca-certificates.crt
+cp /etc/ssl/certs/ca-certificates.crt "$root$certificates"
 
 # The tree as it is, uncommitted changes too; what was built there before stays.
 mkdir -p "$root/src"
@@ -54,6 +52,14 @@ done
 chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
     PATH=/opt/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup \
-    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-    CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt GIT_SSL_CAINFO=/etc/ssl/certs/ca-certificates.crt \
-    "${passed_on[@]}" sh -c 'cd /src && git config --global --add safe.directory /src && make test'
+    SSL_CERT_FILE=$certificates PIP_CERT=$certificates CARGO_HTTP_CAINFO=$certificates GIT_SSL_CAINFO=$certificates \
+    "${passed_on[@]}" sh -c '
+        set -e
+        # What README asks of a machine, beside Rust.
+        if ! command -v make || ! command -v git || ! command -v python3; then
+            apt-get update -q
+            apt-get install -qy --no-install-recommends make git python3
+        fi
+        cd /src
+        git config --global --add safe.directory /src
+        make test'

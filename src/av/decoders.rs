@@ -48,6 +48,8 @@ pub(super) struct Decoded {
     pub(super) pts: Option<i64>,
     /// Its pictures (nearly always one), each with its time, or why there is none.
     pub(super) pictures: Result<Vec<(Option<i64>, Frame)>, Error>,
+    /// Bytes of the packet.
+    pub(super) bytes: u64,
     /// How long the decoder worked.
     pub(super) took: Duration,
 }
@@ -165,6 +167,7 @@ impl Decoders {
             result.recv().unwrap_or_else(|_| Decoded {
                 pts: *pts,
                 pictures: Err(Error::Damaged("the decoder's thread ended".into())),
+                bytes: 0,
                 took: Duration::ZERO,
             })
         } else {
@@ -230,6 +233,6 @@ impl Job {
         let with_time = |frame: Frame| (frame.timestamp().or(pts), frame);
         let pictures = decoder.decode_alone(&self.packet).map(|frames| frames.into_iter().map(with_time).collect());
         // Nobody waits for it any more after a seek.
-        let _ = self.done.send(Decoded { pts, pictures, took: started.elapsed() });
+        let _ = self.done.send(Decoded { pts, pictures, bytes: self.packet.byte_len(), took: started.elapsed() });
     }
 }

@@ -17,6 +17,9 @@ use super::video_stream::VideoStream;
 /// Longest metadata text that is passed on, in bytes.
 const TEXT_LIMIT: usize = 4096;
 
+/// Most streams described one by one.
+const STREAMS_NAMED: usize = 32;
+
 /// An AVFormatContext that reads through our own IO.
 pub(super) struct Input {
     context: NonNull<ffi::AVFormatContext>,
@@ -296,6 +299,22 @@ impl Input {
         // SAFETY: a valid stream with codec parameters.
         let tag = unsafe { (*(*self.streams()[index]).codecpar).codec_tag };
         tag == u32::from_le_bytes(*b"encv")
+    }
+
+    /// All streams in words: "0: video (h264), 1: audio (aac)".
+    pub(super) fn describe_streams(&self) -> String {
+        let streams = (0..self.streams().len()).map(|index| {
+            let kind = match self.media_type(index) {
+                _ if self.is_cover(index) => "cover picture",
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32 => "video",
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_AUDIO as i32 => "audio",
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE as i32 => "subtitles",
+                _ => "other",
+            };
+            let default = if self.is_default(index) { ", default" } else { "" };
+            format!("{index}: {kind} ({}{default})", self.codec_name(index))
+        });
+        streams.take(STREAMS_NAMED).collect::<Vec<_>>().join("; ")
     }
 
     /// What the container holds, in words: "1 audio stream, 1 cover picture".

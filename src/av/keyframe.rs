@@ -50,6 +50,8 @@ pub struct Info {
     pub threads: (u32, &'static str),
     /// Index of the video stream.
     pub stream_index: i32,
+    /// All streams in words, for example "0: video (h264), 1: audio (aac)".
+    pub streams: String,
     /// Title in the container's metadata.
     pub title: Option<String>,
     /// Duration in nanoseconds.
@@ -73,6 +75,10 @@ pub struct Keyframe {
     pub pixel_aspect_ratio: (i32, i32),
     /// The turn that shows the picture upright.
     pub turn: Turn,
+    /// Bytes of its packet; 0 for a frame between keyframes.
+    pub packet_bytes: u64,
+    /// How long it was decoded; zero for a frame between keyframes.
+    pub decode_time: Duration,
     /// Whether it is a keyframe; if not, it fills a gap between keyframes.
     pub is_keyframe: bool,
 }

@@ -53,8 +53,14 @@ pub struct KeyframeReader {
     info: Info,
 }
 
+/// What decoding a keyframe's packet was like.
+struct Decoding {
+    bytes: u64,
+    took: Duration,
+}
+
 enum Outcome {
-    Picture { pts: Option<i64>, frame: Frame, is_keyframe: bool },
+    Picture { pts: Option<i64>, frame: Frame, packet: Option<Decoding> },
     Damage { pts: Option<i64>, reason: String },
 }
 
@@ -88,6 +94,7 @@ impl KeyframeReader {
             decoder: decoders.name().to_owned(),
             threads: decoders.threads(),
             stream_index: video.index(),
+            streams: input.describe_streams(),
             title: input.metadata(&metadata_key("title")),
             duration_ns: input.duration_us().and_then(|us| u64::try_from(us).ok()?.checked_mul(1000)),
             frame_rate: input.frame_rate(&video),
@@ -160,11 +167,11 @@ impl KeyframeReader {
                 return Err(Error::Interrupted);
             }
             match self.ready.pop_front() {
-                Some(Outcome::Picture { pts, frame, is_keyframe }) => {
+                Some(Outcome::Picture { pts, frame, packet }) => {
                     self.counts.frames += 1;
-                    self.counts.between += u64::from(!is_keyframe);
+                    self.counts.between += u64::from(packet.is_none());
                     self.wanted = self.wanted.saturating_sub(1);
-                    return Ok(Step::Keyframe(self.describe(pts, frame, is_keyframe)));
+                    return Ok(Step::Keyframe(self.describe(pts, frame, packet)));
                 }
                 Some(Outcome::Damage { pts, reason }) => {
                     self.counts.damaged += 1;
@@ -200,11 +207,12 @@ impl KeyframeReader {
         self.pace.1 = decoded.took;
         self.counts.decode_time += decoded.took;
         match decoded.pictures {
-            Ok(pictures) => self.ready.extend(pictures.into_iter().map(|(pts, frame)| Outcome::Picture {
-                pts,
-                frame,
-                is_keyframe: true,
-            })),
+            Ok(pictures) => {
+                for (pts, frame) in pictures {
+                    let packet = Some(Decoding { bytes: decoded.bytes, took: decoded.took });
+                    self.ready.push_back(Outcome::Picture { pts, frame, packet });
+                }
+            }
             Err(error) => self.ready.push_back(Outcome::Damage { pts: decoded.pts, reason: error.to_string() }),
         }
     }
@@ -341,7 +349,7 @@ impl KeyframeReader {
         self.counts.decode_time += started.elapsed();
         self.drain_decoders();
         for frame in frames {
-            self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, is_keyframe: false });
+            self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
         }
         match decoded {
             Err(error @ Error::Call { .. }) => {
@@ -400,13 +408,15 @@ impl KeyframeReader {
         })
     }
 
-    fn describe(&self, pts: Option<i64>, frame: Frame, is_keyframe: bool) -> Keyframe {
+    fn describe(&self, pts: Option<i64>, frame: Frame, packet: Option<Decoding>) -> Keyframe {
         Keyframe {
             pts_ns: pts.and_then(|ts| self.to_ns(ts)),
             duration_ns: frame.duration().and_then(|units| self.to_ns(units)).and_then(|ns| u64::try_from(ns).ok()),
             pixel_aspect_ratio: self.input.sample_aspect_ratio(&self.video, &frame),
             turn: frame.turn().unwrap_or_else(|| self.video.turn()),
-            is_keyframe,
+            packet_bytes: packet.as_ref().map_or(0, |packet| packet.bytes),
+            decode_time: packet.as_ref().map_or(Duration::ZERO, |packet| packet.took),
+            is_keyframe: packet.is_some(),
             frame,
         }
     }

@@ -213,6 +213,9 @@ fn child(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 fn vint(bytes: &[u8], cut: bool) -> Option<(Option<u64>, usize)> {
     let &first = bytes.first()?;
     let len = first.leading_zeros() as usize + 1;
+    if len > 8 {
+        return None;
+    }
     let value = bytes.get(..len)?.iter().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
     if !cut {
         return (len <= 4).then_some((Some(value), len));

@@ -116,6 +116,8 @@ impl KeyframeDec {
             info.threads.0,
             info.threads.1
         );
+        let choice = if settings.stream_index < 0 { "first default or only one" } else { "as stream-index says" };
+        gst::debug!(CAT, imp = self, "streams: {}; stream {} taken, {choice}", info.streams, info.stream_index);
         {
             let mut state = self.state.lock();
             state.duration = info.duration_ns.map(gst::ClockTime::from_nseconds);
@@ -164,6 +166,7 @@ impl KeyframeDec {
 
     fn put_out(&self, session: &mut Session, keyframe: av::Keyframe) -> Result<(), Stop> {
         let (pts_ns, duration_ns) = (keyframe.pts_ns, keyframe.duration_ns);
+        let (bytes, decode_time, is_keyframe) = (keyframe.packet_bytes, keyframe.decode_time, keyframe.is_keyframe);
         let duration = duration_ns.map(gst::ClockTime::from_nseconds);
         let clock = *session.clock.get_or_insert_with(|| {
             let starts = [session.reader.start_ns(), pts_ns].into_iter().flatten();
@@ -213,7 +216,8 @@ impl KeyframeDec {
             buffer.set_pts(pts);
             buffer.set_duration(duration);
         }
-        gst::log!(CAT, imp = self, "keyframe at {pts:?}");
+        let kind = if is_keyframe { "keyframe" } else { "frame between keyframes" };
+        gst::debug!(CAT, imp = self, "{kind} at {}: {bytes} bytes, decoded in {decode_time:.1?}", pts.display());
         let started = Instant::now();
         let pushed = self.srcpad.push(buffer);
         {

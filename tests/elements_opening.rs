@@ -1,0 +1,96 @@
+//! Many elements that open files at once: nobody waits for an upstream that delivers nothing but those behind it, and
+//! every wait ends when it should.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{clip, made, pipeline, play, quoted, run};
+use gst::prelude::*;
+
+/// Far more than a wait that ends at once takes, far less than one that does not.
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn an_upstream_that_delivers_nothing_holds_up_nobody_else() {
+    // One has sent nothing, one a part of the index: FFmpeg is inside its opening call there.
+    let index_first = made("opening.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy", "-movflags", "+faststart"]);
+    let head = std::fs::read(index_first).unwrap()[..600].to_vec();
+    let stalled: Vec<_> = [Vec::new(), head]
+        .into_iter()
+        .map(|bytes| {
+            let (pipeline, _sink) = pipeline("appsrc name=source ! vxkeyframedec");
+            let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+            if !bytes.is_empty() {
+                source.push_buffer(gst::Buffer::from_slice(bytes)).unwrap();
+            }
+            pipeline.set_state(gst::State::Playing).unwrap();
+            pipeline
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(100));
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+                assert_eq!(outcome.samples.len(), 16);
+            });
+        }
+    });
+    for pipeline in stalled {
+        let started = Instant::now();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(started.elapsed() < SOON);
+    }
+}
+
+#[test]
+fn sixty_four_elements_open_at_once() {
+    let stats: Vec<gst::Structure> = std::thread::scope(|scope| {
+        let threads = (0..64).map(|_| {
+            scope.spawn(|| {
+                let launch = format!("filesrc location={} ! vxkeyframedec name=dec thread-count=1", quoted(&clip()));
+                let (pipeline, sink) = pipeline(&launch);
+                let outcome = play(&pipeline, &sink);
+                let stats = pipeline.by_name("dec").unwrap().property("stats");
+                pipeline.set_state(gst::State::Null).unwrap();
+                assert_eq!(outcome.samples.len(), 16);
+                stats
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let held = stats.iter().map(|stats| stats.get::<u64>("lock-hold-time").unwrap());
+    assert!(held.min().unwrap() > 0);
+    assert!(stats.iter().all(|stats| stats.get::<u64>("lock-wait-time").is_ok()));
+}
+
+#[test]
+fn a_stop_ends_every_wait() {
+    let index_first = made("stopped.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy", "-movflags", "+faststart"]);
+    let bytes = std::fs::read(index_first).unwrap();
+    // Before anything, in the index, between index and first keyframe, amid the keyframes.
+    for delivered in [0, 200, 6000, bytes.len() / 2] {
+        let (pipeline, _sink) = pipeline("appsrc name=source ! vxkeyframedec");
+        let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+        if delivered > 0 {
+            source.push_buffer(gst::Buffer::from_slice(bytes[..delivered].to_vec())).unwrap();
+        }
+        pipeline.set_state(gst::State::Playing).unwrap();
+        std::thread::sleep(Duration::from_millis(150));
+        let started = Instant::now();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(started.elapsed() < SOON, "{delivered} bytes");
+    }
+    // Downstream takes no frame.
+    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
+    sink.set_max_buffers(1);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    std::thread::sleep(Duration::from_millis(150));
+    let started = Instant::now();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(started.elapsed() < SOON);
+}
