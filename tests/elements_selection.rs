@@ -64,6 +64,8 @@ fn as_many_frames_come_as_are_asked_for() {
     }
     let found = times(&clip(), "max-frames=2 min-interval=3000000000");
     assert_eq!(found, [0, 3000]);
+    let found = times(&clip(), "max-frames=4 max-gap=300000000");
+    assert_eq!(found, [0, -320, -640, -960]);
 }
 
 #[test]

@@ -166,6 +166,9 @@ impl KeyframeReader {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
+            if self.max_frames > 0 && self.wanted == 0 {
+                return Ok(Step::End);
+            }
             match self.ready.pop_front() {
                 Some(Outcome::Picture { pts, frame, packet }) => {
                     self.counts.frames += 1;
@@ -187,10 +190,8 @@ impl KeyframeReader {
             let wait = self.at_end || is_enough || self.decoders.is_full() || reading > decoding;
             if let Some(decoded) = self.decoders.take(wait) {
                 self.take_in(decoded);
-            } else if self.at_end || is_enough {
-                if !is_enough {
-                    self.explain_nothing()?;
-                }
+            } else if self.at_end {
+                self.explain_nothing()?;
                 return Ok(Step::End);
             } else {
                 self.feed()?;
