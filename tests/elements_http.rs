@@ -63,12 +63,8 @@ fn serve(mut stream: TcpStream, file: &PathBuf, manner: Manner, log: &Mutex<Vec<
         let size = file.metadata()?.len();
         let (status, from) = start.map_or(("200 OK", 0), |start| ("206 Partial Content", start));
         let accepts = if manner == Manner::NoRanges { "" } else { "Accept-Ranges: bytes\r\n" };
-        write!(
-            stream,
-            "HTTP/1.1 {status}\r\n{accepts}Content-Range: bytes {from}-{}/{size}\r\nContent-Length: {}\r\n\r\n",
-            size - 1,
-            size - from
-        )?;
+        let range = start.map_or_else(String::new, |_| format!("Content-Range: bytes {from}-{}/{size}\r\n", size - 1));
+        write!(stream, "HTTP/1.1 {status}\r\n{accepts}{range}Content-Length: {}\r\n\r\n", size - from)?;
         file.seek(SeekFrom::Start(from))?;
         if manner == Manner::Stalls {
             std::io::copy(&mut file.take(100_000), &mut stream)?;
