@@ -100,7 +100,7 @@ impl Keyframe {
     }
 }
 
-/// What [`KeyframeReader::next`] came to.
+/// What [`KeyframeReader::next`](super::KeyframeReader::next) came to.
 #[derive(Debug)]
 pub enum Step {
     /// A keyframe, in order of presentation.
