@@ -256,31 +256,38 @@ fn a_seek_goes_to_keyframes() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
+/// Between `filesrc` and `vxkeyframedec`: nothing, so that bytes are pulled, or a queue, so that they are pushed and sought.
+const BETWEEN: [&str; 2] = ["", "! queue"];
+
 #[test]
 fn many_seeks_while_playing_end_well() {
-    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
-    let all = probed(&clip());
-    pipeline.set_state(gst::State::Playing).unwrap();
-    sink.pull_sample().unwrap();
-    for step in 0..100_usize {
-        let target = gst::ClockTime::from_nseconds(all[step * 7 % all.len()]);
-        pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, target).unwrap();
-        let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(60)).unwrap();
-        assert_eq!(sample.buffer().unwrap().pts(), Some(target), "seek {step}");
+    for between in BETWEEN {
+        let (pipeline, sink) = pipeline(&format!("filesrc location={} {between} ! vxkeyframedec", quoted(&clip())));
+        let all = probed(&clip());
+        pipeline.set_state(gst::State::Playing).unwrap();
+        sink.pull_sample().unwrap();
+        for step in 0..100_usize {
+            let target = gst::ClockTime::from_nseconds(all[step * 7 % all.len()]);
+            pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, target).unwrap();
+            let sample = sink.try_pull_sample(gst::ClockTime::from_seconds(60)).unwrap();
+            assert_eq!(sample.buffer().unwrap().pts(), Some(target), "seek {step} {between}");
+        }
+        pipeline.set_state(gst::State::Null).unwrap();
     }
-    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 #[test]
 fn states_may_change_at_any_moment() {
-    let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
-    for round in 0..30_u64 {
-        pipeline.set_state(gst::State::Playing).unwrap();
-        sink.try_pull_sample(gst::ClockTime::from_mseconds(round % 4));
-        pipeline.set_state(if round % 2 == 0 { gst::State::Ready } else { gst::State::Null }).unwrap();
+    for between in BETWEEN {
+        let (pipeline, sink) = pipeline(&format!("filesrc location={} {between} ! vxkeyframedec", quoted(&clip())));
+        for round in 0..30_u64 {
+            pipeline.set_state(gst::State::Playing).unwrap();
+            sink.try_pull_sample(gst::ClockTime::from_mseconds(round % 4));
+            pipeline.set_state(if round % 2 == 0 { gst::State::Ready } else { gst::State::Null }).unwrap();
+        }
+        assert_eq!(play(&pipeline, &sink).pts(), probed(&clip()), "{between}");
+        pipeline.set_state(gst::State::Null).unwrap();
     }
-    assert_eq!(play(&pipeline, &sink).pts(), probed(&clip()));
-    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 #[test]
