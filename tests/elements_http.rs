@@ -7,7 +7,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use common::{clip, init, made, pixels, play, quoted, run};
 use gst::prelude::*;
@@ -84,9 +84,14 @@ fn launch(server: &Server, properties: &str) -> String {
 
 /// A file with much between its keyframes and its index at the end.
 fn large() -> PathBuf {
-    let source = clip();
-    let encode = ["-c:v", "libx264", "-preset", "ultrafast", "-qp", "1", "-g", "100", "-sc_threshold", "0"];
-    made("large.mp4", &[&["-i", source.to_str().unwrap(), "-an", "-vf", "scale=1280:720"], &encode[..]].concat())
+    // Made once: the tests run side by side.
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let source = clip();
+        let encode = ["-c:v", "libx264", "-preset", "ultrafast", "-qp", "1", "-g", "100", "-sc_threshold", "0"];
+        made("large.mp4", &[&["-i", source.to_str().unwrap(), "-an", "-vf", "scale=1280:720"], &encode[..]].concat())
+    };
+    MADE.get_or_init(make).clone()
 }
 
 #[test]
