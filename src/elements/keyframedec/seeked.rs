@@ -83,7 +83,13 @@ impl ByteSource for SeekedSource {
         if self.queue.was_cut() {
             self.go_to(self.position)?;
         }
-        let count = self.queue.read(buffer, &self.patience)?;
+        let mut count = self.queue.read(buffer, &self.patience)?;
+        if count == 0 && self.size().is_some_and(|size| self.position < size) {
+            // An end before the end: a connection that was lost, or an EOS that a queue upstream was about to send when
+            // the seek came, and sent after it.
+            self.go_to(self.position)?;
+            count = self.queue.read(buffer, &self.patience)?;
+        }
         self.position += count as u64;
         Ok(count)
     }
