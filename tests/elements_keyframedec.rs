@@ -256,6 +256,30 @@ fn a_seek_goes_to_keyframes() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
+/// Pulled, a Matroska file is walked through by its block headers; piped, FFmpeg's demuxer reads it all.
+#[test]
+fn damage_costs_no_more_where_keyframes_are_jumped_to() {
+    let whole = made("damaged.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy"]);
+    let whole = std::fs::read(whole).unwrap();
+    let file = scratch("damaged_copy.mkv");
+    for part in 2..30 {
+        let at = whole.len() * part / 32;
+        for damage in [&[0_u8; 64][..], &[0xff; 64], &[]] {
+            let mut bytes = whole.clone();
+            if damage.is_empty() {
+                bytes.truncate(at);
+            } else {
+                bytes[at..at + damage.len()].copy_from_slice(damage);
+            }
+            std::fs::write(&file, bytes).unwrap();
+            let pulled = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&file)));
+            let piped = run(&format!("{} ! vxkeyframedec", piped(&file)));
+            let missing: Vec<_> = piped.pts().into_iter().filter(|pts| !pulled.pts().contains(pts)).collect();
+            assert!(missing.is_empty(), "damaged at {at}: {missing:?} of {:?} are missing", piped.pts());
+        }
+    }
+}
+
 /// Between `filesrc` and `vxkeyframedec`: nothing, so that bytes are pulled, or a queue, so that they are pushed and sought.
 const BETWEEN: [&str; 2] = ["", "! queue"];
 

@@ -135,9 +135,9 @@ impl BlockJumper {
             }
             input.set_fence(found.end);
             input.set_direct(true);
-            let found = input.seek(video, found.time);
+            let sought = input.seek(video, found.time);
             input.set_direct(false);
-            found?;
+            sought?;
         }
         if !read_on(input, video, packet)? || packet.pts() != Some(found.time) {
             return Ok(Jump::Lost);

@@ -30,6 +30,12 @@ const BLOCK_GROUP: u64 = 0xA0;
 const BLOCK: u64 = 0xA1;
 const REFERENCE_BLOCK: u64 = 0xFB;
 
+/// What else may stand at the top of a segment: index, tags, chapters, attachments, seek head, info, tracks.
+const TOP_LEVEL: [u64; 7] = [0x1C53_BB6B, 0x1254_C367, 0x1043_A770, 0x1941_A469, 0x114D_9B74, 0x1549_A966, TRACKS];
+/// What else may stand in a cluster or a block group; the first two anywhere: void and checksum.
+const PASSED_OVER: [u64; 14] =
+    [0xEC, 0xBF, 0x9B, 0x75A2, 0x75A1, 0xA4, 0xAB, 0xA7, 0x5854, 0xFA, 0x8E, 0xAF, 0xA2, 0xFD];
+
 const VIDEO: u64 = 1;
 
 /// A keyframe.
@@ -50,13 +56,22 @@ pub(super) struct Walker {
     at: u64,
     /// Number of the video track in block headers.
     track: u64,
-    cluster: Option<(u64, i64)>,
+    cluster: Option<Cluster>,
     /// A block in a group: it is a keyframe unless a reference to another follows in the group.
     in_group: Option<Found>,
     /// Frames of the video since the last keyframe.
     others: u64,
     /// Elements read, and where counting began.
     effort: (u64, u64),
+}
+
+/// The cluster that the walk is in.
+#[derive(Clone, Copy)]
+struct Cluster {
+    start: u64,
+    /// Byte position after it, where the file says so.
+    end: Option<u64>,
+    time: i64,
 }
 
 struct Element {
@@ -110,11 +125,13 @@ impl Walker {
         self.effort = (0, cluster);
     }
 
-    /// The next keyframe; `None` at the end. `Err(None)` where the file is not as it should be.
+    /// The next keyframe; `None` at the end. `Err(None)` where the file is not as it should be: damaged, or cut.
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Found>, Option<Error>> {
         loop {
             let Some(element) = element_at(input, self.at).map_err(Some)? else {
-                return Ok(self.in_group.take());
+                // Anywhere but at the end of the file it is a header that makes no sense, or one past the end.
+                let is_end = input.byte_len() == Some(self.at);
+                return if is_end { Ok(self.in_group.take()) } else { Err(None) };
             };
             self.effort.0 += 1;
             if self.effort.0 > 4096 && (self.at - self.effort.1) / self.effort.0 < SMALL_ELEMENTS {
@@ -128,16 +145,17 @@ impl Walker {
             self.at = self.at.saturating_add(element.header);
             match element.id {
                 CLUSTER => {
-                    self.cluster = Some((start, 0));
+                    let end = element.size.map(|size| self.at.saturating_add(size));
+                    self.cluster = Some(Cluster { start, end, time: 0 });
                     continue;
                 }
                 BLOCK_GROUP => continue,
                 TIMESTAMP => {
-                    if let Some((_, time)) = &mut self.cluster {
+                    if let Some(Cluster { time, .. }) = &mut self.cluster {
                         *time = number(element.content()).and_then(|time| i64::try_from(time).ok()).ok_or(None)?;
                     }
                 }
-                REFERENCE_BLOCK if self.in_group.take().is_some() => self.others += 1,
+                REFERENCE_BLOCK => self.others += u64::from(self.in_group.take().is_some()),
                 SIMPLE_BLOCK | BLOCK => {
                     let end = self.at.saturating_add(element.size.ok_or(None)?);
                     if let Some((found, flags)) = self.block(element.content(), end).ok_or(None)? {
@@ -154,9 +172,14 @@ impl Walker {
                         self.others += 1;
                     }
                 }
-                _ => {}
+                id if TOP_LEVEL.contains(&id) => self.cluster = None,
+                id if PASSED_OVER.contains(&id) => {}
+                _ => return Err(None),
             }
             self.at = self.at.saturating_add(element.size.ok_or(None)?);
+            if self.cluster.and_then(|cluster| cluster.end).is_some_and(|end| self.at > end) {
+                return Err(None);
+            }
         }
     }
 
@@ -168,9 +191,12 @@ impl Walker {
         }
         let rest = content.get(len..)?;
         let &[high, low, flags, ..] = rest else { return None };
-        let (cluster, time) = self.cluster?;
-        let time = time.checked_add(i16::from_be_bytes([high, low]).into())?;
-        let (cluster, end) = (i64::try_from(cluster).ok()?, i64::try_from(end).ok()?);
+        let cluster = self.cluster?;
+        if cluster.end.is_some_and(|cluster_end| end > cluster_end) {
+            return None;
+        }
+        let time = cluster.time.checked_add(i16::from_be_bytes([high, low]).into())?;
+        let (cluster, end) = (i64::try_from(cluster.start).ok()?, i64::try_from(end).ok()?);
         Some(Some((Found { cluster, end, time, adjacent: self.others == 0 }, flags)))
     }
 }

@@ -15,7 +15,7 @@ const STEP: Duration = Duration::from_millis(2);
 ///
 /// gst-launch-1.0 (1.22 and later) quits its main loop when an error is posted, then and there. If it has not yet run
 /// the loop the call is lost, and after the error it waits for ever. A file that cannot be opened is found out so soon
-/// that about one in two hundred runs on a busy machine ended, or rather did not end, like that.
+/// that without the wait one run in some two hundred on a busy machine hangs.
 pub fn wait_for_listeners(element: &impl IsA<gst::Element>, has_ended: impl Fn() -> bool) {
     let top = top_level(element);
     let until = Instant::now() + GRACE;
