@@ -1,13 +1,17 @@
 //! A video decoder that decodes keyframes only.
 
 use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 use super::frame::Frame;
+use super::hardware::Assignment;
 use super::packet::Packet;
+use super::pixel::PixelFormat;
+use super::pool::PictureMemory;
 use super::video_stream::VideoStream;
 
 /// What a decoder is for.
@@ -25,10 +29,23 @@ pub(super) enum Purpose {
     },
 }
 
+/// What the decoders of a file share.
+#[derive(Clone)]
+pub(super) struct Resources {
+    /// Larger pictures are refused before memory is asked for.
+    pub(super) max_pixels: u64,
+    /// Where pictures get their memory.
+    pub(super) memory: PictureMemory,
+    /// The device that decodes; `None` for the processor.
+    pub(super) device: Option<Assignment>,
+}
+
 /// An opened AVCodecContext.
 pub(super) struct Decoder {
     context: NonNull<ffi::AVCodecContext>,
     name: String,
+    /// The context's `opaque` points to this: it outlives the context and does not move.
+    resources: Box<Resources>,
 }
 
 // SAFETY: the context is owned by this value alone and FFmpeg ties it to no thread; calls are made through &mut self.
@@ -36,14 +53,14 @@ unsafe impl Send for Decoder {}
 
 impl Decoder {
     /// Opens a decoder for `stream`. The caller holds the opening lock.
-    pub(super) fn open(stream: &VideoStream, purpose: Purpose, max_pixels: u64) -> Result<Self, Error> {
-        let codec = stream.codec();
+    pub(super) fn open(stream: &VideoStream, purpose: Purpose, resources: &Resources) -> Result<Self, Error> {
+        let codec = resources.device.as_ref().map_or(stream.native_decoder().as_ptr().cast_const(), Assignment::codec);
         // SAFETY: codec is a static AVCodec of libavcodec.
         let context = unsafe { ffi::avcodec_alloc_context3(codec) };
         let context = NonNull::new(context).ok_or_else(|| Error::memory("avcodec_alloc_context3"))?;
         // SAFETY: an AVCodec's name is a static, terminated string.
         let name = unsafe { CStr::from_ptr((*codec).name) }.to_string_lossy().into_owned();
-        let decoder = Self { context, name };
+        let decoder = Self { context, name, resources: Box::new(resources.clone()) };
         let raw = decoder.context.as_ptr();
         // SAFETY: both are valid; the parameters are copied.
         let result = unsafe { ffi::avcodec_parameters_to_context(raw, stream.parameters()) };
@@ -56,7 +73,18 @@ impl Decoder {
             // Crop exactly, also where that leaves lines unaligned.
             (*raw).flags |= ffi::AV_CODEC_FLAG_UNALIGNED as c_int;
             // A larger picture is refused before its memory is asked for.
-            (*raw).max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
+            (*raw).max_pixels = i64::try_from(resources.max_pixels).unwrap_or(i64::MAX);
+            (*raw).opaque = std::ptr::from_ref::<Resources>(&decoder.resources).cast_mut().cast();
+            (*raw).get_buffer2 = Some(get_buffer);
+            // Both callbacks may be called from any thread.
+            #[cfg(not(ffmpeg_6_0))]
+            {
+                (*raw).thread_safe_callbacks = 1;
+            }
+            if let Some(device) = &decoder.resources.device {
+                device.attach(raw)?;
+                (*raw).get_format = Some(get_format);
+            }
             let threads = match purpose {
                 Purpose::Keyframes { slice_threads } => {
                     (*raw).skip_frame = ffi::AVDiscard::AVDISCARD_NONKEY;
@@ -96,7 +124,13 @@ impl Decoder {
         let mut frames = Vec::new();
         let decoded = self.decode(packet, &mut frames).and_then(|()| self.drain(&mut frames));
         self.flush();
-        if frames.is_empty() { decoded.map(|()| frames) } else { Ok(frames) }
+        if !frames.is_empty() {
+            return Ok(frames);
+        }
+        if let Some(refusal) = self.resources.device.as_ref().and_then(Assignment::refusal) {
+            return Err(refusal);
+        }
+        decoded.map(|()| frames)
     }
 
     /// Decodes the next packet of a stretch: the pictures that are complete by then.
@@ -124,7 +158,10 @@ impl Decoder {
             // SAFETY: the context is open and the frame is empty and ours.
             let result = unsafe { ffi::avcodec_receive_frame(self.context.as_ptr(), frame.as_mut_ptr()) };
             match result {
-                0.. => frames.push(frame),
+                0.. => frames.push(match &self.resources.device {
+                    Some(device) => device.fetch(frame, &self.resources.memory)?,
+                    None => frame,
+                }),
                 ffi::AVERROR_EOF => return Ok(()),
                 _ if result == ffi::AVERROR(ffi::EAGAIN) => return Ok(()),
                 _ => return Err(failed("avcodec_receive_frame", result)),
@@ -138,6 +175,59 @@ impl Decoder {
         let result = unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), packet) };
         if result < 0 { Err(failed("avcodec_send_packet", result)) } else { Ok(()) }
     }
+}
+
+/// Memory for the picture that a decoder is about to write.
+unsafe extern "C" fn get_buffer(context: *mut ffi::AVCodecContext, frame: *mut ffi::AVFrame, flags: c_int) -> c_int {
+    // SAFETY: libavcodec passes a valid, open context.
+    let (by_device, capabilities) = unsafe { (!(*context).hw_frames_ctx.is_null(), (*(*context).codec).capabilities) };
+    // SAFETY: libavcodec passes a valid frame.
+    let format = PixelFormat::from_raw(unsafe { (*frame).format });
+    let is_plain = !by_device && capabilities & ffi::AV_CODEC_CAP_DR1 as c_int != 0;
+    let Some(format) = format.filter(|format| is_plain && !format.is_on_device()) else {
+        // SAFETY: as this function was called.
+        return unsafe { ffi::avcodec_default_get_buffer2(context, frame, flags) };
+    };
+    // SAFETY: set in Decoder::open to resources that outlive the context; never changed.
+    let resources = unsafe { &*(*context).opaque.cast::<Resources>() };
+    // SAFETY: the frame is valid; its size is to be read here, not the context's.
+    let (mut width, mut height) = unsafe { ((*frame).width, (*frame).height) };
+    let mut alignment = [0; ffi::AV_NUM_DATA_POINTERS as usize];
+    // SAFETY: a context whose codec draws on such buffers; the array has the entries that are written.
+    unsafe {
+        ffi::avcodec_align_dimensions2(context, &raw mut width, &raw mut height, alignment.as_mut_ptr());
+    }
+    let alignment = [alignment[0], alignment[1], alignment[2], alignment[3]];
+    // A panic must not cross into C: it would abort the process.
+    let filled = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: libavcodec gives a frame without buffers to fill.
+        unsafe { resources.memory.fill(frame, format, (width, height), alignment) }
+    }));
+    match filled {
+        Ok(Ok(())) => 0,
+        Ok(Err(code)) => code,
+        Err(_) => ffi::AVERROR(ffi::ENOMEM),
+    }
+}
+
+/// The pixel format, on the device or not, that a decoder is to use out of a list that ends with -1.
+unsafe extern "C" fn get_format(
+    context: *mut ffi::AVCodecContext,
+    offered: *const ffi::AVPixelFormat,
+) -> ffi::AVPixelFormat {
+    // The enum is read as an integer: a newer library may offer what these bindings do not know.
+    let offered = offered.cast::<c_int>();
+    let mut count = 0;
+    // SAFETY: libavcodec terminates the list with AV_PIX_FMT_NONE, which is -1.
+    while unsafe { *offered.add(count) } != ffi::AVPixelFormat::AV_PIX_FMT_NONE as c_int {
+        count += 1;
+    }
+    // SAFETY: count entries lie before the end.
+    let offered = unsafe { std::slice::from_raw_parts(offered, count) };
+    // SAFETY: set in Decoder::open to resources that outlive the context; never changed.
+    let resources = unsafe { &*(*context).opaque.cast::<Resources>() };
+    let chosen = resources.device.as_ref().and_then(|device| device.choose_format(offered));
+    chosen.map_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE, PixelFormat::raw)
 }
 
 fn failed(operation: &'static str, code: c_int) -> Error {

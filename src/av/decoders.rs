@@ -6,17 +6,18 @@
 //! most keyframes are lost (3 of 16 come out where 16 do here).
 //!
 //! Thread rule: one thread puts packets in and takes results out, in the same order. Each decoder has a thread of its
-//! own, started when there is work for it; with a single decoder the caller's thread does the work.
+//! own, started when there is work for it. Nobody waits for such a thread longer than he wants to: libavcodec cannot be
+//! interrupted within a picture, so after a stop the thread finishes what it is at, finds no more work and ends.
 
 use std::collections::VecDeque;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use super::decoder::{Decoder, Purpose};
+use super::decoder::{Decoder, Purpose, Resources};
 use super::error::Error;
 use super::frame::Frame;
+use super::io::Interrupt;
 use super::opening::{self, LockTimes};
 use super::packet::{Packet, SideData};
 use super::video_stream::VideoStream;
@@ -24,7 +25,7 @@ use super::video_stream::VideoStream;
 /// What the threads of a reader share among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ThreadType {
-    /// Nothing: the thread that reads decodes as well.
+    /// Nothing: one keyframe after the other, on one thread.
     None,
     /// Several keyframes at once: most keyframes a second.
     #[default]
@@ -32,6 +33,9 @@ pub enum ThreadType {
     /// Several slices of one keyframe at once, where the encoder made slices: each keyframe soonest.
     Slice,
 }
+
+/// How often a wait for a decoder looks whether it is still wanted.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Threads that decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,13 +69,13 @@ pub(super) struct Decoders {
     threads: (u32, &'static str),
     /// Most decoders at work.
     capacity: usize,
-    max_pixels: u64,
-    /// A decoder that no thread has.
-    spare: Option<Decoder>,
-    /// Where the threads get their work; `None` tells them to end.
-    jobs: Option<Sender<Job>>,
+    resources: Resources,
+    /// The first decoder, until it has a thread.
+    first: Option<Decoder>,
+    /// Where the threads get their work; they end when it is dropped.
+    jobs: Sender<Job>,
     queue: Receiver<Job>,
-    workers: Vec<JoinHandle<()>>,
+    workers: usize,
     pending: VecDeque<(Option<i64>, Receiver<Decoded>)>,
     /// What a demuxer says only once but every decoder has to know.
     standing: Vec<SideData>,
@@ -80,14 +84,14 @@ pub(super) struct Decoders {
 
 impl Decoders {
     /// Opens the first decoder for `video`. The caller holds the opening lock.
-    pub(super) fn open(video: &VideoStream, threads: ThreadOptions, max_pixels: u64) -> Result<Self, Error> {
+    pub(super) fn open(video: &VideoStream, threads: ThreadOptions, resources: Resources) -> Result<Self, Error> {
         let count = threads.count.max(1);
         let (slice_threads, capacity) = match threads.kind {
             ThreadType::None => (1, 1),
             ThreadType::Frame => (1, count),
             ThreadType::Slice => (count, 1),
         };
-        let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads }, max_pixels)?;
+        let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads }, &resources)?;
         let threads = match (capacity, decoder.slice_threads()) {
             (1, 1) => (1, "none"),
             (1, slices) => (slices, "slice"),
@@ -98,11 +102,11 @@ impl Decoders {
             name: decoder.name().to_owned(),
             threads,
             capacity: capacity as usize,
-            max_pixels,
-            spare: Some(decoder),
-            jobs: Some(jobs),
+            resources,
+            first: Some(decoder),
+            jobs,
             queue,
-            workers: Vec::new(),
+            workers: 0,
             pending: VecDeque::new(),
             standing: Vec::new(),
             lock_times: LockTimes::default(),
@@ -122,6 +126,13 @@ impl Decoders {
     /// What opening more decoders cost of the opening lock.
     pub(super) fn lock_times(&self) -> LockTimes {
         self.lock_times
+    }
+
+    /// The device that decodes, unless it has handed over to the processor, and whether it has refused the file.
+    pub(super) fn device(&self) -> (Option<&str>, bool) {
+        let Some(device) = &self.resources.device else { return (None, false) };
+        let has_refused = device.has_refused();
+        ((!has_refused).then(|| device.name()), has_refused)
     }
 
     /// Packets inside.
@@ -144,37 +155,35 @@ impl Decoders {
         let (done, result) = bounded(1);
         self.pending.push_back((pts, result));
         let job = Job { packet, done };
-        if self.capacity == 1 {
-            if let Some(decoder) = &mut self.spare {
-                job.run(decoder);
-            }
-            return Ok(());
-        }
-        if self.workers.len() < self.pending.len().min(self.capacity) {
+        if self.workers < self.pending.len().min(self.capacity) {
             self.start_worker(video)?;
         }
-        if let Some(jobs) = &self.jobs {
-            // The queue lives as long as this value: sending cannot fail.
-            let _ = jobs.send(job);
-        }
+        // The queue lives as long as this value: sending cannot fail.
+        let _ = self.jobs.send(job);
         Ok(())
     }
 
     /// What became of the oldest packet inside, if there is one: when it is done, or with `wait` false only if it is.
-    pub(super) fn take(&mut self, wait: bool) -> Option<Decoded> {
-        let (pts, result) = self.pending.front()?;
-        let decoded = if wait {
-            result.recv().unwrap_or_else(|_| Decoded {
-                pts: *pts,
-                pictures: Err(Error::Damaged("the decoder's thread ended".into())),
-                bytes: 0,
-                took: Duration::ZERO,
-            })
-        } else {
-            result.try_recv().ok()?
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], soon after `interrupt` is set.
+    pub(super) fn take(&mut self, wait: bool, interrupt: &Interrupt) -> Result<Option<Decoded>, Error> {
+        let Some((pts, result)) = self.pending.front() else { return Ok(None) };
+        let decoded = loop {
+            let patience = if wait { GLANCE } else { Duration::ZERO };
+            match result.recv_timeout(patience) {
+                Ok(decoded) => break decoded,
+                Err(RecvTimeoutError::Timeout) if !wait => return Ok(None),
+                Err(RecvTimeoutError::Timeout) if interrupt.is_set() => return Err(Error::Interrupted),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let pictures = Err(Error::Damaged("the decoder's thread ended".into()));
+                    break Decoded { pts: *pts, pictures, bytes: 0, took: Duration::ZERO };
+                }
+            }
         };
         self.pending.pop_front();
-        Some(decoded)
+        Ok(Some(decoded))
     }
 
     /// Forgets the packets inside, as after a seek.
@@ -184,17 +193,17 @@ impl Decoders {
     }
 
     fn start_worker(&mut self, video: &VideoStream) -> Result<(), Error> {
-        let decoder = if let Some(decoder) = self.spare.take() {
+        let decoder = if let Some(decoder) = self.first.take() {
             decoder
         } else {
             let lock = opening::enter();
-            let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads: 1 }, self.max_pixels);
+            let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads: 1 }, &self.resources);
             self.lock_times += lock.leave();
             match decoder {
                 Ok(decoder) => decoder,
                 Err(_) => {
                     // There is one at least: make do with those that could be opened.
-                    self.capacity = self.workers.len();
+                    self.capacity = self.workers;
                     return Ok(());
                 }
             }
@@ -207,8 +216,8 @@ impl Decoders {
             }
         });
         match worker {
-            Ok(worker) => self.workers.push(worker),
-            Err(_) if !self.workers.is_empty() => self.capacity = self.workers.len(),
+            Ok(_) => self.workers += 1,
+            Err(_) if self.workers > 0 => self.capacity = self.workers,
             Err(error) => return Err(Error::Damaged(format!("no thread could be started to decode: {error}"))),
         }
         Ok(())
@@ -218,11 +227,6 @@ impl Decoders {
 impl Drop for Decoders {
     fn drop(&mut self) {
         self.clear();
-        self.jobs = None;
-        for worker in self.workers.drain(..) {
-            // A thread that panicked has said so itself.
-            let _ = worker.join();
-        }
     }
 }
 

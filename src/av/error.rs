@@ -81,6 +81,14 @@ pub enum Error {
         /// Version of libavcodec in use.
         version: String,
     },
+    /// The device that was asked for does not decode the file.
+    #[error("{kind} does not decode this file: {reason}")]
+    Hardware {
+        /// The device as the user named it.
+        kind: String,
+        /// What is missing.
+        reason: String,
+    },
     /// The video is encrypted and there is no key.
     #[error("the video is encrypted (DRM) and cannot be decoded without its key")]
     Encrypted,

@@ -10,6 +10,7 @@ use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 use super::pixel::PixelFormat;
+use super::pool::PictureMemory;
 use super::turn::Turn;
 
 /// Colour description as the code points of ISO/IEC 23091-2 (the numbers FFmpeg and GStreamer share); 2 = not said.
@@ -57,8 +58,13 @@ impl Frame {
         NonNull::new(frame).map(|frame| Self { frame }).ok_or_else(|| Error::memory("av_frame_alloc"))
     }
 
-    /// A frame with zeroed memory for a picture.
-    pub(super) fn allocate(format: PixelFormat, width: usize, height: usize) -> Result<Self, Error> {
+    /// A frame with memory for a picture.
+    pub(super) fn allocate(
+        memory: &PictureMemory,
+        format: PixelFormat,
+        width: usize,
+        height: usize,
+    ) -> Result<Self, Error> {
         let too_large = || Error::Damaged(format!("a picture of {width}x{height} pixels is too large"));
         let mut frame = Self::new()?;
         let raw = frame.as_mut_ptr();
@@ -70,16 +76,40 @@ impl Frame {
             (*raw).width = w;
             (*raw).height = h;
         }
-        // SAFETY: format and size are set, the frame has no buffers yet.
-        let result = unsafe { ffi::av_frame_get_buffer(raw, 0) };
-        if result < 0 {
-            return Err(Error::call("av_frame_get_buffer", result));
-        }
-        for buffer in frame.get().buf.iter().take_while(|buffer| !buffer.is_null()) {
-            // SAFETY: non-null entries of buf are valid AVBufferRefs, here of our own fresh memory of that size.
-            unsafe { std::ptr::write_bytes((**buffer).data, 0, (**buffer).size) };
-        }
+        // SAFETY: as above.
+        let filled = unsafe { memory.fill(raw, format, (w, h), [64; 4]) };
+        filled.map_err(|code| Error::call("allocation of a picture", code))?;
         Ok(frame)
+    }
+
+    /// A copy in memory of a picture that lies on a device.
+    pub(super) fn download(&self, memory: &PictureMemory) -> Result<Frame, Error> {
+        let mut formats = std::ptr::null_mut();
+        let direction = ffi::AVHWFrameTransferDirection::AV_HWFRAME_TRANSFER_DIRECTION_FROM;
+        // SAFETY: a frame of a device has frames of that device; the call leaves a list that ends with -1, ours to free.
+        let result = unsafe {
+            ffi::av_hwframe_transfer_get_formats(self.get().hw_frames_ctx, direction, &raw mut formats, 0)
+        };
+        if result < 0 {
+            return Err(Error::call("av_hwframe_transfer_get_formats", result));
+        }
+        // SAFETY: the list has one entry at least, read as the integer it is.
+        let first = unsafe { formats.cast::<c_int>().read() };
+        // SAFETY: allocated by the call above and not used afterwards.
+        unsafe { ffi::av_free(formats.cast()) };
+        let format = PixelFormat::from_raw(first)
+            .ok_or_else(|| Error::Damaged(format!("the device's pixel format ({first}) is unknown")))?;
+        let mut copy = Frame::allocate(memory, format, self.width(), self.height())?;
+        // SAFETY: both frames are valid; the copy has memory of its own for a picture of that size.
+        let result = unsafe { ffi::av_hwframe_transfer_data(copy.as_mut_ptr(), self.as_ptr(), 0) };
+        if result < 0 {
+            return Err(Error::call("av_hwframe_transfer_data", result));
+        }
+        copy.copy_properties(self)?;
+        // What is cut off at the left and on top could not be while the picture was on the device.
+        // SAFETY: the frame is valid, with planes of plain memory.
+        let result = unsafe { ffi::av_frame_apply_cropping(copy.as_mut_ptr(), ffi::AV_FRAME_CROP_UNALIGNED as c_int) };
+        if result < 0 { Err(Error::call("av_frame_apply_cropping", result)) } else { Ok(copy) }
     }
 
     pub(super) fn as_ptr(&self) -> *const ffi::AVFrame {
@@ -220,20 +250,6 @@ impl Frame {
     pub fn has_plain_planes(&self) -> bool {
         let Ok(format) = self.pixel_format() else { return false };
         (0..format.plane_count()).all(|plane| self.plane(plane).is_some())
-    }
-
-    /// A copy in the same format whose planes are plain: for pictures stored bottom up.
-    ///
-    /// # Errors
-    /// When memory is short.
-    pub fn with_plain_planes(self) -> Result<Frame, Error> {
-        if self.has_plain_planes() {
-            return Ok(self);
-        }
-        let mut copy = Frame::allocate(self.pixel_format()?, self.width(), self.height())?;
-        copy.copy_properties(&self)?;
-        self.copy_pixels_to(&mut copy)?;
-        Ok(copy)
     }
 
     /// The bytes of a plane, from its first line's start to its last line's end, full strides where the buffer has

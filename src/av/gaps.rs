@@ -5,9 +5,10 @@
 //! dropped undecoded. If not they are decoded from the keyframe on, and of the frames the first is kept that lies as far
 //! from the one given out before as is allowed.
 
-use super::decoder::{Decoder, Purpose};
+use super::decoder::{Decoder, Purpose, Resources};
 use super::error::Error;
 use super::frame::Frame;
+use super::io::Interrupt;
 use super::opening;
 use super::packet::Packet;
 use super::video_stream::VideoStream;
@@ -20,7 +21,8 @@ pub(super) struct Gaps {
     /// Longest time without a frame, in units of the stream's time base.
     longest: i64,
     threads: u32,
-    max_pixels: u64,
+    resources: Resources,
+    interrupt: Interrupt,
     decoder: Option<Decoder>,
     /// Whether the stretch is being decoded.
     is_decoding: bool,
@@ -33,11 +35,12 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    pub(super) fn new(longest: i64, threads: u32, max_pixels: u64) -> Self {
+    pub(super) fn new(longest: i64, threads: u32, resources: Resources, interrupt: Interrupt) -> Self {
         Self {
             longest: longest.max(1),
             threads,
-            max_pixels,
+            resources,
+            interrupt,
             decoder: None,
             is_decoding: false,
             held: Vec::new(),
@@ -77,7 +80,7 @@ impl Gaps {
         }
         if self.decoder.is_none() {
             let lock = opening::enter();
-            let decoder = Decoder::open(video, Purpose::EveryFrame { threads: self.threads }, self.max_pixels);
+            let decoder = Decoder::open(video, Purpose::EveryFrame { threads: self.threads }, &self.resources);
             drop(lock);
             self.decoder = Some(decoder?);
         }
@@ -90,6 +93,9 @@ impl Gaps {
         self.has_begun = true;
         let mut result = Ok(());
         for packet in held {
+            if self.interrupt.is_set() {
+                return Err(Error::Interrupted);
+            }
             result = result.and(self.decode(&packet, frames));
         }
         result

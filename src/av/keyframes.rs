@@ -9,10 +9,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::decoder::Resources;
 use super::decoders::{Decoded, Decoders};
 use super::error::Error;
 use super::frame::Frame;
 use super::gaps::Gaps;
+use super::hardware::{self, Choice};
 use super::input::{Input, metadata_key};
 use super::io::{ByteSource, Interrupt};
 use super::jump::{Jump, Jumper};
@@ -50,6 +52,8 @@ pub struct KeyframeReader {
     pace: (Duration, Duration),
     counts: Counts,
     last_damage: String,
+    /// Why no device decodes although one was asked for.
+    no_device: Option<String>,
     info: Info,
 }
 
@@ -70,6 +74,16 @@ impl KeyframeReader {
     /// # Errors
     /// Every way in which a file can be unfit: see [`Error`].
     pub fn open(source: Box<dyn ByteSource>, options: &Options, interrupt: Interrupt) -> Result<Self, Error> {
+        Self::open_with(source, options, interrupt, &hardware::open_shared)
+    }
+
+    /// As [`open`](Self::open), with devices that `open_device` opens.
+    pub(super) fn open_with(
+        source: Box<dyn ByteSource>,
+        options: &Options,
+        interrupt: Interrupt,
+        open_device: hardware::Opener<'_>,
+    ) -> Result<Self, Error> {
         super::check_version()?;
         let lock = opening::enter();
         let mut input = Input::open(source, interrupt.clone(), options.max_pixels)?;
@@ -78,11 +92,16 @@ impl KeyframeReader {
             None => input.best_video()?,
         };
         video.check_size(options.max_pixels)?;
-        let decoders = Decoders::open(&video, options.threads, options.max_pixels)?;
+        let (device, no_device) = match hardware::choose(&options.hardware, video.native_decoder(), open_device)? {
+            Choice::Device(device) => (Some(device), None),
+            Choice::Software(reason) => (None, reason),
+        };
+        let resources = Resources { max_pixels: options.max_pixels, memory: options.pool.for_file(), device };
+        let decoders = Decoders::open(&video, options.threads, resources.clone())?;
         let lock_times = lock.leave();
         let units = |ns: u64| to_units(video.time_base(), i64::try_from(ns).unwrap_or(i64::MAX));
         let gaps = (options.max_gap_ns > 0)
-            .then(|| Gaps::new(units(options.max_gap_ns), decoders.threads().0, options.max_pixels));
+            .then(|| Gaps::new(units(options.max_gap_ns), decoders.threads().0, resources, interrupt.clone()));
         let jumper = if gaps.is_none() { Jumper::new(&mut input, &video)? } else { None };
         // A mov demuxer that discards loses count of presentation times: see jump.rs.
         let only_keyframes = gaps.is_none() && (jumper.is_some() || !input.container_names().contains("mp4"));
@@ -120,6 +139,7 @@ impl KeyframeReader {
             pace: (Duration::ZERO, Duration::ZERO),
             counts: Counts { lock_times, ..Counts::default() },
             last_damage: String::new(),
+            no_device,
             info,
         })
     }
@@ -136,6 +156,19 @@ impl KeyframeReader {
         let mut counts = self.counts;
         counts.lock_times += self.decoders.lock_times();
         counts
+    }
+
+    /// The device that decodes, by its name; `None` for the processor. It may hand over to that with the first picture.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
+        self.decoders.device().0
+    }
+
+    /// Why the processor decodes, where a device was asked for.
+    #[must_use]
+    pub fn fallback_reason(&self) -> Option<String> {
+        let refused = || "the device cannot decode this profile, pixel format or size".to_owned();
+        self.no_device.clone().or_else(|| self.decoders.device().1.then(refused))
     }
 
     /// Whether the source has random access, so that [`seek`](Self::seek) may work.
@@ -188,8 +221,8 @@ impl KeyframeReader {
             let (reading, decoding) = self.pace;
             let is_enough = self.max_frames > 0 && self.decoders.len() as u64 >= self.wanted;
             let wait = self.at_end || is_enough || self.decoders.is_full() || reading > decoding;
-            if let Some(decoded) = self.decoders.take(wait) {
-                self.take_in(decoded);
+            if let Some(decoded) = self.decoders.take(wait, &self.interrupt)? {
+                self.take_in(decoded)?;
             } else if self.at_end {
                 self.explain_nothing()?;
                 return Ok(Step::End);
@@ -204,7 +237,7 @@ impl KeyframeReader {
         self.wanted = self.wanted.saturating_add(u64::from(self.max_frames > 0));
     }
 
-    fn take_in(&mut self, decoded: Decoded) {
+    fn take_in(&mut self, decoded: Decoded) -> Result<(), Error> {
         self.pace.1 = decoded.took;
         self.counts.decode_time += decoded.took;
         match decoded.pictures {
@@ -214,8 +247,10 @@ impl KeyframeReader {
                     self.ready.push_back(Outcome::Picture { pts, frame, packet });
                 }
             }
+            Err(error @ Error::Hardware { .. }) => return Err(error),
             Err(error) => self.ready.push_back(Outcome::Damage { pts: decoded.pts, reason: error.to_string() }),
         }
+        Ok(())
     }
 
     /// Moves to the keyframe at or before `position_ns` of the container's time, or to the first after it.
@@ -254,7 +289,7 @@ impl KeyframeReader {
             Err(error @ Error::Call { .. }) => {
                 // What the demuxer cannot read it cannot skip either: give out what is in the decoders and end.
                 self.at_end = true;
-                self.drain_decoders();
+                self.drain_decoders()?;
                 let reason = format!("the file cannot be read on from here: {error}");
                 self.ready.push_back(Outcome::Damage { pts: self.packet.timestamp(), reason });
                 return Ok(());
@@ -268,7 +303,7 @@ impl KeyframeReader {
         if self.packet.is_encrypted() {
             self.counts.encrypted += u64::from(self.packet.is_key());
             if self.counts.encrypted == 1 && self.counts.frames > 0 {
-                self.drain_decoders();
+                self.drain_decoders()?;
                 self.ready
                     .push_back(Outcome::Damage { pts: time, reason: "the video is encrypted from here on".into() });
             }
@@ -304,13 +339,13 @@ impl KeyframeReader {
         // What comes of a keyframe must be known before what follows it: some are so in name only.
         let keyframe = self.packet.share()?;
         self.decoders.put(&self.video, &mut self.packet)?;
-        let Some(decoded) = self.decoders.take(true) else { return Ok(()) };
+        let Some(decoded) = self.decoders.take(true, &self.interrupt)? else { return Ok(()) };
         if decoded.pictures.as_ref().is_ok_and(Vec::is_empty) {
             self.follow_with(|gaps, video, frames| gaps.add(video, keyframe, frames))
         } else {
             let is_given = decoded.pictures.is_ok();
             self.follow_with(|gaps, _, frames| gaps.begin(keyframe, is_given, frames))?;
-            self.take_in(decoded);
+            self.take_in(decoded)?;
             Ok(())
         }
     }
@@ -329,10 +364,11 @@ impl KeyframeReader {
     }
 
     /// Takes what is inside the decoders.
-    fn drain_decoders(&mut self) {
-        while let Some(decoded) = self.decoders.take(true) {
-            self.take_in(decoded);
+    fn drain_decoders(&mut self) -> Result<(), Error> {
+        while let Some(decoded) = self.decoders.take(true, &self.interrupt)? {
+            self.take_in(decoded)?;
         }
+        Ok(())
     }
 
     /// Lets `act` decode frames between keyframes, which come after all keyframes so far.
@@ -348,7 +384,7 @@ impl KeyframeReader {
             return Ok(());
         }
         self.counts.decode_time += started.elapsed();
-        self.drain_decoders();
+        self.drain_decoders()?;
         for frame in frames {
             self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
         }

@@ -1,6 +1,8 @@
 //! What to read of a file, and how.
 
 use super::decoders::ThreadOptions;
+use super::hardware::Hardware;
+use super::pool::FramePool;
 
 /// Most pixels of a picture, unless said otherwise: twice 8192x8192.
 pub const DEFAULT_MAX_PIXELS: u64 = 2 * 8192 * 8192;
@@ -21,6 +23,10 @@ pub struct Options {
     pub max_frames: u64,
     /// Pictures with more pixels are refused before memory is taken for them.
     pub max_pixels: u64,
+    /// What decodes.
+    pub hardware: Hardware,
+    /// Where pictures get their memory.
+    pub pool: FramePool,
 }
 
 impl Default for Options {
@@ -32,6 +38,8 @@ impl Default for Options {
             max_gap_ns: 0,
             max_frames: 0,
             max_pixels: DEFAULT_MAX_PIXELS,
+            hardware: Hardware::None,
+            pool: FramePool::default(),
         }
     }
 }

@@ -136,6 +136,12 @@ impl PixelFormat {
         self.has_flag(ffi::AV_PIX_FMT_FLAG_RGB as u64)
     }
 
+    /// Whether pictures in this format are handles of a device, without bytes to read.
+    #[must_use]
+    pub fn is_on_device(self) -> bool {
+        self.has_flag(ffi::AV_PIX_FMT_FLAG_HWACCEL as u64)
+    }
+
     /// Whether there is an alpha channel.
     #[must_use]
     pub fn has_alpha(self) -> bool {

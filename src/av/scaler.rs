@@ -7,21 +7,16 @@ use ffmpeg_sys_next as ffi;
 use super::error::Error;
 use super::frame::Frame;
 use super::pixel::PixelFormat;
+use super::pool::{FramePool, PictureMemory};
 
-/// A swscale context, kept from frame to frame as long as formats and size stay the same.
-#[derive(Default)]
+/// A swscale context, kept from frame to frame as long as formats and size stay the same, and memory for its pictures.
 pub struct Scaler {
     /// Null until first used; sws_getCachedContext takes and returns it.
     context: Context,
+    memory: PictureMemory,
 }
 
 struct Context(*mut ffi::SwsContext);
-
-impl Default for Context {
-    fn default() -> Self {
-        Self(std::ptr::null_mut())
-    }
-}
 
 // SAFETY: the context is owned by this value alone and has no tie to a thread.
 unsafe impl Send for Context {}
@@ -34,6 +29,30 @@ impl Drop for Context {
 }
 
 impl Scaler {
+    /// For pictures with memory out of `pool`.
+    #[must_use]
+    pub fn new(pool: &FramePool) -> Self {
+        Self { context: Context(std::ptr::null_mut()), memory: pool.for_file() }
+    }
+
+    pub(super) fn memory(&self) -> &PictureMemory {
+        &self.memory
+    }
+
+    /// The frame, or a copy in the same format whose planes are plain: for pictures stored bottom up.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn with_plain_planes(&self, frame: Frame) -> Result<Frame, Error> {
+        if frame.has_plain_planes() {
+            return Ok(frame);
+        }
+        let mut copy = Frame::allocate(&self.memory, frame.pixel_format()?, frame.width(), frame.height())?;
+        copy.copy_properties(&frame)?;
+        frame.copy_pixels_to(&mut copy)?;
+        Ok(copy)
+    }
+
     /// A format that can be turned by quarter turns and keeps what `format` holds.
     pub(super) fn turnable_format(format: PixelFormat) -> PixelFormat {
         let names: &[&str] = if format.is_rgb() || format.has_alpha() {
@@ -52,7 +71,7 @@ impl Scaler {
     pub fn convert(&mut self, frame: &Frame, to: PixelFormat) -> Result<Frame, Error> {
         let from = frame.pixel_format()?;
         let (width, height) = (frame.width(), frame.height());
-        let mut converted = Frame::allocate(to, width, height)?;
+        let mut converted = Frame::allocate(&self.memory, to, width, height)?;
         converted.copy_properties(frame)?;
         if from == to {
             frame.copy_pixels_to(&mut converted)?;

@@ -5,6 +5,7 @@
 
 use super::error::Error;
 use super::frame::Frame;
+use super::pool::PictureMemory;
 use super::scaler::Scaler;
 
 /// A quarter turn or a mirror: first swap x and y if `swap`, then mirror the result.
@@ -63,17 +64,17 @@ impl Turn {
         let format = frame.pixel_format()?;
         let turnable = format.grid(1, 1).is_some() && (!self.swap || format.is_square_sampled());
         if turnable && frame.has_plain_planes() {
-            return self.turned(frame);
+            return self.turned(frame, scaler.memory());
         }
         let target = if turnable { format } else { Scaler::turnable_format(format) };
-        self.turned(&scaler.convert(frame, target)?)
+        self.turned(&scaler.convert(frame, target)?, scaler.memory())
     }
 
-    fn turned(self, frame: &Frame) -> Result<Frame, Error> {
+    fn turned(self, frame: &Frame, memory: &PictureMemory) -> Result<Frame, Error> {
         let format = frame.pixel_format()?;
         let (width, height) = (frame.width(), frame.height());
         let (new_width, new_height) = if self.swap { (height, width) } else { (width, height) };
-        let mut turned = Frame::allocate(format, new_width, new_height)?;
+        let mut turned = Frame::allocate(memory, format, new_width, new_height)?;
         turned.copy_properties(frame)?;
         turned.drop_display_matrix();
         let geometry = format.grid(new_width, new_height).unwrap_or_default();
@@ -118,6 +119,7 @@ fn copy_samples(
 
 #[cfg(test)]
 mod tests {
+    use super::super::pool::FramePool;
     use super::*;
 
     const ONE: i32 = 1 << 16;
@@ -147,7 +149,8 @@ mod tests {
     fn every_turn_moves_the_corner_pixels_where_it_says() {
         // 3 x 2 picture: 1 2 3 / 4 5 6
         let format = crate::av::PixelFormat::from_name("gray").unwrap();
-        let mut source = Frame::allocate(format, 3, 2).unwrap();
+        let mut scaler = Scaler::new(&FramePool::default());
+        let mut source = Frame::allocate(scaler.memory(), format, 3, 2).unwrap();
         let stride = source.stride(0);
         let pixels = source.plane_mut(0).unwrap();
         pixels[..3].copy_from_slice(&[1, 2, 3]);
@@ -161,7 +164,7 @@ mod tests {
             (true, false, false, &[&[1, 4], &[2, 5], &[3, 6]]),
         ];
         for (swap, flip_x, flip_y, rows) in cases {
-            let turned = Turn { swap, flip_x, flip_y }.apply(&source, &mut Scaler::default()).unwrap();
+            let turned = Turn { swap, flip_x, flip_y }.apply(&source, &mut scaler).unwrap();
             let stride = turned.stride(0);
             let plane = turned.plane(0).unwrap();
             for (y, row) in rows.iter().enumerate() {

@@ -49,8 +49,9 @@ impl VideoStream {
         self.get().index
     }
 
-    pub(super) fn codec(&self) -> *const ffi::AVCodec {
-        self.codec.as_ptr()
+    /// FFmpeg's decoder for it.
+    pub(super) fn native_decoder(&self) -> NonNull<ffi::AVCodec> {
+        self.codec
     }
 
     /// Long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".

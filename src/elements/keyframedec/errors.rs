@@ -25,6 +25,7 @@ pub fn post(element: &KeyframeDec, error: &av::Error, location: Option<&str>) {
         av::Error::TooLarge { .. } => post!(gst::StreamError::Decode),
         av::Error::UnknownCodec { .. } => post!(gst::StreamError::CodecNotFound),
         av::Error::Encrypted => post!(gst::StreamError::DecryptNokey),
+        av::Error::Hardware { .. } => post!(gst::LibraryError::Init),
         av::Error::NoKeyframes(_) => post!(gst::StreamError::Decode),
         av::Error::WrongLibrary { .. } => post!(gst::LibraryError::Init),
         _ => post!(gst::StreamError::Demux),
@@ -42,6 +43,7 @@ fn advice(error: &av::Error) -> &'static str {
         av::Error::TooLarge { .. } => "Raise max-pixels if it is to be decoded all the same",
         av::Error::UnknownCodec { .. } => "Install an FFmpeg with a decoder for it",
         av::Error::Encrypted => "Decrypt it first",
+        av::Error::Hardware { .. } => "Set hardware=auto to use a device only where it can, or hardware=none",
         av::Error::NoKeyframes(_) => "Check with `ffprobe -show_packets` what it holds",
         _ => "",
     }

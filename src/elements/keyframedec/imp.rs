@@ -36,6 +36,8 @@ pub(super) struct State {
     pub is_seekable: bool,
     /// EOS was sent or an error posted.
     pub finished: bool,
+    /// The message that no device decodes was posted.
+    pub told_of_fallback: bool,
     pub stats: Stats,
 }
 
@@ -45,6 +47,8 @@ pub(super) struct Stats {
     pub info: Option<av::Info>,
     pub counts: av::Counts,
     pub bytes_read: u64,
+    /// The device that decodes.
+    pub hardware: Option<String>,
     pub open_time: gst::ClockTime,
     pub push_time: gst::ClockTime,
 }
@@ -57,6 +61,8 @@ pub struct KeyframeDec {
     pub(super) session: Mutex<Option<Session>>,
     pub(super) interrupt: av::Interrupt,
     pub(super) queue: Arc<ByteQueue>,
+    /// Memory of frames, kept from file to file.
+    pub(super) pool: av::FramePool,
 }
 
 #[glib::object_subclass]
@@ -103,6 +109,7 @@ impl ObjectSubclass for KeyframeDec {
             session: Mutex::default(),
             interrupt: av::Interrupt::default(),
             queue: Arc::default(),
+            pool: av::FramePool::default(),
         }
     }
 }
@@ -174,6 +181,9 @@ impl ElementImpl for KeyframeDec {
             let session = self.session.lock().take();
             drop(session);
             self.queue.reset();
+        }
+        if transition == gst::StateChange::ReadyToNull {
+            self.pool.clear();
         }
         Ok(result)
     }
@@ -380,7 +390,8 @@ impl Stats {
                 .field("decoder", &info.decoder)
                 .field("stream-index", info.stream_index)
                 .field("threads", threads)
-                .field("thread-type", thread_type);
+                .field("thread-type", thread_type)
+                .field("hardware", self.hardware.as_deref().unwrap_or("none"));
         }
         stats.build()
     }

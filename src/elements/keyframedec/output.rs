@@ -31,7 +31,6 @@ pub struct Output {
 }
 
 /// What has been agreed with downstream. Kept from frame to frame.
-#[derive(Default)]
 pub struct Outlet {
     agreed: Option<Agreed>,
     scaler: av::Scaler,
@@ -61,6 +60,11 @@ struct Traits {
 }
 
 impl Outlet {
+    /// For frames that get their memory, where they have to be changed, from `pool`.
+    pub fn new(pool: &av::FramePool) -> Self {
+        Self { agreed: None, scaler: av::Scaler::new(pool), interlaced: false }
+    }
+
     /// Downstream asked to agree anew.
     pub fn renegotiate(&mut self) {
         self.agreed = None;
@@ -103,7 +107,7 @@ impl Outlet {
         if let Some(format) = agreed.convert_to {
             frame = self.scaler.convert(&frame, format)?;
         }
-        let frame = Arc::new(frame.with_plain_planes()?);
+        let frame = Arc::new(self.scaler.with_plain_planes(frame)?);
         let mut buffer = wrap(&frame, &agreed.info, top_field_first)?;
         let mut flags = gst::BufferFlags::empty();
         flags.set(gst::BufferFlags::CORRUPTED, is_corrupt);

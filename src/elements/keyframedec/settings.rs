@@ -23,8 +23,57 @@ pub enum ThreadType {
     #[enum_value(name = "Slice: several slices of one keyframe at once (latency)", nick = "slice")]
     Slice,
     /// No threads of its own.
-    #[enum_value(name = "None: the streaming thread decodes as well", nick = "none")]
+    #[enum_value(name = "None: one keyframe after the other", nick = "none")]
     None,
+}
+
+/// What decodes. The names are FFmpeg's for its kinds of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxHardware")]
+pub enum Hardware {
+    /// The processor.
+    #[default]
+    #[enum_value(name = "None: the processor decodes", nick = "none")]
+    None,
+    /// A device, or the processor.
+    #[enum_value(name = "Auto: a device if there is one for the file, else the processor", nick = "auto")]
+    Auto,
+    /// NVDEC.
+    #[enum_value(name = "NVIDIA NVDEC", nick = "cuda")]
+    Cuda,
+    /// VA-API.
+    #[enum_value(name = "VA-API (Intel, AMD)", nick = "vaapi")]
+    Vaapi,
+    /// Quick Sync.
+    #[enum_value(name = "Intel Quick Sync Video", nick = "qsv")]
+    Qsv,
+    /// macOS and iOS.
+    #[enum_value(name = "Apple VideoToolbox", nick = "videotoolbox")]
+    VideoToolbox,
+    /// Windows, from 8 on.
+    #[enum_value(name = "Direct3D 11", nick = "d3d11va")]
+    D3d11va,
+    /// Windows, before 8.
+    #[enum_value(name = "DirectX Video Acceleration 2", nick = "dxva2")]
+    Dxva2,
+    /// X11.
+    #[enum_value(name = "VDPAU", nick = "vdpau")]
+    Vdpau,
+    /// Vulkan Video, from FFmpeg 7 on.
+    #[enum_value(name = "Vulkan Video", nick = "vulkan")]
+    Vulkan,
+    /// Stateless decoders of ARM boards.
+    #[enum_value(name = "Direct Rendering Manager", nick = "drm")]
+    Drm,
+    /// Android.
+    #[enum_value(name = "Android MediaCodec", nick = "mediacodec")]
+    MediaCodec,
+}
+
+impl Hardware {
+    fn nick(self) -> &'static str {
+        glib::EnumValue::from_value(&self.to_value()).map_or("none", |(_, value)| value.nick())
+    }
 }
 
 /// Which way up frames are put out.
@@ -45,6 +94,8 @@ pub enum Orientation {
 pub struct Settings {
     pub thread_count: u32,
     pub thread_type: ThreadType,
+    pub hardware: Hardware,
+    pub hardware_device: Option<String>,
     pub orientation: Orientation,
     pub stream_index: i32,
     pub min_interval: u64,
@@ -60,6 +111,8 @@ impl Default for Settings {
         Self {
             thread_count: 0,
             thread_type: ThreadType::default(),
+            hardware: Hardware::default(),
+            hardware_device: None,
             orientation: Orientation::default(),
             stream_index: -1,
             min_interval: 0,
@@ -76,8 +129,8 @@ impl Default for Settings {
 const AUTOMATIC_THREADS: usize = 4;
 
 impl Settings {
-    /// How a file is read with these settings.
-    pub fn reading(&self) -> av::Options {
+    /// How a file is read with these settings, into memory out of `pool`.
+    pub fn reading(&self, pool: &av::FramePool) -> av::Options {
         av::Options {
             threads: self.threads(),
             stream_index: u32::try_from(self.stream_index).ok(),
@@ -85,6 +138,19 @@ impl Settings {
             max_gap_ns: self.max_gap,
             max_frames: self.max_frames,
             max_pixels: self.max_pixels,
+            hardware: self.hardware(),
+            pool: pool.clone(),
+        }
+    }
+
+    fn hardware(&self) -> av::Hardware {
+        match self.hardware {
+            Hardware::None => av::Hardware::None,
+            Hardware::Auto => av::Hardware::Auto,
+            named => {
+                let device = self.hardware_device.clone().filter(|device| !device.is_empty());
+                av::Hardware::Named { kind: named.nick().to_owned(), device }
+            }
         }
     }
 
@@ -110,8 +176,10 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let fits = "GObject has checked the value against the property's type";
         match name {
-            "thread-count" => self.thread_count = value.get().expect(fits),
+            "threads" | "thread-count" => self.thread_count = value.get().expect(fits),
             "thread-type" => self.thread_type = value.get().expect(fits),
+            "hardware" => self.hardware = value.get().expect(fits),
+            "hardware-device" => self.hardware_device = value.get().expect(fits),
             "orientation" => self.orientation = value.get().expect(fits),
             "stream-index" => self.stream_index = value.get().expect(fits),
             "min-interval" => self.min_interval = value.get().expect(fits),
@@ -127,8 +195,10 @@ impl Settings {
     /// A property's value; `None` for those that are not settings.
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
-            "thread-count" => self.thread_count.to_value(),
+            "threads" | "thread-count" => self.thread_count.to_value(),
             "thread-type" => self.thread_type.to_value(),
+            "hardware" => self.hardware.to_value(),
+            "hardware-device" => self.hardware_device.to_value(),
             "orientation" => self.orientation.to_value(),
             "stream-index" => self.stream_index.to_value(),
             "min-interval" => self.min_interval.to_value(),
@@ -146,9 +216,16 @@ impl Settings {
 pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let defaults = Settings::default();
     vec![
+        glib::ParamSpecUInt::builder("threads")
+            .nick("Threads")
+            .blurb("Threads of the decoder (0 = automatic: one for each core, 4 at most)")
+            .maximum(64)
+            .default_value(defaults.thread_count)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt::builder("thread-count")
             .nick("Thread count")
-            .blurb("Threads of the decoder (0 = automatic: one for each core, 4 at most)")
+            .blurb("Another name of threads")
             .maximum(64)
             .default_value(defaults.thread_count)
             .mutable_ready()
@@ -157,6 +234,17 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .nick("Thread type")
             .blurb("What the decoder's threads share: frames or slices")
             .default_value(defaults.thread_type)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<Hardware>("hardware")
+            .nick("Hardware")
+            .blurb("What decodes: the processor, or a device through FFmpeg; a device named here is an error where it is missing")
+            .default_value(defaults.hardware)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("hardware-device")
+            .nick("Hardware device")
+            .blurb("Which of several devices, as FFmpeg names them: an index for cuda, a path for vaapi (unset = the first)")
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<Orientation>("orientation")
@@ -189,7 +277,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         number(
             "io-timeout",
             "Input timeout",
-            "Give up when upstream pushes nothing for this long, in nanoseconds (0 = never)",
+            "Give up when upstream delivers nothing for this long, in nanoseconds (0 = never)",
             defaults.io_timeout,
         ),
         glib::ParamSpecUInt64::builder("spool-limit")

@@ -102,19 +102,20 @@ impl KeyframeDec {
             };
             push::open(&self.sinkpad, &self.queue, settings.spool_limit, &patience).map_err(av::Error::from)?
         };
-        let reader = av::KeyframeReader::open(source, &settings.reading(), self.interrupt.clone())?;
+        let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool), self.interrupt.clone())?;
         let info = reader.info().clone();
         let is_seekable = reader.is_seekable();
         gst::info!(
             CAT,
             imp = self,
-            "opened {}: {}, stream {}, decoder {} with {} threads ({})",
+            "opened {}: {}, stream {}, decoder {} with {} threads ({}), hardware {}",
             info.container,
             info.codec,
             info.stream_index,
             info.decoder,
             info.threads.0,
-            info.threads.1
+            info.threads.1,
+            reader.device().unwrap_or("none")
         );
         let choice = if settings.stream_index < 0 { "first default or only one" } else { "as stream-index says" };
         gst::debug!(CAT, imp = self, "streams: {}; stream {} taken, {choice}", info.streams, info.stream_index);
@@ -127,7 +128,7 @@ impl KeyframeDec {
         }
         Ok(Session {
             reader,
-            outlet: Outlet::default(),
+            outlet: Outlet::new(&self.pool),
             location: upstream::location(&self.sinkpad),
             clock: None,
             seek: None,
@@ -153,7 +154,9 @@ impl KeyframeDec {
             let mut state = self.state.lock();
             state.stats.counts = session.reader.counts();
             state.stats.bytes_read = session.reader.bytes_read();
+            state.stats.hardware = session.reader.device().map(str::to_owned);
         }
+        self.tell_of_fallback(session);
         match step? {
             av::Step::Keyframe(keyframe) => self.put_out(session, keyframe),
             av::Step::Damaged { pts_ns, reason } => {
@@ -280,6 +283,20 @@ impl KeyframeDec {
     /// The sequence number of the last seek, or one for this run of the stream.
     fn seqnum(&self) -> gst::Seqnum {
         *self.state.lock().seqnum.get_or_insert_with(gst::Seqnum::next)
+    }
+
+    /// Says once that the processor decodes although a device was asked for.
+    fn tell_of_fallback(&self, session: &Session) {
+        let Some(reason) = session.reader.fallback_reason() else { return };
+        if !std::mem::replace(&mut self.state.lock().told_of_fallback, true) {
+            let file = session.location.as_deref().unwrap_or("the stream");
+            gst::element_imp_info!(
+                self,
+                gst::LibraryError::Init,
+                ("{file}: decoded by the processor, because no device does it"),
+                ["{reason}"]
+            );
+        }
     }
 
     fn warn_of_damage(&self, session: &mut Session, pts_ns: Option<i64>, outcome: &str, reason: &str) {

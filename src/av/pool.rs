@@ -1,0 +1,272 @@
+//! Memory for pictures that stays from decoder to decoder and from file to file.
+//!
+//! FFmpeg's own buffer pools end with the decoder they belong to, so that every file begins with fresh pages from the
+//! system. Blocks of a [`FramePool`] come back when the last reference to a picture goes, wherever that is, and serve
+//! the next decoder. What it keeps is bounded; a block that comes from another file is cleared, so that no damaged
+//! picture shows a piece of an earlier recording.
+//!
+//! Thread rule: any thread.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ffmpeg_sys_next as ffi;
+use parking_lot::Mutex;
+
+use super::pixel::PixelFormat;
+
+/// Most bytes kept while nobody uses them: four pictures of 8K in 10 bits.
+const MOST_SPARE_BYTES: usize = 400 << 20;
+
+/// Most blocks kept while nobody uses them.
+const MOST_SPARE_BLOCKS: usize = 64;
+
+/// Start of every plane: as much as any SIMD code of FFmpeg asks for.
+const ALIGNMENT: usize = 64;
+
+/// FFmpeg's SIMD code may read and write this far past the end of a plane.
+const PADDING: usize = 16 + ALIGNMENT;
+
+/// Picture memory shared by all decoders that have a clone of this.
+#[derive(Clone, Default)]
+pub struct FramePool(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    spare: Mutex<VecDeque<Block>>,
+    users: AtomicU64,
+}
+
+/// A piece of memory, initialised throughout.
+struct Block {
+    data: NonNull<u8>,
+    layout: Layout,
+    /// Who wrote to it last.
+    user: u64,
+}
+
+// SAFETY: the memory belongs to this value alone.
+unsafe impl Send for Block {}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: from alloc_zeroed with this layout, and not used afterwards.
+        unsafe { dealloc(self.data.as_ptr(), self.layout) };
+    }
+}
+
+impl std::fmt::Debug for FramePool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FramePool({} spare blocks, {} bytes)", self.0.spare.lock().len(), self.spare_bytes())
+    }
+}
+
+impl FramePool {
+    /// The pool as one file uses it.
+    pub(super) fn for_file(&self) -> PictureMemory {
+        PictureMemory { pool: self.clone(), user: self.0.users.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Gives memory that nobody uses back to the system.
+    pub fn clear(&self) {
+        self.0.spare.lock().clear();
+    }
+
+    /// Bytes that are kept for the next pictures.
+    #[must_use]
+    pub fn spare_bytes(&self) -> usize {
+        self.0.spare.lock().iter().map(|block| block.layout.size()).sum()
+    }
+}
+
+/// Where the pictures of one file get their memory.
+#[derive(Clone)]
+pub(super) struct PictureMemory {
+    pool: FramePool,
+    user: u64,
+}
+
+impl PictureMemory {
+    /// Gives `frame`, whose format, width and height are set, memory for its planes. `coded` is the size in pixels to
+    /// allocate for, each line a multiple of the plane's entry in `alignment`. Errors are FFmpeg's.
+    ///
+    /// # Safety
+    /// `frame` is a valid AVFrame without buffers that nobody else uses.
+    pub(super) unsafe fn fill(
+        &self,
+        frame: *mut ffi::AVFrame,
+        format: PixelFormat,
+        coded: (c_int, c_int),
+        alignment: [c_int; 4],
+    ) -> Result<(), c_int> {
+        let (strides, sizes) = plane_sizes(format, coded, alignment)?;
+        let too_large = ffi::AVERROR(ffi::ENOMEM);
+        let mut offsets = [0; 4];
+        let mut total = 0_usize;
+        for (offset, size) in offsets.iter_mut().zip(sizes).filter(|(_, size)| *size > 0) {
+            *offset = total;
+            let end = total.checked_add(size).and_then(|end| end.checked_add(PADDING)).ok_or(too_large)?;
+            total = end.checked_next_multiple_of(ALIGNMENT).ok_or(too_large)?;
+        }
+        let block = self.take(total).ok_or(too_large)?;
+        let (data, size) = (block.data, block.layout.size());
+        let owner = Box::into_raw(Box::new(Lent { block: Some(block), pool: self.pool.clone() }));
+        // SAFETY: data has size bytes, which live until FFmpeg calls give_back with owner.
+        let buffer = unsafe { ffi::av_buffer_create(data.as_ptr(), size, Some(give_back), owner.cast(), 0) };
+        if buffer.is_null() {
+            // SAFETY: from Box::into_raw above; the call that failed has not kept it.
+            drop(unsafe { Box::from_raw(owner) });
+            return Err(too_large);
+        }
+        // SAFETY: the caller vouches for frame; the offsets of planes with a size lie inside the block.
+        unsafe {
+            for plane in 0..4 {
+                (*frame).linesize[plane] = strides[plane];
+                let start = if sizes[plane] > 0 { data.as_ptr().add(offsets[plane]) } else { std::ptr::null_mut() };
+                (*frame).data[plane] = start;
+            }
+            (*frame).extended_data = (&raw mut (*frame).data).cast();
+            (*frame).buf[0] = buffer;
+        }
+        Ok(())
+    }
+
+    /// A block of at least `size` bytes: the smallest spare one that is not far too large, or a new one.
+    fn take(&self, size: usize) -> Option<Block> {
+        let fits = |block: &Block| (size..=size.saturating_mul(2)).contains(&block.layout.size());
+        let spare = {
+            let mut spare = self.pool.0.spare.lock();
+            let candidates = spare.iter().enumerate().filter(|(_, block)| fits(block));
+            let best = candidates.min_by_key(|(_, block)| block.layout.size()).map(|(index, _)| index);
+            best.and_then(|index| spare.remove(index))
+        };
+        if let Some(mut block) = spare {
+            if std::mem::replace(&mut block.user, self.user) != self.user {
+                // SAFETY: the block is ours alone and has that many bytes.
+                unsafe { block.data.as_ptr().write_bytes(0, block.layout.size()) };
+            }
+            return Some(block);
+        }
+        let layout = Layout::from_size_align(size.max(1), ALIGNMENT).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let data = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Block { data, layout, user: self.user })
+    }
+}
+
+/// Line and plane lengths of a picture in bytes, such that each line's is a multiple of what its plane asks for. As in
+/// FFmpeg's default allocator it is the width that grows, which keeps the proportion between planes.
+fn plane_sizes(
+    format: PixelFormat,
+    (width, height): (c_int, c_int),
+    alignment: [c_int; 4],
+) -> Result<([c_int; 4], [usize; 4]), c_int> {
+    let mut width = width;
+    let mut strides = [0; 4];
+    loop {
+        // SAFETY: the array has the four entries that are written.
+        let result = unsafe { ffi::av_image_fill_linesizes(strides.as_mut_ptr(), format.raw(), width) };
+        if result < 0 {
+            return Err(result);
+        }
+        if strides.iter().zip(alignment).all(|(stride, alignment)| stride % alignment.max(1) == 0) {
+            break;
+        }
+        // To the next multiple of a higher power of two.
+        let lowest_bit = width & width.wrapping_neg();
+        width = width.checked_add(lowest_bit).ok_or(ffi::AVERROR(ffi::EINVAL))?;
+    }
+    let wide = strides.map(|stride| stride as isize);
+    let mut sizes = [0; 4];
+    // SAFETY: both arrays have the four entries that are read and written.
+    let result =
+        unsafe { ffi::av_image_fill_plane_sizes(sizes.as_mut_ptr(), format.raw(), height, wide.as_ptr()) };
+    if result < 0 { Err(result) } else { Ok((strides, sizes)) }
+}
+
+/// A block inside an AVBuffer, and where it goes afterwards.
+struct Lent {
+    block: Option<Block>,
+    pool: FramePool,
+}
+
+unsafe extern "C" fn give_back(owner: *mut c_void, _data: *mut u8) {
+    // SAFETY: from Box::into_raw in fill(); FFmpeg calls this once, when the last reference is gone.
+    let mut lent = unsafe { Box::from_raw(owner.cast::<Lent>()) };
+    let Some(block) = lent.block.take() else { return };
+    let mut dropped = Vec::new();
+    {
+        let mut spare = lent.pool.0.spare.lock();
+        spare.push_back(block);
+        let mut bytes: usize = spare.iter().map(|block| block.layout.size()).sum();
+        // Those that were not used for longest are of a size that is no longer asked for.
+        while spare.len() > MOST_SPARE_BLOCKS || bytes > MOST_SPARE_BYTES {
+            let Some(oldest) = spare.pop_front() else { break };
+            bytes -= oldest.layout.size();
+            dropped.push(oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Frame;
+    use super::*;
+
+    fn frame(memory: &PictureMemory, format: &str, width: usize, height: usize) -> Frame {
+        Frame::allocate(memory, PixelFormat::from_name(format).unwrap(), width, height).unwrap()
+    }
+
+    #[test]
+    fn memory_serves_again_and_is_cleared_between_files() {
+        let pool = FramePool::default();
+        let first_file = pool.for_file();
+        let mut picture = frame(&first_file, "yuv420p", 641, 361);
+        picture.plane_mut(0).unwrap().fill(9);
+        let place = picture.plane(0).unwrap().as_ptr();
+        drop(picture);
+        let kept = pool.spare_bytes();
+        assert!(kept > 641 * 361 * 3 / 2);
+        let again = frame(&first_file, "yuv420p", 641, 361);
+        assert_eq!((again.plane(0).unwrap().as_ptr(), again.plane(0).unwrap()[0]), (place, 9));
+        assert_eq!(pool.spare_bytes(), 0);
+        drop(again);
+        let next_file = pool.for_file();
+        let fresh = frame(&next_file, "nv12", 640, 352);
+        assert_eq!(fresh.plane(0).unwrap().as_ptr(), place);
+        assert!(fresh.plane(0).unwrap().iter().all(|&byte| byte == 0));
+        drop(fresh);
+        pool.clear();
+        assert_eq!(pool.spare_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_sizes_that_differ_much_share_nothing() {
+        let pool = FramePool::default();
+        let memory = pool.for_file();
+        drop(frame(&memory, "gray", 4000, 4000));
+        let small = frame(&memory, "gray", 64, 64);
+        assert!(pool.spare_bytes() >= 16_000_000, "the large block waits for a large picture");
+        drop(small);
+        let pictures: Vec<_> = (0..40).map(|_| frame(&memory, "gray", 4000, 4000)).collect();
+        drop(pictures);
+        assert!(pool.spare_bytes() <= MOST_SPARE_BYTES);
+        assert!(pool.0.spare.lock().len() <= MOST_SPARE_BLOCKS);
+    }
+
+    #[test]
+    fn lines_of_all_formats_are_aligned_and_odd_sizes_have_room() {
+        let memory = FramePool::default().for_file();
+        for format in ["yuv420p", "yuv422p10le", "yuv444p12le", "nv12", "p010le", "rgb24", "rgba", "pal8", "gray", "monow"] {
+            for (width, height) in [(1, 1), (3, 5), (17, 1), (1921, 1081)] {
+                let picture = frame(&memory, format, width, height);
+                assert!(picture.has_plain_planes(), "{format} {width}x{height}");
+                assert!(picture.stride(0).is_multiple_of(ALIGNMENT), "{format} {width}x{height}");
+            }
+        }
+    }
+}
