@@ -69,6 +69,39 @@ fn sixty_four_elements_open_at_once() {
 }
 
 #[test]
+fn a_range_that_never_comes_is_an_error_in_time() {
+    let bytes = std::fs::read(clip()).unwrap();
+    for delivered in [0, 20_000] {
+        let launch = "appsrc name=source stream-type=random-access ! vxkeyframedec name=dec io-timeout=300000000";
+        let (pipeline, sink) = pipeline(launch);
+        let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
+        source.set_size(bytes.len() as i64);
+        let position = std::sync::Arc::new(std::sync::Mutex::new(0));
+        let (sought, wanted, head) = (position.clone(), position, bytes[..delivered].to_vec());
+        let callbacks = gst_app::AppSrcCallbacks::builder()
+            .seek_data(move |_, offset| {
+                *sought.lock().unwrap() = offset as usize;
+                true
+            })
+            .need_data(move |source, length| {
+                let from = *wanted.lock().unwrap();
+                let range = head.get(from..head.len().min(from + length as usize));
+                if let Some(range) = range.filter(|range| !range.is_empty()) {
+                    let _ = source.push_buffer(gst::Buffer::from_slice(range.to_vec()));
+                }
+            });
+        source.set_callbacks(callbacks.build());
+        let started = Instant::now();
+        let outcome = play(&pipeline, &sink);
+        assert!(outcome.error_text().contains("within 0.3 s (io-timeout)"), "{}", outcome.error_text());
+        assert!(started.elapsed() < SOON);
+        let started = Instant::now();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(started.elapsed() < SOON);
+    }
+}
+
+#[test]
 fn a_stop_ends_every_wait() {
     let index_first = made("stopped.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy", "-movflags", "+faststart"]);
     let bytes = std::fs::read(index_first).unwrap();

@@ -92,7 +92,7 @@ impl KeyframeDec {
         let settings = self.settings.lock().clone();
         let pulls = self.state.lock().mode == Some(gst::PadMode::Pull);
         let source: Box<dyn av::ByteSource> = if pulls {
-            Box::new(PullSource::new(self.sinkpad.clone()))
+            Box::new(PullSource::new(self.sinkpad.clone(), settings.io_timeout()))
         } else {
             let element = self.obj().downgrade();
             let patience = Patience {
