@@ -194,9 +194,17 @@ fn pictures_are_upright_or_stored_with_a_tag() {
     // The display matrix stands in the track header (ISO/IEC 14496-12, 8.3.2), 40 bytes behind its name.
     let matrix_at = source.windows(4).position(|word| word == b"tkhd").unwrap() + 4 + 40;
     let mut sizes = Vec::new();
-    for (rotate, [a, b, c, d]) in
-        [("0", [ONE, 0, 0, ONE]), ("90", [0, ONE, -ONE, 0]), ("180", [-ONE, 0, 0, -ONE]), ("270", [0, -ONE, ONE, 0])]
-    {
+    let turns = [
+        ("0", [ONE, 0, 0, ONE]),
+        ("90", [0, ONE, -ONE, 0]),
+        ("180", [-ONE, 0, 0, -ONE]),
+        ("270", [0, -ONE, ONE, 0]),
+        ("0, mirrored", [-ONE, 0, 0, ONE]),
+        ("90, mirrored", [0, ONE, ONE, 0]),
+        ("180, mirrored", [ONE, 0, 0, -ONE]),
+        ("270, mirrored", [0, -ONE, -ONE, 0]),
+    ];
+    for (rotate, [a, b, c, d]) in turns {
         let turned = scratch(&format!("turned_{rotate}.mp4"));
         let mut bytes = source.clone();
         for (position, number) in [(0, a), (1, b), (3, c), (4, d)] {
@@ -218,7 +226,7 @@ fn pictures_are_upright_or_stored_with_a_tag() {
         assert!(upright == turned_by_tag, "rotated by {rotate}");
     }
     let (width, height) = sizes[0];
-    assert_eq!(sizes, [(width, height), (height, width), (width, height), (height, width)]);
+    assert_eq!(sizes, [(width, height), (height, width)].repeat(4));
 }
 
 #[test]
@@ -394,22 +402,32 @@ fn what_downstream_cannot_take_is_converted_or_refused_with_advice() {
 }
 
 #[test]
-fn a_new_size_in_mid_stream_is_new_caps() {
+fn a_new_size_or_format_in_mid_stream_is_new_caps() {
     let source = clip();
-    let source = source.to_str().unwrap();
-    let small = made("small.ts", &["-i", source, "-t", "2", "-c:v", "mpeg2video", "-g", "10", "-vf", "scale=320:180"]);
-    let large = made("large.ts", &["-i", source, "-t", "2", "-c:v", "mpeg2video", "-g", "10", "-vf", "scale=640:360"]);
-    let joined = scratch("joined.ts");
-    std::fs::write(&joined, [std::fs::read(small).unwrap(), std::fs::read(large).unwrap()].concat()).unwrap();
-    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&joined)));
-    assert!(outcome.error.is_none(), "{:?}", outcome.error);
-    let mut widths: Vec<i32> = outcome
-        .samples
-        .iter()
-        .map(|sample| sample.caps().unwrap().structure(0).unwrap().get("width").unwrap())
-        .collect();
-    widths.dedup();
-    assert_eq!(widths, [320, 640]);
+    let part = |name: &str, how: &str| {
+        let how: Vec<_> = how.split_whitespace().collect();
+        made(name, &[&["-i", source.to_str().unwrap(), "-an", "-t", "2", "-g", "10"], &how[..]].concat())
+    };
+    let small = part("small.ts", "-c:v mpeg2video -vf scale=320:180");
+    let large = part("large.ts", "-c:v mpeg2video -vf scale=640:360");
+    let eight = part("eight.ts", "-c:v libx264 -preset ultrafast -vf scale=320:180");
+    let ten = part("ten.ts", "-c:v libx264 -preset ultrafast -vf scale=320:180 -pix_fmt yuv422p10le");
+    let frames = |file: &std::path::Path| {
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(file)));
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        let describe = |sample: &gst::Sample| {
+            let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+            (info.format(), info.width(), pixels(sample))
+        };
+        outcome.samples.iter().map(describe).collect::<Vec<_>>()
+    };
+    for (first, second) in [(small, large), (eight, ten)] {
+        let joined = scratch("joined.ts");
+        std::fs::write(&joined, [std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap()].concat()).unwrap();
+        let expected = [frames(&first), frames(&second)].concat();
+        assert!(expected.first().unwrap().2.len() < expected.last().unwrap().2.len());
+        assert!(frames(&joined) == expected, "{joined:?}");
+    }
 }
 
 #[test]

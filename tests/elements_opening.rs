@@ -127,3 +127,29 @@ fn a_stop_ends_every_wait() {
     pipeline.set_state(gst::State::Null).unwrap();
     assert!(started.elapsed() < SOON);
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_picture_to_be_decoded() {
+    let picture = ["-f", "lavfi", "-i", "testsrc2=size=8192x4320,noise=alls=30", "-frames:v", "1", "-c:v", "libx265"];
+    let quickly = ["-preset", "ultrafast", "-x265-params", "log-level=error:qp=8"];
+    let file = made("slow.mkv", &[&picture[..], &quickly].concat());
+    for threads in ["thread-type=none", "threads=2"] {
+        let launch = format!("filesrc location={} ! vxkeyframedec name=dec {threads}", quoted(&file));
+        let (whole, sink) = pipeline(&launch);
+        assert_eq!(play(&whole, &sink).samples.len(), 1);
+        let stats: gst::Structure = whole.by_name("dec").unwrap().property("stats");
+        whole.set_state(gst::State::Null).unwrap();
+        let [open, decode] = ["open-time", "decode-time"].map(|name| {
+            let time = stats.get::<gst::ClockTime>(name).map(gst::ClockTime::nseconds);
+            Duration::from_nanos(time.or_else(|_| stats.get::<u64>(name)).unwrap())
+        });
+        let (cut, _sink) = pipeline(&launch);
+        cut.set_state(gst::State::Playing).unwrap();
+        std::thread::sleep(open + decode / 3);
+        let started = Instant::now();
+        cut.set_state(gst::State::Null).unwrap();
+        let took = started.elapsed();
+        println!("a picture takes {decode:?}, a stop in the midst of it {took:?}");
+        assert!(took < decode / 3, "the stop took {took:?} of {decode:?}");
+    }
+}

@@ -91,6 +91,20 @@ const FILES: &[(&str, &str)] = &[
     ("lossy.webp", "-frames:v 1 -c:v libwebp"),
     ("picture.jpg", "-frames:v 1"),
     ("picture.bmp", "-frames:v 1"),
+    ("picture.tiff", "-frames:v 1"),
+    ("prores_4444.mov", "-t 1 -c:v prores_ks -profile:v 4 -pix_fmt yuv444p10le"),
+    ("palette.gif", "-t 1 -s 320x240"),
+    ("h264_8k.mp4", "-frames:v 2 -vf scale=8192:4320 -c:v libx264 -preset ultrafast -g 1"),
+    ("hevc_8k.mkv", "-frames:v 1 -vf scale=8192:4320 -c:v libx265 -preset ultrafast -x265-params log-level=error"),
+    ("mjpeg_8k.jpg", "-frames:v 1 -vf scale=8192:8192"),
+    ("pixel.mkv", "-frames:v 3 -vf scale=1:1 -c:v libx264 -pix_fmt yuv444p"),
+    ("pixel.webm", "-frames:v 3 -vf scale=1:1 -c:v libvpx-vp9"),
+    ("pixel.avi", "-frames:v 3 -vf scale=1:1 -c:v ffv1"),
+    ("pixel.png", "-frames:v 1 -vf scale=1:1"),
+    ("pixel.jpg", "-frames:v 1 -vf scale=1:1"),
+    ("pixel.gif", "-frames:v 1 -vf scale=1:1"),
+    ("column.webm", "-frames:v 3 -vf scale=1:480 -c:v libvpx"),
+    ("line.mkv", "-frames:v 3 -vf scale=640:1 -c:v libx264 -pix_fmt yuv444p"),
 ];
 
 /// Time in microseconds and bytes of each keyframe of a full decode.

@@ -19,6 +19,8 @@ const SAME: &[(&str, gst_video::VideoFormat)] = {
         ("yuv422p10le", F::I42210le),
         ("yuv444p10le", F::Y44410le),
         ("p010le", F::P01010le),
+        ("p012le", F::P012Le),
+        ("p016le", F::P016Le),
         ("yuv420p12le", F::I42012le),
         ("yuv422p12le", F::I42212le),
         ("yuv444p12le", F::Y44412le),
@@ -32,6 +34,9 @@ const SAME: &[(&str, gst_video::VideoFormat)] = {
         ("yuyv422", F::Yuy2),
         ("uyvy422", F::Uyvy),
         ("yuva420p", F::A420),
+        ("yuva420p10le", F::A42010le),
+        ("yuva422p10le", F::A42210le),
+        ("yuva444p10le", F::A44410le),
         ("gray", F::Gray8),
         ("gray16le", F::Gray16Le),
         ("rgb24", F::Rgb),
@@ -48,6 +53,8 @@ const SAME: &[(&str, gst_video::VideoFormat)] = {
         ("gbrp10le", F::Gbr10le),
         ("gbrp12le", F::Gbr12le),
         ("gbrap", F::Gbra),
+        ("gbrap10le", F::Gbra10le),
+        ("gbrap12le", F::Gbra12le),
     ]
 };
 
