@@ -36,7 +36,7 @@ help:
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
 	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
-	@echo 'make bench      keyframes a second beside the ffmpeg command'
+	@echo 'make bench      keyframes a second beside the ffmpeg command; memory over 500 files'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
 	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
 	@echo 'make uninstall  the same variables: takes away what install put there'
@@ -79,6 +79,7 @@ test-debian13:
 
 bench: build
 	benches/keyframes.py --json target/keyframes.json
+	$(CARGO) bench --quiet --bench memory 2>target/memory.log || { tail -n 30 target/memory.log; exit 1; }
 
 check:
 	$(CARGO) fmt --check

@@ -332,17 +332,25 @@ fn a_stream_that_must_be_searched_is_spooled_up_to_a_limit() {
     assert!(text.contains("spool-limit") && text.contains("faststart"), "{text}");
 }
 
-#[test]
-fn a_title_and_codecs_are_tags() {
-    let titled = made("titled.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy", "-metadata", "title=Two cats"]);
+/// The tags that come with a copy of the clip whose metadata says this.
+fn tags_of(metadata: &str) -> gst::TagList {
+    let titled = made("titled.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy", "-metadata", metadata]);
     let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&titled)));
     play(&pipeline, &sink);
     let pad = pipeline.by_name("dec").unwrap().static_pad("src").unwrap();
     let tags = pad.sticky_event::<gst::event::Tag>(0).unwrap().tag().to_owned();
     pipeline.set_state(gst::State::Null).unwrap();
+    tags
+}
+
+#[test]
+fn a_title_and_codecs_are_tags() {
+    let tags = tags_of("title=Two cats");
     assert_eq!(tags.get::<gst::tags::Title>().unwrap().get(), "Two cats");
     assert!(tags.get::<gst::tags::ContainerFormat>().unwrap().get().contains("Matroska"));
     assert!(tags.get::<gst::tags::VideoCodec>().unwrap().get().contains("H.264"));
+    let long = tags_of(&format!("title={}", "Two cats ".repeat(10_000)));
+    assert_eq!(long.get::<gst::tags::Title>().unwrap().get().len(), 4096);
     assert!(tags.get::<gst::tags::ImageOrientation>().is_none());
 }
 

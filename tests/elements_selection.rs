@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{clip, made, quoted, run};
+use common::{clip, made, pipeline, play, quoted, run};
+use gst::prelude::*;
 use serde_json::Value;
 
 const SECOND: u64 = 1_000_000_000;
@@ -150,4 +151,40 @@ fn an_upstream_that_stalls_is_given_up() {
     let error = run("appsrc is-live=true ! vxkeyframedec io-timeout=200000000").error_text();
     assert!(error.contains("delivered nothing for 0.2 s (io-timeout)"), "{error}");
     assert!(started.elapsed() < common::PATIENCE / 4);
+}
+
+#[test]
+fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
+    let file = quoted(&clip());
+    let software = run(&format!("filesrc location={file} ! vxkeyframedec"));
+    let (automatic, sink) = pipeline(&format!("filesrc location={file} ! vxkeyframedec name=dec hardware=auto"));
+    let bus = automatic.bus().unwrap();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = told.clone();
+    bus.set_sync_handler(move |_, message| {
+        if let gst::MessageView::Info(info) = message.view() {
+            heard.lock().unwrap().push(format!("{} {:?}", info.error(), info.debug()));
+        }
+        gst::BusSyncReply::Pass
+    });
+    let outcome = play(&automatic, &sink);
+    let stats: gst::Structure = automatic.by_name("dec").unwrap().property("stats");
+    automatic.set_state(gst::State::Null).unwrap();
+    assert_eq!(outcome.pts(), software.pts());
+    let told = told.lock().unwrap();
+    if stats.get::<&str>("hardware").unwrap() == "none" {
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("decoded by the processor") && told[0].contains("cuda"), "{told:?}");
+        let same = |(a, b): (&gst::Sample, &gst::Sample)| common::pixels(a) == common::pixels(b);
+        assert!(outcome.samples.iter().zip(&software.samples).all(same));
+    } else {
+        assert!(told.is_empty(), "{told:?}");
+    }
+    // No machine has this one under Linux.
+    let text = run(&format!("filesrc location={file} ! vxkeyframedec hardware=dxva2")).error_text();
+    let expected = ["scenes.mp4", "dxva2 does not decode this file", "hardware=auto"];
+    assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+    let text =
+        run(&format!("filesrc location={file} ! vxkeyframedec hardware=vaapi hardware-device=/dev/null")).error_text();
+    assert!(text.contains("/dev/null"), "{text}");
 }

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
 use super::decoder::{Decoder, Purpose, Resources};
 use super::error::Error;
@@ -169,17 +169,24 @@ impl Decoders {
     /// [`Error::Interrupted`], soon after `interrupt` is set.
     pub(super) fn take(&mut self, wait: bool, interrupt: &Interrupt) -> Result<Option<Decoded>, Error> {
         let Some((pts, result)) = self.pending.front() else { return Ok(None) };
+        let lost = || {
+            let pictures = Err(Error::Damaged("the decoder's thread ended".into()));
+            Decoded { pts: *pts, pictures, bytes: 0, took: Duration::ZERO }
+        };
         let decoded = loop {
-            let patience = if wait { GLANCE } else { Duration::ZERO };
-            match result.recv_timeout(patience) {
+            // Not a wait of no length: that spins for a while.
+            if !wait {
+                match result.try_recv() {
+                    Ok(decoded) => break decoded,
+                    Err(TryRecvError::Empty) => return Ok(None),
+                    Err(TryRecvError::Disconnected) => break lost(),
+                }
+            }
+            match result.recv_timeout(GLANCE) {
                 Ok(decoded) => break decoded,
-                Err(RecvTimeoutError::Timeout) if !wait => return Ok(None),
                 Err(RecvTimeoutError::Timeout) if interrupt.is_set() => return Err(Error::Interrupted),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    let pictures = Err(Error::Damaged("the decoder's thread ended".into()));
-                    break Decoded { pts: *pts, pictures, bytes: 0, took: Duration::ZERO };
-                }
+                Err(RecvTimeoutError::Disconnected) => break lost(),
             }
         };
         self.pending.pop_front();

@@ -87,9 +87,8 @@ impl Frame {
         let mut formats = std::ptr::null_mut();
         let direction = ffi::AVHWFrameTransferDirection::AV_HWFRAME_TRANSFER_DIRECTION_FROM;
         // SAFETY: a frame of a device has frames of that device; the call leaves a list that ends with -1, ours to free.
-        let result = unsafe {
-            ffi::av_hwframe_transfer_get_formats(self.get().hw_frames_ctx, direction, &raw mut formats, 0)
-        };
+        let result =
+            unsafe { ffi::av_hwframe_transfer_get_formats(self.get().hw_frames_ctx, direction, &raw mut formats, 0) };
         if result < 0 {
             return Err(Error::call("av_hwframe_transfer_get_formats", result));
         }

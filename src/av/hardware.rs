@@ -41,7 +41,13 @@ pub enum Hardware {
 
 /// Kinds of devices that [`Hardware::Auto`] tries, in this order: those whose decoders are FFmpeg's own, so that what the
 /// device cannot do is decoded by the processor in the midst of a stream.
-const AUTOMATIC: [&str; 4] = ["cuda", "videotoolbox", "d3d11va", "vaapi"];
+const AUTOMATIC: &[&str] = if cfg!(target_vendor = "apple") {
+    &["videotoolbox"]
+} else if cfg!(windows) {
+    &["cuda", "d3d11va"]
+} else {
+    &["cuda", "vaapi"]
+};
 
 /// A decoder of libavcodec and the device format that it offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,17 +93,20 @@ pub(super) struct Assignment {
 }
 
 /// What was decided for a file.
-pub(super) enum Choice {
-    /// The processor decodes. The reason is given where a device was asked for.
-    Software(Option<String>),
-    /// A device decodes.
-    Device(Assignment),
+pub(super) struct Choice {
+    /// The device that decodes; `None` for the processor.
+    pub(super) device: Option<Assignment>,
+    /// Why it is the processor, where a device was asked for.
+    pub(super) reason: Option<String>,
 }
+
+/// Why a device that has a decoder for the codec does not decode.
+pub(super) const REFUSED: &str = "the device cannot decode this profile, pixel format or size";
 
 /// Decides who decodes the codec of `native`, FFmpeg's own decoder for it.
 pub(super) fn choose(wanted: &Hardware, native: NonNull<ffi::AVCodec>, open: Opener<'_>) -> Result<Choice, Error> {
     let (kinds, device, may_fall_back): (Vec<&str>, _, _) = match wanted {
-        Hardware::None => return Ok(Choice::Software(None)),
+        Hardware::None => return Ok(Choice { device: None, reason: None }),
         Hardware::Auto => (AUTOMATIC.to_vec(), None, true),
         Hardware::Named { kind, device } => (vec![kind], device.as_deref(), false),
     };
@@ -110,7 +119,8 @@ pub(super) fn choose(wanted: &Hardware, native: NonNull<ffi::AVCodec>, open: Ope
                 // A decoder of its own cannot hand over to the processor.
                 Some(decoder) if !may_fall_back || decoder.codec == native => {
                     let has_refused = Arc::default();
-                    return Ok(Choice::Device(Assignment { device, decoder, may_fall_back, has_refused }));
+                    let device = Some(Assignment { device, decoder, may_fall_back, has_refused });
+                    return Ok(Choice { device, reason: None });
                 }
                 _ => format!("FFmpeg has no {codec} decoder for it"),
             },
@@ -121,7 +131,7 @@ pub(super) fn choose(wanted: &Hardware, native: NonNull<ffi::AVCodec>, open: Ope
         }
         reasons.push(format!("{kind}: {reason}"));
     }
-    Ok(Choice::Software(Some(reasons.join("; "))))
+    Ok(Choice { device: None, reason: Some(reasons.join("; ")) })
 }
 
 impl Assignment {
@@ -140,10 +150,8 @@ impl Assignment {
 
     /// The error of a decoder that has got no picture because its device refused the stream.
     pub(super) fn refusal(&self) -> Option<Error> {
-        (self.has_refused() && !self.may_fall_back).then(|| Error::Hardware {
-            kind: self.name().to_owned(),
-            reason: "the device cannot decode this profile, pixel format or size".into(),
-        })
+        (self.has_refused() && !self.may_fall_back)
+            .then(|| Error::Hardware { kind: self.name().to_owned(), reason: REFUSED.into() })
     }
 
     /// # Safety
@@ -155,7 +163,11 @@ impl Assignment {
 
     /// The picture in memory: itself if the processor decoded it.
     pub(super) fn fetch(&self, frame: Frame, memory: &PictureMemory) -> Result<Frame, Error> {
-        if frame.pixel_format().ok() == Some(self.decoder.format) { self.device.download(&frame, memory) } else { Ok(frame) }
+        if frame.pixel_format().ok() == Some(self.decoder.format) {
+            self.device.download(&frame, memory)
+        } else {
+            Ok(frame)
+        }
     }
 
     /// Which of the formats that libavcodec offers it is to use; `None` for none of them.
@@ -201,6 +213,9 @@ impl HwDevice {
         let found = unsafe { ffi::av_hwdevice_find_type_by_name(c_kind.as_ptr()) };
         if found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE {
             return Err("this FFmpeg knows no such kind of device".into());
+        }
+        if !is_built_in(found) {
+            return Err(format!("this FFmpeg was built without {kind}"));
         }
         let c_device = device.and_then(|device| CString::new(device).ok());
         let device_name = c_device.as_ref().map_or(std::ptr::null(), |device| device.as_ptr());
@@ -286,8 +301,28 @@ impl Device for HwDevice {
     }
 }
 
+/// Whether libavutil has the code for a kind of device.
+fn is_built_in(kind: ffi::AVHWDeviceType) -> bool {
+    let none = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE as c_int;
+    let mut at = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE;
+    loop {
+        // SAFETY: starts with NONE and goes on with what the function returned; the result is read as the integer it is,
+        // and handed back only if these bindings know it.
+        let next = unsafe { ffi::av_hwdevice_iterate_types(at) };
+        // SAFETY: a C enum is an int.
+        let raw = unsafe { (&raw const next).cast::<c_int>().read() };
+        if raw == none || raw == kind as c_int {
+            return raw != none;
+        }
+        at = next;
+    }
+}
+
 /// What came of opening a device.
 type Opened = Result<Arc<dyn Device>, String>;
+
+/// Devices by kind and name.
+type Devices = HashMap<(String, Option<String>), Opened>;
 
 /// Opens a device, or gives the one that the process has already.
 pub(super) fn open_shared(kind: &str, device: Option<&str>) -> Opened {
@@ -302,7 +337,7 @@ pub(super) fn open_shared(kind: &str, device: Option<&str>) -> Opened {
 /// What `open` came to when it was first called for this device. Failures are remembered as well: they take long, and
 /// FFmpeg complains of each on standard error.
 fn shared(kind: &str, device: Option<&str>, open: impl FnOnce() -> Opened) -> Opened {
-    static DEVICES: Mutex<Option<HashMap<(String, Option<String>), Opened>>> = Mutex::new(None);
+    static DEVICES: Mutex<Option<Devices>> = Mutex::new(None);
     let key = (kind.to_owned(), device.map(str::to_owned));
     DEVICES.lock().get_or_insert_default().entry(key).or_insert_with(open).clone()
 }
@@ -314,7 +349,9 @@ fn surely_missing(kind: &str) -> Result<(), String> {
         return Ok(());
     }
     let (places, driver): (&[&str], _) = match kind {
-        "cuda" => (&["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu"], "an NVIDIA driver"),
+        "cuda" => {
+            (&["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu"], "an NVIDIA driver")
+        }
         "vaapi" | "qsv" | "drm" => (&["/dev/dri"], "a graphics driver (/dev/dri)"),
         _ => return Ok(()),
     };

@@ -78,8 +78,11 @@ fn open(hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error>
     KeyframeReader::open_with(Box::new(Clip(clip)), &options, Interrupt::default(), opener)
 }
 
-/// The clip's keyframes as format and luma, and what was said of damage.
-fn read(reader: &mut KeyframeReader) -> Result<(Vec<(String, Vec<u8>)>, usize), Error> {
+/// Format and luma.
+type Picture = (String, Vec<u8>);
+
+/// The clip's keyframes, and how often damage was told.
+fn read(reader: &mut KeyframeReader) -> Result<(Vec<Picture>, usize), Error> {
     let (mut pictures, mut damaged) = (Vec::new(), 0);
     loop {
         match reader.next()? {

@@ -17,6 +17,15 @@ use super::video_stream::VideoStream;
 /// Longest metadata text that is passed on, in bytes.
 const TEXT_LIMIT: usize = 4096;
 
+/// Most bytes read to find out what the streams are.
+const PROBE_BYTES: i64 = 5_000_000;
+
+/// Most packets read to find out what a stream is.
+const PROBE_PACKETS: c_int = 2500;
+
+/// Most streams of a container: past this it is refused.
+const STREAMS_LIMIT: c_int = 1000;
+
 /// Most streams described one by one.
 const STREAMS_NAMED: usize = 32;
 
@@ -56,6 +65,9 @@ impl Input {
             (*context).pb = io.as_ptr();
             (*context).interrupt_callback = interrupt.callback();
             (*context).io_open = Some(refuse_to_open);
+            (*context).probesize = PROBE_BYTES;
+            (*context).max_probe_packets = PROBE_PACKETS;
+            (*context).max_streams = STREAMS_LIMIT;
             // Containers that leave presentation times out (avi, MPEG program streams): deduced from what follows.
             (*context).flags |= ffi::AVFMT_FLAG_GENPTS;
         }

@@ -35,6 +35,31 @@ pub struct Counts {
     pub lock_times: LockTimes,
 }
 
+impl Counts {
+    /// Why a file of `bytes` that was read to its end gave no picture; `last_damage` is what the decoder said last.
+    pub(super) fn why_no_picture(&self, codec: &str, last_damage: &str, bytes: Option<u64>) -> Error {
+        let Counts { key_packets, dropped_packets, encrypted, .. } = *self;
+        if encrypted > 0 {
+            return Error::Encrypted;
+        }
+        if key_packets > 0 {
+            let reason = if last_damage.is_empty() { "no picture came out" } else { last_damage };
+            let (number, verb) = if key_packets == 1 {
+                ("the only keyframe".into(), "cannot")
+            } else {
+                (format!("none of the {key_packets} keyframes"), "can")
+            };
+            return Error::Damaged(format!("{number} {verb} be decoded ({codec}): {reason}"));
+        }
+        Error::NoKeyframes(if dropped_packets > 0 {
+            format!("no frame of the {codec} video is marked as a keyframe ({dropped_packets} other frames were read)")
+        } else {
+            let what = bytes.map_or_else(|| "the stream".into(), |bytes| format!("the file ({bytes} bytes)"));
+            format!("{what} announces {codec} video but holds no keyframe of it")
+        })
+    }
+}
+
 /// What is known of an opened file.
 #[derive(Debug, Clone)]
 pub struct Info {

@@ -14,7 +14,7 @@ use super::decoders::{Decoded, Decoders};
 use super::error::Error;
 use super::frame::Frame;
 use super::gaps::Gaps;
-use super::hardware::{self, Choice};
+use super::hardware;
 use super::input::{Input, metadata_key};
 use super::io::{ByteSource, Interrupt};
 use super::jump::{Jump, Jumper};
@@ -92,11 +92,9 @@ impl KeyframeReader {
             None => input.best_video()?,
         };
         video.check_size(options.max_pixels)?;
-        let (device, no_device) = match hardware::choose(&options.hardware, video.native_decoder(), open_device)? {
-            Choice::Device(device) => (Some(device), None),
-            Choice::Software(reason) => (None, reason),
-        };
-        let resources = Resources { max_pixels: options.max_pixels, memory: options.pool.for_file(), device };
+        let choice = hardware::choose(&options.hardware, video.native_decoder(), open_device)?;
+        let (max_pixels, memory) = (options.max_pixels, options.pool.for_file());
+        let resources = Resources { max_pixels, memory, device: choice.device };
         let decoders = Decoders::open(&video, options.threads, resources.clone())?;
         let lock_times = lock.leave();
         let units = |ns: u64| to_units(video.time_base(), i64::try_from(ns).unwrap_or(i64::MAX));
@@ -139,7 +137,7 @@ impl KeyframeReader {
             pace: (Duration::ZERO, Duration::ZERO),
             counts: Counts { lock_times, ..Counts::default() },
             last_damage: String::new(),
-            no_device,
+            no_device: choice.reason,
             info,
         })
     }
@@ -167,8 +165,7 @@ impl KeyframeReader {
     /// Why the processor decodes, where a device was asked for.
     #[must_use]
     pub fn fallback_reason(&self) -> Option<String> {
-        let refused = || "the device cannot decode this profile, pixel format or size".to_owned();
-        self.no_device.clone().or_else(|| self.decoders.device().1.then(refused))
+        self.no_device.clone().or_else(|| self.decoders.device().1.then(|| hardware::REFUSED.into()))
     }
 
     /// Whether the source has random access, so that [`seek`](Self::seek) may work.
@@ -419,30 +416,10 @@ impl KeyframeReader {
 
     /// At the end: if no picture came, say why.
     fn explain_nothing(&mut self) -> Result<(), Error> {
-        let Counts { key_packets, dropped_packets, frames, encrypted, .. } = self.counts;
-        if frames > 0 {
+        if self.counts.frames > 0 {
             return Ok(());
         }
-        let codec = &self.info.codec;
-        Err(if encrypted > 0 {
-            Error::Encrypted
-        } else if key_packets > 0 {
-            let reason = if self.last_damage.is_empty() { "no picture came out" } else { &self.last_damage };
-            let (number, verb) = if key_packets == 1 {
-                ("the only keyframe".into(), "cannot")
-            } else {
-                (format!("none of the {key_packets} keyframes"), "can")
-            };
-            Error::Damaged(format!("{number} {verb} be decoded ({codec}): {reason}"))
-        } else if dropped_packets > 0 {
-            Error::NoKeyframes(format!(
-                "no frame of the {codec} video is marked as a keyframe ({dropped_packets} other frames were read)"
-            ))
-        } else if let Some(bytes) = self.input.byte_len() {
-            Error::NoKeyframes(format!("the file ({bytes} bytes) announces {codec} video but holds no keyframe of it"))
-        } else {
-            Error::NoKeyframes(format!("the stream announces {codec} video but holds no keyframe of it"))
-        })
+        Err(self.counts.why_no_picture(&self.info.codec, &self.last_damage, self.input.byte_len()))
     }
 
     fn describe(&self, pts: Option<i64>, frame: Frame, packet: Option<Decoding>) -> Keyframe {

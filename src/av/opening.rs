@@ -4,6 +4,11 @@
 //! returns. Reads from a [`ByteSource`](super::ByteSource) give the lock up for as long as they last
 //! ([`while_waiting`]), so one source that never delivers holds up nobody else. Decoding never takes it.
 //!
+//! Measured on two cores: 1 to 15 ms a file, nearly all of it avformat_find_stream_info, where it decodes frames to learn
+//! the pixel format or the delay of H.264. 64 openings at the same moment held it for 1.0 s in sum, against 10 s of
+//! decoding after that. A thread of its own for opening would queue just the same; what would shorten the queue is less
+//! probing.
+//!
 //! Thread rule: any thread; the lock belongs to the thread that entered.
 
 use std::cell::Cell;

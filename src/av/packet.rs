@@ -12,6 +12,9 @@ pub(super) struct SideData {
     bytes: Vec<u8>,
 }
 
+/// Longest side data that is carried over to later packets, in bytes: codec headers and palettes have kilobytes.
+const STANDING_LIMIT: usize = 1 << 20;
+
 impl SideData {
     /// Kinds that hold for every later packet too, though demuxers say them once: codec headers that changed, palettes.
     const STANDING: [ffi::AVPacketSideDataType; 2] =
@@ -98,7 +101,7 @@ impl Packet {
     /// Keeps in `standing` what this packet says for all after it, and says in this packet what others said before.
     pub(super) fn exchange_standing(&mut self, standing: &mut Vec<SideData>) -> Result<(), Error> {
         for kind in SideData::STANDING {
-            if let Some(bytes) = self.side_data(kind) {
+            if let Some(bytes) = self.side_data(kind).filter(|bytes| bytes.len() <= STANDING_LIMIT) {
                 let bytes = bytes.to_vec();
                 standing.retain(|data| data.kind != kind);
                 standing.push(SideData { kind, bytes });

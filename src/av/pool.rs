@@ -183,8 +183,7 @@ fn plane_sizes(
     let wide = strides.map(|stride| stride as isize);
     let mut sizes = [0; 4];
     // SAFETY: both arrays have the four entries that are read and written.
-    let result =
-        unsafe { ffi::av_image_fill_plane_sizes(sizes.as_mut_ptr(), format.raw(), height, wide.as_ptr()) };
+    let result = unsafe { ffi::av_image_fill_plane_sizes(sizes.as_mut_ptr(), format.raw(), height, wide.as_ptr()) };
     if result < 0 { Err(result) } else { Ok((strides, sizes)) }
 }
 
@@ -261,7 +260,9 @@ mod tests {
     #[test]
     fn lines_of_all_formats_are_aligned_and_odd_sizes_have_room() {
         let memory = FramePool::default().for_file();
-        for format in ["yuv420p", "yuv422p10le", "yuv444p12le", "nv12", "p010le", "rgb24", "rgba", "pal8", "gray", "monow"] {
+        for format in
+            ["yuv420p", "yuv422p10le", "yuv444p12le", "nv12", "p010le", "rgb24", "rgba", "pal8", "gray", "monow"]
+        {
             for (width, height) in [(1, 1), (3, 5), (17, 1), (1921, 1081)] {
                 let picture = frame(&memory, format, width, height);
                 assert!(picture.has_plain_planes(), "{format} {width}x{height}");

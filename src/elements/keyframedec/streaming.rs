@@ -294,7 +294,8 @@ impl KeyframeDec {
                 self,
                 gst::LibraryError::Init,
                 ("{file}: decoded by the processor, because no device does it"),
-                ["{reason}"]
+                // gst-launch-1.0 prints this and not the line above.
+                ["{file}: decoded by the processor, because no device does it: {reason}"]
             );
         }
     }
