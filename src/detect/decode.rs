@@ -4,61 +4,122 @@
 //! memory reused. Values that are not finite never become detections.
 
 use super::detection::{DetectSettings, Detection};
-use super::layout::{Layout, YOLOX_STRIDES, cell_count};
+use super::layout::{Layout, Scores, YOLOX_STRIDES};
 use super::letterbox::Letterbox;
 use super::nms::{Candidate, MAX_CANDIDATES, rank, suppress};
 
-/// One image's part of the output: `rows` times `columns` values, row by row.
+/// One output of a run, of all images.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputView<'a> {
-    /// Second dimension of the tensor.
-    pub rows: usize,
-    /// Third dimension of the tensor.
-    pub columns: usize,
-    /// rows * columns values.
+    /// The tensor's shape.
+    pub shape: &'a [usize],
+    /// As many values as the shape says.
     pub values: &'a [f32],
 }
 
-/// Class ids of end-to-end models are floats; beyond this they are nonsense.
-const MAX_CLASS_ID: f32 = 1e6;
+impl<'a> OutputView<'a> {
+    /// What belongs to image `index` of `images`, without the batch's dimension; all of it where there is none.
+    pub(super) fn image(self, index: usize, images: usize, rank: usize) -> Self {
+        if self.shape.len() <= rank {
+            return self;
+        }
+        let length = self.values.len() / images.max(1);
+        Self { shape: &self.shape[1..], values: &self.values[index * length..][..length] }
+    }
+
+    /// Rows of the last dimension.
+    pub(super) fn rows(self) -> std::slice::ChunksExact<'a, f32> {
+        self.values.chunks_exact(self.shape.last().copied().unwrap_or(1).max(1))
+    }
+}
+
+/// The outputs of a run, in the order in which the layout's reader takes them.
+#[derive(Debug, Clone, Copy)]
+pub struct Outputs<'a> {
+    /// The outputs.
+    pub views: &'a [OutputView<'a>],
+    /// Images in the run.
+    pub images: usize,
+}
+
+/// Class ids that come as floats; beyond this they are nonsense.
+pub(super) const MAX_CLASS_ID: f32 = 1e6;
 
 /// Reads outputs; keeps its scratch memory.
 #[derive(Debug, Default)]
 pub struct Decoder {
     best: Vec<f32>,
-    candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<Candidate>,
 }
 
 impl Decoder {
-    /// The detections of one image, by falling confidence.
+    /// The detections of image `image`, by falling confidence.
     ///
-    /// `output` must have been checked to be what `layout` says ([`is_readable`]).
+    /// `outputs` must have been checked to be what `layout` says ([`is_readable`](super::readable::is_readable)).
     pub fn decode(
         &mut self,
         layout: Layout,
-        output: OutputView<'_>,
+        outputs: Outputs<'_>,
+        image: usize,
         settings: &DetectSettings,
         fit: &Letterbox,
     ) -> Vec<Detection> {
         self.candidates.clear();
         let threshold = settings.confidence_threshold;
-        match layout {
-            Layout::V8 { transposed: false } => self.v8(output, threshold),
-            Layout::V8 { transposed: true } => self.rows(output, 4, threshold, |row, _| Some(centred(row))),
-            Layout::V5 => self.rows(output, 5, threshold, |row, _| Some(centred(row))),
+        let Outputs { views, images } = outputs;
+        let part = |index: usize, rank: usize| views[index].image(image, images, rank);
+        let is_finished = match layout {
+            Layout::V8 { transposed: false } => {
+                self.v8(part(0, 2), threshold);
+                false
+            }
+            Layout::V8 { transposed: true } => {
+                self.cells(part(0, 2), 4, threshold, |row, _| Some(centred(row)));
+                false
+            }
+            Layout::V5 => {
+                self.cells(part(0, 2), 5, threshold, |row, _| Some(centred(row)));
+                false
+            }
             Layout::Yolox => {
                 let (width, height) = fit.canvas;
-                self.rows(output, 5, threshold, |row, index| yolox_box(row, index, width, height));
+                self.cells(part(0, 2), 5, threshold, |row, index| yolox_box(row, index, width, height));
+                false
             }
-            Layout::EndToEnd => self.end_to_end(output, threshold),
-        }
+            Layout::EndToEnd => {
+                self.finished(part(0, 2).rows(), threshold, |row| (&row[..4], row[4], row[5]));
+                true
+            }
+            Layout::Separate(form) => {
+                self.separate(
+                    form,
+                    [part(0, 2), part(1, if form.scores == Scores::OfBoxes { 1 } else { 2 })],
+                    {
+                        let classes = (form.scores == Scores::OfBoxes).then(|| part(2, 1));
+                        let count = form.counted.then(|| part(3, 0)).and_then(|count| count.values.first().copied());
+                        (classes, count)
+                    },
+                    threshold,
+                    fit.canvas,
+                );
+                !form.overlapping
+            }
+            Layout::Flat(form) => {
+                self.flat(form, views, image, threshold);
+                true
+            }
+            Layout::Distances(head) => {
+                self.distances(head, views, (image, images), threshold, fit.canvas);
+                false
+            }
+        };
         let candidates = &mut self.candidates;
         candidates.retain(|candidate| {
             candidate.score.is_finite()
                 && candidate.corners.iter().all(|value| value.is_finite())
                 && settings.classes.as_ref().is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
         });
-        if layout == Layout::EndToEnd {
+        if is_finished {
             rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
         } else {
             rank(candidates, MAX_CANDIDATES);
@@ -69,7 +130,7 @@ impl Decoder {
 
     /// `[4 + C, cells]`: the best probability of each cell in one pass along the rows, the class only where it counts.
     fn v8(&mut self, output: OutputView<'_>, threshold: f32) {
-        let cells = output.columns;
+        let cells = output.shape[1];
         if cells == 0 {
             return;
         }
@@ -100,14 +161,14 @@ impl Decoder {
     ///
     /// With objectness, a cell whose objectness is not over the threshold is passed over: classes are probabilities, so their
     /// product cannot be over it either.
-    fn rows(
+    fn cells(
         &mut self,
         output: OutputView<'_>,
         head: usize,
         threshold: f32,
         corners: impl Fn(&[f32], usize) -> Option<[f32; 4]>,
     ) {
-        for (index, row) in output.values.chunks_exact(output.columns).enumerate() {
+        for (index, row) in output.rows().enumerate() {
             let objectness = if head == 5 { row[4] } else { 1.0 };
             if objectness > threshold {
                 let (class_id, probability) = best_of(&row[head..]);
@@ -121,48 +182,31 @@ impl Decoder {
         }
     }
 
-    /// `[N, 6]`: x1, y1, x2, y2, score, class.
-    fn end_to_end(&mut self, output: OutputView<'_>, threshold: f32) {
-        for (index, row) in output.values.chunks_exact(output.columns).enumerate() {
-            let (score, class) = (row[4], row[5]);
+    /// Rows of finished boxes, out of which `parts` takes the corners, the score and the class.
+    pub(super) fn finished<'a>(
+        &mut self,
+        rows: impl Iterator<Item = &'a [f32]>,
+        threshold: f32,
+        parts: impl Fn(&'a [f32]) -> (&'a [f32], f32, f32),
+    ) {
+        for (index, row) in rows.enumerate() {
+            let (corners, score, class) = parts(row);
             if score > threshold && (0.0..MAX_CLASS_ID).contains(&class) {
-                let corners = [row[0], row[1], row[2], row[3]];
+                let corners = [corners[0], corners[1], corners[2], corners[3]];
                 self.candidates.push(Candidate { corners, score, class_id: class as u32, index: index as u32 });
             }
         }
     }
 }
 
-/// Whether an output of this shape can be read as `layout` with `class_count` classes for a `width` by `height` input.
-pub fn is_readable(
-    layout: Layout,
-    class_count: Option<usize>,
-    rows: usize,
-    columns: usize,
-    (width, height): (usize, usize),
-) -> bool {
-    let features =
-        |count: usize, head: usize| count > head && class_count.is_none_or(|classes| classes + head == count);
-    if rows == 0 || columns == 0 {
-        return layout == Layout::EndToEnd && columns == 6;
-    }
-    match layout {
-        Layout::V8 { transposed: false } => features(rows, 4),
-        Layout::V8 { transposed: true } => features(columns, 4),
-        Layout::V5 => features(columns, 5),
-        Layout::Yolox => features(columns, 5) && rows == cell_count(width, height, &YOLOX_STRIDES),
-        Layout::EndToEnd => columns == 6,
-    }
-}
-
 /// Corners from centre x, centre y, width, height.
-fn centred(row: &[f32]) -> [f32; 4] {
+pub(super) fn centred(row: &[f32]) -> [f32; 4] {
     let (half_width, half_height) = (row[2] / 2.0, row[3] / 2.0);
     [row[0] - half_width, row[1] - half_height, row[0] + half_width, row[1] + half_height]
 }
 
 /// The first of the greatest values; (0, -inf) where there is none.
-fn best_of(values: &[f32]) -> (u32, f32) {
+pub(super) fn best_of(values: &[f32]) -> (u32, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, &value) in values.iter().enumerate() {
         if value > best.1 {
@@ -212,9 +256,14 @@ mod tests {
         Letterbox::new((128, 128), (64, 64), Anchor::Center)
     }
 
+    fn read(layout: Layout, views: &[OutputView<'_>], settings: &DetectSettings) -> Vec<Detection> {
+        let outputs = Outputs { views, images: 1 };
+        Decoder::default().decode(layout, outputs, 0, settings, &fit())
+    }
+
     fn run(layout: Layout, columns: usize, values: &[f32], settings: &DetectSettings) -> Vec<Detection> {
-        let output = OutputView { rows: values.len() / columns, columns, values };
-        Decoder::default().decode(layout, output, settings, &fit())
+        let shape = [1, values.len() / columns, columns];
+        read(layout, &[OutputView { shape: &shape, values }], settings)
     }
 
     fn detection(class_id: usize, confidence: f32, corners: [f32; 4]) -> Detection {
@@ -247,8 +296,6 @@ mod tests {
         values[69 * 6..70 * 6].copy_from_slice(&[0.5, 0.25, 0.0, 0.0, 1.0, 0.9]);
         let expected = detection(0, 0.9, [32.0, 24.0, 64.0, 56.0]);
         assert_eq!(run(Layout::Yolox, 6, &values, &DetectSettings::default()), [expected]);
-        assert!(is_readable(Layout::Yolox, Some(1), 84, 6, (64, 64)));
-        assert!(!is_readable(Layout::Yolox, Some(1), 85, 6, (64, 64)));
     }
 
     #[test]

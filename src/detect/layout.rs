@@ -21,6 +21,64 @@ pub enum Layout {
     EndToEnd,
     /// `[1, cells, 5 + C]` with cells of strides 8, 16, 32 not yet decoded; input BGR 0..255, frame at the top left. YOLOX.
     Yolox,
+    /// Boxes, scores and perhaps classes as outputs of their own: the DETR family, YOLO-NAS, exports with NMS inside.
+    Separate(Separate),
+    /// `[D, 6 or 7]`: one finished box in a row, of all images.
+    Flat(FlatForm),
+    /// A grid of cells for each stride, boxes as distributions over distances to their four sides: NanoDet, PicoDet.
+    Distances(Distances),
+}
+
+/// How outputs of their own are read. Boxes are `[1, N, 4]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Separate {
+    /// Whether a box is centre and size; else it is two corners.
+    pub centred: bool,
+    /// Whether coordinates are shares of the picture; else they are input pixels.
+    pub normalised: bool,
+    /// What makes scores of the values.
+    pub scores: Scores,
+    /// Whether overlaps are still to be suppressed.
+    pub overlapping: bool,
+    /// Whether an output tells how many boxes there are.
+    pub counted: bool,
+}
+
+/// What an output of scores holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scores {
+    /// `[1, N]`, with the classes as an output of their own.
+    OfBoxes,
+    /// `[1, N, C]` probabilities.
+    OfClasses,
+    /// `[1, N, C]` before a sigmoid.
+    Sigmoid,
+    /// `[1, N, C + 1]` before a softmax, the last being "no object".
+    Softmax,
+}
+
+/// Order of the values of a finished box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FlatForm {
+    /// Image, x1, y1, x2, y2, class, score. YOLOv7 with NMS.
+    ClassScore,
+    /// Image, x1, y1, x2, y2, score, class. YOLO-NAS, flat.
+    ScoreClass,
+    /// Class, score, x1, y1, x2, y2; a second output counts the boxes of each image. PaddleDetection.
+    Paddle,
+}
+
+/// The grid of a distance-based head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Distances {
+    /// Number of classes.
+    pub class_count: usize,
+    /// Values for each side of a box.
+    pub bins: usize,
+    /// Whether all strides are one output `[1, cells, C + 4 bins]`; else each stride has scores and boxes of its own.
+    pub joined: bool,
+    /// Whether cells are centred at half a stride; NanoDet-Plus has them at their corner.
+    pub half_shift: bool,
 }
 
 impl std::fmt::Display for Layout {
@@ -31,6 +89,12 @@ impl std::fmt::Display for Layout {
             Self::V5 => "v5",
             Self::EndToEnd => "end-to-end",
             Self::Yolox => "yolox",
+            Self::Separate(Separate { scores: Scores::OfBoxes, .. }) => "separate",
+            Self::Separate(_) => "separate-classes",
+            Self::Flat(FlatForm::ClassScore) => "flat-class-score",
+            Self::Flat(FlatForm::ScoreClass) => "flat-score-class",
+            Self::Flat(FlatForm::Paddle) => "flat-paddle",
+            Self::Distances(_) => "distances",
         })
     }
 }
@@ -53,6 +117,8 @@ pub(super) struct Told {
     /// `None` for end-to-end models without names: their output does not say.
     pub class_count: Option<usize>,
     pub reason: String,
+    /// Which outputs are read, in the order in which the layout's reader takes them.
+    pub outputs: Vec<usize>,
 }
 
 /// Most rows of an output that may be end to end.
@@ -79,7 +145,7 @@ pub(super) fn tell(
 ) -> Result<Told, (String, String)> {
     let cells = cell_count(width, height, &YOLOX_STRIDES);
     let shape = format!("[1, {rows}, {columns}]");
-    let told = |layout, class_count, reason: String| Ok(Told { layout, class_count, reason });
+    let told = |layout, class_count, reason: String| Ok(Told { layout, class_count, reason, outputs: vec![0] });
     let v8 = |transposed: bool, why: &str| {
         let (features, cells) = if transposed { (columns, rows) } else { (rows, columns) };
         told(

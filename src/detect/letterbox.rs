@@ -9,13 +9,15 @@ pub enum Anchor {
     Center,
     /// At the top left, as YOLOX does.
     TopLeft,
+    /// All over the canvas, its aspect ratio not kept, as PicoDet and NanoDet do.
+    Stretch,
 }
 
-/// A frame scaled to fit a canvas with its aspect ratio kept.
+/// A frame scaled to fit a canvas, with its aspect ratio kept unless it is stretched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Letterbox {
-    /// Canvas pixels for each frame pixel.
-    pub scale: f64,
+    /// Canvas pixels for each frame pixel, across and down.
+    pub scale: (f64, f64),
     /// Columns of the canvas left of the frame.
     pub left: usize,
     /// Rows of the canvas above the frame.
@@ -36,27 +38,28 @@ impl Letterbox {
     /// As the usual training code: scale = min of the two ratios, sides rounded half to even (Python's `round`), the spare
     /// pixels halved and rounded down.
     pub fn new(frame: (usize, usize), canvas: (usize, usize), anchor: Anchor) -> Self {
-        let scale = (canvas.1 as f64 / frame.1 as f64).min(canvas.0 as f64 / frame.0 as f64);
+        let ratios = (canvas.0 as f64 / frame.0 as f64, canvas.1 as f64 / frame.1 as f64);
+        if anchor == Anchor::Stretch {
+            return Self { scale: ratios, left: 0, top: 0, width: canvas.0, height: canvas.1, canvas, frame };
+        }
+        let scale = ratios.1.min(ratios.0);
         let side = |length: usize, limit: usize| ((length as f64 * scale).round_ties_even() as usize).clamp(1, limit);
         let (width, height) = (side(frame.0, canvas.0), side(frame.1, canvas.1));
         let (left, top) = match anchor {
             Anchor::Center => ((canvas.0 - width) / 2, (canvas.1 - height) / 2),
-            Anchor::TopLeft => (0, 0),
+            Anchor::TopLeft | Anchor::Stretch => (0, 0),
         };
-        Self { scale, left, top, width, height, canvas, frame }
+        Self { scale: (scale, scale), left, top, width, height, canvas, frame }
     }
 
     /// A box in canvas pixels (x1, y1, x2, y2) as pixels of the frame, clamped to it.
     pub fn to_frame(&self, canvas_box: [f32; 4]) -> [f32; 4] {
-        let back = |value: f32, offset: usize, limit: usize| {
-            ((f64::from(value) - offset as f64) / self.scale).clamp(0.0, limit as f64) as f32
+        let back = |value: f32, offset: usize, scale: f64, limit: usize| {
+            ((f64::from(value) - offset as f64) / scale).clamp(0.0, limit as f64) as f32
         };
-        [
-            back(canvas_box[0], self.left, self.frame.0),
-            back(canvas_box[1], self.top, self.frame.1),
-            back(canvas_box[2], self.left, self.frame.0),
-            back(canvas_box[3], self.top, self.frame.1),
-        ]
+        let x = |value| back(value, self.left, self.scale.0, self.frame.0);
+        let y = |value| back(value, self.top, self.scale.1, self.frame.1);
+        [x(canvas_box[0]), y(canvas_box[1]), x(canvas_box[2]), y(canvas_box[3])]
     }
 }
 

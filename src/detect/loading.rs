@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
+use super::decode::OutputView;
 use super::error::{Error, Result};
+use super::heads::Seen;
 use super::model::{Batch, Draft, Model, most_images};
 #[cfg(feature = "plugin-providers")]
 use super::openvino;
@@ -70,8 +72,8 @@ pub(super) fn open_openvino(
     let mut session = Session::open(runtime, bytes, &setup, &overrides).map_err(|error| unavailable(error.reason))?;
     // Some operators fail only when they run.
     let images = images_of(model.batch);
-    let input = InputTensor::new(images, model.width, model.height, model.input_is_half());
-    session.run(&input, images, model.output_index, |_, _| {}).map_err(unavailable)?;
+    let input = InputTensor::new(images, &model.input);
+    session.run(&input, images, &model.read_outputs, |_| {}).map_err(unavailable)?;
     let report = report(Provider::OpenVino, openvino::NAME, openvino::precision(), None, plan, &model);
     Ok(Opened { model, session, setup, overrides, report })
 }
@@ -84,20 +86,27 @@ pub(super) fn open_openvino(_: &'static Runtime, _: &ModelBytes, _: Plan, _: Pat
 
 /// Tells what model a session runs; runs it once on black where it does not declare the shape of its output.
 fn understand(bytes: &ModelBytes, session: &mut Session) -> Result<Model> {
-    let draft = Draft::new(&bytes.name, session.describe())?;
-    let (rows, columns) = match draft.declared {
+    let description = session.describe();
+    let every: Vec<usize> = (0..description.outputs.len()).collect();
+    let draft = Draft::new(&bytes.name, description)?;
+    let seen = match draft.declared.clone() {
         Some(declared) => declared,
         None => {
             let images = images_of(draft.batch);
-            let input = InputTensor::new(images, draft.width, draft.height, draft.input_is_half());
-            let mut shape = (0, 0);
+            let input = InputTensor::new(images, &draft.input);
+            let see = |outputs: &[OutputView<'_>]| {
+                let seen = outputs.iter().map(|output| Seen {
+                    shape: output.shape.to_vec(),
+                    largest: output.values.iter().copied().filter(|value| value.is_finite()).reduce(f32::max),
+                });
+                seen.collect::<Vec<_>>()
+            };
             session
-                .run(&input, images, draft.output_index, |_, output| shape = (output.rows, output.columns))
-                .map_err(|reason| Error::Inference { model: bytes.name.clone(), reason })?;
-            shape
+                .run(&input, images, &every, see)
+                .map_err(|reason| Error::Inference { model: bytes.name.clone(), reason })?
         }
     };
-    draft.finish(rows, columns)
+    draft.finish(&seen)
 }
 
 fn images_of(batch: Batch) -> usize {
@@ -110,8 +119,11 @@ fn images_of(batch: Batch) -> usize {
 /// Lengths for the dynamic dimensions of the input that have a name; compilers make better code for fixed shapes.
 #[cfg(feature = "plugin-providers")]
 fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
-    let shape = model.inputs.first().map_or(&[][..], |input| &input.shape);
-    let lengths = [batch_size, 3, model.height, model.width];
+    let picture = model.inputs.iter().find(|input| input.name == model.input.name);
+    let shape = picture.map_or(&[][..], |input| &input.shape);
+    let (width, height) = (model.width, model.height);
+    let lengths =
+        if model.input.channels_last { [batch_size, height, width, 3] } else { [batch_size, 3, height, width] };
     let dynamic = shape.iter().zip(lengths).enumerate().filter_map(|(axis, (dimension, length))| match dimension {
         // Batches of more than one are not always full.
         Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => Some((name.clone(), length)),

@@ -28,11 +28,13 @@
 
 mod colour;
 mod decode;
+mod decode_heads;
 mod detection;
 mod engine;
 mod error;
 mod exact;
 mod format;
+mod heads;
 mod job;
 mod labels;
 mod layout;
@@ -49,6 +51,7 @@ mod prepare;
 #[cfg(test)]
 mod prepare_tests;
 mod provider;
+mod readable;
 mod registry;
 mod runtime;
 mod session;
@@ -63,13 +66,13 @@ pub use error::{Error, Result};
 pub use format::PixelFormat;
 pub use job::{FrameResult, Ticket};
 pub use labels::{COCO, Labels, MAX_LABEL_FILE};
-pub use layout::Layout;
+pub use layout::{Distances, FlatForm, Layout, Scores, Separate};
 pub use letterbox::{Anchor, Letterbox};
 pub use literal::MAX_CLASSES;
 pub use model::{Batch, DEFAULT_SIDE, MAX_SIDE, Model};
 pub use picture::{Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
 pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS};
-pub use prepare::{ChannelOrder, InputForm, PADDING, Preparer, SlotMut};
+pub use prepare::{ChannelOrder, InputForm, Normalise, PADDING, Preparer, SlotMut};
 pub use provider::{Provider, ProviderReport};
 pub use runtime::{LogLevel, LogSink, Runtime, RuntimeOptions};
 pub use source::{MAX_MODEL, ModelSource};

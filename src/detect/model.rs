@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 
 use super::error::{Error, Result};
-use super::layout::{Hints, Layout, Told, tell};
+use super::heads::{Seen, tell_outputs};
+use super::layout::{Distances, FlatForm, Hints, Layout, Told};
 use super::letterbox::Anchor;
 use super::literal;
-use super::prepare::{ChannelOrder, InputForm};
+use super::prepare::{ChannelOrder, InputForm, Normalise};
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
 /// Side of models that take any size and do not say which they were trained for, in pixels.
@@ -39,8 +40,8 @@ pub struct Model {
     pub inputs: Vec<TensorInfo>,
     /// All outputs.
     pub outputs: Vec<TensorInfo>,
-    /// Which output holds the boxes.
-    pub output_index: usize,
+    /// Which outputs are read, in the order in which the layout's reader takes them.
+    pub read_outputs: Vec<usize>,
     /// Columns of the picture that the model sees.
     pub width: usize,
     /// Rows of the picture that the model sees.
@@ -57,22 +58,76 @@ pub struct Model {
     pub names: Option<Vec<String>>,
     /// `task` of the metadata.
     pub task: Option<String>,
+    /// What it is given.
+    pub(super) input: InputSpec,
+}
+
+/// What a model is given: the picture, and the picture's size where it asks for that.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct InputSpec {
+    /// Name of the input for the picture.
+    pub name: String,
+    /// F32, F16 or U8.
+    pub element: ElementType,
+    pub width: usize,
+    pub height: usize,
+    /// Whether the shape is [batch, height, width, 3].
+    pub channels_last: bool,
+    pub sizes: Vec<SizeInput>,
+}
+
+/// An input of two values for each image.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SizeInput {
+    pub name: String,
+    /// F32, I32 or I64.
+    pub element: ElementType,
+    pub kind: SizeKind,
+}
+
+/// What such an input asks for. Boxes then come out in pixels of the model's input, since that is the size given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SizeKind {
+    /// Width and height: `orig_target_sizes` of RT-DETR, D-FINE, DEIM.
+    WidthHeight,
+    /// Height and width: `im_shape` of PaddleDetection.
+    HeightWidth,
+    /// How much the picture was scaled, down and across: `scale_factor` of PaddleDetection.
+    Scale,
+}
+
+impl SizeInput {
+    /// What the input is given for a picture that fills the model's input.
+    pub fn values(&self, width: usize, height: usize) -> [usize; 2] {
+        match self.kind {
+            SizeKind::WidthHeight => [width, height],
+            SizeKind::HeightWidth => [height, width],
+            SizeKind::Scale => [1, 1],
+        }
+    }
 }
 
 impl Model {
     /// The picture as this model wants it.
     pub(super) fn input_form(&self) -> InputForm {
-        let (order, white, anchor) = match self.layout {
+        let (order, white, anchor, normalise) = match self.layout {
             // YOLOX: BGR 0..255, padded at the right and below (Megvii, yolox/data/data_augment.py, `preproc`).
-            Layout::Yolox => (ChannelOrder::Bgr, 255.0, Anchor::TopLeft),
-            _ => (ChannelOrder::Rgb, 1.0, Anchor::Center),
+            Layout::Yolox => (ChannelOrder::Bgr, 255.0, Anchor::TopLeft, None),
+            // NanoDet-Plus: BGR, stretched (RangiLyu, nanodet/config/nanodet-plus-m_416.yml).
+            Layout::Distances(Distances { joined: true, .. }) => {
+                let normalise = Normalise { mean: [103.53, 116.28, 123.675], deviation: [57.375, 57.12, 58.395] };
+                (ChannelOrder::Bgr, 255.0, Anchor::Stretch, Some(normalise))
+            }
+            // PicoDet: RGB, stretched, ImageNet's mean and deviation (PaddleDetection, configs/picodet/_base_/*.yml).
+            Layout::Distances(_) | Layout::Flat(FlatForm::Paddle) => {
+                let normalise = Normalise { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
+                (ChannelOrder::Rgb, 1.0, Anchor::Stretch, Some(normalise))
+            }
+            _ => (ChannelOrder::Rgb, 1.0, Anchor::Center, None),
         };
-        InputForm { width: self.width, height: self.height, order, white, anchor }
-    }
-
-    /// Whether input values are 16-bit floats.
-    pub(super) fn input_is_half(&self) -> bool {
-        self.inputs.first().is_some_and(|input| input.element == ElementType::F16)
+        let white = if self.input.element == ElementType::U8 { 255.0 } else { white };
+        let (width, height, channels_last) = (self.width, self.height, self.input.channels_last);
+        InputForm { width, height, order, white, anchor, channels_last, normalise }
     }
 }
 
@@ -88,17 +143,15 @@ pub(super) struct Description {
 /// Metadata keys that are looked at.
 pub(super) const METADATA_KEYS: [&str; 5] = ["names", "task", "imgsz", "end2end", "author"];
 
-/// A model of which everything is known but, perhaps, the shape of its output.
+/// A model of which everything is known but, perhaps, its outputs.
 #[derive(Debug)]
 pub(super) struct Draft {
     source: String,
     description: Description,
-    pub width: usize,
-    pub height: usize,
+    pub input: InputSpec,
     pub batch: Batch,
-    pub output_index: usize,
-    /// Rows and columns of the output where they are declared.
-    pub declared: Option<(usize, usize)>,
+    /// The outputs as one image gives them, where what is declared leaves nothing open.
+    pub declared: Option<Vec<Seen>>,
     names: Option<Vec<String>>,
 }
 
@@ -117,31 +170,42 @@ impl Draft {
                 "Use the model's detection variant, for example yolo11n instead of yolo11n-seg",
             );
         }
-        let [input] = description.inputs.as_slice() else {
-            return refuse(
-                format!("it has {} inputs, and one picture is all that is given", description.inputs.len()),
-                "The nearest is the DETR family with a second input for sizes, which is not read; export a model whose one \
-                 input is the picture",
-            );
+        let pictures: Vec<&TensorInfo> = description.inputs.iter().filter(|input| input.shape.len() == 4).collect();
+        let (input, others) = match (description.inputs.as_slice(), pictures.as_slice()) {
+            ([input], _) => (input, Vec::new()),
+            (inputs, [input]) => (*input, inputs.iter().filter(|other| other.name != input.name).collect()),
+            (inputs, pictures) => {
+                return refuse(
+                    format!("it has {} inputs, of which {} could be the picture", inputs.len(), pictures.len()),
+                    "Export a model whose one input of four dimensions is the picture",
+                );
+            }
         };
-        if !matches!(input.element, ElementType::F32 | ElementType::F16) {
+        let mut sizes = Vec::with_capacity(others.len());
+        for other in others {
+            let Some(size) = size_input(other) else {
+                return refuse(
+                    format!("it wants an input {other}, and only a picture and its size can be given"),
+                    "The nearest is the DETR family with orig_target_sizes [batch, 2]; this may be a model for another purpose",
+                );
+            };
+            sizes.push(size);
+        }
+        if !matches!(input.element, ElementType::F32 | ElementType::F16 | ElementType::U8) {
             return refuse(
-                format!("its input holds {}, and only f32 and f16 are given", input.element),
+                format!("its input holds {}, and only f32, f16 and u8 are given", input.element),
                 "Export it with a floating-point input; quantised models of that kind keep f32 at their ends",
             );
         }
-        let [batch, channels, rows, columns] = input.shape.as_slice() else {
+        let [batch, one, two, three] = input.shape.as_slice() else {
             return refuse(
                 format!("its input has {} dimensions, not the four of a picture", input.shape.len()),
                 "An image detector takes [batch, 3, height, width]; this may be a model for another purpose",
             );
         };
-        if matches!(columns, Dimension::Fixed(3)) && !matches!(channels, Dimension::Fixed(3)) {
-            return refuse(
-                "its input has the colour channels last".to_owned(),
-                "Export it with channels first: [batch, 3, height, width]",
-            );
-        }
+        let is_three = |dimension: &Dimension| matches!(dimension, Dimension::Fixed(3));
+        let channels_last = is_three(three) && !is_three(one);
+        let (channels, rows, columns) = if channels_last { (three, one, two) } else { (one, two, three) };
         if matches!(channels, Dimension::Fixed(count) if *count != 3) {
             return refuse(
                 format!("its input has {channels} channels, not 3"),
@@ -171,25 +235,25 @@ impl Draft {
                 );
             }
         };
-        let output_index = choose_output(source, &description)?;
-        let declared = match description.outputs[output_index].shape.as_slice() {
-            [_, Dimension::Fixed(rows), Dimension::Fixed(columns)] => Some((*rows, *columns)),
-            _ => None,
-        };
+        if let Some(output) = description.outputs.iter().find(|output| matches!(output.element, ElementType::Other(_)))
+        {
+            return refuse(
+                format!("its output {} holds {}, which is not read", output.name, output.element),
+                "Export it with floating-point outputs",
+            );
+        }
         let names = description.metadata.get("names").and_then(|text| literal::class_names(text));
-        Ok(Self { source: source.to_owned(), width, height, batch, output_index, declared, names, description })
+        let (name, element) = (input.name.clone(), input.element.clone());
+        let input = InputSpec { name, element, width, height, channels_last, sizes };
+        let declared = declared(&description.outputs);
+        Ok(Self { source: source.to_owned(), input, batch, declared, names, description })
     }
 
-    /// Whether input values are 16-bit floats.
-    pub fn input_is_half(&self) -> bool {
-        self.description.inputs.first().is_some_and(|input| input.element == ElementType::F16)
-    }
-
-    /// The model, now that the rows and columns of its output are known.
+    /// The model, now that its outputs were seen.
     ///
     /// # Errors
-    /// [`Error::ModelUnsupported`] where the shape fits no layout.
-    pub fn finish(self, rows: usize, columns: usize) -> Result<Model> {
+    /// [`Error::ModelUnsupported`] where they fit no layout.
+    pub fn finish(self, seen: &[Seen]) -> Result<Model> {
         let metadata = &self.description.metadata;
         let hints = Hints {
             class_count: self.names.as_ref().map(Vec::len),
@@ -200,32 +264,32 @@ impl Draft {
             }),
             is_ultralytics: metadata.get("author").is_some_and(|author| author.contains("Ultralytics")),
         };
-        let Told { layout, class_count, reason } = tell(rows, columns, self.width, self.height, hints)
-            .map_err(|(reason, advice)| unsupported(&self.source, &self.description, reason, &advice))?;
+        let size = (self.input.width, self.input.height);
+        let sized = !self.input.sizes.is_empty();
+        let Told { layout, class_count, reason, outputs } =
+            tell_outputs(&self.description.outputs, seen, size, sized, hints)
+                .map_err(|(reason, advice)| unsupported(&self.source, &self.description, reason, &advice))?;
         if class_count.is_some_and(|count| count > literal::MAX_CLASSES) {
-            let reason = format!("its output [1, {rows}, {columns}] would have over {} classes", literal::MAX_CLASSES);
-            return Err(unsupported(
-                &self.source,
-                &self.description,
-                reason,
-                "This may be a model for another purpose",
-            ));
+            let reason = format!("its output would have over {} classes", literal::MAX_CLASSES);
+            let advice = "This may be a model for another purpose";
+            return Err(unsupported(&self.source, &self.description, reason, advice));
         }
         let task = metadata.get("task").cloned();
-        let Self { source, description, width, height, batch, output_index, names, .. } = self;
+        let Self { source, description, input, batch, names, .. } = self;
         Ok(Model {
             source,
             inputs: description.inputs,
             outputs: description.outputs,
-            output_index,
-            width,
-            height,
+            read_outputs: outputs,
+            width: input.width,
+            height: input.height,
             batch,
             layout,
             layout_reason: reason,
             class_count,
             names,
             task,
+            input,
         })
     }
 }
@@ -235,48 +299,38 @@ pub(super) fn most_images(width: usize, height: usize) -> usize {
     (MAX_INPUT_VALUES / (3 * width * height).max(1)).clamp(1, MAX_BATCH)
 }
 
-/// The one output that can hold the boxes: three dimensions, beside nothing but raw heads of five.
-fn choose_output(source: &str, description: &Description) -> Result<usize> {
-    let refuse = |reason: String, advice: &str| Err(unsupported(source, description, reason, advice));
-    let with_rank = |rank: usize| -> Vec<usize> {
-        let ranks = description.outputs.iter().enumerate();
-        ranks.filter(|(_, output)| output.shape.len() == rank).map(|(index, _)| index).collect()
+/// What an input beside the picture asks for, if it is a size: two values for each image.
+fn size_input(input: &TensorInfo) -> Option<SizeInput> {
+    let is_pair = matches!(input.shape.as_slice(), [_, Dimension::Fixed(2)]);
+    let is_number = matches!(input.element, ElementType::F32 | ElementType::I32 | ElementType::I64);
+    let name = input.name.to_lowercase();
+    let kind = if name.contains("scale") {
+        SizeKind::Scale
+    } else if name.contains("im_shape") || name.contains("image_shape") {
+        SizeKind::HeightWidth
+    } else {
+        SizeKind::WidthHeight
     };
-    if description.outputs.iter().any(|output| matches!(output.name.as_str(), "labels" | "scores")) {
-        return refuse(
-            "its boxes, labels and scores are separate outputs".to_owned(),
-            "This is the DETR family (RT-DETR, D-FINE, DEIM), which is not read; use a YOLO export",
-        );
+    (is_pair && is_number).then(|| SizeInput { name: input.name.clone(), element: input.element.clone(), kind })
+}
+
+/// The outputs as one image gives them, if a single one is declared in full but for the batch. Several are better seen:
+/// whether boxes are in pixels shows only in their values.
+fn declared(outputs: &[TensorInfo]) -> Option<Vec<Seen>> {
+    let boxes: Vec<_> = outputs.iter().filter(|output| output.shape.len() == 3).collect();
+    let beside = |output: &TensorInfo| output.shape.len() == 3 || output.shape.len() > 3;
+    if boxes.len() != 1 || !outputs.iter().all(beside) {
+        return None;
     }
-    let index = match (with_rank(3).as_slice(), with_rank(0).as_slice()) {
-        ([index], _) | ([], [index]) => *index,
-        ([], _) => {
-            return refuse(
-                "none of its outputs has the three dimensions of a list of boxes".to_owned(),
-                "An output of two dimensions is an image classifier's, one of four a segmenter's; a detector is needed",
-            );
-        }
-        (several, _) => {
-            return refuse(
-                format!("{} of its outputs could hold boxes", several.len()),
-                "Export it with one output, as [1, 4 + classes, cells] or [1, cells, 5 + classes]",
-            );
-        }
-    };
-    if !with_rank(4).is_empty() {
-        return refuse(
-            "it has an output of four dimensions beside its boxes, as segmentation models do".to_owned(),
-            "Segmentation is not read yet; use the model's detection variant",
-        );
-    }
-    let output = &description.outputs[index];
-    if !matches!(output.element, ElementType::F32 | ElementType::F16) {
-        return refuse(
-            format!("its output {} holds {}, and only f32 and f16 are read", output.name, output.element),
-            "Export it with a floating-point output",
-        );
-    }
-    Ok(index)
+    let seen = outputs.iter().map(|output| {
+        let lengths = output.shape.iter().enumerate().map(|(axis, dimension)| match dimension {
+            Dimension::Fixed(length) => Some(*length),
+            Dimension::Dynamic(_) if axis == 0 => Some(1),
+            Dimension::Dynamic(_) => None,
+        });
+        Some(Seen { shape: lengths.collect::<Option<_>>()?, largest: None })
+    });
+    seen.collect()
 }
 
 fn unsupported(source: &str, description: &Description, reason: String, advice: &str) -> Error {
@@ -316,8 +370,10 @@ mod tests {
     #[test]
     fn fixed_shapes_need_no_run() {
         let draft = Draft::new("m.onnx", description(&[1, 3, 384, 640], &[1, 84, 5040], &[])).unwrap();
-        assert_eq!((draft.width, draft.height, draft.declared), (640, 384, Some((84, 5040))));
-        let model = draft.finish(84, 5040).unwrap();
+        assert_eq!((draft.input.width, draft.input.height), (640, 384));
+        let seen = draft.declared.clone().unwrap();
+        assert_eq!(seen[0].shape, [1, 84, 5040]);
+        let model = draft.finish(&seen).unwrap();
         assert_eq!((model.class_count, model.batch), (Some(80), Batch::Fixed(1)));
     }
 
@@ -325,33 +381,46 @@ mod tests {
     fn free_sizes_come_from_the_metadata_or_are_640() {
         let free = [-1, 3, -1, -1];
         let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[])).unwrap();
-        assert_eq!((draft.width, draft.height, draft.declared), (640, 640, None));
+        assert_eq!((draft.input.width, draft.input.height, draft.declared), (640, 640, None));
         assert_eq!(draft.batch, Batch::Dynamic);
         let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[("imgsz", "[384, 672]")])).unwrap();
-        assert_eq!((draft.width, draft.height), (672, 384));
+        assert_eq!((draft.input.width, draft.input.height), (672, 384));
     }
 
     #[test]
     fn what_is_no_detector_is_refused_with_its_shapes() {
-        let text = refusal(description(&[1, 3, 224, 224], &[1, 1000], &[]));
+        let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[])).unwrap();
+        let seen = [Seen { shape: vec![1, 1000], largest: None }];
+        let text = draft.finish(&seen).unwrap_err().to_string();
         assert!(text.contains("m.onnx") && text.contains("[1, 1000]") && text.contains("classifier"), "{text}");
         let text = refusal(description(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]));
         assert!(text.contains("segment"), "{text}");
         let text = refusal(description(&[1, 128], &[1, 128, 768], &[]));
         assert!(text.contains("four of a picture"), "{text}");
-        let text = refusal(description(&[1, 640, 640, 3], &[1, 84, 8400], &[]));
-        assert!(text.contains("channels last"), "{text}");
         let text = refusal(description(&[1, 3, 64, 99_999], &[1, 84, 8400], &[]));
         assert!(text.contains("99999x64"), "{text}");
-        let mut two = description(&[1, 3, 640, 640], &[1, 300, 4], &[]);
-        two.outputs.push(tensor("logits", ElementType::F32, &[1, 300, 80]));
-        assert!(refusal(two).contains("2 of its outputs"));
-        let mut bytes = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
-        bytes.inputs[0].element = ElementType::Other("Uint8".to_owned());
-        assert!(refusal(bytes).contains("Uint8"));
-        let mut sizes = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
-        sizes.inputs.push(tensor("orig_target_sizes", ElementType::Other("Int64".to_owned()), &[1, 2]));
-        assert!(refusal(sizes).contains("DETR"));
+        let mut words = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
+        words.inputs[0].element = ElementType::Other("String".to_owned());
+        assert!(refusal(words).contains("String"));
+        let mut tokens = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
+        tokens.inputs.push(tensor("tokens", ElementType::I64, &[1, 77]));
+        assert!(refusal(tokens).contains("tokens i64 [1, 77]"));
+        let mut pair = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
+        pair.inputs.push(tensor("second", ElementType::F32, &[1, 3, 640, 640]));
+        assert!(refusal(pair).contains("2 could be the picture"));
+    }
+
+    #[test]
+    fn channels_last_bytes_and_sizes_are_given_what_they_ask_for() {
+        let mut last = description(&[1, 384, 640, 3], &[1, 84, 5040], &[]);
+        last.inputs[0].element = ElementType::U8;
+        for (name, element) in [("orig_target_sizes", ElementType::I64), ("im_shape", ElementType::F32)] {
+            last.inputs.push(tensor(name, element, &[-1, 2]));
+        }
+        let input = Draft::new("m", last).unwrap().input;
+        assert_eq!((input.width, input.height, input.channels_last), (640, 384, true));
+        assert_eq!(input.sizes[0].values(640, 384), [640, 384]);
+        assert_eq!(input.sizes[1].values(640, 384), [384, 640]);
     }
 
     #[test]
@@ -360,6 +429,8 @@ mod tests {
         for side in [80, 40, 20] {
             old.outputs.push(tensor("raw", ElementType::F32, &[1, 3, side, side, 85]));
         }
-        assert_eq!(Draft::new("m", old).unwrap().output_index, 0);
+        let draft = Draft::new("m", old).unwrap();
+        let seen = draft.declared.clone().unwrap();
+        assert_eq!(draft.finish(&seen).unwrap().read_outputs, [0]);
     }
 }

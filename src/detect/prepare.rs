@@ -31,7 +31,16 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// What a model wants to see: [1, 3, height, width].
+/// What a model subtracts and divides by, for each channel in its own order, after white is at [`InputForm::white`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normalise {
+    /// Subtracted first.
+    pub mean: [f32; 3],
+    /// Divided by then; not 0.
+    pub deviation: [f32; 3],
+}
+
+/// What a model wants to see: [1, 3, height, width], or with the channels last.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InputForm {
     /// Columns.
@@ -44,6 +53,10 @@ pub struct InputForm {
     pub white: f32,
     /// Place of the frame on the canvas.
     pub anchor: Anchor,
+    /// Whether it is [1, height, width, 3].
+    pub channels_last: bool,
+    /// Mean and deviation that the model was trained with, where it was.
+    pub normalise: Option<Normalise>,
 }
 
 /// One image's part of the model's input tensor, 3 * height * width values.
@@ -53,6 +66,42 @@ pub enum SlotMut<'a> {
     F32(&'a mut [f32]),
     /// 16-bit floats.
     F16(&'a mut [f16]),
+    /// Bytes; white is 255 whatever the form says.
+    U8(&'a mut [u8]),
+}
+
+impl SlotMut<'_> {
+    /// Writes `value` in every place from `start` on, `step` apart, `count` of them.
+    fn fill(&mut self, value: f32, start: usize, step: usize, count: usize) {
+        fn every<T: Copy>(values: &mut [T], value: T, start: usize, step: usize, count: usize) {
+            values[start..].iter_mut().step_by(step).take(count).for_each(|to| *to = value);
+        }
+        match self {
+            Self::F32(values) => every(values, value, start, step, count),
+            Self::F16(values) => every(values, f16::from_f32(value), start, step, count),
+            Self::U8(values) => every(values, level(value), start, step, count),
+        }
+    }
+
+    /// Writes a row of one channel from `start` on, `step` apart.
+    fn write(&mut self, row: &[f32], start: usize, step: usize) {
+        match self {
+            Self::F32(values) => {
+                values[start..].iter_mut().step_by(step).zip(row).for_each(|(to, &value)| *to = value);
+            }
+            Self::F16(values) if step == 1 => values[start..start + row.len()].convert_from_f32_slice(row),
+            Self::F16(values) => {
+                values[start..].iter_mut().step_by(step).zip(row).for_each(|(to, &value)| *to = f16::from_f32(value));
+            }
+            Self::U8(values) => {
+                values[start..].iter_mut().step_by(step).zip(row).for_each(|(to, &value)| *to = level(value));
+            }
+        }
+    }
+}
+
+fn level(value: f32) -> u8 {
+    (value + 0.5) as u8
 }
 
 /// What the prepared taps and the colour map depend on.
@@ -130,7 +179,7 @@ impl Preparer {
         };
         let area = form.width * form.height;
         match slot {
-            SlotMut::F32(values) => {
+            SlotMut::F32(values) if !form.channels_last && form.normalise.is_none() => {
                 if fresh {
                     values.fill(PADDING / 255.0 * form.white);
                 }
@@ -143,9 +192,15 @@ impl Preparer {
                     self.write_row(picture, &layout, &conversion, row, reordered(planes, form.order));
                 }
             }
-            SlotMut::F16(values) => {
+            mut slot => {
+                let (step, plane) = if form.channels_last { (3, 1) } else { (1, area) };
+                let normalised = |value: f32, channel: usize| match form.normalise {
+                    Some(Normalise { mean, deviation }) => (value - mean[channel]) / deviation[channel],
+                    None => value,
+                };
                 if fresh {
-                    values.fill(f16::from_f32(PADDING / 255.0 * form.white));
+                    let padding = PADDING / 255.0 * form.white;
+                    (0..3).for_each(|channel| slot.fill(normalised(padding, channel), channel * plane, step, area));
                 }
                 let mut floats = std::mem::take(&mut self.floats);
                 for row in &mut floats {
@@ -154,9 +209,12 @@ impl Preparer {
                 for row in 0..fit.height {
                     let [red, green, blue] = &mut floats;
                     self.write_row(picture, &layout, &conversion, row, [&mut red[..], &mut green[..], &mut blue[..]]);
-                    for (channel, plane) in order.into_iter().zip(0..) {
-                        let start = plane * area + (fit.top + row) * form.width + fit.left;
-                        values[start..start + fit.width].convert_from_f32_slice(&floats[channel]);
+                    let start = (fit.top + row) * form.width + fit.left;
+                    for (channel, colour) in order.into_iter().enumerate() {
+                        if form.normalise.is_some() {
+                            floats[colour].iter_mut().for_each(|value| *value = normalised(*value, channel));
+                        }
+                        slot.write(&floats[colour], channel * plane + start * step, step);
                     }
                 }
                 self.floats = floats;

@@ -8,7 +8,7 @@ use half::f16;
 use super::format::PixelFormat;
 use super::letterbox::{Anchor, Letterbox};
 use super::picture::{Matrix, Picture, Plane, Range};
-use super::prepare::{ChannelOrder, InputForm, PADDING, Preparer, SlotMut};
+use super::prepare::{ChannelOrder, InputForm, Normalise, PADDING, Preparer, SlotMut};
 
 /// Bytes that look random but are always the same.
 struct Noise(u64);
@@ -239,8 +239,15 @@ fn difference(ours: impl Iterator<Item = f64>, twin: &[f64], white: f32) -> (f64
     (largest, sum / twin.len() as f64)
 }
 
-const FORM: InputForm =
-    InputForm { width: 48, height: 32, order: ChannelOrder::Rgb, white: 1.0, anchor: Anchor::Center };
+const FORM: InputForm = InputForm {
+    width: 48,
+    height: 32,
+    order: ChannelOrder::Rgb,
+    white: 1.0,
+    anchor: Anchor::Center,
+    channels_last: false,
+    normalise: None,
+};
 
 fn prepared(preparer: &mut Preparer, picture: &Picture<'_>, form: &InputForm) -> Vec<f32> {
     let mut slot = vec![f32::NAN; 3 * form.width * form.height];
@@ -346,6 +353,34 @@ fn channel_order_white_and_anchor_are_kept() {
         let twin = twin(&canvas, Matrix::Bt601, Range::Full, &form);
         let (largest, _) = difference(ours.iter().copied().map(f64::from), &twin, 255.0);
         assert!(largest < LARGEST, "{}: {largest}", format.name());
+    }
+}
+
+#[test]
+fn channels_last_bytes_and_normalised_values_are_the_same_picture() {
+    let mut noise = Noise(12);
+    let canvas = Canvas::new(PixelFormat::I420, 50, 20, &mut noise);
+    let picture = canvas.picture(Matrix::Bt601, Range::Limited);
+    let area = FORM.width * FORM.height;
+    for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
+        for anchor in [Anchor::Center, Anchor::TopLeft, Anchor::Stretch] {
+            let planar = InputForm { order, anchor, white: 255.0, ..FORM };
+            let expected = prepared(&mut Preparer::default(), &picture, &planar);
+            let last = InputForm { channels_last: true, ..planar };
+            let floats = prepared(&mut Preparer::default(), &picture, &last);
+            let mut bytes = vec![0; 3 * area];
+            Preparer::default().prepare(&picture, &last, SlotMut::U8(&mut bytes), &mut None);
+            let normalise = Normalise { mean: [10.0, 20.0, 30.0], deviation: [2.0, 4.0, 8.0] };
+            let form = InputForm { normalise: Some(normalise), ..planar };
+            let normalised = prepared(&mut Preparer::default(), &picture, &form);
+            for (index, &value) in expected.iter().enumerate() {
+                let (channel, pixel) = (index / area, index % area);
+                assert_eq!(floats[3 * pixel + channel], value);
+                assert_eq!(bytes[3 * pixel + channel], value.round() as u8);
+                let normal = (value - normalise.mean[channel]) / normalise.deviation[channel];
+                assert!((normalised[index] - normal).abs() < 1e-4);
+            }
+        }
     }
 }
 

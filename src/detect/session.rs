@@ -3,13 +3,16 @@
 //! With `runtime` the only file that calls `ort`; none of its types leave these two. A [`Session`] belongs to one thread at a
 //! time, because running one is not thread safe.
 
+use std::borrow::Cow;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::decode::OutputView;
-use super::model::{Description, METADATA_KEYS};
+use super::model::{Description, InputSpec, METADATA_KEYS};
 use super::prepare::SlotMut;
 use super::runtime::Runtime;
 use super::source::{Content, ModelBytes};
@@ -55,29 +58,54 @@ impl<R> From<ort::Error<R>> for OpenError {
     }
 }
 
-/// The model's input for up to as many images as it has room for.
+/// The model's inputs for up to as many images as there is room for: the pictures, and sizes where it asks for them.
 #[derive(Debug)]
 pub(super) struct InputTensor {
+    name: String,
     values: Values,
     /// Values of one image.
     image: usize,
-    width: usize,
-    height: usize,
+    /// Lengths of the dimensions after the batch's.
+    shape: [usize; 3],
+    /// Other inputs, each with two values for each image.
+    sizes: Vec<(String, Sizes)>,
 }
 
 #[derive(Debug)]
 enum Values {
     F32(Vec<f32>),
     F16(Vec<f16>),
+    U8(Vec<u8>),
+}
+
+#[derive(Debug)]
+enum Sizes {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
 }
 
 impl InputTensor {
-    /// Room for `images` images of `width` by `height`, filled with black.
-    pub fn new(images: usize, width: usize, height: usize, is_half: bool) -> Self {
+    /// Room for `images` images, filled with black.
+    pub fn new(images: usize, spec: &InputSpec) -> Self {
+        let (width, height) = (spec.width, spec.height);
         let image = 3 * width * height;
-        let values =
-            if is_half { Values::F16(vec![f16::ZERO; images * image]) } else { Values::F32(vec![0.0; images * image]) };
-        Self { values, image, width, height }
+        let values = match spec.element {
+            ElementType::F16 => Values::F16(vec![f16::ZERO; images * image]),
+            ElementType::U8 => Values::U8(vec![0; images * image]),
+            _ => Values::F32(vec![0.0; images * image]),
+        };
+        let sizes = spec.sizes.iter().map(|size| {
+            let pair = size.values(width, height);
+            let values = match size.element {
+                ElementType::I32 => Sizes::I32(pair.map(|side| side as i32).repeat(images)),
+                ElementType::I64 => Sizes::I64(pair.map(|side| side as i64).repeat(images)),
+                _ => Sizes::F32(pair.map(|side| side as f32).repeat(images)),
+            };
+            (size.name.clone(), values)
+        });
+        let shape = if spec.channels_last { [height, width, 3] } else { [3, height, width] };
+        Self { name: spec.name.clone(), values, image, shape, sizes: sizes.collect() }
     }
 
     /// The place of image `index`.
@@ -86,14 +114,38 @@ impl InputTensor {
         match &mut self.values {
             Values::F32(values) => SlotMut::F32(&mut values[range]),
             Values::F16(values) => SlotMut::F16(&mut values[range]),
+            Values::U8(values) => SlotMut::U8(&mut values[range]),
         }
+    }
+
+    /// The first `images` images, by input name.
+    fn feeds(&self, images: usize) -> ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>> {
+        let [a, b, c] = self.shape;
+        let shape = [images, a, b, c];
+        let count = images * self.image;
+        let pictures: SessionInputValue<'_> = match &self.values {
+            Values::F32(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
+            Values::F16(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
+            Values::U8(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
+        };
+        let mut feeds = vec![(Cow::from(&*self.name), pictures)];
+        for (name, values) in &self.sizes {
+            let (shape, count) = ([images, 2], 2 * images);
+            let value: SessionInputValue<'_> = match values {
+                Sizes::F32(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
+                Sizes::I32(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
+                Sizes::I64(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
+            };
+            feeds.push((Cow::from(&**name), value));
+        }
+        Ok(feeds)
     }
 }
 
-/// A session and the scratch memory for its output.
+/// A session and the scratch memory for outputs that are no f32.
 pub(super) struct Session {
     inner: ort::session::Session,
-    floats: Vec<f32>,
+    floats: Vec<Vec<f32>>,
 }
 
 impl Session {
@@ -150,50 +202,40 @@ impl Session {
         }
     }
 
-    /// Runs the first `images` images of `input` and shows output `output_index` of each to `read`, by index.
+    /// Runs the first `images` images of `input` and shows the outputs `wanted` to `read`, in that order.
     ///
     /// # Errors
-    /// ONNX Runtime's words, or what is wrong with the output's shape; `read` has then not been called.
-    pub fn run(
+    /// ONNX Runtime's words, or what is wrong with the outputs; `read` has then not been called.
+    pub fn run<R>(
         &mut self,
         input: &InputTensor,
         images: usize,
-        output_index: usize,
-        mut read: impl FnMut(usize, OutputView<'_>),
-    ) -> Result<(), String> {
-        let shape = [images, 3, input.height, input.width];
-        let outputs = match &input.values {
-            Values::F32(values) => {
-                let tensor = TensorRef::from_array_view((shape, &values[..images * input.image]));
-                self.inner.run(ort::inputs![tensor.map_err(|error| error.to_string())?])
+        wanted: &[usize],
+        read: impl FnOnce(&[OutputView<'_>]) -> R,
+    ) -> Result<R, String> {
+        let Self { inner, floats } = self;
+        let words = |error: ort::Error| error.to_string();
+        let outputs = inner.run(input.feeds(images).map_err(words)?).map_err(words)?;
+        if wanted.iter().any(|&index| index >= outputs.len()) {
+            return Err("it gave fewer outputs than it declares".to_owned());
+        }
+        floats.resize_with(wanted.len(), Vec::new);
+        let mut shapes = Vec::with_capacity(wanted.len());
+        for (&index, floats) in wanted.iter().zip(floats.iter_mut()) {
+            let shape = to_floats(&outputs[index], floats).map_err(words)?;
+            let lengths = shape.iter().map(|&length| usize::try_from(length));
+            let lengths = lengths.collect::<Result<Vec<_>, _>>();
+            shapes.push(lengths.map_err(|_| format!("an output has the shape {shape:?}"))?);
+        }
+        let mut views = Vec::with_capacity(wanted.len());
+        for ((&index, floats), shape) in wanted.iter().zip(floats.iter()).zip(&shapes) {
+            let values = outputs[index].try_extract_tensor::<f32>().map_or(&floats[..], |(_, values)| values);
+            if shape.iter().product::<usize>() != values.len() {
+                return Err(format!("an output has the shape {shape:?} and {} values", values.len()));
             }
-            Values::F16(values) => {
-                let tensor = TensorRef::from_array_view((shape, &values[..images * input.image]));
-                self.inner.run(ort::inputs![tensor.map_err(|error| error.to_string())?])
-            }
+            views.push(OutputView { shape, values });
         }
-        .map_err(|error| error.to_string())?;
-        let output = outputs.values().nth(output_index).ok_or("it gave fewer outputs than it declares")?;
-        let (shape, values) = if let Ok((shape, values)) = output.try_extract_tensor::<f32>() {
-            (shape, values)
-        } else {
-            let (shape, values) = output.try_extract_tensor::<f16>().map_err(|error| error.to_string())?;
-            self.floats.resize(values.len(), 0.0);
-            values.convert_to_f32_slice(&mut self.floats);
-            (shape, &self.floats[..])
-        };
-        let dimensions: Option<Vec<usize>> = shape.iter().map(|&length| usize::try_from(length).ok()).collect();
-        let Some([given, rows, columns]) = dimensions.as_deref() else {
-            return Err(format!("its output has the shape {shape:?}, not three dimensions"));
-        };
-        if *given != images || given * rows * columns != values.len() {
-            return Err(format!("its output has the shape {shape:?} for {images} images"));
-        }
-        for index in 0..images {
-            let image = rows * columns;
-            read(index, OutputView { rows: *rows, columns: *columns, values: &values[index * image..][..image] });
-        }
-        Ok(())
+        Ok(read(&views))
     }
 }
 
@@ -208,12 +250,35 @@ fn cpu_only(builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
     Ok(builder)
 }
 
+/// The shape of an output; what is no f32 is converted into `floats`.
+fn to_floats<'a>(output: &'a ort::value::DynValue, floats: &mut Vec<f32>) -> ort::Result<&'a ort::value::Shape> {
+    if let Ok((shape, _)) = output.try_extract_tensor::<f32>() {
+        return Ok(shape);
+    }
+    if let Ok((shape, values)) = output.try_extract_tensor::<f16>() {
+        floats.resize(values.len(), 0.0);
+        values.convert_to_f32_slice(floats);
+        return Ok(shape);
+    }
+    floats.clear();
+    if let Ok((shape, values)) = output.try_extract_tensor::<i64>() {
+        floats.extend(values.iter().map(|&value| value as f32));
+        return Ok(shape);
+    }
+    let (shape, values) = output.try_extract_tensor::<i32>()?;
+    floats.extend(values.iter().map(|&value| value as f32));
+    Ok(shape)
+}
+
 fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
     let (element, shape) = match kind {
         ValueType::Tensor { ty, shape, dimension_symbols } => {
             let element = match ty {
                 TensorElementType::Float32 => ElementType::F32,
                 TensorElementType::Float16 => ElementType::F16,
+                TensorElementType::Uint8 => ElementType::U8,
+                TensorElementType::Int32 => ElementType::I32,
+                TensorElementType::Int64 => ElementType::I64,
                 other => ElementType::Other(other.to_string()),
             };
             let shape = shape.iter().zip(0..).map(|(&length, index)| {

@@ -12,6 +12,12 @@ pub enum ElementType {
     F32,
     /// 16-bit float.
     F16,
+    /// Unsigned byte.
+    U8,
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
     /// Anything else, by ONNX Runtime's name.
     Other(String),
 }
@@ -21,6 +27,9 @@ impl fmt::Display for ElementType {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::U8 => "u8",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
             Self::Other(name) => name,
         })
     }

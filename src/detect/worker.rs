@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use super::decode::{Decoder, is_readable};
+use super::decode::{Decoder, Outputs};
 use super::error::{Error, panic_message};
 use super::job::{FrameResult, Job};
 use super::letterbox::Letterbox;
 use super::model::{Batch, Model, most_images};
 use super::prepare::{InputForm, Preparer};
+use super::readable::is_readable;
 use super::session::{InputTensor, Session};
 
 /// What the workers of one engine and its handles share.
@@ -77,7 +78,7 @@ impl Worker {
         };
         let most = most_images(form.width, form.height);
         let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, most));
-        let input = InputTensor::new(capacity, form.width, form.height, shared.model.input_is_half());
+        let input = InputTensor::new(capacity, &shared.model.input);
         let (preparer, decoder) = (Preparer::default(), Decoder::default());
         let jobs = Vec::with_capacity(capacity);
         Self {
@@ -179,28 +180,25 @@ impl Worker {
         let images = self.fixed_batch.unwrap_or(prepared.len());
         let size = (model.width, model.height);
         let start = Instant::now();
-        let mut ran = None;
-        let mut odd = None;
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
-        let outcome = self.session.run(&self.input, images, model.output_index, |index, output| {
-            let infer = *ran.get_or_insert_with(|| start.elapsed());
-            let Some(prepared) = prepared.get_mut(index) else {
-                return;
-            };
-            if !is_readable(model.layout, model.class_count, output.rows, output.columns, size) {
-                odd = Some(format!("its output became [{}, {}]", output.rows, output.columns));
-                return;
+        let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
+            let infer = start.elapsed();
+            let outputs = Outputs { views, images };
+            if !is_readable(model.layout, model.class_count, outputs, size) {
+                let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
+                return Err(format!("its outputs became {}", shapes.join(", ")));
             }
-            let start = Instant::now();
-            let found = decoder.decode(model.layout, output, &jobs[prepared.job].settings, &prepared.fit);
-            prepared.result.detections = found;
-            prepared.result.infer = infer;
-            prepared.result.decode = start.elapsed();
+            for (index, prepared) in prepared.iter_mut().enumerate() {
+                let start = Instant::now();
+                let settings = &jobs[prepared.job].settings;
+                prepared.result.detections = decoder.decode(model.layout, outputs, index, settings, &prepared.fit);
+                prepared.result.infer = infer;
+                prepared.result.decode = start.elapsed();
+            }
+            Ok(infer)
         });
-        match outcome.err().or(odd) {
-            Some(reason) => Err(Error::Inference { model: model.source.clone(), reason }),
-            None => Ok(ran.unwrap_or_else(|| start.elapsed())),
-        }
+        let failed = |reason| Error::Inference { model: model.source.clone(), reason };
+        outcome.map_err(failed)?.map_err(failed)
     }
 
     /// Answers what a panic left unanswered, and forgets everything that it may have left half done.

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Makes the models beside this file: the output forms of detector families, without their weights.
+
+    pip install onnx==1.19.1 numpy && tests/models/make_models.py
+
+Each sees a 64x64 picture and, whatever is on it, finds one box with corners (16, 8) and (48, 40), class 2, score 0.75,
+beside what its family adds: a weaker overlapping box where suppression is due, empty rows where rows are padded. The
+picture takes part with nothing, so that no part of the graph is pruned away.
+"""
+import pathlib
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper
+
+HERE = pathlib.Path(__file__).resolve().parent
+LOGIT = float(np.log(0.75 / 0.25))
+
+
+def value(name, kind, shape):
+    return h.make_tensor_value_info(name, kind, shape)
+
+
+def model(name, outputs, extra_inputs=(), picture=(T.FLOAT, [1, 3, 64, 64]), image="images", metadata=()):
+    """`outputs`: name to (array, declared shape, name of an input that multiplies it or None)."""
+    nodes, constants, infos = [], [], []
+    kinds = {np.dtype("float32"): T.FLOAT, np.dtype("int64"): T.INT64, np.dtype("int32"): T.INT32}
+    # A zero that depends on the picture.
+    nodes.append(h.make_node("Cast", [image], ["as_float"], to=T.FLOAT))
+    nodes.append(h.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0))
+    constants.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    nodes.append(h.make_node("Mul", ["mean", "nothing"], ["zero"]))
+    for key, (array, shape, factor) in outputs.items():
+        kind = kinds[array.dtype]
+        # Large and nearly empty: only what is not zero is stored.
+        places = np.argwhere(array != 0).astype(np.int64)
+        constants.append(numpy_helper.from_array(np.array(array.shape, np.int64), f"{key}_shape"))
+        constants.append(numpy_helper.from_array(places, f"{key}_places"))
+        constants.append(numpy_helper.from_array(array[tuple(places.T)], f"{key}_values"))
+        empty = numpy_helper.from_array(np.zeros(1, array.dtype))
+        nodes.append(h.make_node("ConstantOfShape", [f"{key}_shape"], [f"{key}_empty"], value=empty))
+        nodes.append(h.make_node("ScatterND", [f"{key}_empty", f"{key}_places", f"{key}_values"], [f"{key}_full"]))
+        last = f"{key}_full"
+        if factor:
+            nodes.append(h.make_node("Cast", [factor], [f"{key}_size"], to=T.FLOAT))
+            nodes.append(h.make_node("Concat", [f"{key}_size", f"{key}_size"], [f"{key}_sizes"], axis=1))
+            nodes.append(h.make_node("Mul", [last, f"{key}_sizes"], [f"{key}_scaled"]))
+            last = f"{key}_scaled"
+        nodes.append(h.make_node("Cast", ["zero"], [f"{key}_zero"], to=kind))
+        nodes.append(h.make_node("Add", [last, f"{key}_zero"], [key]))
+        infos.append(value(key, kind, shape))
+    inputs = [value(image, *picture), *extra_inputs]
+    graph = h.make_graph(nodes, name, inputs, infos, constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    for key, text in metadata:
+        entry = made.metadata_props.add()
+        entry.key, entry.value = key, text
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / f"{name}.onnx")
+
+
+def zeros(*shape, kind=np.float32):
+    return np.zeros(shape, kind)
+
+
+CORNERS = np.array([16, 8, 48, 40], np.float32)
+CENTRED = np.array([32, 24, 32, 32], np.float32)
+
+# RT-DETR, D-FINE, DEIM: finished boxes, scaled by the size that is given.
+labels, boxes, scores = zeros(1, 300, kind=np.int64), zeros(1, 300, 4), zeros(1, 300)
+labels[0, 1], boxes[0, 1], scores[0, 1] = 2, CORNERS / 64, 0.75
+sizes = [value("orig_target_sizes", T.INT64, [1, 2])]
+detr = {"labels": (labels, [1, 300], None), "boxes": (boxes, [1, 300, 4], "orig_target_sizes"), "scores": (scores, [1, 300], None)}
+model("detr_sized", detr, sizes)
+# The same without a size: shares of the picture.
+model("detr_shares", {key: (array, shape, None) for key, (array, shape, _) in detr.items()})
+
+# DETR family as trained, without its last step: logits and centred boxes as shares. RF-DETR calls them otherwise.
+logits, boxes = np.full((1, 10, 80), -8, np.float32), zeros(1, 10, 4)
+logits[0, 5, 2], boxes[0, 5] = LOGIT, CENTRED / 64
+model("detr_logits", {"logits": (logits, [1, 10, 80], None), "pred_boxes": (boxes, [1, 10, 4], None)})
+model("rfdetr", {"dets": (boxes, [1, 10, 4], None), "labels": (logits, [1, 10, 80], None)})
+# DETR itself: softmax over 91 numbers and "no object".
+logits = zeros(1, 100, 92)
+logits[0, :, 91] = 20
+logits[0, 5, 91], logits[0, 5, 2] = 0, float(np.log(0.75 / 0.25 * 91))
+boxes = zeros(1, 100, 4)
+boxes[0, 5] = CENTRED / 64
+model("detr_softmax", {"logits": (logits, [1, 100, 92], None), "pred_boxes": (boxes, [1, 100, 4], None)})
+
+# YOLO-NAS: corners and class scores of each cell, still overlapping.
+boxes, scores = zeros(1, 84, 4), zeros(1, 84, 80)
+boxes[0, 3], scores[0, 3, 2] = CORNERS, 0.75
+boxes[0, 4], scores[0, 4, 2] = CORNERS + 1, 0.5
+model("yolo_nas", {"graph2_box": (boxes, [1, 84, 4], None), "graph2_scores": (scores, [1, 84, 80], None)})
+rows = np.array([[0, *CORNERS, 0.75, 2]], np.float32)
+model("yolo_nas_flat", {"graph2_flat_predictions": (rows, ["boxes", 7], None)})
+
+# YOLOv7 with NMS: image, corners, class, score.
+rows = np.array([[0, *CORNERS, 2, 0.75]], np.float32)
+model("yolov7_nms", {"output": (rows, ["boxes", 7], None)})
+
+# EfficientNMS of TensorRT and its copies: padded rows and a count. The row past the count is not to be read.
+boxes, scores, classes = zeros(1, 100, 4), zeros(1, 100), zeros(1, 100, kind=np.int32)
+boxes[0, :2], scores[0, :2], classes[0, :2] = CORNERS, 0.75, 2
+count = np.array([[1]], np.int32)
+model("efficient_nms", {
+    "num_dets": (count, [1, 1], None), "det_boxes": (boxes, [1, 100, 4], None),
+    "det_scores": (scores, [1, 100], None), "det_classes": (classes, [1, 100], None)})
+
+# torchvision: no batch.
+model("torchvision", {
+    "boxes": (CORNERS[None], ["boxes", 4], None), "labels": (np.array([2], np.int64), ["boxes"], None),
+    "scores": (np.array([0.75], np.float32), ["boxes"], None)})
+
+# PaddleDetection with NMS: class, score, corners, and the number of boxes.
+paddle = [value("scale_factor", T.FLOAT, [1, 2]), value("im_shape", T.FLOAT, [1, 2])]
+rows = np.array([[2, 0.75, *CORNERS]], np.float32)
+model("paddle", {"multiclass_nms3_0.tmp_0": (rows, ["boxes", 6], None), "multiclass_nms3_0.tmp_2": (np.array([1], np.int32), [1], None)},
+      paddle, image="image")
+
+# NanoDet-Plus: cells at the corner of their square, all strides in one output. Cell (2, 2) of stride 16 is at (32, 32).
+rows = zeros(1, 64 + 16 + 4 + 1, 80 + 32)
+cell = rows[0, 64 + 2 * 4 + 2]
+cell[2] = 0.75
+# One bin takes all: distances 1, 1.5, 1, 0.5 strides to the left, top, right and bottom.
+for side, distance in enumerate([1, 1.5, 1, 0.5]):
+    low, high = int(np.floor(distance)), int(np.ceil(distance))
+    cell[80 + 8 * side + low] = cell[80 + 8 * side + high] = 60
+model("nanodet_plus", {"output": (rows, [1, 85, 112], None)})
+
+# PicoDet without NMS: scores of each stride, then boxes of each stride, cells at their centre: (1, 1) of 16 is at (24, 24).
+outputs = {}
+for level, cells in enumerate([64, 16, 4, 1]):
+    scores = zeros(1, cells, 80)
+    if level == 1:
+        scores[0, 5, 2] = 0.75
+    outputs[f"scores_{level}"] = (scores, [1, cells, 80], None)
+for level, cells in enumerate([64, 16, 4, 1]):
+    boxes = zeros(1, cells, 32)
+    if level == 1:
+        for side, (low, high) in enumerate([(0, 1), (1, 1), (1, 2), (1, 1)]):
+            boxes[0, 5, 8 * side + low] = boxes[0, 5, 8 * side + high] = 60
+    outputs[f"boxes_{level}"] = (boxes, [1, cells, 32], None)
+model("picodet", outputs, image="image")
+
+# Bytes with the channels last, YOLOv8's output.
+rows = zeros(1, 14, 84)
+rows[0, :4, 7], rows[0, 4 + 2, 7] = CENTRED, 0.75
+names = [("names", str({index: f"c{index}" for index in range(10)}))]
+model("v8_bytes_last", {"output0": (rows, [1, 14, 84], None)}, picture=(T.UINT8, [1, 64, 64, 3]), metadata=names)
