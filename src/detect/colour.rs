@@ -67,6 +67,7 @@ impl Transform {
     }
 
     /// Three component rows to three colour rows, all of one length.
+    #[inline(always)]
     pub fn yuv_rows(&self, components: [&[i32]; 3], out: [&mut [f32]; 3]) {
         let [red, green, blue] = out;
         let length = red.len();
@@ -82,6 +83,7 @@ impl Transform {
     }
 
     /// One component row to one colour row, for RGB and grey.
+    #[inline(always)]
     pub fn plain_row(&self, component: &[i32], out: &mut [f32]) {
         let [factor, _, _, constant] = self.rows[0];
         for (out, &value) in out.iter_mut().zip(component) {
@@ -130,6 +132,7 @@ impl Levels {
     }
 
     /// Turns rows of Y, U, V (0 to 255, of one length) into R, G, B (0 to 255) in place.
+    #[inline(always)]
     pub fn convert(&self, [y, u, v]: [&mut [i16]; 3]) {
         let length = y.len();
         let rows = [y, &mut u[..length], &mut v[..length]];
@@ -164,6 +167,7 @@ impl Products {
         }
     }
 
+    #[inline(always)]
     fn convert(&self, [y, u, v]: [&mut [i16]; 3]) {
         let high = |value: i16, factor: i16| ((i32::from(value) * i32::from(factor)) >> 16) as i16;
         let length = y.len();
@@ -178,6 +182,7 @@ impl Products {
     }
 }
 
+#[inline(always)]
 fn nearest(map: &[[f32; 4]; 3], [y, u, v]: [&mut [i16]; 3]) {
     let length = y.len();
     let (u, v) = (&mut u[..length], &mut v[..length]);

@@ -56,7 +56,7 @@ fn pairs(from: usize, to: usize, clamps_weight: bool) -> impl Iterator<Item = Pa
 #[derive(Debug, Default)]
 pub(super) struct ExactScaler {
     /// For the first and the second of each pair of columns: where the three components' samples are in their rows.
-    places: [[Vec<u32>; 3]; 2],
+    places: [[Places; 3]; 2],
     /// Weights of the first and the second.
     weights: [Vec<i16>; 2],
     /// Whether any second sample counts; pictures scaled by an odd whole number need none.
@@ -78,10 +78,8 @@ impl ExactScaler {
             for (component, places) in layout.components.iter().zip(places) {
                 // A chroma sample serves all columns over it, as in swscale.
                 let place = |column: u32| (column as usize >> component.h_shift) * component.step + component.offset;
-                places.clear();
-                places.extend(
-                    columns.iter().map(|pair| place(if second == 1 { pair.second } else { pair.first }) as u32),
-                );
+                let columns = columns.iter().map(|pair| if second == 1 { pair.second } else { pair.first });
+                *places = Places::new(columns.map(|column| place(column) as u32).collect());
             }
         }
         for (index, weights) in self.weights.iter_mut().enumerate() {
@@ -103,6 +101,7 @@ impl ExactScaler {
     }
 
     /// Output row `row` as red, green, blue in 0 to `white`. `levels` converts what is not RGB.
+    #[inline(always)]
     pub fn row(
         &mut self,
         picture: &Picture<'_>,
@@ -117,18 +116,19 @@ impl ExactScaler {
             second = first;
         }
         let a = self.fetch(picture, layout, levels, first, second);
-        let b = self.fetch(picture, layout, levels, second, first);
+        let b = if first == second { a } else { self.fetch(picture, layout, levels, second, first) };
         for (component, out) in out.into_iter().enumerate() {
             let (a, b) = (&self.scaled[a][component], &self.scaled[b][component]);
-            if white == 1.0 {
-                blend_rows(a, b, weights, out, |level| level / 255.0);
-            } else {
-                blend_rows(a, b, weights, out, |level| level * (white / 255.0));
+            match (white == 1.0, weights[1] == 0) {
+                (true, true) => one_row(a, out, |level| level / 255.0),
+                (true, false) => blend_rows(a, b, weights, out, |level| level / 255.0),
+                (false, _) => blend_rows(a, b, weights, out, |level| level * (white / 255.0)),
             }
         }
     }
 
     /// The place that holds source row `wanted`, filled if need be without losing `other`.
+    #[inline(always)]
     fn fetch(
         &mut self,
         picture: &Picture<'_>,
@@ -169,13 +169,96 @@ impl ExactScaler {
     }
 }
 
-fn pick(source: &[u8], places: &[u32], out: &mut [i16]) {
-    for (out, &place) in out.iter_mut().zip(places) {
-        *out = i16::from(source[place as usize]);
+/// Where the samples of a row are picked.
+#[derive(Debug)]
+enum Places {
+    /// At `first` and every `step` from there, as pictures scaled by a whole number have them.
+    Stepped { first: usize, step: usize },
+    /// In turn at `first` and `second` and every `step` from there: chroma of pictures scaled by three.
+    InTurn { first: usize, second: usize, step: usize },
+    /// Anywhere.
+    Listed(Vec<u32>),
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+impl Places {
+    fn new(list: Vec<u32>) -> Self {
+        let has_period = |period: usize| {
+            let step = list.get(period).and_then(|later| later.checked_sub(list[0])).filter(|&step| step > 0);
+            step.filter(|&step| list.iter().zip(&list[period..]).all(|(a, b)| a + step == *b))
+        };
+        if let Some(step) = has_period(1).filter(|step| (1..=MAX_STEP).contains(step)) {
+            return Self::Stepped { first: list[0] as usize, step: step as usize };
+        }
+        if list.len() > 2
+            && let Some(step) = has_period(2).filter(|step| (1..=MAX_STEP).contains(step))
+        {
+            return Self::InTurn { first: list[0] as usize, second: list[1] as usize, step: step as usize };
+        }
+        Self::Listed(list)
+    }
+}
+
+/// Longest step with a loop of its own.
+const MAX_STEP: u32 = 4;
+
+#[inline(always)]
+fn pick(source: &[u8], places: &Places, out: &mut [i16]) {
+    match *places {
+        Places::Stepped { first, step: 1 } => {
+            out.iter_mut().zip(&source[first..]).for_each(|(out, &sample)| *out = i16::from(sample));
+        }
+        Places::Stepped { first, step: 2 } => stepped::<2>(source, first, out),
+        Places::Stepped { first, step: 3 } => stepped::<3>(source, first, out),
+        Places::Stepped { first, .. } => stepped::<4>(source, first, out),
+        Places::InTurn { first, second, step: 1 } => in_turn::<1>(source, first, second, out),
+        Places::InTurn { first, second, step: 2 } => in_turn::<2>(source, first, second, out),
+        Places::InTurn { first, second, step: 3 } => in_turn::<3>(source, first, second, out),
+        Places::InTurn { first, second, .. } => in_turn::<4>(source, first, second, out),
+        Places::Listed(ref places) => {
+            for (out, &place) in out.iter_mut().zip(places) {
+                *out = i16::from(source[place as usize]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn stepped<const STEP: usize>(source: &[u8], first: usize, out: &mut [i16]) {
+    let source = &source[first..];
+    let (groups, rest) = source.as_chunks::<STEP>();
+    for (out, group) in out.iter_mut().zip(groups) {
+        *out = i16::from(group[0]);
+    }
+    // The last sample may have none behind it.
+    if let (Some(last), Some(&sample)) = (out.get_mut(groups.len()), rest.first()) {
+        *last = i16::from(sample);
+    }
+}
+
+#[inline(always)]
+fn in_turn<const STEP: usize>(source: &[u8], first: usize, second: usize, out: &mut [i16]) {
+    let (firsts, _) = source[first..].as_chunks::<STEP>();
+    let (seconds, _) = source[second..].as_chunks::<STEP>();
+    let (pairs, _) = out.as_chunks_mut::<2>();
+    let whole = pairs.len().min(firsts.len()).min(seconds.len());
+    for ((pair, a), b) in pairs[..whole].iter_mut().zip(&firsts[..whole]).zip(&seconds[..whole]) {
+        *pair = [i16::from(a[0]), i16::from(b[0])];
+    }
+    // The last samples may have none behind them.
+    for (index, out) in out.iter_mut().enumerate().skip(2 * whole) {
+        let start = if index % 2 == 0 { first } else { second };
+        *out = i16::from(source[start + index / 2 * STEP]);
     }
 }
 
 /// `HResizeLinear` and the shift that `VResizeLinear` begins with.
+#[inline(always)]
 fn blend_columns(first: &[i16], second: &[i16], weights: &[Vec<i16>; 2], out: &mut [i16]) {
     let length = out.len();
     let (first, second) = (&first[..length], &second[..length]);
@@ -193,5 +276,13 @@ fn blend_rows(a: &[i16], b: &[i16], weights: [i16; 2], out: &mut [f32], finish: 
     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
         let level = (high(a, weights[0]) + high(b, weights[1]) + 2) >> 2;
         *out = finish(f32::from(level));
+    }
+}
+
+/// [`blend_rows`] where all of the weight is the first row's.
+#[inline(always)]
+fn one_row(a: &[i16], out: &mut [f32], finish: impl Fn(f32) -> f32) {
+    for (out, &a) in out.iter_mut().zip(a) {
+        *out = finish(f32::from(((a >> 5) + 2) >> 2));
     }
 }

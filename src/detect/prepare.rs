@@ -1,5 +1,8 @@
 //! From a picture's planes to the model's input in one pass: scale, convert, normalise, letterbox.
 //!
+//! The row kernels are plain loops, compiled once for each instruction set (x86-64 v1, v3, v4; others as they are); the best
+//! one that the processor has is taken at run time.
+//!
 //! Owns the row kernels and their scratch memory; knows nothing of ONNX Runtime or of detections. One [`Preparer`] for each
 //! worker thread; nothing is allocated while frames keep their size and format.
 //!
@@ -137,6 +140,8 @@ struct Rows {
 /// Prepares pictures for one model input; keeps what it learnt about the last geometry.
 #[derive(Debug, Default)]
 pub struct Preparer {
+    /// The instruction set that the row kernels are run with.
+    pub(super) arch: pulp::Arch,
     geometry: Option<Geometry>,
     columns: [Columns; 3],
     rows: [Rows; 4],
@@ -178,6 +183,7 @@ impl Preparer {
             ChannelOrder::Bgr => [2, 1, 0],
         };
         let area = form.width * form.height;
+        let arch = self.arch;
         match slot {
             SlotMut::F32(values) if !form.channels_last && form.normalise.is_none() => {
                 if fresh {
@@ -189,7 +195,15 @@ impl Preparer {
                     let start = (fit.top + row) * form.width + fit.left;
                     let span = start..start + fit.width;
                     let planes = [&mut first[span.clone()], &mut second[span.clone()], &mut third[span]];
-                    self.write_row(picture, &layout, &conversion, row, reordered(planes, form.order));
+                    let planes = reordered(planes, form.order);
+                    arch.dispatch(WriteRow {
+                        preparer: self,
+                        picture,
+                        layout: &layout,
+                        conversion: &conversion,
+                        row,
+                        planes,
+                    });
                 }
             }
             mut slot => {
@@ -208,7 +222,15 @@ impl Preparer {
                 }
                 for row in 0..fit.height {
                     let [red, green, blue] = &mut floats;
-                    self.write_row(picture, &layout, &conversion, row, [&mut red[..], &mut green[..], &mut blue[..]]);
+                    let planes = [&mut red[..], &mut green[..], &mut blue[..]];
+                    arch.dispatch(WriteRow {
+                        preparer: self,
+                        picture,
+                        layout: &layout,
+                        conversion: &conversion,
+                        row,
+                        planes,
+                    });
                     let start = (fit.top + row) * form.width + fit.left;
                     for (channel, colour) in order.into_iter().enumerate() {
                         if form.normalise.is_some() {
@@ -267,6 +289,7 @@ impl Preparer {
     }
 
     /// Writes output row `row` as red, green and blue.
+    #[inline(always)]
     fn write_row(
         &mut self,
         picture: &Picture<'_>,
@@ -285,6 +308,7 @@ impl Preparer {
     }
 
     /// Fills the component rows with output row `row`.
+    #[inline(always)]
     fn pick_row(&mut self, picture: &Picture<'_>, layout: &Layout, row: usize) {
         let mut blended_plane = None;
         for (index, component) in layout.used().iter().enumerate() {
@@ -322,6 +346,7 @@ impl Preparer {
     }
 
     /// Writes the component rows as red, green and blue rows.
+    #[inline(always)]
     fn colour_row(&self, layout: &Layout, transform: &Transform, out: [&mut [f32]; 3]) {
         let [first, second, third] = &self.picked;
         match layout.family {
@@ -338,6 +363,26 @@ impl Preparer {
                 blue.copy_from_slice(red);
             }
         }
+    }
+}
+
+/// [`Preparer::write_row`] as something that is compiled once for each instruction set: a closure would not be inlined
+/// into the variants, and so not be compiled for them.
+struct WriteRow<'a, 'b> {
+    preparer: &'a mut Preparer,
+    picture: &'a Picture<'b>,
+    layout: &'a Layout,
+    conversion: &'a Conversion,
+    row: usize,
+    planes: [&'a mut [f32]; 3],
+}
+
+impl pulp::WithSimd for WriteRow<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _simd: S) {
+        self.preparer.write_row(self.picture, self.layout, self.conversion, self.row, self.planes);
     }
 }
 
@@ -362,6 +407,7 @@ fn sites(v_shift: u32) -> (f64, f64) {
 }
 
 /// out = first + weight / 256 * (second - first), 8.8 fixed point; the three rows have one length.
+#[inline(always)]
 fn blend_bytes(first: &[u8], second: &[u8], weight: u16, out: &mut [u16]) {
     let other = 256 - weight;
     for ((out, &a), &b) in out.iter_mut().zip(first).zip(second) {
@@ -370,6 +416,7 @@ fn blend_bytes(first: &[u8], second: &[u8], weight: u16, out: &mut [u16]) {
 }
 
 /// The same for little-endian 16-bit samples that stand `lift` bits too low.
+#[inline(always)]
 fn blend_words(first: &[u8], second: &[u8], weight: u16, lift: u32, out: &mut [u16]) {
     let (other, weight) = (256 - u32::from(weight), u32::from(weight));
     let (first, _) = first.as_chunks::<2>();
@@ -381,6 +428,7 @@ fn blend_words(first: &[u8], second: &[u8], weight: u16, lift: u32, out: &mut [u
 }
 
 /// Picks a component from a blended row (8.8), to 8.16.
+#[inline(always)]
 fn pick_words(row: &[u16], columns: &Columns, out: &mut [i32]) {
     match columns.step {
         1 => pick::<1, u16>(row, columns, 0, out),
@@ -391,6 +439,7 @@ fn pick_words(row: &[u16], columns: &Columns, out: &mut [i32]) {
 }
 
 /// Picks a component from a row of 8-bit samples, to 8.16.
+#[inline(always)]
 fn pick_bytes(row: &[u8], columns: &Columns, out: &mut [i32]) {
     const LIFT: u32 = FRACTION_BITS - WEIGHT_BITS;
     match columns.step {

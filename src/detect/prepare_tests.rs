@@ -357,6 +357,26 @@ fn channel_order_white_and_anchor_are_kept() {
 }
 
 #[test]
+fn every_instruction_set_gives_the_same_values() {
+    let mut noise = Noise(14);
+    for &format in PixelFormat::ALL {
+        for (width, height) in [(96, 64), (144, 96), (50, 20), (199, 77)] {
+            let canvas = Canvas::new(format, width, height, &mut noise);
+            let picture = canvas.picture(Matrix::Bt709, Range::Limited);
+            let best = prepared(&mut Preparer::default(), &picture, &FORM);
+            let mut plain = Preparer::default();
+            plain.arch = pulp::Arch::Scalar;
+            let scalar = prepared(&mut plain, &picture, &FORM);
+            assert!(
+                best.iter().zip(&scalar).all(|(a, b)| a.to_bits() == b.to_bits()),
+                "{} {width}x{height}",
+                format.name()
+            );
+        }
+    }
+}
+
+#[test]
 fn channels_last_bytes_and_normalised_values_are_the_same_picture() {
     let mut noise = Noise(12);
     let canvas = Canvas::new(PixelFormat::I420, 50, 20, &mut noise);
