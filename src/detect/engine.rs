@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use super::detection::DetectSettings;
 use super::error::{Error, Result, panic_message};
 use super::job::{Job, Ticket};
-use super::loading::{Opened, open_cpu, open_openvino};
+use super::loading::{Opened, open_first};
 use super::model::Model;
 use super::picture::Frame;
 use super::plan::{EngineSpec, Plan};
-use super::provider::{Choice, ProviderReport, choose};
+use super::provider::{ProviderReport, choose};
 use super::registry::{self, Key};
 use super::runtime::Runtime;
 use super::session::{Session, Setup};
@@ -80,12 +80,19 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the model from being read, run or understood, or the provider from being used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
-        let choice = choose(spec.provider, runtime, &spec.provider_dirs)?;
-        let plan = Plan::new(spec, num_cpus::get());
+        let choices = choose(&spec.provider, runtime, &spec.provider_dirs)?;
         let model = spec.model.read()?;
-        let key = Key { model: model.identity.clone(), choice: choice.clone(), plan };
+        let is_device = choices.first().is_some_and(|choice| choice.provider.is_device());
+        let key = Key {
+            model: model.identity.clone(),
+            choices,
+            plan: Plan::new(spec, num_cpus::get(), is_device),
+            batch_timeout: spec.batch_timeout,
+            pin_threads: spec.pin_threads,
+            tuning: spec.tuning.clone(),
+        };
         let inner = registry::get_or_open(&key, || {
-            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, choice, plan, key.clone())))
+            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, spec, key.clone())))
                 .unwrap_or_else(|panic| Err(Error::WorkerPanicked { reason: panic_message(panic.as_ref()) }))
         })?;
         Ok(Self { inner })
@@ -131,20 +138,13 @@ impl Engine {
 }
 
 impl Inner {
-    fn open(runtime: &'static Runtime, model: ModelBytes, choice: Choice, plan: Plan, key: Key) -> Result<Self> {
-        let opened = match choice {
-            Choice::Cpu => open_cpu(runtime, &model, plan, None)?,
-            Choice::OpenVino { library, may_fall_back } => match open_openvino(runtime, &model, plan, library) {
-                Err(Error::ProviderUnavailable { reason, .. }) if may_fall_back => {
-                    open_cpu(runtime, &model, plan, Some(reason))?
-                }
-                other => other?,
-            },
-        };
+    fn open(runtime: &'static Runtime, model: ModelBytes, spec: &EngineSpec, key: Key) -> Result<Self> {
+        let Opened { model: description, session, setup, overrides, report, plan } =
+            open_first(runtime, &model, &key.choices, spec)?;
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
-        let Opened { model: description, session, setup, overrides, report } = opened;
         let shared = Arc::new(Shared {
             model: description,
+            batch_timeout: spec.batch_timeout,
             is_closing: AtomicBool::new(false),
             totals: Mutex::new(Totals { sessions: 1, ..Totals::default() }),
         });
@@ -160,19 +160,28 @@ impl Inner {
         };
         let first = Worker::new(Arc::clone(&shared), session, plan.batch_size);
         let queue = receiver.clone();
-        inner.start(0, move || first.run(&queue))?;
+        let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
+        let core = pinned(0);
+        inner.start(0, move || {
+            pin(core);
+            first.run(&queue);
+        })?;
         let model = Arc::new(model);
         for index in 1..plan.sessions {
             let late = LateWorker {
                 runtime,
                 model: Arc::clone(&model),
-                setup: setup.clone(),
+                setup: setup.for_core(pinned(index)),
                 overrides: overrides.clone(),
                 shared: Arc::clone(&shared),
                 queue: receiver.clone(),
                 batch_size: plan.batch_size,
             };
-            inner.start(index, move || late.run())?;
+            let core = pinned(index);
+            inner.start(index, move || {
+                pin(core);
+                late.run();
+            })?;
         }
         Ok(inner)
     }
@@ -202,6 +211,15 @@ impl Drop for Inner {
     }
 }
 
+/// Ties this thread to a processor core; where that cannot be done the system goes on deciding.
+fn pin(core: Option<usize>) {
+    let Some(core) = core else { return };
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(id) = cores.get(core % cores.len().max(1)) {
+        core_affinity::set_for_current(*id);
+    }
+}
+
 /// A worker that opens its session in its own thread, while the first already works.
 struct LateWorker {
     runtime: &'static Runtime,
@@ -219,9 +237,9 @@ impl LateWorker {
         if shared.is_closing.load(Ordering::Acquire) {
             return;
         }
-        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides)))
+        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides, None)))
             .map_err(|panic| panic_message(panic.as_ref()))
-            .and_then(|opened| opened.map_err(|error| error.reason));
+            .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
         drop(model);
         match opened {
             Ok(session) => {

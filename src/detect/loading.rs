@@ -1,21 +1,18 @@
-//! Opening a model's first session on a provider, and finding out what the model is.
+//! Opening a model's first session, on the first provider that will have it, and finding out what the model is.
 //!
-//! Owns what is done differently for each provider before the workers start. Blocking: reads, compiles and may run the model.
+//! Owns what is done differently for each provider before the workers start. Blocking: reads, compiles and runs the model.
 
-use std::path::PathBuf;
-
+use super::accelerator::{Accelerator, name_of};
 use super::decode::OutputView;
 use super::error::{Error, Result};
 use super::heads::Seen;
 use super::model::{Batch, Draft, Model, most_images};
-#[cfg(feature = "plugin-providers")]
-use super::openvino;
-use super::plan::Plan;
-use super::provider::{Provider, ProviderReport};
+use super::plan::{EngineSpec, Plan};
+use super::prepare::SlotMut;
+use super::provider::{Choice, Precision, Provider, ProviderReport};
 use super::runtime::Runtime;
 use super::session::{InputTensor, OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
-#[cfg(feature = "plugin-providers")]
 use super::tensor::Dimension;
 
 /// A model whose first session runs.
@@ -26,65 +23,179 @@ pub(super) struct Opened {
     /// Lengths of dynamic dimensions, for the other sessions.
     pub overrides: Vec<(String, usize)>,
     pub report: ProviderReport,
+    pub plan: Plan,
 }
 
-/// Opens `bytes` on the CPU provider; `fallback` is why, if it was not the first choice.
+/// Opens `bytes` on the first of `choices` that takes it.
 ///
 /// # Errors
-/// Those of a model that is none, or none that can be read.
-pub(super) fn open_cpu(
+/// Those of a model that is none, or none that can be read; [`Error::ProviderUnavailable`] of the last choice.
+pub(super) fn open_first(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
-    plan: Plan,
-    fallback: Option<String>,
+    choices: &[Choice],
+    spec: &EngineSpec,
 ) -> Result<Opened> {
+    let mut reasons = Vec::new();
+    for (index, choice) in choices.iter().enumerate() {
+        let is_last = index + 1 == choices.len();
+        let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
+        let opened = match choice.provider {
+            Provider::Cpu => open_cpu(runtime, bytes, spec, plan, choices.len() > 1),
+            _ => open_accelerated(runtime, bytes, choice, spec, plan),
+        };
+        match opened {
+            Err(Error::ProviderUnavailable { provider, reason }) if !is_last => {
+                reasons.push(format!("{provider}: {reason}"));
+            }
+            Ok(mut opened) => {
+                opened.report.fallback = (!reasons.is_empty()).then(|| reasons.join("; "));
+                check_batches(bytes, &mut opened)?;
+                return Ok(opened);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::ProviderUnavailable { provider: spec.provider.to_string(), reason: "there is none to try".to_owned() })
+}
+
+/// Opens `bytes` on the CPU provider. `is_fallback` is whether it was not asked for by name: it then need not know the
+/// precision that was asked for.
+fn open_cpu(
+    runtime: &'static Runtime,
+    bytes: &ModelBytes,
+    spec: &EngineSpec,
+    plan: Plan,
+    is_fallback: bool,
+) -> Result<Opened> {
+    let precision = spec.tuning.precision;
+    let wants_another = !matches!(precision, Precision::Auto | Precision::Fp32) || !spec.tuning.options.is_empty();
+    if wants_another && !is_fallback {
+        let reason =
+            "it computes in the model's own number format and takes no options; set precision=auto, or use openvino";
+        return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
+    }
     let setup = Setup::Cpu {
         intra_op_threads: plan.intra_op_threads,
         inter_op_threads: plan.inter_op_threads,
         weights: SharedWeights::new(runtime),
+        first_core: spec.pin_threads.then_some(0),
     };
-    let mut session = Session::open(runtime, bytes, &setup, &[]).map_err(|error| invalid(bytes, error))?;
+    let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(bytes, error))?;
     let model = understand(bytes, &mut session)?;
-    let report = report(Provider::Cpu, "CPUExecutionProvider", "as the model", fallback, plan, &model);
-    Ok(Opened { model, session, setup, overrides: Vec::new(), report })
+    let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
+    let report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
+    Ok(Opened { model, session, setup, overrides: Vec::new(), report, plan })
 }
 
-/// Opens `bytes` on OpenVINO's plugin provider in `library`.
+/// Opens `bytes` on another provider, and makes sure that it runs there.
 ///
 /// # Errors
 /// Those of the provider are [`Error::ProviderUnavailable`], so that they can be told from the model's.
-#[cfg(feature = "plugin-providers")]
-pub(super) fn open_openvino(
+fn open_accelerated(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
+    choice: &Choice,
+    spec: &EngineSpec,
     plan: Plan,
-    library: PathBuf,
 ) -> Result<Opened> {
-    let mut inspected = Session::open(runtime, bytes, &Setup::Inspect, &[]).map_err(|error| invalid(bytes, error))?;
+    let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None);
+    let (mut inspected, _) = inspected.map_err(|error| invalid(bytes, error))?;
     let model = understand(bytes, &mut inspected)?;
     drop(inspected);
-    let setup = Setup::OpenVino(openvino::Setup { library, threads: plan.intra_op_threads });
-    let overrides = fixed_dimensions(&model, plan.batch_size);
     let unavailable = |reason: String| Error::ProviderUnavailable {
-        provider: Provider::OpenVino.to_string(),
+        provider: choice.provider.to_string(),
         reason: format!("{} does not run on it: {reason}; use the provider cpu", bytes.name),
     };
-    let mut session = Session::open(runtime, bytes, &setup, &overrides).map_err(|error| unavailable(error.reason))?;
-    // Some operators fail only when they run.
+    let accelerator =
+        Accelerator { choice: choice.clone(), tuning: spec.tuning.clone(), threads: plan.intra_op_threads };
+    let setup = Setup::Accelerated(accelerator);
+    let overrides = fixed_dimensions(&model, plan.batch_size);
+    let profile = tempfile::tempdir().map_err(|error| unavailable(format!("no temporary folder: {error}")))?;
+    let (mut session, description) =
+        Session::open(runtime, bytes, &setup, &overrides, Some(&profile.path().join("run")))
+            .map_err(|error| unavailable(error.reason))?;
+    // Some operators fail only when they run; and a provider that takes none leaves all to the CPU provider.
     let images = images_of(model.batch);
     let input = InputTensor::new(images, &model.input);
     session.run(&input, images, &model.read_outputs, |_| {}).map_err(unavailable)?;
-    let report = report(Provider::OpenVino, openvino::NAME, openvino::precision(), None, plan, &model);
-    Ok(Opened { model, session, setup, overrides, report })
+    let operators =
+        session.stop_profile().map_err(|error| unavailable(format!("what ran where is not known: {error}")))?;
+    let Some(description) = description else { return Err(unavailable("it has no name".to_owned())) };
+    let on_cpu = operators.get("CPUExecutionProvider").copied().unwrap_or(0);
+    let on_it = operators.values().sum::<usize>() - on_cpu;
+    if on_it == 0 {
+        return Err(unavailable(
+            "it takes none of the model's operators, all would run on the CPU provider".to_owned(),
+        ));
+    }
+    let super::accelerator::Description { name, device, precision } = description;
+    let report = report(choice.provider.clone(), name, device, precision, (on_it, on_cpu), plan, &model);
+    Ok(Opened { model, session, setup, overrides, report, plan })
 }
 
-#[cfg(not(feature = "plugin-providers"))]
-pub(super) fn open_openvino(_: &'static Runtime, _: &ModelBytes, _: Plan, _: PathBuf) -> Result<Opened> {
-    let reason = "this build has no plugin providers".to_owned();
-    Err(Error::ProviderUnavailable { provider: Provider::OpenVino.to_string(), reason })
+/// Runs two pictures at once and one after the other: some models that say they take any number are wrong for more than
+/// one. Such a model is run with one picture at a time, and the report says so.
+fn check_batches(bytes: &ModelBytes, opened: &mut Opened) -> Result<()> {
+    let Opened { model, session, report, plan, .. } = opened;
+    if model.batch != Batch::Dynamic || report.batch_size < 2 {
+        return Ok(());
+    }
+    let mut input = InputTensor::new(2, &model.input);
+    fill(input.slot(0), 1);
+    fill(input.slot(1), 2);
+    let outputs = |session: &mut Session, input: &InputTensor, images: usize| {
+        let values = |views: &[OutputView<'_>]| views.iter().map(|view| view.values.to_vec()).collect::<Vec<_>>();
+        session.run(input, images, &model.read_outputs, values)
+    };
+    let both = outputs(session, &input, 2);
+    let first = outputs(session, &input, 1);
+    fill(input.slot(0), 2);
+    let second = outputs(session, &input, 1);
+    let reason = match (both, first, second) {
+        (Ok(both), Ok(first), Ok(second)) => {
+            let apart = both.iter().zip(first.iter().zip(&second)).map(|(both, (first, second))| {
+                let alone = first.iter().chain(second);
+                let largest = alone.clone().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+                let differs = both.iter().zip(alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest;
+                if both.len() == first.len() + second.len() { differs } else { f32::INFINITY }
+            });
+            let apart = apart.fold(0.0, f32::max);
+            (apart > BATCH_TOLERANCE)
+                .then(|| "two pictures at once give something else than one after the other".to_owned())
+        }
+        (Err(reason), Ok(_), Ok(_)) => Some(reason),
+        (_, Err(reason), _) | (_, _, Err(reason)) => {
+            return Err(Error::Inference { model: bytes.name.clone(), reason });
+        }
+    };
+    if let Some(reason) = reason {
+        plan.batch_size = 1;
+        report.batch_size = 1;
+        let note = format!("batches of one, although more were asked for: {reason}");
+        report.fallback = Some(report.fallback.take().map_or(note.clone(), |before| format!("{before}; {note}")));
+    }
+    Ok(())
 }
 
-/// Tells what model a session runs; runs it once on black where it does not declare the shape of its output.
+/// Largest share of the largest value by which batches may differ: 16-bit floats have 11 bits.
+const BATCH_TOLERANCE: f32 = 0.02;
+
+/// A picture of stripes, other ones for each `seed`.
+fn fill(slot: SlotMut<'_>, seed: usize) {
+    let share = |index: usize| ((index / 7 * (seed + 2)) % 17) as f32 / 17.0;
+    match slot {
+        SlotMut::F32(values) => values.iter_mut().enumerate().for_each(|(index, value)| *value = share(index)),
+        SlotMut::F16(values) => {
+            values.iter_mut().enumerate().for_each(|(index, value)| *value = half::f16::from_f32(share(index)));
+        }
+        SlotMut::U8(values) => {
+            values.iter_mut().enumerate().for_each(|(index, value)| *value = (share(index) * 255.0) as u8);
+        }
+    }
+}
+
+/// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
 fn understand(bytes: &ModelBytes, session: &mut Session) -> Result<Model> {
     let description = session.describe();
     let every: Vec<usize> = (0..description.outputs.len()).collect();
@@ -117,7 +228,6 @@ fn images_of(batch: Batch) -> usize {
 }
 
 /// Lengths for the dynamic dimensions of the input that have a name; compilers make better code for fixed shapes.
-#[cfg(feature = "plugin-providers")]
 fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
     let picture = model.inputs.iter().find(|input| input.name == model.input.name);
     let shape = picture.map_or(&[][..], |input| &input.shape);
@@ -134,18 +244,20 @@ fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
 
 fn report(
     provider: Provider,
-    name: &str,
+    name: String,
+    device: String,
     precision: &str,
-    fallback: Option<String>,
+    operators: (usize, usize),
     plan: Plan,
     model: &Model,
 ) -> ProviderReport {
     ProviderReport {
         provider,
-        name: name.to_owned(),
-        device: "CPU".to_owned(),
+        name,
+        device,
         precision: precision.to_owned(),
-        fallback,
+        fallback: None,
+        operators,
         sessions: plan.sessions,
         intra_op_threads: plan.intra_op_threads,
         inter_op_threads: plan.inter_op_threads,

@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accelerator;
 mod colour;
 mod decode;
 mod decode_heads;
@@ -43,13 +44,12 @@ mod literal;
 mod loading;
 mod model;
 mod nms;
-#[cfg(feature = "plugin-providers")]
-mod openvino;
 mod picture;
 mod plan;
 mod prepare;
 #[cfg(test)]
 mod prepare_tests;
+mod processor;
 mod provider;
 mod readable;
 mod registry;
@@ -71,9 +71,9 @@ pub use letterbox::{Anchor, Letterbox};
 pub use literal::MAX_CLASSES;
 pub use model::{Batch, DEFAULT_SIDE, MAX_SIDE, Model};
 pub use picture::{Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
-pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS};
+pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor};
 pub use prepare::{ChannelOrder, InputForm, Normalise, PADDING, Preparer, SlotMut};
-pub use provider::{Provider, ProviderReport};
+pub use provider::{Precision, Provider, ProviderReport, Tuning};
 pub use runtime::{LogLevel, LogSink, Runtime, RuntimeOptions};
 pub use source::{MAX_MODEL, ModelSource};
 pub use tensor::{Dimension, ElementType, TensorInfo};

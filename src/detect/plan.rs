@@ -3,8 +3,9 @@
 //! Pure arithmetic; starts nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::provider::Provider;
+use super::provider::{Provider, Tuning};
 use super::source::ModelSource;
 
 /// Everything that tells engines apart; 0 means automatic.
@@ -22,14 +23,35 @@ pub struct EngineSpec {
     pub inter_op_threads: usize,
     /// Most frames in one run; 0 is 1. Models with a fixed batch use theirs.
     pub batch_size: usize,
+    /// How long a run waits for its batch to fill.
+    pub batch_timeout: Duration,
+    /// What automatic numbers of sessions and threads are to do.
+    pub optimize_for: OptimizeFor,
+    /// Whether the threads of the CPU provider are tied to processor cores.
+    pub pin_threads: bool,
+    /// How the provider is to work.
+    pub tuning: Tuning,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
+}
+
+/// What sessions and threads are planned for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OptimizeFor {
+    /// Most frames in a time, which is what keyframes of whole files want.
+    #[default]
+    Throughput,
+    /// Each frame as soon as possible: all cores on one frame.
+    Latency,
 }
 
 /// The most sessions and threads that are started whatever is asked for.
 pub const MAX_THREADS: usize = 256;
 /// The largest batch.
 pub const MAX_BATCH_SIZE: usize = 64;
+
+/// Sessions on a device that is not the processor.
+const DEVICE_SESSIONS: usize = 2;
 
 /// Up to this many cores each core gets a session; with more, sessions get more threads.
 const MAX_AUTOMATIC_SESSIONS: usize = 8;
@@ -44,11 +66,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Fills in what is automatic so that sessions times threads stays within `cores`.
-    pub fn new(spec: &EngineSpec, cores: usize) -> Self {
+    /// Fills in what is automatic so that sessions times threads stays within `cores`; with `is_device` they compute
+    /// elsewhere, and cores do not count.
+    pub fn new(spec: &EngineSpec, cores: usize, is_device: bool) -> Self {
         let cores = cores.max(1);
         let inter = spec.inter_op_threads.clamp(1, MAX_THREADS);
         let (sessions, intra) = match (spec.sessions, spec.intra_op_threads) {
+            (0, intra) if is_device => {
+                // While one session's frames are prepared and read the other's run.
+                (if spec.optimize_for == OptimizeFor::Latency { 1 } else { DEVICE_SESSIONS.min(cores) }, intra.max(1))
+            }
+            (0, 0) if spec.optimize_for == OptimizeFor::Latency => (1, cores),
             (0, 0) => {
                 let intra = cores.div_ceil(MAX_AUTOMATIC_SESSIONS);
                 (cores / intra, intra)
@@ -71,7 +99,7 @@ mod tests {
     use super::*;
 
     fn plan(sessions: usize, intra_op_threads: usize, cores: usize) -> (usize, usize) {
-        let plan = Plan::new(&EngineSpec { sessions, intra_op_threads, ..EngineSpec::default() }, cores);
+        let plan = Plan::new(&EngineSpec { sessions, intra_op_threads, ..EngineSpec::default() }, cores, false);
         (plan.sessions, plan.intra_op_threads)
     }
 
@@ -86,6 +114,20 @@ mod tests {
             let (sessions, threads) = plan(0, 0, cores);
             assert!(sessions * threads <= cores && sessions * threads * 2 > cores, "{cores}: {sessions} x {threads}");
         }
+    }
+
+    #[test]
+    fn latency_puts_all_cores_on_one_frame_and_devices_need_few_sessions() {
+        let spec = |sessions, optimize_for| EngineSpec { sessions, optimize_for, ..EngineSpec::default() };
+        let of = |spec: &EngineSpec, is_device| {
+            let plan = Plan::new(spec, 8, is_device);
+            (plan.sessions, plan.intra_op_threads)
+        };
+        assert_eq!(of(&spec(0, OptimizeFor::Latency), false), (1, 8));
+        assert_eq!(of(&spec(2, OptimizeFor::Latency), false), (2, 4));
+        assert_eq!(of(&spec(0, OptimizeFor::Throughput), true), (2, 1));
+        assert_eq!(of(&spec(0, OptimizeFor::Latency), true), (1, 1));
+        assert_eq!(of(&spec(5, OptimizeFor::Throughput), true).0, 5);
     }
 
     #[test]

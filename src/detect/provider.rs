@@ -1,30 +1,58 @@
-//! Execution providers: which one is asked for, which one is taken, and why.
+//! Execution providers: which one is asked for, which ones are tried, and why.
 //!
-//! Owns the choice and what is known of the machine's processor; opens no session. Plain functions, any thread.
+//! Owns the choice; opens no session. Plain functions, any thread.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::error::{Error, Result};
+use super::processor::{has_nvidia, processor};
 use super::runtime::Runtime;
 
 /// Who runs the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Provider {
-    /// The best that is present: OpenVINO on Intel processors where its library is found, else the CPU provider.
+    /// The best that is present: CUDA where ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple
+    /// systems, OpenVINO on Intel processors where its library is found, else the CPU provider.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU provider.
     Cpu,
-    /// Intel's OpenVINO as a plugin provider, on the CPU.
+    /// Intel's OpenVINO as a plugin provider.
     OpenVino,
+    /// NVIDIA's CUDA.
+    Cuda,
+    /// NVIDIA's TensorRT.
+    TensorRt,
+    /// Apple's Core ML.
+    CoreMl,
+    /// Microsoft's DirectML.
+    DirectMl,
+    /// WebGPU.
+    WebGpu,
+    /// A plugin provider's library.
+    Library(PathBuf),
 }
 
 impl Provider {
-    /// Every value, for help texts.
-    pub const ALL: &[Self] = &[Self::Auto, Self::Cpu, Self::OpenVino];
+    /// Every value that has a name, for help texts.
+    pub const ALL: &[Self] = &[
+        Self::Auto,
+        Self::Cpu,
+        Self::OpenVino,
+        Self::Cuda,
+        Self::TensorRt,
+        Self::CoreMl,
+        Self::DirectMl,
+        Self::WebGpu,
+    ];
+
+    /// Whether it computes on another device than the processor, so that processor cores need not be shared out.
+    pub(super) fn is_device(&self) -> bool {
+        !matches!(self, Self::Auto | Self::Cpu | Self::OpenVino)
+    }
 }
 
 impl fmt::Display for Provider {
@@ -33,6 +61,12 @@ impl fmt::Display for Provider {
             Self::Auto => "auto",
             Self::Cpu => "cpu",
             Self::OpenVino => "openvino",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::CoreMl => "coreml",
+            Self::DirectMl => "directml",
+            Self::WebGpu => "webgpu",
+            Self::Library(path) => return path.display().fmt(f),
         })
     }
 }
@@ -41,13 +75,75 @@ impl FromStr for Provider {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|provider| provider.to_string() == text.to_ascii_lowercase()).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(ToString::to_string).collect();
-            Error::ProviderUnavailable {
-                provider: text.to_owned(),
-                reason: format!("there is none of that name; known are {}", known.join(", ")),
-            }
+        let text = text.trim();
+        if let Some(named) = Self::ALL.iter().find(|provider| provider.to_string() == text.to_ascii_lowercase()) {
+            return Ok(named.clone());
+        }
+        let path = Path::new(text);
+        let is_library = path.extension().is_some_and(|kind| ["so", "dll", "dylib"].iter().any(|known| kind == *known));
+        if is_library || path.components().count() > 1 {
+            return Ok(Self::Library(path.to_owned()));
+        }
+        let known: Vec<_> = Self::ALL.iter().map(ToString::to_string).collect();
+        Err(Error::ProviderUnavailable {
+            provider: text.to_owned(),
+            reason: format!(
+                "there is none of that name; known are {}, and the path of a plugin provider's library",
+                known.join(", ")
+            ),
         })
+    }
+}
+
+/// Number format of the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// The fastest of which the provider's makers say that it keeps accuracy.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    Fp32,
+    /// 16-bit brain floats.
+    Bf16,
+    /// 16-bit floats.
+    Fp16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+            Self::Fp16 => "fp16",
+        })
+    }
+}
+
+/// How a provider is to work.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Tuning {
+    /// Number format.
+    pub precision: Precision,
+    /// Options of the provider by its own names; `device` of OpenVINO and plugin providers chooses CPU, GPU or NPU.
+    pub options: Vec<(String, String)>,
+}
+
+impl Tuning {
+    /// Takes "key=value,key=value".
+    ///
+    /// # Errors
+    /// [`Error::ProviderUnavailable`] where a part has no "=".
+    pub fn parse_options(text: &str) -> Result<Vec<(String, String)>> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let pairs = parts.map(|part| {
+            let (key, value) = part.split_once('=').ok_or_else(|| Error::ProviderUnavailable {
+                provider: "execution-provider-options".to_owned(),
+                reason: format!("\"{part}\" has no \"=\"; write key=value,key=value"),
+            })?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        });
+        pairs.collect()
     }
 }
 
@@ -60,10 +156,12 @@ pub struct ProviderReport {
     pub name: String,
     /// Kind of device.
     pub device: String,
-    /// Number format of the arithmetic: "as the model", "bf16" or "f32".
+    /// Number format of the arithmetic: "as the model", "bf16", "f16" or "f32".
     pub precision: String,
-    /// Why the CPU provider is used although another was to be taken.
+    /// Why it is this one although others were to be taken first.
     pub fallback: Option<String>,
+    /// Operators of the model that run on it, and on the CPU provider; both 0 for the CPU provider itself.
+    pub operators: (usize, usize),
     /// Sessions, each with a worker thread of its own.
     pub sessions: usize,
     /// Threads inside one operator, for each session.
@@ -77,43 +175,77 @@ pub struct ProviderReport {
 /// File name of the OpenVINO plugin provider.
 const OPENVINO_LIBRARY: &str = "libonnxruntime_providers_openvino_plugin.so";
 
-/// The provider to start with.
+/// A provider to start with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Choice {
-    Cpu,
-    OpenVino {
-        library: PathBuf,
-        /// Whether the CPU provider takes over if it fails.
-        may_fall_back: bool,
-    },
+pub(super) struct Choice {
+    pub provider: Provider,
+    /// The library of a plugin provider.
+    pub library: Option<PathBuf>,
 }
 
-/// Decides what to start with; `dirs` are searched before ONNX Runtime's own folder.
+impl Choice {
+    fn built_in(provider: Provider) -> Self {
+        Self { provider, library: None }
+    }
+}
+
+/// Decides what is tried, in this order; `dirs` are searched for plugin providers before ONNX Runtime's own folder.
 ///
 /// # Errors
 /// [`Error::ProviderUnavailable`] for a provider asked for by name that is not there.
-pub(super) fn choose(wanted: Provider, runtime: &Runtime, dirs: &[PathBuf]) -> Result<Choice> {
+pub(super) fn choose(wanted: &Provider, runtime: &Runtime, dirs: &[PathBuf]) -> Result<Vec<Choice>> {
+    let unavailable = |reason: String| Error::ProviderUnavailable { provider: wanted.to_string(), reason };
+    let has_plugins = cfg!(feature = "plugin-providers");
     match wanted {
-        Provider::Cpu => Ok(Choice::Cpu),
-        Provider::Auto if !cfg!(feature = "plugin-providers") || !processor().is_intel => Ok(Choice::Cpu),
-        Provider::Auto => Ok(match find_openvino(runtime, dirs) {
-            Ok(library) => Choice::OpenVino { library, may_fall_back: true },
-            Err(_) => Choice::Cpu,
-        }),
-        Provider::OpenVino if !cfg!(feature = "plugin-providers") => Err(Error::ProviderUnavailable {
-            provider: wanted.to_string(),
-            reason: "this build has no plugin providers; build it with the cargo feature plugin-providers".to_owned(),
-        }),
+        Provider::Cpu => Ok(vec![Choice::built_in(Provider::Cpu)]),
+        Provider::Auto => {
+            let mut choices = Vec::new();
+            let built_in = [(Provider::Cuda, has_nvidia()), (Provider::CoreMl, cfg!(target_vendor = "apple"))];
+            for (provider, is_sensible) in built_in {
+                if is_sensible && runtime.has_provider(&provider) {
+                    choices.push(Choice::built_in(provider));
+                }
+            }
+            if has_plugins
+                && processor().is_intel
+                && let Ok(library) = find_openvino(runtime, dirs)
+            {
+                choices.push(Choice { provider: Provider::OpenVino, library: Some(library) });
+            }
+            choices.push(Choice::built_in(Provider::Cpu));
+            Ok(choices)
+        }
+        Provider::OpenVino | Provider::Library(_) if !has_plugins => Err(unavailable(
+            "this build has no plugin providers; build it with the cargo feature plugin-providers".to_owned(),
+        )),
         Provider::OpenVino => {
-            let library = find_openvino(runtime, dirs).map_err(|looked_in| Error::ProviderUnavailable {
-                provider: wanted.to_string(),
-                reason: format!(
+            let library = find_openvino(runtime, dirs).map_err(|looked_in| {
+                unavailable(format!(
                     "{OPENVINO_LIBRARY} is not in {}; run `make setup` in the source tree, or \
                      `pip install onnxruntime-ep-openvino` and copy the libraries of its package beside ONNX Runtime",
                     looked_in.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
-                ),
+                ))
             })?;
-            Ok(Choice::OpenVino { library, may_fall_back: false })
+            Ok(vec![Choice { provider: Provider::OpenVino, library: Some(library) }])
+        }
+        Provider::Library(path) => {
+            if !path.is_file() {
+                return Err(unavailable("there is no such file".to_owned()));
+            }
+            let library = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Ok(vec![Choice { provider: wanted.clone(), library: Some(library) }])
+        }
+        named if runtime.has_provider(named) => Ok(vec![Choice::built_in(named.clone())]),
+        named => {
+            let advice = match named {
+                Provider::Cuda | Provider::TensorRt => {
+                    "`pip install onnxruntime-gpu` and set runtime-library or ORT_DYLIB_PATH to the libonnxruntime.so.* in \
+                     its onnxruntime/capi folder"
+                }
+                _ => "use an ONNX Runtime that was built with it",
+            };
+            let library = runtime.library().display();
+            Err(unavailable(format!("the ONNX Runtime in use ({library}) was built without it; {advice}")))
         }
     }
 }
@@ -130,29 +262,6 @@ fn find_openvino(runtime: &Runtime, dirs: &[PathBuf]) -> Result<PathBuf, Vec<Pat
     }
 }
 
-/// What matters about the processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Processor {
-    pub is_intel: bool,
-    /// Whether it multiplies 16-bit brain floats.
-    pub has_bf16: bool,
-}
-
-/// This machine's processor, as Linux describes it; all false where it does not.
-pub(super) fn processor() -> Processor {
-    std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default()
-}
-
-fn parse_processor(cpuinfo: &str) -> Processor {
-    let field = |name: &str| {
-        let line = cpuinfo.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or("", |(_, value)| value.trim())
-    };
-    let flags = field("flags");
-    let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
-    Processor { is_intel: field("vendor_id") == "GenuineIntel", has_bf16: has("amx_bf16") || has("avx512_bf16") }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
@@ -160,18 +269,22 @@ mod tests {
 
     #[test]
     fn provider_names_lead_back_to_themselves() {
-        for &provider in Provider::ALL {
-            assert_eq!(provider.to_string().parse::<Provider>().unwrap(), provider);
+        for provider in Provider::ALL {
+            assert_eq!(provider.to_string().parse::<Provider>().unwrap(), *provider);
+        }
+        for path in ["/opt/ep/libep.so", "./libep.so", "ep.dll"] {
+            assert_eq!(path.parse::<Provider>().unwrap(), Provider::Library(path.into()));
         }
         let text = "tpu".parse::<Provider>().unwrap_err().to_string();
         assert!(text.contains("tpu") && text.contains("openvino"), "{text}");
     }
 
     #[test]
-    fn processors_are_told_by_vendor_and_flags() {
-        let xeon = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 sse\n";
-        assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true });
-        assert_eq!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"), Processor::default());
-        assert_eq!(parse_processor(""), Processor::default());
+    fn options_are_pairs() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let parsed = Tuning::parse_options(" device=GPU, NUM_STREAMS = 2,").unwrap();
+        assert_eq!(parsed, [pair("device", "GPU"), pair("NUM_STREAMS", "2")]);
+        assert!(Tuning::parse_options("").unwrap().is_empty());
+        assert!(Tuning::parse_options("fast").unwrap_err().to_string().contains("\"fast\""));
     }
 }

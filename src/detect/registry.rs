@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use once_cell::sync::Lazy;
 use parking_lot::{Condvar, Mutex};
@@ -12,15 +13,18 @@ use parking_lot::{Condvar, Mutex};
 use super::engine::Inner;
 use super::error::{Error, Result};
 use super::plan::Plan;
-use super::provider::Choice;
+use super::provider::{Choice, Tuning};
 use super::source::Identity;
 
 /// What makes two engines the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub model: Identity,
-    pub choice: Choice,
+    pub choices: Vec<Choice>,
     pub plan: Plan,
+    pub batch_timeout: Duration,
+    pub pin_threads: bool,
+    pub tuning: Tuning,
 }
 
 enum Entry {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use once_cell::sync::OnceCell;
 
 use super::error::{Error, Result, panic_message};
+use super::provider::Provider;
 
 /// Severity of a line of ONNX Runtime's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +106,22 @@ impl Runtime {
     pub(super) fn folder(&self) -> Option<PathBuf> {
         let real = self.library.canonicalize().unwrap_or_else(|_| self.library.clone());
         real.parent().map(Path::to_path_buf)
+    }
+
+    /// Whether the library was built with a provider that is part of it. Whether there is a device for it shows only when a
+    /// session is opened.
+    pub(super) fn has_provider(&self, provider: &Provider) -> bool {
+        use ort::ep::{CUDA, CoreML, DirectML, ExecutionProvider, TensorRT, WebGPU};
+        let available = match provider {
+            Provider::Cpu => return true,
+            Provider::Cuda => CUDA::is_available(),
+            Provider::TensorRt => TensorRT::is_available(),
+            Provider::CoreMl => CoreML::is_available(),
+            Provider::DirectMl => DirectML::is_available(),
+            Provider::WebGpu => WebGPU::is_available(),
+            Provider::Auto | Provider::OpenVino | Provider::Library(_) => return false,
+        };
+        available.unwrap_or(false)
     }
 
     /// Its version, for example "1.31.1", or "unknown".

@@ -4,6 +4,8 @@
 //! time, because running one is not thread safe.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -11,6 +13,7 @@ use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
+use super::accelerator::{self, Accelerator};
 use super::decode::OutputView;
 use super::model::{Description, InputSpec, METADATA_KEYS};
 use super::prepare::SlotMut;
@@ -31,16 +34,27 @@ impl SharedWeights {
 /// What a session runs on.
 #[derive(Debug, Clone)]
 pub(super) enum Setup {
-    #[cfg(feature = "plugin-providers")]
     /// Only to see what the model is: quick to open, slow to run.
     Inspect,
     Cpu {
         intra_op_threads: usize,
         inter_op_threads: usize,
         weights: SharedWeights,
+        /// The processor core of the worker's own thread, the others' follow; `None` where the system decides.
+        first_core: Option<usize>,
     },
-    #[cfg(feature = "plugin-providers")]
-    OpenVino(super::openvino::Setup),
+    Accelerated(Accelerator),
+}
+
+impl Setup {
+    /// The same for a worker whose own thread is on `core`.
+    pub fn for_core(&self, core: Option<usize>) -> Self {
+        let mut setup = self.clone();
+        if let Self::Cpu { first_core, .. } = &mut setup {
+            *first_core = core;
+        }
+        setup
+    }
 }
 
 /// Why a session could not be opened.
@@ -149,13 +163,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens `model`. `overrides` fixes dynamic dimensions by name.
+    /// Opens `model`. `overrides` fixes dynamic dimensions by name; with `profile` what runs where is noted in files that
+    /// begin with that path, until [`stop_profile`](Self::stop_profile). Gives the session and what it runs on, where that is
+    /// not the CPU provider.
     pub fn open(
         runtime: &'static Runtime,
         model: &ModelBytes,
         setup: &Setup,
         overrides: &[(String, usize)],
-    ) -> Result<Self, OpenError> {
+        profile: Option<&Path>,
+    ) -> Result<(Self, Option<accelerator::Description>), OpenError> {
         let mut builder = ort::session::Session::builder(&runtime.environment)?
             .with_memory_pattern(true)?
             .with_intra_op_spinning(false)?
@@ -163,27 +180,65 @@ impl Session {
         for (name, length) in overrides {
             builder = builder.with_dimension_override(name, *length as i64)?;
         }
-        builder = match setup {
-            #[cfg(feature = "plugin-providers")]
+        if let Some(profile) = profile {
+            builder = builder.with_profiling(profile)?;
+        }
+        let mut runs_on = None;
+        let mut builder = match setup {
             Setup::Inspect => cpu_only(builder)?
                 .with_optimization_level(GraphOptimizationLevel::Disable)?
                 .with_prepacking(false)?
                 .with_intra_threads(1)?,
-            Setup::Cpu { intra_op_threads, inter_op_threads, weights } => cpu_only(builder)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(*intra_op_threads)?
-                .with_inter_threads(*inter_op_threads)?
-                .with_parallel_execution(*inter_op_threads > 1)?
-                .with_prepacked_weights(&weights.0)?,
-            #[cfg(feature = "plugin-providers")]
-            Setup::OpenVino(setup) => setup.apply(runtime, builder)?,
+            Setup::Cpu { intra_op_threads, inter_op_threads, weights, first_core } => {
+                let builder = cpu_only(builder)?
+                    .with_optimization_level(GraphOptimizationLevel::All)?
+                    .with_intra_threads(*intra_op_threads)?
+                    .with_inter_threads(*inter_op_threads)?
+                    .with_parallel_execution(*inter_op_threads > 1)?
+                    .with_prepacked_weights(&weights.0)?;
+                match first_core {
+                    // The first thread is the worker's own; ONNX Runtime counts cores from 1.
+                    Some(first) if *intra_op_threads > 1 => {
+                        let cores = (1..*intra_op_threads).map(|thread| (first + thread + 1).to_string());
+                        let cores = cores.collect::<Vec<_>>().join(";");
+                        builder.with_config_entry("session.intra_op_thread_affinities", cores)?
+                    }
+                    _ => builder,
+                }
+            }
+            Setup::Accelerated(accelerator) => {
+                let (builder, description) = accelerator.apply(runtime, builder)?;
+                runs_on = Some(description);
+                builder
+            }
         };
         let inner = match &model.content {
             Content::Static(bytes) => builder.commit_from_memory(bytes)?,
             Content::Owned(bytes) => builder.commit_from_memory(bytes)?,
             Content::Path(path) => builder.commit_from_file(path)?,
         };
-        Ok(Self { inner, floats: Vec::new() })
+        Ok((Self { inner, floats: Vec::new() }, runs_on))
+    }
+
+    /// Ends the profile and tells how many operators ran on each provider, by ONNX Runtime's name.
+    pub fn stop_profile(&mut self) -> Result<HashMap<String, usize>, String> {
+        #[derive(serde::Deserialize)]
+        struct Event {
+            #[serde(default)]
+            name: String,
+            #[serde(default)]
+            args: HashMap<String, serde_json::Value>,
+        }
+        let path = self.inner.end_profiling().map_err(|error| error.to_string())?;
+        let text = std::fs::read(path).map_err(|error| error.to_string())?;
+        let events: Vec<Event> = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        let mut operators = HashMap::<String, HashSet<String>>::new();
+        for Event { name, mut args } in events {
+            if let Some(serde_json::Value::String(provider)) = args.remove("provider") {
+                operators.entry(provider).or_default().insert(name);
+            }
+        }
+        Ok(operators.into_iter().map(|(provider, names)| (provider, names.len())).collect())
     }
 
     /// What the model is, by its own declaration.

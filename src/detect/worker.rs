@@ -24,6 +24,8 @@ use super::session::{InputTensor, Session};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub model: Model,
+    /// How long a run waits for its batch to fill.
+    pub batch_timeout: Duration,
     /// Set when the last handle goes: what is still queued is answered without being run.
     pub is_closing: AtomicBool,
     pub totals: Mutex<Totals>,
@@ -99,11 +101,7 @@ impl Worker {
     pub fn run(mut self, queue: &Receiver<Job>) {
         while let Ok(first) = queue.recv() {
             self.jobs.push(first);
-            while self.jobs.len() < self.capacity
-                && let Ok(next) = queue.try_recv()
-            {
-                self.jobs.push(next);
-            }
+            self.collect(queue);
             if self.shared.is_closing.load(Ordering::Acquire) {
                 self.jobs.clear();
                 continue;
@@ -111,6 +109,18 @@ impl Worker {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
                 self.recover(&panic_message(panic.as_ref()));
             }
+        }
+    }
+
+    /// Takes what else is in the queue, and what comes within the batch's time, as far as there is room.
+    fn collect(&mut self, queue: &Receiver<Job>) {
+        let timeout = self.shared.batch_timeout;
+        let deadline = Instant::now() + timeout;
+        while self.jobs.len() < self.capacity {
+            let next = queue.try_recv().ok();
+            let next = next.or_else(|| if timeout.is_zero() { None } else { queue.recv_deadline(deadline).ok() });
+            let Some(next) = next else { return };
+            self.jobs.push(next);
         }
     }
 

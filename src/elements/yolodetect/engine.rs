@@ -1,6 +1,7 @@
 //! From settings to an engine that is ready to take frames: runtime, model, labels.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::imp::{CAT, FACTORY};
 use super::settings::Settings;
@@ -50,12 +51,19 @@ impl Ready {
                 intra_op_threads: settings.intra_op_threads as usize,
                 inter_op_threads: settings.inter_op_threads as usize,
                 batch_size: settings.batch_size as usize,
+                batch_timeout: Duration::from_nanos(settings.batch_timeout),
+                optimize_for: settings.optimize_for.into(),
+                pin_threads: settings.cpu_affinity,
+                tuning: detect::Tuning {
+                    precision: settings.precision.into(),
+                    options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
+                },
                 provider_dirs: search_dirs,
             },
         )?;
         let report = engine.provider();
         if let Some(reason) = &report.fallback {
-            warn(format!("{} is used instead of what was to be taken: {reason}", report.name));
+            warn(format!("{} is used, not as it was to be: {reason}", report.name));
         }
         let model = engine.model();
         let (labels, note) = detect::Labels::resolve(model, settings.label_file.as_deref())?;
@@ -119,6 +127,9 @@ impl Ready {
             .field("provider", &report.name)
             .field("device", &report.device)
             .field("precision", &report.precision)
+            .field("provider-operators", report.operators.0 as u32)
+            .field("cpu-operators", report.operators.1 as u32)
+            .field("batch-size", report.batch_size as u32)
             .field("sessions", report.sessions as u32)
             .field("intra-op-threads", report.intra_op_threads as u32)
             .field("runtime-version", self.runtime.version())

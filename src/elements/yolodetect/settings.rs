@@ -8,6 +8,61 @@ use gst::prelude::*;
 
 use crate::detect;
 
+/// Number format of the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxPrecision")]
+pub enum Precision {
+    /// The provider's best.
+    #[default]
+    #[enum_value(name = "Auto: the fastest that keeps accuracy", nick = "auto")]
+    Auto,
+    /// 32-bit floats.
+    #[enum_value(name = "32-bit floats", nick = "fp32")]
+    Fp32,
+    /// 16-bit brain floats.
+    #[enum_value(name = "16-bit brain floats", nick = "bf16")]
+    Bf16,
+    /// 16-bit floats.
+    #[enum_value(name = "16-bit floats", nick = "fp16")]
+    Fp16,
+}
+
+impl From<Precision> for detect::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => Self::Auto,
+            Precision::Fp32 => Self::Fp32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Fp16 => Self::Fp16,
+        }
+    }
+}
+
+/// What automatic numbers of sessions and threads are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxOptimizeFor")]
+pub enum OptimizeFor {
+    /// Throughput, which is what keyframes of whole files want.
+    #[default]
+    #[enum_value(name = "Auto: as throughput", nick = "auto")]
+    Auto,
+    /// Most frames in a time.
+    #[enum_value(name = "Throughput: a session for each core", nick = "throughput")]
+    Throughput,
+    /// Each frame soonest.
+    #[enum_value(name = "Latency: one session with all cores", nick = "latency")]
+    Latency,
+}
+
+impl From<OptimizeFor> for detect::OptimizeFor {
+    fn from(goal: OptimizeFor) -> Self {
+        match goal {
+            OptimizeFor::Auto | OptimizeFor::Throughput => Self::Throughput,
+            OptimizeFor::Latency => Self::Latency,
+        }
+    }
+}
+
 /// What a user can set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -20,6 +75,11 @@ pub struct Settings {
     pub classes: String,
     pub class_agnostic: bool,
     pub execution_provider: String,
+    pub execution_provider_options: String,
+    pub precision: Precision,
+    pub optimize_for: OptimizeFor,
+    pub cpu_affinity: bool,
+    pub batch_timeout: u64,
     pub sessions: u32,
     pub intra_op_threads: u32,
     pub inter_op_threads: u32,
@@ -40,6 +100,11 @@ impl Default for Settings {
             classes: String::new(),
             class_agnostic: detect.class_agnostic,
             execution_provider: detect::Provider::Auto.to_string(),
+            execution_provider_options: String::new(),
+            precision: Precision::default(),
+            optimize_for: OptimizeFor::default(),
+            cpu_affinity: false,
+            batch_timeout: 0,
             sessions: 0,
             intra_op_threads: 0,
             inter_op_threads: 0,
@@ -76,6 +141,11 @@ impl Settings {
             "classes" => self.classes = text(),
             "class-agnostic" => self.class_agnostic = value.get().expect(fits),
             "execution-provider" => self.execution_provider = text(),
+            "execution-provider-options" => self.execution_provider_options = text(),
+            "precision" => self.precision = value.get().expect(fits),
+            "optimize-for" => self.optimize_for = value.get().expect(fits),
+            "cpu-affinity" => self.cpu_affinity = value.get().expect(fits),
+            "batch-timeout" => self.batch_timeout = value.get().expect(fits),
             "sessions" => self.sessions = value.get().expect(fits),
             "intra-op-threads" => self.intra_op_threads = value.get().expect(fits),
             "inter-op-threads" => self.inter_op_threads = value.get().expect(fits),
@@ -98,6 +168,11 @@ impl Settings {
             "classes" => self.classes.to_value(),
             "class-agnostic" => self.class_agnostic.to_value(),
             "execution-provider" => self.execution_provider.to_value(),
+            "execution-provider-options" => self.execution_provider_options.to_value(),
+            "precision" => self.precision.to_value(),
+            "optimize-for" => self.optimize_for.to_value(),
+            "cpu-affinity" => self.cpu_affinity.to_value(),
+            "batch-timeout" => self.batch_timeout.to_value(),
             "sessions" => self.sessions.to_value(),
             "intra-op-threads" => self.intra_op_threads.to_value(),
             "inter-op-threads" => self.inter_op_threads.to_value(),
@@ -159,8 +234,40 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("execution-provider")
             .nick("Execution provider")
-            .blurb("What runs the model: auto (the fastest present), cpu, openvino")
+            .blurb(
+                "What runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, coreml, directml, webgpu, or \
+                 the path of a plugin provider's library",
+            )
             .default_value(Some(defaults.execution_provider.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("execution-provider-options")
+            .nick("Execution provider options")
+            .blurb("Options of the provider by its own names, as key=value,key=value; device=GPU or NPU for openvino")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<Precision>("precision")
+            .nick("Precision")
+            .blurb("Number format of the arithmetic; one that the provider does not know is an error")
+            .default_value(defaults.precision)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<OptimizeFor>("optimize-for")
+            .nick("Optimize for")
+            .blurb("What automatic numbers of sessions and threads are planned for")
+            .default_value(defaults.optimize_for)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("cpu-affinity")
+            .nick("CPU affinity")
+            .blurb("Whether the threads of the CPU provider are tied to processor cores")
+            .default_value(defaults.cpu_affinity)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("batch-timeout")
+            .nick("Batch timeout")
+            .blurb("How long a run waits for its batch to fill, in nanoseconds (0 = takes what is there)")
+            .default_value(defaults.batch_timeout)
             .mutable_ready()
             .build(),
         count("sessions", "Sessions", "Models run side by side (0 = automatic)", detect::MAX_THREADS),

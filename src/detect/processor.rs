@@ -1,0 +1,47 @@
+//! What matters about this machine when a provider is chosen: its processor and its graphics devices.
+//!
+//! Plain functions, any thread.
+
+use std::path::Path;
+
+/// What matters about the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Processor {
+    pub is_intel: bool,
+    /// Whether it multiplies 16-bit brain floats.
+    pub has_bf16: bool,
+}
+
+/// This machine's processor, as Linux describes it; all false where it does not.
+pub(super) fn processor() -> Processor {
+    std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default()
+}
+
+fn parse_processor(cpuinfo: &str) -> Processor {
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value.trim())
+    };
+    let flags = field("flags");
+    let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
+    Processor { is_intel: field("vendor_id") == "GenuineIntel", has_bf16: has("amx_bf16") || has("avx512_bf16") }
+}
+
+/// Whether an NVIDIA driver shows itself. On other systems than Linux nothing is known: CUDA is then left to be tried.
+pub(super) fn has_nvidia() -> bool {
+    const PLACES: [&str; 4] = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvhost-gpu"];
+    !cfg!(target_os = "linux") || PLACES.iter().any(|place| Path::new(place).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_told_by_vendor_and_flags() {
+        let xeon = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 sse\n";
+        assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true });
+        assert_eq!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"), Processor::default());
+        assert_eq!(parse_processor(""), Processor::default());
+    }
+}
