@@ -114,6 +114,60 @@ fn every_form_of_output_gives_the_same_box() {
     }
 }
 
+fn grey(level: u8) -> Box<RgbFrame> {
+    Box::new(RgbFrame { pixels: Arc::new(vec![level; 3 * 128 * 128]), width: 128, height: 128 })
+}
+
+#[test]
+fn outputs_that_make_no_sense_are_warned_of_once() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    for (name, complaint) in [
+        ("not_a_number", "NaN"),
+        ("all_zero", "scores are 0"),
+        ("all_one", "scores are 1"),
+        ("far_away", "reach 32000 pixels"),
+    ] {
+        let engine = open(folder.join(name).with_extension("onnx")).unwrap();
+        let first = engine.submit(grey(200), settings(0.25)).wait().unwrap();
+        assert!(first.warning.as_ref().is_some_and(|warning| warning.contains(complaint)), "{name}: {first:?}");
+        let finite = |found: &gstvx::detect::Detection| found.x_min.is_finite() && found.confidence.is_finite();
+        assert!(first.detections.iter().all(finite), "{name}");
+        assert_eq!(engine.submit(grey(200), settings(0.25)).wait().unwrap().warning, None, "{name}");
+    }
+    let engine = open(folder.join("yolo_nas.onnx")).unwrap();
+    assert_eq!(engine.submit(grey(200), settings(0.25)).wait().unwrap().warning, None);
+}
+
+#[test]
+fn outputs_that_change_their_shape_are_an_error_of_that_frame() {
+    let engine = open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/changing.onnx")).unwrap();
+    assert_eq!(engine.submit(grey(0), settings(0.25)).wait().unwrap().detections.len(), 1);
+    let error = engine.submit(grey(255), settings(0.25)).wait().unwrap_err().to_string();
+    assert!(error.contains("changing.onnx") && error.contains("became"), "{error}");
+    assert_eq!(engine.submit(grey(0), settings(0.25)).wait().unwrap().detections.len(), 1);
+}
+
+#[test]
+fn a_model_that_is_wrong_for_batches_is_run_one_by_one() {
+    let model = |name: &str| EngineSpec {
+        model: ModelSource::File(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name)),
+        provider: Provider::Cpu,
+        sessions: 1,
+        batch_size: 4,
+        ..EngineSpec::default()
+    };
+    let engine = Engine::acquire(runtime(), &model("wrong_batch.onnx")).unwrap();
+    let report = engine.provider();
+    assert_eq!(report.batch_size, 1);
+    assert!(report.fallback.as_ref().unwrap().contains("two pictures at once"), "{report:?}");
+    let tickets: Vec<_> = (0..8).map(|_| engine.submit(grey(90), settings(0.25))).collect();
+    for ticket in tickets {
+        assert!((ticket.wait().unwrap().detections[0].confidence - 0.75).abs() < 1e-3);
+    }
+    let engine = Engine::acquire(runtime(), &model("far_away.onnx")).unwrap();
+    assert_eq!((engine.provider().batch_size, &engine.provider().fallback), (4, &None));
+}
+
 #[test]
 fn files_that_are_no_model_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();

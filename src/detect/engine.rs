@@ -145,6 +145,7 @@ impl Inner {
         let shared = Arc::new(Shared {
             model: description,
             batch_timeout: spec.batch_timeout,
+            has_complained: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             totals: Mutex::new(Totals { sessions: 1, ..Totals::default() }),
         });

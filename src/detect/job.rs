@@ -25,6 +25,8 @@ pub struct FrameResult {
     pub infer: Duration,
     /// Model output to detections.
     pub decode: Duration,
+    /// What is odd about the model's outputs, told with the first frame on which it showed.
+    pub warning: Option<String>,
 }
 
 /// The promise of a [`FrameResult`]. Dropping it disturbs nobody.

@@ -54,6 +54,7 @@ mod provider;
 mod readable;
 mod registry;
 mod runtime;
+mod sanity;
 mod session;
 mod source;
 mod taps;

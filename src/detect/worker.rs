@@ -18,6 +18,7 @@ use super::letterbox::Letterbox;
 use super::model::{Batch, Model, most_images};
 use super::prepare::{InputForm, Preparer};
 use super::readable::is_readable;
+use super::sanity::{FRAMES, complaint};
 use super::session::{InputTensor, Session};
 
 /// What the workers of one engine and its handles share.
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub model: Model,
     /// How long a run waits for its batch to fill.
     pub batch_timeout: Duration,
+    /// What is odd about the model's outputs has been told.
+    pub has_complained: AtomicBool,
     /// Set when the last handle goes: what is still queued is answered without being run.
     pub is_closing: AtomicBool,
     pub totals: Mutex<Totals>,
@@ -61,6 +64,8 @@ pub(super) struct Worker {
     preparer: Preparer,
     decoder: Decoder,
     jobs: Vec<Job>,
+    /// Runs whose outputs were looked at.
+    looked_at: u32,
 }
 
 /// A job whose pixels are in the input tensor.
@@ -94,6 +99,7 @@ impl Worker {
             preparer,
             decoder,
             jobs,
+            looked_at: 0,
         }
     }
 
@@ -191,12 +197,21 @@ impl Worker {
         let size = (model.width, model.height);
         let start = Instant::now();
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
+        let (looked_at, has_complained) = (&mut self.looked_at, &self.shared.has_complained);
         let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
             let outputs = Outputs { views, images };
             if !is_readable(model.layout, model.class_count, outputs, size) {
                 let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
                 return Err(format!("its outputs became {}", shapes.join(", ")));
+            }
+            if *looked_at < FRAMES {
+                *looked_at += 1;
+                let complaint =
+                    complaint(model.layout, outputs, size).filter(|_| !has_complained.swap(true, Ordering::Relaxed));
+                if let Some(first) = prepared.first_mut() {
+                    first.result.warning = complaint;
+                }
             }
             for (index, prepared) in prepared.iter_mut().enumerate() {
                 let start = Instant::now();

@@ -151,3 +151,57 @@ rows = zeros(1, 14, 84)
 rows[0, :4, 7], rows[0, 4 + 2, 7] = CENTRED, 0.75
 names = [("names", str({index: f"c{index}" for index in range(10)}))]
 model("v8_bytes_last", {"output0": (rows, [1, 14, 84], None)}, picture=(T.UINT8, [1, 64, 64, 3]), metadata=names)
+
+
+def odd(name, output, batch="batch"):
+    """YOLOv8's output [batch, 14, 84] made by nodes of its own from the pictures."""
+    nodes, constants = output
+    names = [("names", str({index: f"c{index}" for index in range(10)}))]
+    rows = zeros(1, 14, 84)
+    rows[0, :4, 7], rows[0, 4 + 2, 7] = CENTRED, 0.75
+    constants = [numpy_helper.from_array(rows, "rows"), *constants]
+    graph = h.make_graph(nodes, name, [value("images", T.FLOAT, [batch, 3, 64, 64])],
+                         [value("output0", T.FLOAT, [batch, 14, "cells"])], constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    for key, text in names:
+        entry = made.metadata_props.add()
+        entry.key, entry.value = key, text
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / f"{name}.onnx")
+
+
+def constant(name, array):
+    return numpy_helper.from_array(np.array(array), name)
+
+
+# The mean of each picture, as [batch, 1, 1].
+MEAN = [h.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2], keepdims=1),
+        h.make_node("ReduceMean", ["mean"], ["level4"], axes=[3], keepdims=1),
+        h.make_node("Squeeze", ["level4", "one"], ["level"])]
+ONE = constant("one", np.array([1], np.int64))
+# Right for one picture, wrong for more: confidences are divided by how many there are.
+odd("wrong_batch", ([*MEAN, h.make_node("Shape", ["images"], ["shape"]), h.make_node("Gather", ["shape", "first"], ["count"]),
+                     h.make_node("Cast", ["count"], ["share"], to=T.FLOAT), h.make_node("Mul", ["level", "nothing"], ["none"]),
+                     h.make_node("Add", ["rows", "none"], ["each"]), h.make_node("Div", ["each", "share"], ["output0"])],
+                    [ONE, constant("first", np.int64(0)), constant("nothing", np.float32(0))]))
+# Not a number wherever the picture is bright, which black is not.
+odd("not_a_number", ([*MEAN, h.make_node("Sub", ["half", "level"], ["under"]), h.make_node("Sqrt", ["under"], ["odd"]),
+                      h.make_node("Mul", ["odd", "nothing"], ["none"]), h.make_node("Add", ["rows", "none"], ["output0"])],
+                     [ONE, constant("half", np.float32(0.1)), constant("nothing", np.float32(0))]))
+# Sure of nothing at all, and of everything.
+for name, factor, plus in [("all_zero", 0, 0), ("all_one", 0, 1)]:
+    odd(name, ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.make_node("Mul", ["rows", "factor"], ["made"]),
+                h.make_node("Add", ["made", "plus"], ["moved"]), h.make_node("Add", ["moved", "none"], ["output0"])],
+               [ONE, constant("nothing", np.float32(0)), constant("factor", np.float32(factor)), constant("plus", np.float32(plus))]))
+# Boxes thousands of pixels away, as of a model that is given another scale of pixels than it was trained with.
+odd("far_away", ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.make_node("Mul", ["rows", "factor"], ["made"]),
+                  h.make_node("Add", ["made", "none"], ["output0"])],
+                 [ONE, constant("nothing", np.float32(0)),
+                  constant("factor", np.concatenate([np.full((1, 4, 1), 1000, np.float32), np.ones((1, 10, 1), np.float32)], 1))]))
+# As many cells as the picture is bright: none on black, other than declared on anything else.
+odd("changing", ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.make_node("Add", ["rows", "none"], ["made"]),
+                  h.make_node("ReduceMean", ["level"], ["all"], keepdims=0), h.make_node("Mul", ["all", "many"], ["many_level"]),
+                  h.make_node("Cast", ["many_level"], ["cut"], to=T.INT64), h.make_node("Unsqueeze", ["cut", "zeroth"], ["start"]),
+                  h.make_node("Slice", ["made", "start", "end", "axis"], ["output0"])],
+                 [ONE, constant("nothing", np.float32(0)), constant("many", np.float32(1000)), constant("zeroth", np.array([0], np.int64)),
+                  constant("end", np.array([84], np.int64)), constant("axis", np.array([1], np.int64))]))

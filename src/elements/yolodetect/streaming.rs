@@ -248,6 +248,9 @@ impl YoloDetect {
                 result.infer,
                 result.decode
             );
+            if let Some(complaint) = &result.warning {
+                self.warn_of_outputs(complaint);
+            }
             meta::write(buffer.make_mut(), &result.detections, &labels, info.width(), info.height());
             let mut counts = self.counts.lock();
             counts.detections += result.detections.len() as u64;
@@ -273,6 +276,15 @@ impl YoloDetect {
         counts.frames += 1;
         counts.push += started.elapsed();
         flow
+    }
+
+    fn warn_of_outputs(&self, complaint: &str) {
+        let model = self.ready.lock().as_ref().map(|ready| ready.engine.model().source.clone()).unwrap_or_default();
+        gst::element_imp_warning!(
+            self,
+            gst::StreamError::Decode,
+            ("{model}: {complaint}. The model may be broken, or not be read as it should be: see GST_DEBUG=vxyolodetect:4")
+        );
     }
 
     fn failed(&self, error: &detect::Error) -> gst::FlowError {
