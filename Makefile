@@ -26,8 +26,12 @@ LIBRARIES := target/vx
 REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 
+# What GStreamer here can do beyond the oldest it is built for.
+FEATURES := $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test mutations test-debian13 bench check install uninstall clean
+PYTHON ?= python3
+.PHONY: help setup build demo test mutations test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
@@ -36,7 +40,8 @@ help:
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
 	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
-	@echo 'make bench      keyframes a second beside the ffmpeg command; memory over 500 files'
+	@echo 'make bench      keyframes a second beside the ffmpeg command; pixels to tensors; memory over 500 files'
+	@echo 'make accuracy   [PYTHON=...] COCO average precision beside an independent detector, on the photographs beside the project'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
 	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
 	@echo 'make uninstall  the same variables: takes away what install put there'
@@ -46,7 +51,7 @@ setup:
 	@scripts/setup.sh
 
 build: setup
-	@$(CARGO) build --release --lib --bin vx
+	@$(CARGO) build --release $(FEATURES) --lib --bin vx
 	@mkdir -p $(STAGE)
 	@cp -f target/release/$(PLUGIN) $(STAGE)/$(PLUGIN).new && mv -f $(STAGE)/$(PLUGIN).new $(STAGE)/$(PLUGIN)
 	@ln -sfn ../.deps/lib $(LIBRARIES)
@@ -68,17 +73,21 @@ demo: build
 	@echo '`make install` puts plugin and command where GStreamer and your shell find them.'
 
 test: build
-	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet
+	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet $(FEATURES)
 
 mutations: setup
-	$(CARGO) test --release --quiet --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
+	$(CARGO) test --release --quiet $(FEATURES) --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:
 	scripts/test_debian13.sh $(ROOT_DEBIAN13)
 
+accuracy: build
+	$(PYTHON) benches/accuracy.py
+
 bench: build
 	benches/keyframes.py --json target/keyframes.json
+	$(CARGO) bench --quiet --bench prepare 2>target/prepare.log || { tail -n 30 target/prepare.log; exit 1; }
 	$(CARGO) bench --quiet --bench memory 2>target/memory.log || { tail -n 30 target/memory.log; exit 1; }
 
 check:

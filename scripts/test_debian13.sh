@@ -60,6 +60,11 @@ chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
             apt-get update -q
             apt-get install -qy --no-install-recommends make git python3
         fi
+        # GstAnalyticsRelationMeta, and the elements that read it.
+        if ! pkg-config --exists gstreamer-analytics-1.0; then
+            apt-get update -q
+            apt-get install -qy --no-install-recommends pkg-config libgstreamer-plugins-bad1.0-dev gstreamer1.0-plugins-bad
+        fi
         cd /src
         git config --global --add safe.directory /src
         make test'

@@ -6,6 +6,7 @@ mod common;
 
 use common::{clip, made, pipeline, play, play_to_end, quoted, run, scratch};
 use gst::prelude::*;
+use serde_json::Value;
 
 /// Seconds of the clip with a person in the picture.
 const WITH_PERSON: [std::ops::Range<u64>; 2] = [0..4, 8..12];
@@ -298,4 +299,69 @@ fn metas_of_others_are_written_as_they_are() {
         serde_json::json!([{"label": "face", "class_id": null, "confidence": null, "box": [1.0, 2.0, 30.0, 40.0]}]);
     assert_eq!(line["detections"], expected);
     assert!(line["file"].is_null());
+}
+
+#[test]
+fn every_nth_frame_alone_is_looked_at() {
+    let source = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
+    let all = run(&format!("{source} ! {DETECT} ! vxjsonenc")).json();
+    let third = run(&format!("{source} ! {DETECT} inference-interval=3 ! vxjsonenc")).json();
+    let carried = run(&format!("{source} ! {DETECT} inference-interval=3 carry-over=true ! vxjsonenc")).json();
+    for (index, line) in all.iter().enumerate() {
+        let looked_at = &all[index - index % 3]["detections"];
+        let expected = if index % 3 == 0 { line["detections"].clone() } else { Value::Array(Vec::new()) };
+        assert_eq!(third[index]["detections"], expected);
+        assert_eq!(&carried[index]["detections"], looked_at);
+    }
+}
+
+#[test]
+fn frames_like_the_last_are_skipped_where_that_is_wanted() {
+    let source = "videotestsrc num-buffers=5 pattern=red ! video/x-raw,format=I420,width=320,height=240";
+    for (property, looks) in [("", 5), ("scene-change=0.01", 1)] {
+        let (pipeline, sink) = pipeline(&format!("{source} ! {DETECT} name=detect {property}"));
+        let outcome = play(&pipeline, &sink);
+        let stats: gst::Structure = pipeline.by_name("detect").unwrap().property("stats");
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(outcome.samples.len(), 5);
+        assert_eq!(stats.get::<u64>("looks").unwrap(), looks, "{property}");
+    }
+}
+
+#[test]
+fn a_region_is_seen_as_if_it_were_cut_out() {
+    let source = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
+    let cut = run(&format!("{source} ! videocrop left=200 top=40 ! {DETECT} ! vxjsonenc")).json();
+    let seen = run(&format!("{source} ! {DETECT} region-of-interest=200,40,2000,2000 ! vxjsonenc")).json();
+    let mut count = 0;
+    for (cut, seen) in cut.iter().zip(&seen) {
+        let (cut, seen) = (cut["detections"].as_array().unwrap(), seen["detections"].as_array().unwrap());
+        assert_eq!(cut.len(), seen.len());
+        for (cut, seen) in cut.iter().zip(seen) {
+            let place = |found: &Value| serde_json::from_value::<[f64; 4]>(found["box"].clone()).unwrap();
+            let (a, b) = (place(cut), place(seen));
+            assert!((a[0] + 200.0 - b[0]).abs() < 0.02 && (a[1] + 40.0 - b[1]).abs() < 0.02, "{a:?} {b:?}");
+            assert_eq!(cut["confidence"], seen["confidence"]);
+            count += 1;
+        }
+    }
+    assert!(count > 5);
+    let error =
+        run(&format!("{source} ! {DETECT} region-of-interest=12 ! fakesink name=f {source} ! identity")).error_text();
+    assert!(error.contains("region-of-interest") && error.contains("left,top,width,height"), "{error}");
+}
+
+#[test]
+fn a_second_detector_looks_inside_what_the_first_found() {
+    let source = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
+    let first = run(&format!("{source} ! {DETECT} ! vxjsonenc")).json();
+    let (pipeline, sink) =
+        pipeline(&format!("{source} ! {DETECT} ! {DETECT} name=second region-type=person ! vxjsonenc"));
+    let both = play(&pipeline, &sink);
+    let stats: gst::Structure = pipeline.by_name("second").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let people: usize = first.iter().map(|line| line["detections"].as_array().unwrap().len()).sum();
+    assert!(people > 5);
+    assert_eq!(stats.get::<u64>("looks").unwrap(), people as u64);
+    assert_eq!(both.json().len(), first.len());
 }

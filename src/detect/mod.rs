@@ -71,7 +71,7 @@ pub use layout::{Distances, FlatForm, Layout, Scores, Separate};
 pub use letterbox::{Anchor, Letterbox};
 pub use literal::MAX_CLASSES;
 pub use model::{Batch, DEFAULT_SIDE, MAX_SIDE, Model};
-pub use picture::{Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
+pub use picture::{Area, Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
 pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor};
 pub use prepare::{ChannelOrder, InputForm, Normalise, PADDING, Preparer, SlotMut};
 pub use provider::{Precision, Provider, ProviderReport, Tuning};

@@ -67,7 +67,81 @@ pub trait Frame: Send {
     fn picture(&self) -> Result<Picture<'_>>;
 }
 
+/// A rectangle of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Area {
+    /// Left edge.
+    pub x: usize,
+    /// Top edge.
+    pub y: usize,
+    /// Width, at least 1.
+    pub width: usize,
+    /// Height, at least 1.
+    pub height: usize,
+}
+
+impl Area {
+    /// The part of it that lies in a picture of `format`, `width` by `height`, grown to the left and upwards to where the
+    /// format's chroma begins a new sample; `None` where nothing does.
+    #[must_use]
+    pub fn within(self, format: PixelFormat, width: usize, height: usize) -> Option<Self> {
+        let layout = format.layout();
+        let coarsest = |shift: fn(&super::format::Component) -> u32| layout.used().iter().map(shift).max().unwrap_or(0);
+        let (across, down) = (coarsest(|component| component.h_shift), coarsest(|component| component.v_shift));
+        let (x, y) = (self.x >> across << across, self.y >> down << down);
+        let right = self.x.saturating_add(self.width).min(width);
+        let bottom = self.y.saturating_add(self.height).min(height);
+        let area = Self { x, y, width: right.checked_sub(x)?, height: bottom.checked_sub(y)? };
+        (area.width > 0 && area.height > 0 && self.x < right && self.y < bottom).then_some(area)
+    }
+}
+
 impl<'a> Picture<'a> {
+    /// The part of the picture in `area`, which [`Area::within`] has fitted to it.
+    ///
+    /// # Errors
+    /// [`Error::Picture`] where the area does not lie in the picture.
+    pub fn cropped(&self, area: Area) -> Result<Self> {
+        let layout = self.format.layout();
+        let outside =
+            || Error::Picture { reason: format!("{area:?} is not inside {}x{} pixels", self.width, self.height) };
+        if area.x + area.width > self.width || area.y + area.height > self.height {
+            return Err(outside());
+        }
+        let mut planes = self.planes;
+        for (index, plane) in planes.iter_mut().enumerate().take(layout.planes) {
+            // A plane without a component of its own is alpha, as fine as luma.
+            let of_plane = layout.components.iter().find(|component| component.plane == index);
+            let component = of_plane.unwrap_or(&layout.components[0]);
+            let columns = (area.x >> component.h_shift) * component.step * layout.sample_bytes;
+            let start = (area.y >> component.v_shift) * plane.stride + columns;
+            plane.data = plane.data.get(start..).ok_or_else(outside)?;
+        }
+        Self::new(self.format, area.width, area.height, &planes[..layout.planes], self.matrix, self.range)
+    }
+
+    /// A coarse look at the picture: the first component's value at `columns` by `rows` places, in 8 bits.
+    #[must_use]
+    pub fn thumbnail(&self, columns: usize, rows: usize) -> Vec<u8> {
+        let layout = self.format.layout();
+        let component = layout.components[0];
+        let samples = layout.plane_extent(component.plane, self.width, self.height).0;
+        let mut values = Vec::with_capacity(columns * rows);
+        for row in 0..rows {
+            let y = (2 * row + 1) * self.height / (2 * rows);
+            let line = self.row(component.plane, y, samples * layout.sample_bytes);
+            for column in 0..columns {
+                let x = (2 * column + 1) * self.width / (2 * columns);
+                let sample = x * component.step + component.offset;
+                values.push(match layout.sample_bytes {
+                    1 => line[sample],
+                    _ => ((u16::from_le_bytes([line[2 * sample], line[2 * sample + 1]]) << layout.lift) >> 8) as u8,
+                });
+            }
+        }
+        values
+    }
+
     /// A picture over `planes` (as many as the format has), `width` by `height` pixels, whose chroma is sited left as in H.264.
     ///
     /// # Errors
@@ -160,6 +234,40 @@ mod tests {
     fn a_last_row_may_end_before_its_stride() {
         picture(PixelFormat::I420, 5, 3, &[(8 + 8 + 5, 8), (4 + 3, 4), (4 + 3, 4)]).unwrap();
         picture(PixelFormat::Rgb, 1, 1, &[(3, 0)]).unwrap();
+    }
+
+    #[test]
+    fn a_part_of_a_picture_is_the_same_pixels() {
+        for &format in PixelFormat::ALL {
+            let layout = format.layout();
+            let (width, height) = (40, 24);
+            let bytes: Vec<(Vec<u8>, usize)> = (0..layout.planes)
+                .map(|plane| {
+                    let (samples, rows) = layout.plane_extent(plane, width, height);
+                    let stride = samples * layout.sample_bytes + 6;
+                    ((0..stride * rows).map(|index| (index * 7 + plane) as u8).collect(), stride)
+                })
+                .collect();
+            let planes: Vec<_> = bytes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+            let whole = Picture::new(format, width, height, &planes, Matrix::Bt601, Range::Limited).unwrap();
+            let asked = Area { x: 9, y: 5, width: 20, height: 90 };
+            let area = asked.within(format, width, height).unwrap();
+            assert!(area.x <= 9 && area.x > 4 && area.y <= 5 && area.y >= 4, "{}: {area:?}", format.name());
+            assert_eq!((area.x + area.width, area.y + area.height), (29, 24));
+            let part = whole.cropped(area).unwrap();
+            for component in layout.used() {
+                let sample = |picture: &Picture<'_>, x: usize, y: usize| {
+                    let at = ((x >> component.h_shift) * component.step + component.offset) * layout.sample_bytes;
+                    picture.row(component.plane, y >> component.v_shift, at + layout.sample_bytes)[at]
+                };
+                for (x, y) in [(0, 0), (7, 3), (area.width - 1, area.height - 1)] {
+                    assert_eq!(sample(&part, x, y), sample(&whole, area.x + x, area.y + y), "{}", format.name());
+                }
+            }
+            assert!(whole.cropped(Area { x: 30, y: 0, width: 11, height: 1 }).is_err());
+            assert_eq!(Area { x: 40, y: 0, width: 5, height: 5 }.within(format, width, height), None);
+            assert_eq!(part.thumbnail(4, 3).len(), 12);
+        }
     }
 
     #[test]

@@ -3,8 +3,13 @@
 //! Each detection is a GstVideoRegionOfInterestMeta whose type is the label. Its parameter structure `detection` holds
 //! what the integer rectangle cannot: `confidence` (double, 0..1), `label_id` (int), `label` (string), and `x_min`,
 //! `x_max`, `y_min`, `y_max` (double, 0..1 of the frame), which is what Intel DL Streamer's elements read.
+//!
+//! Builds with the feature `analytics` write and read GstAnalyticsRelationMeta as well.
 
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "analytics")]
+mod analytics;
 
 use crate::detect::{Detection, Labels};
 
@@ -24,35 +29,85 @@ pub struct Found {
     pub rectangle: [f64; 4],
 }
 
+/// Which metas are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kinds {
+    /// GstVideoRegionOfInterestMeta.
+    pub roi: bool,
+    /// GstAnalyticsRelationMeta; nothing in builds without it.
+    pub analytics: bool,
+}
+
+impl Kinds {
+    /// Whether this build knows GstAnalyticsRelationMeta.
+    pub const HAS_ANALYTICS: bool = cfg!(feature = "analytics");
+}
+
+/// Edges of a detection within the frame, in pixels.
+struct Edges {
+    x: [f64; 2],
+    y: [f64; 2],
+}
+
+impl Edges {
+    fn of(detection: &Detection, width: u32, height: u32) -> Self {
+        Self {
+            x: [detection.x_min, detection.x_max].map(|x| f64::from(x).clamp(0.0, f64::from(width))),
+            y: [detection.y_min, detection.y_max].map(|y| f64::from(y).clamp(0.0, f64::from(height))),
+        }
+    }
+
+    /// Left, top, width and height. Edges are rounded, once, and the size follows from them: both stay inside the frame.
+    fn rectangle(&self) -> (u32, u32, u32, u32) {
+        let [left, right, top, bottom] = [self.x[0], self.x[1], self.y[0], self.y[1]].map(|edge| edge.round() as u32);
+        (left, top, right - left, bottom - top)
+    }
+}
+
 /// Adds `detections` to `buffer`, a frame of `width` x `height` pixels.
-pub fn write(buffer: &mut gst::BufferRef, detections: &[Detection], labels: &Labels, width: u32, height: u32) {
+pub fn write(
+    buffer: &mut gst::BufferRef,
+    detections: &[Detection],
+    labels: &Labels,
+    (width, height): (u32, u32),
+    kinds: Kinds,
+) {
+    #[cfg(feature = "analytics")]
+    if kinds.analytics {
+        analytics::write(buffer, detections, labels, width, height);
+    }
+    if !kinds.roi {
+        return;
+    }
     let (frame_width, frame_height) = (f64::from(width), f64::from(height));
     for detection in detections {
         let label = labels.name(detection.class_id);
-        let [x_min, x_max] = [detection.x_min, detection.x_max].map(|x| f64::from(x).clamp(0.0, frame_width));
-        let [y_min, y_max] = [detection.y_min, detection.y_max].map(|y| f64::from(y).clamp(0.0, frame_height));
-        // Edges are rounded, once, and the size follows from them: both stay inside the frame.
-        let [left, right, top, bottom] = [x_min, x_max, y_min, y_max].map(|edge| edge.round() as u32);
-        let rectangle = (left, top, right - left, bottom - top);
+        let edges = Edges::of(detection, width, height);
         let parameter = gst::Structure::builder(PARAMETER)
             .field("confidence", f64::from(detection.confidence))
             .field("label_id", i32::try_from(detection.class_id).unwrap_or(i32::MAX))
             .field("label", label.as_ref())
-            .field("x_min", x_min / frame_width)
-            .field("x_max", x_max / frame_width)
-            .field("y_min", y_min / frame_height)
-            .field("y_max", y_max / frame_height)
+            .field("x_min", edges.x[0] / frame_width)
+            .field("x_max", edges.x[1] / frame_width)
+            .field("y_min", edges.y[0] / frame_height)
+            .field("y_max", edges.y[1] / frame_height)
             .build();
-        let mut meta = gst_video::VideoRegionOfInterestMeta::add(buffer, &label, rectangle);
+        let mut meta = gst_video::VideoRegionOfInterestMeta::add(buffer, &label, edges.rectangle());
         meta.add_param(parameter);
     }
 }
 
-/// The detections on `buffer`, a frame of `width` x `height` pixels.
+/// The detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which say more, or
+/// where there are none those of analytics metas.
 #[must_use]
 pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Found> {
     let metas = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
-    metas.map(|meta| from_roi(&meta, f64::from(width), f64::from(height))).collect()
+    let found: Vec<_> = metas.map(|meta| from_roi(&meta, f64::from(width), f64::from(height))).collect();
+    #[cfg(feature = "analytics")]
+    if found.is_empty() {
+        return analytics::read(buffer);
+    }
+    found
 }
 
 fn from_roi(meta: &gst_video::VideoRegionOfInterestMeta, frame_width: f64, frame_height: f64) -> Found {

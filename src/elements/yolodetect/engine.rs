@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::imp::{CAT, FACTORY};
+use super::scope::Region;
 use super::settings::Settings;
 use crate::detect;
 use crate::elements::places;
@@ -28,6 +29,9 @@ pub struct Ready {
 impl Ready {
     /// Loads what `settings` name, and says what the user should know of by `warn`.
     pub fn new(settings: &Settings, mut warn: impl FnMut(String)) -> Result<Self, detect::Error> {
+        if !settings.region_of_interest.is_empty() {
+            settings.region_of_interest.parse::<Region>()?;
+        }
         let search_dirs = places::plugin_file(FACTORY).as_deref().map(places::library_dirs).unwrap_or_default();
         let log_level = match ORT_CAT.threshold() {
             gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,

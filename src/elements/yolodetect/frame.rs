@@ -19,17 +19,24 @@ pub fn video_info(caps: &gst::CapsRef) -> Result<gst_video::VideoInfo, gst::glib
     gst_video::VideoInfo::builder_from_info(&info).colorimetry(&colour).build()
 }
 
-/// A mapped video frame. It holds a reference to the buffer until the engine has read the pixels.
-pub struct MappedFrame(gst_video::VideoFrame<gst_video::video_frame::Readable>);
+/// A mapped video frame, or a part of it. It holds a reference to the buffer until the engine has read the pixels.
+pub struct MappedFrame {
+    frame: gst_video::VideoFrame<gst_video::video_frame::Readable>,
+    area: Option<detect::Area>,
+}
 
 impl MappedFrame {
-    /// Maps `buffer`.
+    /// Maps `buffer`, of which `area` is to be seen.
     ///
     /// # Errors
     /// When it cannot be read as `info` says.
-    pub fn new(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Result<Self, detect::Error> {
+    pub fn new(
+        buffer: gst::Buffer,
+        info: &gst_video::VideoInfo,
+        area: Option<detect::Area>,
+    ) -> Result<Self, detect::Error> {
         gst_video::VideoFrame::from_buffer_readable(buffer, info)
-            .map(Self)
+            .map(|frame| Self { frame, area })
             .map_err(|_| detect::Error::Picture { reason: format!("it cannot be mapped as {info:?}") })
     }
 }
@@ -38,14 +45,14 @@ impl detect::Frame for MappedFrame {
     fn picture(&self) -> Result<detect::Picture<'_>, detect::Error> {
         use gst_video::VideoFrameExt;
         let refuse = |reason: String| detect::Error::Picture { reason };
-        let info = self.0.info();
+        let info = self.frame.info();
         let name = info.format().to_str();
         let format = detect::PixelFormat::from_name(name)
             .ok_or_else(|| refuse(format!("the format {name} is not supported")))?;
         let mut planes = Vec::with_capacity(4);
-        for plane in 0..self.0.n_planes() {
-            let data = self.0.plane_data(plane).map_err(|error| refuse(error.to_string()))?;
-            let stride = usize::try_from(self.0.plane_stride()[plane as usize])
+        for plane in 0..self.frame.n_planes() {
+            let data = self.frame.plane_data(plane).map_err(|error| refuse(error.to_string()))?;
+            let stride = usize::try_from(self.frame.plane_stride()[plane as usize])
                 .map_err(|_| refuse("its lines run from bottom to top".into()))?;
             planes.push(detect::Plane { data, stride });
         }
@@ -55,7 +62,8 @@ impl detect::Frame for MappedFrame {
             _ => detect::Range::Limited,
         };
         let (width, height) = (info.width() as usize, info.height() as usize);
-        detect::Picture::new(format, width, height, &planes, matrix(colorimetry.matrix()), range)
+        let whole = detect::Picture::new(format, width, height, &planes, matrix(colorimetry.matrix()), range)?;
+        self.area.map_or(Ok(whole), |area| whole.cropped(area))
     }
 }
 

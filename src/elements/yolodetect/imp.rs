@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::engine::Ready;
 use super::frame;
+use super::scope::Scope;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::{Counts, Item, Queue};
 use crate::detect;
@@ -29,6 +30,9 @@ pub struct YoloDetect {
     pub(super) ready: Mutex<Option<Ready>>,
     pub(super) counts: Mutex<Counts>,
     pub(super) queue: Queue,
+    pub(super) scope: Mutex<Scope>,
+    /// Detections of the frame that was pushed last.
+    pub(super) last: Mutex<Vec<detect::Detection>>,
 }
 
 #[glib::object_subclass]
@@ -70,6 +74,8 @@ impl ObjectSubclass for YoloDetect {
             ready: Mutex::default(),
             counts: Mutex::default(),
             queue: Queue::default(),
+            scope: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 }
@@ -138,6 +144,8 @@ impl ElementImpl for YoloDetect {
             gst::StateChange::NullToReady => self.prepare()?,
             gst::StateChange::ReadyToPaused => {
                 *self.counts.lock() = Counts::default();
+                *self.scope.lock() = Scope::default();
+                self.last.lock().clear();
                 let settings = self.settings.lock().clone();
                 // Properties may have changed in READY.
                 let fits = self.ready.lock().as_ref().is_some_and(|ready| ready.fits(&settings));
@@ -161,6 +169,14 @@ impl ElementImpl for YoloDetect {
 impl YoloDetect {
     fn prepare(&self) -> Result<(), gst::StateChangeError> {
         let settings = self.settings.lock().clone();
+        if !settings.meta.is_possible() {
+            gst::element_imp_error!(
+                self,
+                gst::LibraryError::Settings,
+                ("this plugin was built without GstAnalyticsRelationMeta, which needs GStreamer 1.24 or newer. Set meta=roi, or build it on such a system")
+            );
+            return Err(gst::StateChangeError);
+        }
         let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
         match Ready::new(&settings, warn) {
             Ok(ready) => {
@@ -287,6 +303,7 @@ impl YoloDetect {
         let counts = self.counts.lock().clone();
         let stats = gst::Structure::builder("vxyolodetect-stats")
             .field("frames", counts.frames)
+            .field("looks", counts.looks)
             .field("detections", counts.detections)
             .field("queued-time", counts.queued.as_nanos() as u64)
             .field("prepare-time", counts.prepare.as_nanos() as u64)

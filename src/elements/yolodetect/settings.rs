@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::detect;
+use super::scope::Region;
+use crate::{detect, meta};
 
 /// Number format of the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -63,6 +64,38 @@ impl From<OptimizeFor> for detect::OptimizeFor {
     }
 }
 
+/// Which metas are put on frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVxMeta")]
+pub enum Meta {
+    /// Region-of-interest metas.
+    #[enum_value(name = "GstVideoRegionOfInterestMeta", nick = "roi")]
+    Roi,
+    /// Analytics metas.
+    #[enum_value(name = "GstAnalyticsRelationMeta (in builds for GStreamer 1.24 or newer)", nick = "analytics")]
+    Analytics,
+    /// Both.
+    #[enum_value(name = "Both", nick = "both")]
+    Both,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        if meta::Kinds::HAS_ANALYTICS { Self::Both } else { Self::Roi }
+    }
+}
+
+impl Meta {
+    pub fn kinds(self) -> meta::Kinds {
+        meta::Kinds { roi: self != Self::Analytics, analytics: self != Self::Roi }
+    }
+
+    /// Whether this build can write them.
+    pub fn is_possible(self) -> bool {
+        meta::Kinds::HAS_ANALYTICS || self == Self::Roi
+    }
+}
+
 /// What a user can set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -85,6 +118,14 @@ pub struct Settings {
     pub inter_op_threads: u32,
     pub batch_size: u32,
     pub max_inflight: u32,
+    pub meta: Meta,
+    pub inference_interval: u32,
+    pub carry_over: bool,
+    pub scene_change: f64,
+    /// `region-of-interest` as written, and what it means; wrong ones are told when the element starts.
+    pub region_of_interest: String,
+    pub region: Option<Region>,
+    pub region_type: String,
 }
 
 impl Default for Settings {
@@ -110,6 +151,13 @@ impl Default for Settings {
             inter_op_threads: 0,
             batch_size: 0,
             max_inflight: 0,
+            meta: Meta::default(),
+            inference_interval: 1,
+            carry_over: false,
+            scene_change: 0.0,
+            region_of_interest: String::new(),
+            region: None,
+            region_type: String::new(),
         }
     }
 }
@@ -122,6 +170,9 @@ impl Settings {
             iou_threshold: other.iou_threshold,
             max_detections: other.max_detections,
             class_agnostic: other.class_agnostic,
+            inference_interval: other.inference_interval,
+            carry_over: other.carry_over,
+            scene_change: other.scene_change,
             ..self.clone()
         }
     }
@@ -150,6 +201,15 @@ impl Settings {
             "intra-op-threads" => self.intra_op_threads = value.get().expect(fits),
             "inter-op-threads" => self.inter_op_threads = value.get().expect(fits),
             "batch-size" => self.batch_size = value.get().expect(fits),
+            "inference-interval" => self.inference_interval = value.get().expect(fits),
+            "carry-over" => self.carry_over = value.get().expect(fits),
+            "scene-change" => self.scene_change = value.get().expect(fits),
+            "region-of-interest" => {
+                self.region_of_interest = text();
+                self.region = self.region_of_interest.parse().ok();
+            }
+            "region-type" => self.region_type = text(),
+            "meta" => self.meta = value.get().expect(fits),
             "max-inflight" => self.max_inflight = value.get().expect(fits),
             _ => unreachable!("GObject passes on only properties of the list below"),
         }
@@ -177,6 +237,12 @@ impl Settings {
             "intra-op-threads" => self.intra_op_threads.to_value(),
             "inter-op-threads" => self.inter_op_threads.to_value(),
             "batch-size" => self.batch_size.to_value(),
+            "inference-interval" => self.inference_interval.to_value(),
+            "carry-over" => self.carry_over.to_value(),
+            "scene-change" => self.scene_change.to_value(),
+            "region-of-interest" => self.region_of_interest.to_value(),
+            "region-type" => self.region_type.to_value(),
+            "meta" => self.meta.to_value(),
             "max-inflight" => self.max_inflight.to_value(),
             _ => return None,
         })
@@ -285,6 +351,46 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             detect::MAX_BATCH_SIZE,
         ),
         count("max-inflight", "Maximum in flight", "Most frames held by the element (0 = automatic)", 1024),
+        glib::ParamSpecUInt::builder("inference-interval")
+            .nick("Inference interval")
+            .blurb("The model looks at every n-th frame")
+            .minimum(1)
+            .default_value(defaults.inference_interval)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("carry-over")
+            .nick("Carry over")
+            .blurb("Whether frames that the model does not look at get the detections of the one before")
+            .default_value(defaults.carry_over)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("scene-change")
+            .nick("Scene change")
+            .blurb(
+                "Do not look at frames that differ by less than this share of white, on average, from the last one looked \
+                 at; they get its detections (0 = look at all)",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(defaults.scene_change)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("region-of-interest")
+            .nick("Region of interest")
+            .blurb("The part of frames to look at: left,top,width,height in pixels, or in shares of the frame (unset = all)")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("region-type")
+            .nick("Region type")
+            .blurb("Look inside the region-of-interest metas of this type that frames come with, * for all types (unset = not)")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<Meta>("meta")
+            .nick("Meta")
+            .blurb("Which metas are put on frames")
+            .default_value(defaults.meta)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
             .blurb("Frames, detections, provider, and times in nanoseconds")

@@ -10,6 +10,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::frame::MappedFrame;
 use super::imp::{CAT, YoloDetect};
+use super::scope::{Look, thumbnail};
+use crate::detect::Frame as _;
 use crate::elements::layout;
 use crate::{detect, meta};
 
@@ -17,6 +19,8 @@ use crate::{detect, meta};
 #[derive(Debug, Default, Clone)]
 pub(super) struct Counts {
     pub frames: u64,
+    /// Pictures that the model looked at: all frames, unless some are left out or several parts of one are seen.
+    pub looks: u64,
     pub detections: u64,
     pub queued: Duration,
     pub prepare: Duration,
@@ -34,10 +38,19 @@ pub(super) enum Item {
 /// A frame whose detections are awaited.
 pub(super) struct Pending {
     buffer: gst::Buffer,
-    /// `None` for buffers that have no picture to look at.
-    ticket: Option<detect::Ticket>,
+    wait: Wait,
     info: gst_video::VideoInfo,
     labels: Arc<detect::Labels>,
+}
+
+/// Where a frame's detections come from.
+enum Wait {
+    /// It gets none: it has no picture, or is not looked at.
+    Nothing,
+    /// The frame before.
+    Before,
+    /// The engine, for each part that is looked at: with the place of its left upper corner in the frame.
+    Engine(Vec<(detect::Ticket, [f32; 2])>),
 }
 
 /// Items between the two pads, bounded by the number of frames.
@@ -192,13 +205,27 @@ impl YoloDetect {
         };
         self.queue.wait_for_room(most)?;
         let has_picture = buffer.size() > 0 && !buffer.flags().contains(gst::BufferFlags::GAP);
-        let ticket = if has_picture {
-            let frame = MappedFrame::new(buffer.clone(), &info).map_err(|error| self.failed(&error))?;
-            Some(engine.submit(Box::new(frame), settings))
+        let look = if has_picture {
+            let options = self.settings.lock().clone();
+            let coarse = || MappedFrame::new(buffer.clone(), &info, None).ok()?.picture().ok().map(|p| thumbnail(&p));
+            self.scope.lock().look(&options, &buffer, &info, coarse)
         } else {
-            None
+            Look::Away
         };
-        let pending = Pending { buffer, ticket, info, labels };
+        let wait = match look {
+            Look::Away => Wait::Nothing,
+            Look::AsBefore => Wait::Before,
+            Look::At(areas) => {
+                let mut tickets = Vec::with_capacity(areas.len());
+                for area in areas {
+                    let frame = MappedFrame::new(buffer.clone(), &info, area).map_err(|error| self.failed(&error))?;
+                    let corner = area.map_or([0.0; 2], |area| [area.x as f32, area.y as f32]);
+                    tickets.push((engine.submit(Box::new(frame), Arc::clone(&settings)), corner));
+                }
+                Wait::Engine(tickets)
+            }
+        };
+        let pending = Pending { buffer, wait, info, labels };
         self.queue.put(Item::Frame(pending)).map(|()| gst::FlowSuccess::Ok)
     }
 
@@ -234,31 +261,18 @@ impl YoloDetect {
     }
 
     fn push(&self, pending: Pending) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let Pending { mut buffer, ticket, info, labels } = pending;
-        if let Some(ticket) = ticket {
-            let result = ticket.wait().map_err(|error| self.failed(&error))?;
-            gst::log!(
-                CAT,
-                imp = self,
-                "{} detections on {:?}; queued {:?}, prepared {:?}, inferred {:?}, decoded {:?}",
-                result.detections.len(),
-                buffer.pts(),
-                result.queued,
-                result.prepare,
-                result.infer,
-                result.decode
-            );
-            if let Some(complaint) = &result.warning {
-                self.warn_of_outputs(complaint);
-            }
-            meta::write(buffer.make_mut(), &result.detections, &labels, info.width(), info.height());
-            let mut counts = self.counts.lock();
-            counts.detections += result.detections.len() as u64;
-            counts.queued += result.queued;
-            counts.prepare += result.prepare;
-            counts.infer += result.infer;
-            counts.decode += result.decode;
+        let Pending { mut buffer, wait, info, labels } = pending;
+        let detections = match wait {
+            Wait::Nothing => Vec::new(),
+            Wait::Before => std::mem::take(&mut *self.last.lock()),
+            Wait::Engine(tickets) => self.collect(tickets, &buffer)?,
+        };
+        if !detections.is_empty() {
+            let kinds = self.settings.lock().meta.kinds();
+            meta::write(buffer.make_mut(), &detections, &labels, (info.width(), info.height()), kinds);
+            self.counts.lock().detections += detections.len() as u64;
         }
+        *self.last.lock() = detections;
         let takes_video_meta = self.queue.state.lock().takes_video_meta;
         if !takes_video_meta {
             buffer = layout::default_layout(buffer, &info).map_err(|error| {
@@ -276,6 +290,52 @@ impl YoloDetect {
         counts.frames += 1;
         counts.push += started.elapsed();
         flow
+    }
+
+    /// Waits for the engine and puts together what it found, by falling confidence.
+    fn collect(
+        &self,
+        tickets: Vec<(detect::Ticket, [f32; 2])>,
+        buffer: &gst::BufferRef,
+    ) -> Result<Vec<detect::Detection>, gst::FlowError> {
+        let mut detections = Vec::new();
+        let parts = tickets.len();
+        for (ticket, [left, top]) in tickets {
+            let result = ticket.wait().map_err(|error| self.failed(&error))?;
+            gst::log!(
+                CAT,
+                imp = self,
+                "{} detections on {:?}; queued {:?}, prepared {:?}, inferred {:?}, decoded {:?}",
+                result.detections.len(),
+                buffer.pts(),
+                result.queued,
+                result.prepare,
+                result.infer,
+                result.decode
+            );
+            if let Some(complaint) = &result.warning {
+                self.warn_of_outputs(complaint);
+            }
+            {
+                let mut counts = self.counts.lock();
+                counts.looks += 1;
+                counts.queued += result.queued;
+                counts.prepare += result.prepare;
+                counts.infer += result.infer;
+                counts.decode += result.decode;
+            }
+            detections.extend(result.detections.into_iter().map(|found| detect::Detection {
+                x_min: found.x_min + left,
+                x_max: found.x_max + left,
+                y_min: found.y_min + top,
+                y_max: found.y_max + top,
+                ..found
+            }));
+        }
+        if parts > 1 {
+            detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        }
+        Ok(detections)
     }
 
     fn warn_of_outputs(&self, complaint: &str) {

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""COCO average precision of the elements, beside an independent detector's on the same photographs.
+
+    make build
+    pip install av numpy opencv-python-headless onnxruntime pycocotools
+    benches/accuracy.py [--images DIR] [--models MODEL...] [--reference PROGRAM] [-- PROPERTY=VALUE...]
+
+DIR holds JPEGs and `annotations.json` in COCO's form with the 80 classes of COCO; each photograph goes through
+`filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`. PROGRAM is called as `PROGRAM coco MODEL DIR -o RESULTS`, prints AP
+and AP50, and as `PROGRAM coco-score DIR RESULTS`. Properties are those of vxyolodetect; without any, the table has the CPU
+provider and the automatic choice. Skips, and says so, where the photographs or the program are missing.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+# COCO's numbers of the 80 classes, in the order in which detectors are trained.
+CATEGORIES = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+# Few enough for one pipeline description.
+AT_ONCE = 20
+
+
+def detect(model, images, properties):
+    """COCO results of all images, through the elements."""
+    environment = dict(os.environ, GST_PLUGIN_PATH=str(ROOT / "target/plugins"), GST_REGISTRY=str(ROOT / "target/gst-registry.bin"))
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for first in range(0, len(images), AT_ONCE):
+            line = ["gst-launch-1.0", "-q"]
+            part = images[first:first + AT_ONCE]
+            for _, path in part:
+                line += ["filesrc", f"location={path}", "!", "vxkeyframedec", "!", "vxyolodetect", f"model-file={model}",
+                         "confidence-threshold=0.001", "max-detections=300", *properties, "!", "vxjsonenc", "!",
+                         "filesink", f"location={folder}/{path.stem}.json"]
+            subprocess.run(line, check=True, env=environment, capture_output=True)
+            for number, path in part:
+                for line in (pathlib.Path(folder) / f"{path.stem}.json").read_text().splitlines():
+                    for found in json.loads(line)["detections"]:
+                        results.append({"image_id": number, "category_id": CATEGORIES[found["class_id"]],
+                                        "bbox": found["box"], "score": found["confidence"]})
+    return results
+
+
+def average_precision(text):
+    """AP50-95 and AP50 out of what pycocotools prints."""
+    values = re.findall(r"IoU=0\.50(?::0\.95|\s+) *\| area= *all \| maxDets= *\d+ \] = (\d\.\d+)", text)
+    if len(values) < 2:
+        values = re.findall(r"(\d\.\d{3,})", text)
+    return float(values[0]), float(values[1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=pathlib.Path, default=SHARED / "images")
+    parser.add_argument("--models", type=pathlib.Path, nargs="*", default=None)
+    parser.add_argument("--reference", type=pathlib.Path, default=SHARED / "reference/reference.py")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the reference")
+    parser.add_argument("properties", nargs="*")
+    options = parser.parse_args()
+    annotations = options.images / "annotations.json"
+    models = options.models if options.models is not None else sorted((SHARED / "models").glob("*.onnx"))
+    for needed in (annotations, options.reference, *models[:1]):
+        if not needed.exists():
+            print(f"skipped: {needed} is not there")
+            return
+    known = json.loads(annotations.read_text())["images"]
+    images = [(image["id"], options.images / image["file_name"]) for image in known]
+    ways = [options.properties] if options.properties else [["execution-provider=cpu"], []]
+    names = [" ".join(way) or "automatic" for way in ways]
+    print(f"{len(images)} photographs of {options.images}: AP50-95 / AP50, and the difference in AP50-95")
+    print(" | ".join(["model".ljust(28), "reference".ljust(15), *(name.ljust(24) for name in names)]))
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            own = pathlib.Path(folder) / "reference.json"
+            run = [options.python, options.reference, "coco", model, options.images, "-o", own]
+            expected = average_precision(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+            cells = [model.name.ljust(28), f"{expected[0]:.3f} / {expected[1]:.3f}"]
+            for way in ways:
+                results = pathlib.Path(folder) / "vx.json"
+                results.write_text(json.dumps(detect(model, images, way)))
+                run = [options.python, options.reference, "coco-score", options.images, results]
+                found = average_precision(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+                cells.append(f"{found[0]:.3f} / {found[1]:.3f} ({found[0] - expected[0]:+.4f})".ljust(24))
+            print(" | ".join(cells), flush=True)
+
+
+main()
