@@ -365,3 +365,16 @@ fn a_second_detector_looks_inside_what_the_first_found() {
     assert_eq!(stats.get::<u64>("looks").unwrap(), people as u64);
     assert_eq!(both.json().len(), first.len());
 }
+
+#[test]
+fn what_the_user_says_of_a_model_is_believed() {
+    let of = |properties: &str| people(&format!("{DETECT} {properties}"));
+    let told = of("");
+    assert_eq!(of("model-layout=v8 resize-mode=letterbox channel-order=rgb input-range=0-1"), told);
+    for other in ["resize-mode=stretch", "resize-mode=letterbox-top-left", "channel-order=bgr", "input-range=0-255"] {
+        assert_ne!(of(other), told, "{other}");
+    }
+    let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} model-layout=yolox", quoted(&clip()));
+    let text = run(&launch).error_text();
+    assert!(text.contains("[1, 5, 2100]") && text.contains("Set another layout"), "{text}");
+}

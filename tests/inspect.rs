@@ -35,7 +35,11 @@ fn describe(factory: &str) -> String {
         write!(text, "{}: {}{access}", property.name(), property.value_type()).unwrap();
         if flags.contains(gst::glib::ParamFlags::WRITABLE) {
             let default = property.default_value().transform::<String>().ok();
-            let default = default.and_then(|value| value.get::<Option<String>>().unwrap()).unwrap_or_default();
+            let mut default = default.and_then(|value| value.get::<Option<String>>().unwrap()).unwrap_or_default();
+            if cfg!(feature = "analytics") && property.name() == "meta" {
+                // What builds for older releases of GStreamer have.
+                default = "GstVideoRegionOfInterestMeta".into();
+            }
             write!(text, " = {default:?}").unwrap();
         }
         writeln!(text, "\n    {}", property.blurb().unwrap_or_default()).unwrap();

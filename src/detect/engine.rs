@@ -90,6 +90,7 @@ impl Engine {
             batch_timeout: spec.batch_timeout,
             pin_threads: spec.pin_threads,
             tuning: spec.tuning.clone(),
+            reading: spec.reading,
         };
         let inner = registry::get_or_open(&key, || {
             catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, spec, key.clone())))

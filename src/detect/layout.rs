@@ -108,6 +108,23 @@ pub(super) struct Hints {
     pub end_to_end: Option<bool>,
     /// Whether Ultralytics wrote it.
     pub is_ultralytics: bool,
+    /// What the user says it is.
+    pub forced: Option<Family>,
+}
+
+/// Layouts of one output that a user can name where a model does not show its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// [`Layout::V8`].
+    V8,
+    /// [`Layout::V8`], transposed.
+    V8Transposed,
+    /// [`Layout::V5`].
+    V5,
+    /// [`Layout::Yolox`].
+    Yolox,
+    /// [`Layout::EndToEnd`].
+    EndToEnd,
 }
 
 /// The outcome: layout, classes, and why.
@@ -176,6 +193,27 @@ pub(super) fn tell(
         )
     };
 
+    if let Some(family) = hints.forced {
+        let why = "as was set";
+        let misfit = |wants: &str| {
+            Err((
+                format!("its output {shape} cannot be read as {family:?}: that is {wants}"),
+                "Set another layout, or auto".to_owned(),
+            ))
+        };
+        return match family {
+            Family::V8 if rows > 4 => v8(false, why),
+            Family::V8Transposed if columns > 4 => v8(true, why),
+            Family::V5 if columns > 5 => v5(why),
+            Family::Yolox if columns > 5 && rows == cells => yolox(why),
+            Family::EndToEnd if columns == 6 => end_to_end(why),
+            Family::V8 => misfit("[1, 4 + classes, cells]"),
+            Family::V8Transposed => misfit("[1, cells, 4 + classes]"),
+            Family::V5 => misfit("[1, cells, 5 + classes]"),
+            Family::Yolox => misfit(&format!("[1, {cells}, 5 + classes] for this input")),
+            Family::EndToEnd => misfit("[1, N, 6]"),
+        };
+    }
     if columns == 6 && hints.end_to_end == Some(true) {
         return end_to_end("the metadata says end2end");
     }
@@ -268,8 +306,18 @@ mod tests {
 
     #[test]
     fn the_end_to_end_flag_is_believed() {
-        let hints = Hints { class_count: Some(1), end_to_end: Some(true), is_ultralytics: true };
+        let hints = Hints { class_count: Some(1), end_to_end: Some(true), is_ultralytics: true, ..Hints::default() };
         assert_eq!(layout(25200, 6, 640, hints), Some((Layout::EndToEnd, Some(1))));
+    }
+
+    #[test]
+    fn what_the_user_says_goes_where_it_can() {
+        let forced = |family| Hints { class_count: Some(80), forced: Some(family), ..Hints::default() };
+        assert_eq!(layout(300, 6, 640, forced(Family::V8Transposed)), Some((V8_TRANSPOSED, Some(2))));
+        assert_eq!(layout(84, 8400, 640, forced(Family::V5)), Some((Layout::V5, Some(8395))));
+        assert_eq!(layout(8400, 85, 640, forced(Family::Yolox)), Some((Layout::Yolox, Some(80))));
+        let (reason, _) = tell(84, 8400, 640, 640, forced(Family::Yolox)).expect_err("no grid");
+        assert!(reason.contains("[1, 84, 8400]") && reason.contains("8400, 5 + classes"), "{reason}");
     }
 
     #[test]

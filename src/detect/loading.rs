@@ -5,10 +5,10 @@
 use super::accelerator::{Accelerator, name_of};
 use super::decode::OutputView;
 use super::error::{Error, Result};
+use super::form::SlotMut;
 use super::heads::Seen;
 use super::model::{Batch, Draft, Model, most_images};
-use super::plan::{EngineSpec, Plan};
-use super::prepare::SlotMut;
+use super::plan::{EngineSpec, Plan, Reading};
 use super::provider::{Choice, Precision, Provider, ProviderReport};
 use super::runtime::Runtime;
 use super::session::{InputTensor, OpenError, Session, Setup, SharedWeights};
@@ -82,7 +82,7 @@ fn open_cpu(
         first_core: spec.pin_threads.then_some(0),
     };
     let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(bytes, error))?;
-    let model = understand(bytes, &mut session)?;
+    let model = understand(bytes, &mut session, spec.reading)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
     Ok(Opened { model, session, setup, overrides: Vec::new(), report, plan })
@@ -101,7 +101,7 @@ fn open_accelerated(
 ) -> Result<Opened> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None);
     let (mut inspected, _) = inspected.map_err(|error| invalid(bytes, error))?;
-    let model = understand(bytes, &mut inspected)?;
+    let model = understand(bytes, &mut inspected, spec.reading)?;
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
@@ -196,7 +196,7 @@ fn fill(slot: SlotMut<'_>, seed: usize) {
 }
 
 /// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
-fn understand(bytes: &ModelBytes, session: &mut Session) -> Result<Model> {
+fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading) -> Result<Model> {
     let description = session.describe();
     let every: Vec<usize> = (0..description.outputs.len()).collect();
     let draft = Draft::new(&bytes.name, description)?;
@@ -217,7 +217,7 @@ fn understand(bytes: &ModelBytes, session: &mut Session) -> Result<Model> {
                 .map_err(|reason| Error::Inference { model: bytes.name.clone(), reason })?
         }
     };
-    draft.finish(&seen)
+    draft.finish(&seen, reading)
 }
 
 fn images_of(batch: Batch) -> usize {

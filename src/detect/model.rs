@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 
 use super::error::{Error, Result};
+use super::form::{ChannelOrder, InputForm, Normalise};
 use super::heads::{Seen, tell_outputs};
 use super::layout::{Distances, FlatForm, Hints, Layout, Told};
 use super::letterbox::Anchor;
 use super::literal;
-use super::prepare::{ChannelOrder, InputForm, Normalise};
+use super::plan::Reading;
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
 /// Side of models that take any size and do not say which they were trained for, in pixels.
@@ -60,6 +61,8 @@ pub struct Model {
     pub task: Option<String>,
     /// What it is given.
     pub(super) input: InputSpec,
+    /// What the user says of it.
+    pub(super) reading: Reading,
 }
 
 /// What a model is given: the picture, and the picture's size where it asks for that.
@@ -125,7 +128,10 @@ impl Model {
             }
             _ => (ChannelOrder::Rgb, 1.0, Anchor::Center, None),
         };
+        let Reading { anchor: wanted_anchor, order: wanted_order, white_is_255, .. } = self.reading;
+        let white = white_is_255.map_or(white, |is_255| if is_255 { 255.0 } else { 1.0 });
         let white = if self.input.element == ElementType::U8 { 255.0 } else { white };
+        let (anchor, order) = (wanted_anchor.unwrap_or(anchor), wanted_order.unwrap_or(order));
         let (width, height, channels_last) = (self.width, self.height, self.input.channels_last);
         InputForm { width, height, order, white, anchor, channels_last, normalise }
     }
@@ -253,7 +259,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`Error::ModelUnsupported`] where they fit no layout.
-    pub fn finish(self, seen: &[Seen]) -> Result<Model> {
+    pub fn finish(self, seen: &[Seen], reading: Reading) -> Result<Model> {
         let metadata = &self.description.metadata;
         let hints = Hints {
             class_count: self.names.as_ref().map(Vec::len),
@@ -262,6 +268,7 @@ impl Draft {
                 "False" | "false" => Some(false),
                 _ => None,
             }),
+            forced: reading.family,
             is_ultralytics: metadata.get("author").is_some_and(|author| author.contains("Ultralytics")),
         };
         let size = (self.input.width, self.input.height);
@@ -290,6 +297,7 @@ impl Draft {
             names,
             task,
             input,
+            reading,
         })
     }
 }
@@ -373,7 +381,7 @@ mod tests {
         assert_eq!((draft.input.width, draft.input.height), (640, 384));
         let seen = draft.declared.clone().unwrap();
         assert_eq!(seen[0].shape, [1, 84, 5040]);
-        let model = draft.finish(&seen).unwrap();
+        let model = draft.finish(&seen, Reading::default()).unwrap();
         assert_eq!((model.class_count, model.batch), (Some(80), Batch::Fixed(1)));
     }
 
@@ -391,7 +399,7 @@ mod tests {
     fn what_is_no_detector_is_refused_with_its_shapes() {
         let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[])).unwrap();
         let seen = [Seen { shape: vec![1, 1000], largest: None }];
-        let text = draft.finish(&seen).unwrap_err().to_string();
+        let text = draft.finish(&seen, Reading::default()).unwrap_err().to_string();
         assert!(text.contains("m.onnx") && text.contains("[1, 1000]") && text.contains("classifier"), "{text}");
         let text = refusal(description(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]));
         assert!(text.contains("segment"), "{text}");
@@ -431,6 +439,6 @@ mod tests {
         }
         let draft = Draft::new("m", old).unwrap();
         let seen = draft.declared.clone().unwrap();
-        assert_eq!(draft.finish(&seen).unwrap().read_outputs, [0]);
+        assert_eq!(draft.finish(&seen, Reading::default()).unwrap().read_outputs, [0]);
     }
 }

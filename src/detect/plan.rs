@@ -5,6 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::form::ChannelOrder;
+use super::layout::Family;
+use super::letterbox::Anchor;
 use super::provider::{Provider, Tuning};
 use super::source::ModelSource;
 
@@ -31,8 +34,23 @@ pub struct EngineSpec {
     pub pin_threads: bool,
     /// How the provider is to work.
     pub tuning: Tuning,
+    /// What the user knows of the model better than its file does.
+    pub reading: Reading,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
+}
+
+/// What the user says of a model; `None` for what is to be told from the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Reading {
+    /// How its output is read.
+    pub family: Option<Family>,
+    /// Place of the frame on its canvas.
+    pub anchor: Option<Anchor>,
+    /// Order of the colour planes.
+    pub order: Option<ChannelOrder>,
+    /// Whether white is 255, and not 1.
+    pub white_is_255: Option<bool>,
 }
 
 /// What sessions and threads are planned for.

@@ -5,10 +5,11 @@
 
 use half::f16;
 
+use super::form::{ChannelOrder, InputForm, Normalise, PADDING, SlotMut};
 use super::format::PixelFormat;
 use super::letterbox::{Anchor, Letterbox};
 use super::picture::{Matrix, Picture, Plane, Range};
-use super::prepare::{ChannelOrder, InputForm, Normalise, PADDING, Preparer, SlotMut};
+use super::prepare::Preparer;
 
 /// Bytes that look random but are always the same.
 struct Noise(u64);

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::engine::Inner;
 use super::error::{Error, Result};
-use super::plan::Plan;
+use super::plan::{Plan, Reading};
 use super::provider::{Choice, Tuning};
 use super::source::Identity;
 
@@ -25,6 +25,7 @@ pub(super) struct Key {
     pub batch_timeout: Duration,
     pub pin_threads: bool,
     pub tuning: Tuning,
+    pub reading: Reading,
 }
 
 enum Entry {

@@ -15,8 +15,8 @@ use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::accelerator::{self, Accelerator};
 use super::decode::OutputView;
+use super::form::SlotMut;
 use super::model::{Description, InputSpec, METADATA_KEYS};
-use super::prepare::SlotMut;
 use super::runtime::Runtime;
 use super::source::{Content, ModelBytes};
 use super::tensor::{Dimension, ElementType, TensorInfo};

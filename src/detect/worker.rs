@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 
 use super::decode::{Decoder, Outputs};
 use super::error::{Error, panic_message};
+use super::form::InputForm;
 use super::job::{FrameResult, Job};
 use super::letterbox::Letterbox;
 use super::model::{Batch, Model, most_images};
-use super::prepare::{InputForm, Preparer};
+use super::prepare::Preparer;
 use super::readable::is_readable;
 use super::sanity::{FRAMES, complaint};
 use super::session::{InputTensor, Session};

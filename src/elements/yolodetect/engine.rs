@@ -62,6 +62,12 @@ impl Ready {
                     precision: settings.precision.into(),
                     options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
                 },
+                reading: detect::Reading {
+                    family: settings.model_layout.family(),
+                    anchor: settings.resize_mode.anchor(),
+                    order: settings.channel_order.order(),
+                    white_is_255: settings.input_range.white_is_255(),
+                },
                 provider_dirs: search_dirs,
             },
         )?;

@@ -7,6 +7,7 @@
 mod engine;
 mod frame;
 mod imp;
+mod reading;
 mod scope;
 mod settings;
 mod streaming;

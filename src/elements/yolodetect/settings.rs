@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
+use super::reading::{ChannelOrder, InputRange, ModelLayout, ResizeMode};
 use super::scope::Region;
 use crate::{detect, meta};
 
@@ -118,6 +119,10 @@ pub struct Settings {
     pub inter_op_threads: u32,
     pub batch_size: u32,
     pub max_inflight: u32,
+    pub model_layout: ModelLayout,
+    pub resize_mode: ResizeMode,
+    pub channel_order: ChannelOrder,
+    pub input_range: InputRange,
     pub meta: Meta,
     pub inference_interval: u32,
     pub carry_over: bool,
@@ -151,6 +156,10 @@ impl Default for Settings {
             inter_op_threads: 0,
             batch_size: 0,
             max_inflight: 0,
+            model_layout: ModelLayout::default(),
+            resize_mode: ResizeMode::default(),
+            channel_order: ChannelOrder::default(),
+            input_range: InputRange::default(),
             meta: Meta::default(),
             inference_interval: 1,
             carry_over: false,
@@ -201,6 +210,10 @@ impl Settings {
             "intra-op-threads" => self.intra_op_threads = value.get().expect(fits),
             "inter-op-threads" => self.inter_op_threads = value.get().expect(fits),
             "batch-size" => self.batch_size = value.get().expect(fits),
+            "model-layout" => self.model_layout = value.get().expect(fits),
+            "resize-mode" => self.resize_mode = value.get().expect(fits),
+            "channel-order" => self.channel_order = value.get().expect(fits),
+            "input-range" => self.input_range = value.get().expect(fits),
             "inference-interval" => self.inference_interval = value.get().expect(fits),
             "carry-over" => self.carry_over = value.get().expect(fits),
             "scene-change" => self.scene_change = value.get().expect(fits),
@@ -237,6 +250,10 @@ impl Settings {
             "intra-op-threads" => self.intra_op_threads.to_value(),
             "inter-op-threads" => self.inter_op_threads.to_value(),
             "batch-size" => self.batch_size.to_value(),
+            "model-layout" => self.model_layout.to_value(),
+            "resize-mode" => self.resize_mode.to_value(),
+            "channel-order" => self.channel_order.to_value(),
+            "input-range" => self.input_range.to_value(),
             "inference-interval" => self.inference_interval.to_value(),
             "carry-over" => self.carry_over.to_value(),
             "scene-change" => self.scene_change.to_value(),
@@ -351,6 +368,30 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             detect::MAX_BATCH_SIZE,
         ),
         count("max-inflight", "Maximum in flight", "Most frames held by the element (0 = automatic)", 1024),
+        glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")
+            .nick("Model layout")
+            .blurb("How the model's output is read, where the model does not show it")
+            .default_value(defaults.model_layout)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<ResizeMode>("resize-mode")
+            .nick("Resize mode")
+            .blurb("How a frame is fitted to the model's input")
+            .default_value(defaults.resize_mode)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<ChannelOrder>("channel-order")
+            .nick("Channel order")
+            .blurb("Order of the colour planes in the model's input")
+            .default_value(defaults.channel_order)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<InputRange>("input-range")
+            .nick("Input range")
+            .blurb("Values of black and white in the model's input")
+            .default_value(defaults.input_range)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt::builder("inference-interval")
             .nick("Inference interval")
             .blurb("The model looks at every n-th frame")
