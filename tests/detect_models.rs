@@ -114,6 +114,35 @@ fn every_form_of_output_gives_the_same_box() {
     }
 }
 
+#[test]
+fn other_tasks_tell_what_they_add_to_a_box() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let find = |name: &str| {
+        let engine = open(folder.join(name).with_extension("onnx")).unwrap();
+        assert_eq!(engine.model().task.to_string(), name);
+        let found = engine.submit(grey(90), settings(0.25)).wait().unwrap().detections;
+        let [one] = <[_; 1]>::try_from(found).unwrap_or_else(|found| panic!("{name}: {found:?}"));
+        assert_eq!(one.class_id, 2);
+        assert!((one.confidence - 0.75).abs() < 1e-3, "{name}: {one:?}");
+        one
+    };
+    let place = [32.0, 16.0, 64.0, 64.0];
+    let pose = find("pose");
+    assert_eq!(pose.details.keypoints, [[32.0, 16.0, 0.5], [96.0, 80.0, 1.0]]);
+    let turned = find("obb");
+    let rotated = turned.details.rotated.unwrap();
+    assert_eq!((rotated.x, rotated.y, rotated.width, rotated.height), (64.0, 48.0, 64.0, 64.0));
+    let segment = find("segment");
+    let mask = segment.details.mask.as_ref().unwrap();
+    assert_eq!((mask.width, mask.height), (8, 8));
+    assert!(mask.values.chunks(8).all(|row| row.iter().enumerate().all(|(x, &value)| (value >= 128) == (x < 4))));
+    for found in [&pose, &turned, &segment] {
+        assert!(overlap(found, place) > 0.99, "{found:?}");
+    }
+    let named = find("classify");
+    assert_eq!((named.x_min, named.y_min, named.x_max, named.y_max), (0.0, 0.0, 128.0, 128.0));
+}
+
 fn grey(level: u8) -> Box<RgbFrame> {
     Box::new(RgbFrame { pixels: Arc::new(vec![level; 3 * 128 * 128]), width: 128, height: 128 })
 }

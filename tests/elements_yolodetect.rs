@@ -378,3 +378,21 @@ fn what_the_user_says_of_a_model_is_believed() {
     let text = run(&launch).error_text();
     assert!(text.contains("[1, 5, 2100]") && text.contains("Set another layout"), "{text}");
 }
+
+#[test]
+fn other_tasks_go_through_metas_into_the_lines() {
+    let source = "videotestsrc num-buffers=1 pattern=red ! video/x-raw,format=I420,width=128,height=128";
+    let line = |name: &str| {
+        let model = common::root().join("tests/models").join(name).with_extension("onnx");
+        let lines = run(&format!("{source} ! {DETECT} meta=roi model-file={} ! vxjsonenc", quoted(&model))).json();
+        lines[0]["detections"][0].clone()
+    };
+    assert_eq!(line("pose")["keypoints"], serde_json::json!([[32.0, 16.0, 0.5], [96.0, 80.0, 1.0]]));
+    assert_eq!(line("obb")["rotated_box"], serde_json::json!([64.0, 48.0, 64.0, 64.0, 1.5708]));
+    let mask = &line("segment")["mask"];
+    assert_eq!(mask["size"], serde_json::json!([8, 8]));
+    let counts: Vec<u64> = serde_json::from_value(mask["counts"].clone()).unwrap();
+    assert_eq!((counts[0], counts.iter().sum::<u64>()), (0, 64));
+    assert_eq!(line("classify")["label"], "c2");
+    assert!(line("detr_sized").get("keypoints").is_none());
+}

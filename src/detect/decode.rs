@@ -6,7 +6,8 @@
 use super::detection::{DetectSettings, Detection};
 use super::layout::{Layout, Scores, YOLOX_STRIDES};
 use super::letterbox::Letterbox;
-use super::nms::{Candidate, MAX_CANDIDATES, rank, suppress};
+use super::nms::{Candidate, MAX_CANDIDATES, iou, rank, suppress};
+use super::task::{Details, Task, keypoints, mask, rotated};
 
 /// One output of a run, of all images.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ impl Decoder {
     /// `outputs` must have been checked to be what `layout` says ([`is_readable`](super::readable::is_readable)).
     pub fn decode(
         &mut self,
-        layout: Layout,
+        (layout, task): (Layout, Task),
         outputs: Outputs<'_>,
         image: usize,
         settings: &DetectSettings,
@@ -68,28 +69,30 @@ impl Decoder {
         let threshold = settings.confidence_threshold;
         let Outputs { views, images } = outputs;
         let part = |index: usize, rank: usize| views[index].image(image, images, rank);
+        let extra = task.extra();
         let is_finished = match layout {
             Layout::V8 { transposed: false } => {
-                self.v8(part(0, 2), threshold);
+                self.v8(part(0, 2), extra, threshold);
                 false
             }
             Layout::V8 { transposed: true } => {
-                self.cells(part(0, 2), 4, threshold, |row, _| Some(centred(row)));
+                self.cells(part(0, 2), (4, extra), threshold, |row, _| Some(centred(row)));
                 false
             }
             Layout::V5 => {
-                self.cells(part(0, 2), 5, threshold, |row, _| Some(centred(row)));
+                self.cells(part(0, 2), (5, extra), threshold, |row, _| Some(centred(row)));
                 false
             }
             Layout::Yolox => {
                 let (width, height) = fit.canvas;
-                self.cells(part(0, 2), 5, threshold, |row, index| yolox_box(row, index, width, height));
+                self.cells(part(0, 2), (5, 0), threshold, |row, index| yolox_box(row, index, width, height));
                 false
             }
             Layout::EndToEnd => {
                 self.finished(part(0, 2).rows(), threshold, |row| (&row[..4], row[4], row[5]));
                 true
             }
+            Layout::Classes => return classes(part(0, 1).values, settings, fit),
             Layout::Separate(form) => {
                 self.separate(
                     form,
@@ -119,22 +122,52 @@ impl Decoder {
                 && candidate.corners.iter().all(|value| value.is_finite())
                 && settings.classes.as_ref().is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
         });
+        let behind = |candidate: &Candidate| behind(layout, part(0, 2), extra, candidate.index as usize);
+        let turned = |candidate: &Candidate| {
+            let [x1, y1, x2, y2] = candidate.corners;
+            let upright = [(x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1];
+            rotated(upright, behind(candidate).first().copied().unwrap_or(0.0), fit)
+        };
         if is_finished {
             rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
         } else {
             rank(candidates, MAX_CANDIDATES);
-            suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections);
+            let overlap = |a: &Candidate, b: &Candidate| match task {
+                Task::Obb => turned(a).likeness(turned(b)),
+                _ => iou(&a.corners, &b.corners),
+            };
+            suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections, overlap);
         }
-        candidates.iter().filter_map(|candidate| in_frame(candidate, fit)).collect()
+        let with_details = |candidate: &Candidate| {
+            let mut found = in_frame(candidate, fit)?;
+            match task {
+                Task::Detect | Task::Classify => {}
+                Task::Segment { .. } => {
+                    let prototypes = views.get(1)?.image(image, images, 3);
+                    found.details.mask = mask(&behind(candidate), prototypes, candidate.corners, fit.canvas);
+                }
+                Task::Pose { values, .. } => found.details.keypoints = keypoints(&behind(candidate), values, fit),
+                Task::Obb => {
+                    let turned = turned(candidate);
+                    let bounds = turned.bounds();
+                    let limit = |value: f32, side: usize| value.clamp(0.0, side as f32);
+                    (found.x_min, found.x_max) = (limit(bounds[0], fit.frame.0), limit(bounds[2], fit.frame.0));
+                    (found.y_min, found.y_max) = (limit(bounds[1], fit.frame.1), limit(bounds[3], fit.frame.1));
+                    found.details.rotated = turned.angle.is_finite().then_some(turned);
+                }
+            }
+            Some(found)
+        };
+        candidates.iter().filter_map(with_details).collect()
     }
 
     /// `[4 + C, cells]`: the best probability of each cell in one pass along the rows, the class only where it counts.
-    fn v8(&mut self, output: OutputView<'_>, threshold: f32) {
+    fn v8(&mut self, output: OutputView<'_>, extra: usize, threshold: f32) {
         let cells = output.shape[1];
         if cells == 0 {
             return;
         }
-        let (boxes, classes) = output.values.split_at(4 * cells);
+        let (boxes, classes) = output.values[..output.values.len() - extra * cells].split_at(4 * cells);
         let best = &mut self.best;
         best.clear();
         best.resize(cells, f32::NEG_INFINITY);
@@ -157,21 +190,21 @@ impl Decoder {
         }
     }
 
-    /// `[cells, head + C]` with `head` 4 (box) or 5 (box and objectness).
+    /// `[cells, head + C + extra]` with `head` 4 (box) or 5 (box and objectness).
     ///
     /// With objectness, a cell whose objectness is not over the threshold is passed over: classes are probabilities, so their
     /// product cannot be over it either.
     fn cells(
         &mut self,
         output: OutputView<'_>,
-        head: usize,
+        (head, extra): (usize, usize),
         threshold: f32,
         corners: impl Fn(&[f32], usize) -> Option<[f32; 4]>,
     ) {
         for (index, row) in output.rows().enumerate() {
             let objectness = if head == 5 { row[4] } else { 1.0 };
             if objectness > threshold {
-                let (class_id, probability) = best_of(&row[head..]);
+                let (class_id, probability) = best_of(&row[head..row.len() - extra]);
                 let score = objectness * probability;
                 if score > threshold
                     && let Some(corners) = corners(row, index)
@@ -243,8 +276,47 @@ fn in_frame(candidate: &Candidate, fit: &Letterbox) -> Option<Detection> {
         y_min,
         x_max,
         y_max,
+        details: Details::default(),
     })
 }
+
+/// The values behind the class scores of row or cell `index`.
+fn behind(layout: Layout, output: OutputView<'_>, extra: usize, index: usize) -> Vec<f32> {
+    let (Some(&features), Some(&columns)) = (output.shape.first(), output.shape.last()) else { return Vec::new() };
+    match layout {
+        Layout::V8 { transposed: false } => {
+            (features - extra..features).map(|row| output.values[row * columns + index]).collect()
+        }
+        _ => output.values[(index + 1) * columns - extra..(index + 1) * columns].to_vec(),
+    }
+}
+
+/// Names for the whole frame: the best five over the threshold. Values that are no shares of 1 go through a softmax.
+fn classes(values: &[f32], settings: &DetectSettings, fit: &Letterbox) -> Vec<Detection> {
+    let sum: f32 = values.iter().sum();
+    let are_shares = values.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < 0.05;
+    let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = values.iter().map(|value| (value - greatest).exp()).sum();
+    let share = |value: f32| if are_shares { value } else { (value - greatest).exp() / total };
+    let wanted = |class: usize| settings.classes.as_ref().is_none_or(|classes| classes.contains(&class));
+    let mut named: Vec<(usize, f32)> = values.iter().map(|&value| share(value)).enumerate().collect();
+    named.retain(|(class, share)| share.is_finite() && *share > settings.confidence_threshold && wanted(*class));
+    named.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    named.truncate(MOST_NAMES.min(settings.max_detections));
+    let named = named.into_iter().map(|(class_id, confidence)| Detection {
+        class_id,
+        confidence,
+        x_min: 0.0,
+        y_min: 0.0,
+        x_max: fit.frame.0 as f32,
+        y_max: fit.frame.1 as f32,
+        details: Details::default(),
+    });
+    named.collect()
+}
+
+/// Most names for a picture.
+const MOST_NAMES: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -258,7 +330,7 @@ mod tests {
 
     fn read(layout: Layout, views: &[OutputView<'_>], settings: &DetectSettings) -> Vec<Detection> {
         let outputs = Outputs { views, images: 1 };
-        Decoder::default().decode(layout, outputs, 0, settings, &fit())
+        Decoder::default().decode((layout, Task::Detect), outputs, 0, settings, &fit())
     }
 
     fn run(layout: Layout, columns: usize, values: &[f32], settings: &DetectSettings) -> Vec<Detection> {
@@ -268,7 +340,7 @@ mod tests {
 
     fn detection(class_id: usize, confidence: f32, corners: [f32; 4]) -> Detection {
         let [x_min, y_min, x_max, y_max] = corners;
-        Detection { class_id, confidence, x_min, y_min, x_max, y_max }
+        Detection { class_id, confidence, x_min, y_min, x_max, y_max, details: Details::default() }
     }
 
     #[test]

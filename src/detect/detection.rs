@@ -2,6 +2,8 @@
 //!
 //! Plain data, made by [`Decoder`](super::decode::Decoder).
 
+use super::task::Details;
+
 /// What counts as a detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectSettings {
@@ -30,7 +32,7 @@ impl Default for DetectSettings {
 }
 
 /// One object in a frame.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Detection {
     /// Index among the model's classes.
     pub class_id: usize,
@@ -44,4 +46,26 @@ pub struct Detection {
     pub x_max: f32,
     /// Bottom edge in pixels of the frame, over `y_min`.
     pub y_max: f32,
+    /// What models with other tasks than detection tell of it.
+    pub details: Details,
+}
+
+impl Detection {
+    /// The same with everything moved by this many pixels: found in a part of a frame, told of the whole.
+    #[must_use]
+    pub fn moved(mut self, [right, down]: [f32; 2]) -> Self {
+        self.x_min += right;
+        self.x_max += right;
+        self.y_min += down;
+        self.y_max += down;
+        for point in &mut self.details.keypoints {
+            point[0] += right;
+            point[1] += down;
+        }
+        if let Some(turned) = &mut self.details.rotated {
+            turned.x += right;
+            turned.y += down;
+        }
+        self
+    }
 }

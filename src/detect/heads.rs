@@ -4,6 +4,7 @@
 //! [`layout::tell`](super::layout::tell). Pure functions.
 
 use super::layout::{Distances, FlatForm, Hints, Layout, Scores, Separate, Told, cell_count, tell};
+use super::task::Task;
 use super::tensor::{ElementType, TensorInfo};
 
 /// An output as it came from a run, or as it is declared where that leaves nothing open.
@@ -64,6 +65,9 @@ pub(super) fn tell_outputs(
             largest: seen.largest,
         })
         .collect();
+    if hints.task == Task::Classify {
+        return classes(&outputs);
+    }
     if let Some(told) = flat(&outputs, hints).or_else(|| distances(&outputs, (width, height), hints)) {
         return Ok(told);
     }
@@ -91,14 +95,51 @@ pub(super) fn tell_outputs(
             );
         }
     };
-    if !with_rank(4).is_empty() {
-        return refuse(
-            "it has an output of four dimensions beside its boxes, as segmentation models do".to_owned(),
-            "Segmentation is not read yet; use the model's detection variant",
-        );
+    let prototypes = with_rank(4);
+    let mut read = vec![index];
+    match (hints.task, prototypes.as_slice()) {
+        (Task::Segment { .. }, [prototypes]) => read.push(*prototypes),
+        (Task::Segment { .. }, _) => {
+            return refuse(
+                "its metadata says that it segments, but it has no single output of four dimensions with prototypes"
+                    .to_owned(),
+                "Export it as Ultralytics does, with outputs [1, 4 + classes + 32, cells] and [1, 32, height, width]",
+            );
+        }
+        (_, []) => {}
+        _ => {
+            return refuse(
+                "it has an output of four dimensions beside its boxes, as segmentation models do".to_owned(),
+                "Models that segment are told by task = segment in their metadata; export it again, or use its detection variant",
+            );
+        }
     }
     let [_, rows, columns] = *outputs[index].shape else { return refuse(String::new(), "") };
-    tell(rows, columns, width, height, hints).map(|told| Told { outputs: vec![index], ..told })
+    // What stands behind the class scores is no class: the layout is told without it.
+    let extra = hints.task.extra();
+    let by_row = rows < columns && !(rows <= MOST_FINISHED && columns == 6 + extra);
+    let (told_rows, told_columns) =
+        if by_row { (rows.saturating_sub(extra), columns) } else { (rows, columns.saturating_sub(extra)) };
+    tell(told_rows, told_columns, width, height, hints).map(|told| Told { outputs: read, ..told })
+}
+
+/// Rows of finished boxes are no more than these.
+const MOST_FINISHED: usize = 1000;
+
+/// `[1, C]`.
+fn classes(outputs: &[Output<'_>]) -> Result<Told, Refusal> {
+    match outputs {
+        [output] if matches!(output.shape, [_, count] if *count > 1) => Ok(Told {
+            layout: Layout::Classes,
+            class_count: Some(output.shape[1]),
+            reason: format!("the metadata says that it classifies: {} scores for a picture", output.shape[1]),
+            outputs: vec![0],
+        }),
+        _ => Err((
+            "its metadata says that it classifies, but its output is not [1, classes]".to_owned(),
+            "Export it as Ultralytics does, with one output [1, classes]".to_owned(),
+        )),
+    }
 }
 
 /// `[D, 7]` alone, or `[D, 6]` with a count.

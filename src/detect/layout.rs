@@ -3,6 +3,7 @@
 //! Owns the rules and the sentences that explain them; runs nothing. Pure functions.
 
 use super::error::Result;
+use super::task::Task;
 
 /// How a detector's output is to be read. C is the number of classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +26,8 @@ pub enum Layout {
     Separate(Separate),
     /// `[D, 6 or 7]`: one finished box in a row, of all images.
     Flat(FlatForm),
+    /// `[1, C]`: a probability for each class, of the whole picture.
+    Classes,
     /// A grid of cells for each stride, boxes as distributions over distances to their four sides: NanoDet, PicoDet.
     Distances(Distances),
 }
@@ -95,6 +98,7 @@ impl std::fmt::Display for Layout {
             Self::Flat(FlatForm::ScoreClass) => "flat-score-class",
             Self::Flat(FlatForm::Paddle) => "flat-paddle",
             Self::Distances(_) => "distances",
+            Self::Classes => "classes",
         })
     }
 }
@@ -110,6 +114,8 @@ pub(super) struct Hints {
     pub is_ultralytics: bool,
     /// What the user says it is.
     pub forced: Option<Family>,
+    /// What the model does, as its metadata says.
+    pub task: Task,
 }
 
 /// Layouts of one output that a user can name where a model does not show its own.

@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use super::error::{Error, Result};
 use super::form::{ChannelOrder, InputForm, Normalise};
 use super::heads::{Seen, tell_outputs};
+use super::input::{InputSpec, size_input};
 use super::layout::{Distances, FlatForm, Hints, Layout, Told};
 use super::letterbox::Anchor;
 use super::literal;
 use super::plan::Reading;
+use super::task::Task;
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
 /// Side of models that take any size and do not say which they were trained for, in pixels.
@@ -57,57 +59,12 @@ pub struct Model {
     pub class_count: Option<usize>,
     /// Class names from the metadata.
     pub names: Option<Vec<String>>,
-    /// `task` of the metadata.
-    pub task: Option<String>,
+    /// What it does.
+    pub task: Task,
     /// What it is given.
     pub(super) input: InputSpec,
     /// What the user says of it.
     pub(super) reading: Reading,
-}
-
-/// What a model is given: the picture, and the picture's size where it asks for that.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct InputSpec {
-    /// Name of the input for the picture.
-    pub name: String,
-    /// F32, F16 or U8.
-    pub element: ElementType,
-    pub width: usize,
-    pub height: usize,
-    /// Whether the shape is [batch, height, width, 3].
-    pub channels_last: bool,
-    pub sizes: Vec<SizeInput>,
-}
-
-/// An input of two values for each image.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct SizeInput {
-    pub name: String,
-    /// F32, I32 or I64.
-    pub element: ElementType,
-    pub kind: SizeKind,
-}
-
-/// What such an input asks for. Boxes then come out in pixels of the model's input, since that is the size given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SizeKind {
-    /// Width and height: `orig_target_sizes` of RT-DETR, D-FINE, DEIM.
-    WidthHeight,
-    /// Height and width: `im_shape` of PaddleDetection.
-    HeightWidth,
-    /// How much the picture was scaled, down and across: `scale_factor` of PaddleDetection.
-    Scale,
-}
-
-impl SizeInput {
-    /// What the input is given for a picture that fills the model's input.
-    pub fn values(&self, width: usize, height: usize) -> [usize; 2] {
-        match self.kind {
-            SizeKind::WidthHeight => [width, height],
-            SizeKind::HeightWidth => [height, width],
-            SizeKind::Scale => [1, 1],
-        }
-    }
 }
 
 impl Model {
@@ -147,7 +104,7 @@ pub(super) struct Description {
 }
 
 /// Metadata keys that are looked at.
-pub(super) const METADATA_KEYS: [&str; 5] = ["names", "task", "imgsz", "end2end", "author"];
+pub(super) const METADATA_KEYS: [&str; 6] = ["names", "task", "imgsz", "end2end", "author", "kpt_shape"];
 
 /// A model of which everything is known but, perhaps, its outputs.
 #[derive(Debug)]
@@ -159,6 +116,7 @@ pub(super) struct Draft {
     /// The outputs as one image gives them, where what is declared leaves nothing open.
     pub declared: Option<Vec<Seen>>,
     names: Option<Vec<String>>,
+    task: Task,
 }
 
 impl Draft {
@@ -168,14 +126,15 @@ impl Draft {
     /// [`Error::ModelUnsupported`] with the reason where it cannot be a detector of a known layout.
     pub fn new(source: &str, description: Description) -> Result<Self> {
         let refuse = |reason: String, advice: &str| Err(unsupported(source, &description, reason, advice));
-        if let Some(task) = description.metadata.get("task")
-            && task.trim() != "detect"
-        {
-            return refuse(
-                format!("its metadata says its task is \"{}\", and only detection is read", task.trim()),
-                "Use the model's detection variant, for example yolo11n instead of yolo11n-seg",
-            );
-        }
+        let task = match task_of(&description) {
+            Ok(task) => task,
+            Err(reason) => {
+                return refuse(
+                    reason,
+                    "Known tasks are detect, segment, pose, obb and classify; use the model's detection variant",
+                );
+            }
+        };
         let pictures: Vec<&TensorInfo> = description.inputs.iter().filter(|input| input.shape.len() == 4).collect();
         let (input, others) = match (description.inputs.as_slice(), pictures.as_slice()) {
             ([input], _) => (input, Vec::new()),
@@ -252,7 +211,7 @@ impl Draft {
         let (name, element) = (input.name.clone(), input.element.clone());
         let input = InputSpec { name, element, width, height, channels_last, sizes };
         let declared = declared(&description.outputs);
-        Ok(Self { source: source.to_owned(), input, batch, declared, names, description })
+        Ok(Self { source: source.to_owned(), input, batch, declared, names, task, description })
     }
 
     /// The model, now that its outputs were seen.
@@ -269,6 +228,7 @@ impl Draft {
                 _ => None,
             }),
             forced: reading.family,
+            task: self.task,
             is_ultralytics: metadata.get("author").is_some_and(|author| author.contains("Ultralytics")),
         };
         let size = (self.input.width, self.input.height);
@@ -281,8 +241,7 @@ impl Draft {
             let advice = "This may be a model for another purpose";
             return Err(unsupported(&self.source, &self.description, reason, advice));
         }
-        let task = metadata.get("task").cloned();
-        let Self { source, description, input, batch, names, .. } = self;
+        let Self { source, description, input, batch, names, task, .. } = self;
         Ok(Model {
             source,
             inputs: description.inputs,
@@ -307,20 +266,32 @@ pub(super) fn most_images(width: usize, height: usize) -> usize {
     (MAX_INPUT_VALUES / (3 * width * height).max(1)).clamp(1, MAX_BATCH)
 }
 
-/// What an input beside the picture asks for, if it is a size: two values for each image.
-fn size_input(input: &TensorInfo) -> Option<SizeInput> {
-    let is_pair = matches!(input.shape.as_slice(), [_, Dimension::Fixed(2)]);
-    let is_number = matches!(input.element, ElementType::F32 | ElementType::I32 | ElementType::I64);
-    let name = input.name.to_lowercase();
-    let kind = if name.contains("scale") {
-        SizeKind::Scale
-    } else if name.contains("im_shape") || name.contains("image_shape") {
-        SizeKind::HeightWidth
-    } else {
-        SizeKind::WidthHeight
-    };
-    (is_pair && is_number).then(|| SizeInput { name: input.name.clone(), element: input.element.clone(), kind })
+/// What the metadata says that the model does; fails with a reason.
+fn task_of(description: &Description) -> Result<Task, String> {
+    let metadata = |key: &str| description.metadata.get(key).map(|text| text.trim());
+    match metadata("task") {
+        None | Some("detect") => Ok(Task::Detect),
+        Some("classify") => Ok(Task::Classify),
+        Some("obb") => Ok(Task::Obb),
+        Some("segment") => {
+            let prototypes = description.outputs.iter().find(|output| output.shape.len() == 4);
+            match prototypes.map(|output| &output.shape[1]) {
+                Some(Dimension::Fixed(coefficients)) => Ok(Task::Segment { coefficients: *coefficients }),
+                _ => Err("its metadata says that it segments, but it has no output of prototypes".to_owned()),
+            }
+        }
+        Some("pose") => match metadata("kpt_shape").and_then(literal::image_size) {
+            Some((points, values)) if (2..=3).contains(&values) && points <= MAX_KEYPOINTS => {
+                Ok(Task::Pose { points, values })
+            }
+            _ => Err("its metadata says that it finds poses, but not how many keypoints (kpt_shape)".to_owned()),
+        },
+        Some(other) => Err(format!("its metadata says its task is \"{other}\", which is not known")),
+    }
 }
+
+/// Most keypoints of an object.
+const MAX_KEYPOINTS: usize = 1000;
 
 /// The outputs as one image gives them, if a single one is declared in full but for the batch. Several are better seen:
 /// whether boxes are in pixels shows only in their values.

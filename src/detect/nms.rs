@@ -37,7 +37,13 @@ pub(super) fn rank(candidates: &mut Vec<Candidate>, limit: usize) {
 ///
 /// Only candidates of one class suppress each other, unless `class_agnostic`. `candidates` must be ranked; it is left with
 /// what is kept.
-pub(super) fn suppress(candidates: &mut Vec<Candidate>, iou_threshold: f32, class_agnostic: bool, limit: usize) {
+pub(super) fn suppress(
+    candidates: &mut Vec<Candidate>,
+    iou_threshold: f32,
+    class_agnostic: bool,
+    limit: usize,
+    overlap: impl Fn(&Candidate, &Candidate) -> f32,
+) {
     let mut kept = 0;
     for index in 0..candidates.len() {
         if kept == limit {
@@ -45,8 +51,7 @@ pub(super) fn suppress(candidates: &mut Vec<Candidate>, iou_threshold: f32, clas
         }
         let candidate = candidates[index];
         let is_hidden = candidates[..kept].iter().any(|better| {
-            (class_agnostic || better.class_id == candidate.class_id)
-                && iou(&better.corners, &candidate.corners) > iou_threshold
+            (class_agnostic || better.class_id == candidate.class_id) && overlap(better, &candidate) > iou_threshold
         });
         if !is_hidden {
             candidates[kept] = candidate;
@@ -75,7 +80,7 @@ mod tests {
 
     fn kept(mut candidates: Vec<Candidate>, iou_threshold: f32, class_agnostic: bool, limit: usize) -> Vec<u32> {
         rank(&mut candidates, MAX_CANDIDATES);
-        suppress(&mut candidates, iou_threshold, class_agnostic, limit);
+        suppress(&mut candidates, iou_threshold, class_agnostic, limit, |a, b| iou(&a.corners, &b.corners));
         candidates.iter().map(|candidate| candidate.index).collect()
     }
 
@@ -119,6 +124,7 @@ mod tests {
             0.5,
             false,
             9,
+            |a, b| iou(&a.corners, &b.corners),
         );
     }
 

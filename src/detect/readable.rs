@@ -5,17 +5,19 @@
 use super::decode::Outputs;
 use super::heads::DISTANCE_STRIDES;
 use super::layout::{Distances, FlatForm, Layout, Scores, YOLOX_STRIDES, cell_count};
+use super::task::Task;
 
 /// Whether outputs of these shapes can be read as `layout` with `class_count` classes for a `width` by `height` input.
 pub fn is_readable(
-    layout: Layout,
+    (layout, task): (Layout, Task),
     class_count: Option<usize>,
     outputs: Outputs<'_>,
     (width, height): (usize, usize),
 ) -> bool {
     let Outputs { views, images } = outputs;
     let fits = |classes: usize| class_count.is_none_or(|count| count == classes);
-    let features = |count: usize, head: usize| count > head && fits(count - head);
+    let extra = task.extra();
+    let features = |count: usize, head: usize| count > head + extra && fits(count - head - extra);
     let part = |index: usize, rank: usize| -> Option<&[usize]> {
         let shape = views.get(index)?.shape;
         match shape.len().checked_sub(rank)? {
@@ -28,7 +30,9 @@ pub fn is_readable(
         strides.iter().map(|stride| width.div_ceil(*stride) * height.div_ceil(*stride)).sum()
     };
     match layout {
-        Layout::EndToEnd => part(0, 2).is_some_and(|shape| shape[1] == 6),
+        Layout::Classes => part(0, 1).is_some_and(|shape| fits(shape[0])),
+        _ if matches!(task, Task::Segment { .. }) && part(1, 3).is_none_or(|shape| shape[0] != extra) => false,
+        Layout::EndToEnd => part(0, 2).is_some_and(|shape| shape[1] == 6 + extra),
         Layout::V8 { .. } | Layout::V5 | Layout::Yolox => {
             let Some([rows, columns]) = part(0, 2) else { return false };
             match layout {
@@ -79,7 +83,7 @@ mod tests {
         for (rows, fits) in [(84, true), (85, false)] {
             let view = OutputView { shape: &[1, rows, 6], values: &vec![0.0; rows * 6] };
             let outputs = Outputs { views: &[view], images: 1 };
-            assert_eq!(is_readable(Layout::Yolox, Some(1), outputs, (64, 64)), fits);
+            assert_eq!(is_readable((Layout::Yolox, Task::Detect), Some(1), outputs, (64, 64)), fits);
         }
     }
 }

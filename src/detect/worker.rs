@@ -17,10 +17,12 @@ use super::form::InputForm;
 use super::job::{FrameResult, Job};
 use super::letterbox::Letterbox;
 use super::model::{Batch, Model, most_images};
+use super::picture::{Area, Picture};
 use super::prepare::Preparer;
 use super::readable::is_readable;
 use super::sanity::{FRAMES, complaint};
 use super::session::{InputTensor, Session};
+use super::task::Task;
 
 /// What the workers of one engine and its handles share.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ struct Prepared {
     /// Index in the list of jobs.
     job: usize,
     fit: Letterbox,
+    /// Width and height of the frame, of which a classifier sees only the middle.
+    frame: (usize, usize),
     result: FrameResult,
 }
 
@@ -179,14 +183,20 @@ impl Worker {
         let Some(frame) = job.frame.take() else {
             return Err(Error::Picture { reason: "it has been taken already".to_owned() });
         };
+        let size;
         let fit = {
-            let picture = frame.picture()?;
+            let mut picture = frame.picture()?;
+            size = (picture.width(), picture.height());
+            if self.shared.model.task == Task::Classify {
+                picture = centre(&picture, &self.form)?;
+            }
             self.preparer.prepare(&picture, &self.form, self.input.slot(slot), &mut self.padded[slot])
         };
         drop(frame);
         Ok(Prepared {
             job: index,
             fit,
+            frame: size,
             result: FrameResult { queued, prepare: start.elapsed(), ..FrameResult::default() },
         })
     }
@@ -202,7 +212,7 @@ impl Worker {
         let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
             let outputs = Outputs { views, images };
-            if !is_readable(model.layout, model.class_count, outputs, size) {
+            if !is_readable((model.layout, model.task), model.class_count, outputs, size) {
                 let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
                 return Err(format!("its outputs became {}", shapes.join(", ")));
             }
@@ -217,7 +227,13 @@ impl Worker {
             for (index, prepared) in prepared.iter_mut().enumerate() {
                 let start = Instant::now();
                 let settings = &jobs[prepared.job].settings;
-                prepared.result.detections = decoder.decode(model.layout, outputs, index, settings, &prepared.fit);
+                prepared.result.detections =
+                    decoder.decode((model.layout, model.task), outputs, index, settings, &prepared.fit);
+                if model.task == Task::Classify {
+                    for named in &mut prepared.result.detections {
+                        (named.x_max, named.y_max) = (prepared.frame.0 as f32, prepared.frame.1 as f32);
+                    }
+                }
                 prepared.result.infer = infer;
                 prepared.result.decode = start.elapsed();
             }
@@ -240,4 +256,14 @@ impl Worker {
         self.preparer = Preparer::default();
         self.decoder = Decoder::default();
     }
+}
+
+/// The middle of a picture in the shape of the model's input: classifiers are trained on such cuts.
+fn centre<'a>(picture: &Picture<'a>, form: &InputForm) -> Result<Picture<'a>, Error> {
+    let (width, height) = (picture.width(), picture.height());
+    let scale = (width as f64 / form.width as f64).min(height as f64 / form.height as f64);
+    let side = |length: usize, limit: usize| ((length as f64 * scale).round() as usize).clamp(1, limit);
+    let (across, down) = (side(form.width, width), side(form.height, height));
+    let area = Area { x: (width - across) / 2, y: (height - down) / 2, width: across, height: down };
+    area.within(picture.format(), width, height).map_or(Ok(*picture), |area| picture.cropped(area))
 }

@@ -11,7 +11,7 @@ use gst_analytics::{
 };
 
 use super::{Edges, Found};
-use crate::detect::{Detection, Labels};
+use crate::detect::{Details, Detection, Labels};
 
 /// Adds `detections` to `buffer`, to the meta that is there or to a new one.
 pub fn write(buffer: &mut gst::BufferRef, detections: &[Detection], labels: &Labels, width: u32, height: u32) {
@@ -52,6 +52,7 @@ pub fn read(buffer: &gst::BufferRef) -> Vec<Found> {
             class_id: None,
             confidence: Some(f64::from(place.loc_conf_lvl)),
             rectangle: [place.x, place.y, place.w, place.h].map(f64::from),
+            details: Details::default(),
         })
     });
     found.collect()

@@ -10,8 +10,9 @@
 
 #[cfg(feature = "analytics")]
 mod analytics;
+mod details;
 
-use crate::detect::{Detection, Labels};
+use crate::detect::{Details, Detection, Labels};
 
 /// Name of the parameter structure.
 const PARAMETER: &str = "detection";
@@ -27,6 +28,8 @@ pub struct Found {
     pub confidence: Option<f64>,
     /// Left, top, width and height in pixels of the frame.
     pub rectangle: [f64; 4],
+    /// Keypoints, turned box, mask, where the writer said them.
+    pub details: Details,
 }
 
 /// Which metas are written.
@@ -94,6 +97,9 @@ pub fn write(
             .build();
         let mut meta = gst_video::VideoRegionOfInterestMeta::add(buffer, &label, edges.rectangle());
         meta.add_param(parameter);
+        for structure in details::structures(&detection.details, frame_width, frame_height) {
+            meta.add_param(structure);
+        }
     }
 }
 
@@ -117,7 +123,9 @@ fn from_roi(meta: &gst_video::VideoRegionOfInterestMeta, frame_width: f64, frame
         class_id: None,
         confidence: None,
         rectangle: [x, y, width, height].map(f64::from),
+        details: Details::default(),
     };
+    meta.params().for_each(|parameter| details::take(parameter, &mut found.details, frame_width, frame_height));
     if let Some(parameter) = meta.params().find(|parameter| parameter.name() == PARAMETER) {
         let number = |name: &str| parameter.get::<f64>(name).ok().filter(|value| value.is_finite());
         found.class_id = parameter.get("label_id").ok();

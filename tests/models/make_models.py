@@ -205,3 +205,25 @@ odd("changing", ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.m
                   h.make_node("Slice", ["made", "start", "end", "axis"], ["output0"])],
                  [ONE, constant("nothing", np.float32(0)), constant("many", np.float32(1000)), constant("zeroth", np.array([0], np.int64)),
                   constant("end", np.array([84], np.int64)), constant("axis", np.array([1], np.int64))]))
+
+# What other tasks put behind the class scores, as Ultralytics exports it: the same box, class 2 of 10.
+TEN = ("names", str({index: f"c{index}" for index in range(10)}))
+
+
+def tasked(name, task, behind, extra=(), more=None):
+    rows = zeros(1, 14 + len(behind), 84)
+    rows[0, :4, 7], rows[0, 4 + 2, 7], rows[0, 14:, 7] = CENTRED, 0.75, behind
+    model(name, {"output0": (rows, list(rows.shape), None), **(more or {})}, metadata=[TEN, ("task", task), *extra])
+
+
+# Two keypoints, at corners of the box.
+tasked("pose", "pose", [16, 8, 0.5, 48, 40, 1.0], [("kpt_shape", "[2, 3]")])
+# Turned by a quarter, which for a square is the same box.
+tasked("obb", "obb", [np.pi / 2])
+# Two prototypes at a quarter of the size; the object is the left half of the picture.
+prototypes = zeros(1, 2, 16, 16)
+prototypes[0, 0, :, :8], prototypes[0, 1] = 1, 1
+tasked("segment", "segment", [20, -10], more={"output1": (prototypes, [1, 2, 16, 16], None)})
+scores = np.full((1, 10), 0.25 / 9, np.float32)
+scores[0, 2] = 0.75
+model("classify", {"output0": (scores, [1, 10], None)}, metadata=[TEN, ("task", "classify")])

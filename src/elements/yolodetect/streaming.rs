@@ -300,7 +300,7 @@ impl YoloDetect {
     ) -> Result<Vec<detect::Detection>, gst::FlowError> {
         let mut detections = Vec::new();
         let parts = tickets.len();
-        for (ticket, [left, top]) in tickets {
+        for (ticket, corner) in tickets {
             let result = ticket.wait().map_err(|error| self.failed(&error))?;
             gst::log!(
                 CAT,
@@ -324,13 +324,7 @@ impl YoloDetect {
                 counts.infer += result.infer;
                 counts.decode += result.decode;
             }
-            detections.extend(result.detections.into_iter().map(|found| detect::Detection {
-                x_min: found.x_min + left,
-                x_max: found.x_max + left,
-                y_min: found.y_min + top,
-                y_max: found.y_max + top,
-                ..found
-            }));
+            detections.extend(result.detections.into_iter().map(|found| found.moved(corner)));
         }
         if parts > 1 {
             detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
