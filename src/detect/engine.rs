@@ -15,16 +15,16 @@ use parking_lot::Mutex;
 use super::detection::DetectSettings;
 use super::error::{Error, Result, panic_message};
 use super::job::{Job, Ticket};
-use super::loading::{Opened, open_first};
+use super::loading::{Opened, cpu_setup, open_first};
 use super::model::Model;
 use super::picture::Frame;
 use super::plan::{EngineSpec, Plan};
-use super::provider::{ProviderReport, choose};
+use super::provider::{Provider, ProviderReport, choose};
 use super::registry::{self, Key};
 use super::runtime::Runtime;
 use super::session::{Session, Setup};
 use super::source::ModelBytes;
-use super::worker::{Shared, Totals, Worker};
+use super::worker::{Rescue, Shared, Totals, Worker};
 
 /// A running detector; see the module.
 #[derive(Debug, Clone)]
@@ -57,6 +57,8 @@ pub struct EngineStats {
     pub sessions: usize,
     /// Why sessions that were planned could not be opened.
     pub missing_sessions: Option<String>,
+    /// Why the CPU provider has taken over from another while running.
+    pub rescued: Option<String>,
 }
 
 static MODEL_LOADS: AtomicU64 = AtomicU64::new(0);
@@ -134,6 +136,7 @@ impl Engine {
             users: Arc::strong_count(&self.inner),
             sessions: totals.sessions,
             missing_sessions: totals.missing_sessions,
+            rescued: totals.rescued,
         }
     }
 }
@@ -160,7 +163,15 @@ impl Inner {
             queue: Some(sender),
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
         };
-        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size);
+        let model = Arc::new(model);
+        // Under a choice of several another one may still take over; one that was asked for by name may not.
+        let may_fall_back = inner.key.choices.len() > 1 && inner.report.provider != Provider::Cpu;
+        let rescue = may_fall_back.then(|| Rescue {
+            runtime,
+            model: Arc::clone(&model),
+            setup: cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)),
+        });
+        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, rescue.clone());
         let queue = receiver.clone();
         let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
         let core = pinned(0);
@@ -168,7 +179,6 @@ impl Inner {
             pin(core);
             first.run(&queue);
         })?;
-        let model = Arc::new(model);
         for index in 1..plan.sessions {
             let late = LateWorker {
                 runtime,
@@ -178,6 +188,7 @@ impl Inner {
                 shared: Arc::clone(&shared),
                 queue: receiver.clone(),
                 batch_size: plan.batch_size,
+                rescue: rescue.clone(),
             };
             let core = pinned(index);
             inner.start(index, move || {
@@ -231,11 +242,12 @@ struct LateWorker {
     shared: Arc<Shared>,
     queue: Receiver<Job>,
     batch_size: usize,
+    rescue: Option<Rescue>,
 }
 
 impl LateWorker {
     fn run(self) {
-        let Self { runtime, model, setup, overrides, shared, queue, batch_size } = self;
+        let Self { runtime, model, setup, overrides, shared, queue, batch_size, rescue } = self;
         if shared.is_closing.load(Ordering::Acquire) {
             return;
         }
@@ -246,7 +258,7 @@ impl LateWorker {
         match opened {
             Ok(session) => {
                 shared.totals.lock().sessions += 1;
-                Worker::new(shared, session, batch_size).run(&queue);
+                Worker::new(shared, session, batch_size, rescue).run(&queue);
             }
             Err(reason) => shared.totals.lock().missing_sessions = Some(reason),
         }

@@ -75,17 +75,22 @@ fn open_cpu(
             "it computes in the model's own number format and takes no options; set precision=auto, or use openvino";
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
     }
-    let setup = Setup::Cpu {
-        intra_op_threads: plan.intra_op_threads,
-        inter_op_threads: plan.inter_op_threads,
-        weights: SharedWeights::new(runtime),
-        first_core: spec.pin_threads.then_some(0),
-    };
+    let setup = cpu_setup(runtime, spec, plan);
     let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(bytes, error))?;
     let model = understand(bytes, &mut session, spec.reading)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
     Ok(Opened { model, session, setup, overrides: Vec::new(), report, plan })
+}
+
+/// How the CPU provider's sessions are set up.
+pub(super) fn cpu_setup(runtime: &'static Runtime, spec: &EngineSpec, plan: Plan) -> Setup {
+    Setup::Cpu {
+        intra_op_threads: plan.intra_op_threads,
+        inter_op_threads: plan.inter_op_threads,
+        weights: SharedWeights::new(runtime),
+        first_core: spec.pin_threads.then_some(0),
+    }
 }
 
 /// Opens `bytes` on another provider, and makes sure that it runs there.

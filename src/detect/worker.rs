@@ -20,8 +20,10 @@ use super::model::{Batch, Model, most_images};
 use super::picture::{Area, Picture};
 use super::prepare::Preparer;
 use super::readable::is_readable;
+use super::runtime::Runtime;
 use super::sanity::{FRAMES, complaint};
-use super::session::{InputTensor, Session};
+use super::session::{InputTensor, Session, Setup};
+use super::source::ModelBytes;
 use super::task::Task;
 
 /// What the workers of one engine and its handles share.
@@ -51,12 +53,25 @@ pub(super) struct Totals {
     pub sessions: usize,
     /// Why sessions that were planned are not open.
     pub missing_sessions: Option<String>,
+    /// Why the CPU provider has taken over while running.
+    pub rescued: Option<String>,
+}
+
+/// What takes over from a provider that fails while it runs.
+#[derive(Clone)]
+pub(super) struct Rescue {
+    pub runtime: &'static Runtime,
+    pub model: Arc<ModelBytes>,
+    /// The CPU provider's.
+    pub setup: Setup,
 }
 
 /// A worker's own things.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     session: Session,
+    /// Used once, if at all.
+    rescue: Option<Rescue>,
     form: InputForm,
     input: InputTensor,
     /// For each image of the input: the letterbox for which its padding holds.
@@ -82,7 +97,8 @@ struct Prepared {
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, session: Session, batch_size: usize) -> Self {
+    /// Without `rescue` a provider that fails is an error of the frame.
+    pub fn new(shared: Arc<Shared>, session: Session, batch_size: usize, rescue: Option<Rescue>) -> Self {
         let form = shared.model.input_form();
         let fixed_batch = match shared.model.batch {
             Batch::Fixed(count) => Some(count),
@@ -96,6 +112,7 @@ impl Worker {
         Self {
             shared,
             session,
+            rescue,
             form,
             input,
             padded: vec![None; capacity],
@@ -149,7 +166,16 @@ impl Worker {
             }
         }
         if !prepared.is_empty() {
-            let outcome = self.infer(&mut prepared);
+            let mut outcome = self.infer(&mut prepared);
+            if let Err(error) = &outcome
+                && let Some(rescue) = self.rescue.take()
+            {
+                let reason = error.to_string();
+                outcome = self.take_over(&rescue, &reason).and_then(|()| self.infer(&mut prepared));
+                if let (Ok(_), Some(first)) = (&outcome, prepared.first_mut()) {
+                    first.result.warning = Some(format!("{reason}; the CPU provider has taken over"));
+                }
+            }
             let mut totals = self.shared.totals.lock();
             totals.batches += 1;
             match &outcome {
@@ -173,6 +199,19 @@ impl Worker {
             self.shared.totals.lock().failures += failures;
         }
         self.jobs.clear();
+    }
+
+    /// Goes on with the CPU provider.
+    fn take_over(&mut self, rescue: &Rescue, reason: &str) -> Result<(), Error> {
+        let failed = |also: String| Error::Inference {
+            model: self.shared.model.source.clone(),
+            reason: format!("{reason}; and the CPU provider cannot take over: {also}"),
+        };
+        let (session, _) = Session::open(rescue.runtime, &rescue.model, &rescue.setup, &[], None)
+            .map_err(|error| failed(error.reason))?;
+        self.session = session;
+        self.shared.totals.lock().rescued = Some(reason.to_owned());
+        Ok(())
     }
 
     /// Puts the pixels of job `index` at place `slot` of the input, and lets go of its frame.
@@ -266,4 +305,69 @@ fn centre<'a>(picture: &Picture<'a>, form: &InputForm) -> Result<Picture<'a>, Er
     let (across, down) = (side(form.width, width), side(form.height, height));
     let area = Area { x: (width - across) / 2, y: (height - down) / 2, width: across, height: down };
     area.within(picture.format(), width, height).map_or(Ok(*picture), |area| picture.cropped(area))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use std::path::Path;
+
+    use super::super::loading::open_first;
+    use super::super::picture::{Frame, Matrix, Plane, Range};
+    use super::super::plan::EngineSpec;
+    use super::super::provider::{Choice, Provider};
+    use super::super::runtime::RuntimeOptions;
+    use super::super::source::ModelSource;
+    use super::*;
+    use crate::detect::PixelFormat;
+
+    struct Grey(Vec<u8>);
+
+    impl Frame for Grey {
+        fn picture(&self) -> Result<Picture<'_>, Error> {
+            let plane = Plane { data: &self.0, stride: 64 };
+            Picture::new(PixelFormat::Gray8, 64, 64, &[plane], Matrix::Bt601, Range::Full)
+        }
+    }
+
+    /// A session that fails whenever it runs stands for a provider that does: it is of a model with another input.
+    #[test]
+    fn a_provider_that_fails_while_running_is_replaced_once_or_an_error() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let options = RuntimeOptions { search_dirs: vec![root.join(".deps/lib")], ..RuntimeOptions::default() };
+        let (runtime, _) = Runtime::load(&options).unwrap();
+        let open = |name: &str| {
+            let spec =
+                EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
+            let bytes = spec.model.read().unwrap();
+            let choice = Choice { provider: Provider::Cpu, library: None };
+            let opened = open_first(runtime, &bytes, &[choice], &spec).unwrap();
+            (opened, bytes)
+        };
+        let (right, bytes) = open("yolo_nas.onnx");
+        let rescue = Rescue { runtime, model: Arc::new(bytes), setup: right.setup.clone() };
+        for (rescue, works) in [(Some(rescue), true), (None, false)] {
+            let shared = Arc::new(Shared {
+                model: right.model.clone(),
+                batch_timeout: Duration::ZERO,
+                has_complained: AtomicBool::new(true),
+                is_closing: AtomicBool::new(false),
+                totals: Mutex::default(),
+            });
+            let (wrong, _) = open("picodet.onnx");
+            let mut worker = Worker::new(Arc::clone(&shared), wrong.session, 1, rescue);
+            for round in 0..2 {
+                let (job, ticket) = Job::new(Box::new(Grey(vec![90; 64 * 64])), Arc::default());
+                worker.jobs.push(job);
+                worker.process();
+                let result = ticket.wait();
+                assert_eq!(result.is_ok(), works, "{result:?}");
+                if let Ok(result) = result {
+                    assert_eq!(result.detections.len(), 1);
+                    assert_eq!(result.warning.is_some(), round == 0, "{:?}", result.warning);
+                }
+            }
+            assert_eq!(shared.totals.lock().rescued.is_some(), works);
+        }
+    }
 }

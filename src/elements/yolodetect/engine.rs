@@ -148,7 +148,7 @@ impl Ready {
             .field("engine-users", engine.users as u32)
             .field("engine-frames", engine.frames)
             .field("engine-batches", engine.batches);
-        if let Some(reason) = &report.fallback {
+        if let Some(reason) = report.fallback.as_ref().or(engine.rescued.as_ref()) {
             stats = stats.field("fallback", reason);
         }
         stats
