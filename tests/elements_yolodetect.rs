@@ -388,7 +388,9 @@ fn other_tasks_go_through_metas_into_the_lines() {
         lines[0]["detections"][0].clone()
     };
     assert_eq!(line("pose")["keypoints"], serde_json::json!([[32.0, 16.0, 0.5], [96.0, 80.0, 1.0]]));
-    assert_eq!(line("obb")["rotated_box"], serde_json::json!([64.0, 48.0, 64.0, 64.0, 1.5708]));
+    let turned: [f64; 5] = serde_json::from_value(line("obb")["rotated_box"].clone()).unwrap();
+    assert_eq!(turned[..4], [64.0, 48.0, 64.0, 64.0]);
+    assert!((turned[4] - std::f64::consts::FRAC_PI_2).abs() < 1e-3);
     let mask = &line("segment")["mask"];
     assert_eq!(mask["size"], serde_json::json!([8, 8]));
     let counts: Vec<u64> = serde_json::from_value(mask["counts"].clone()).unwrap();
