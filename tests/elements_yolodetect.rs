@@ -398,3 +398,24 @@ fn other_tasks_go_through_metas_into_the_lines() {
     assert_eq!(line("classify")["label"], "c2");
     assert!(line("detr_sized").get("keypoints").is_none());
 }
+
+#[test]
+fn a_header_line_tells_what_found_it() {
+    let outcome =
+        run(&format!("filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc header=true", quoted(&clip())));
+    let map = outcome.samples[0].buffer().unwrap().map_readable().unwrap();
+    let lines: Vec<Value> = map
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect();
+    let [header, first] = &lines[..] else { panic!("{lines:?}") };
+    let about = &header["header"];
+    assert!(about["file"].as_str().unwrap().ends_with("scenes.mp4"));
+    let detector = &about["detector"];
+    assert_eq!((&detector["provider"], &detector["layout"]), (&"CPUExecutionProvider".into(), &"v8".into()));
+    assert_eq!((&detector["device"], &detector["fallback"]), (&"CPU".into(), &Value::Null));
+    assert!(first.get("header").is_none() && first.get("detections").is_some());
+    let map = outcome.samples[1].buffer().unwrap().map_readable().unwrap();
+    assert_eq!(map.iter().filter(|byte| **byte == b'\n').count(), 1);
+}

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod detector;
 pub mod jsonenc;
 pub mod keyframedec;
 mod layout;

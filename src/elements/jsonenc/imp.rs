@@ -10,7 +10,8 @@ use gst_base::subclass::base_transform::{BaseTransformImplExt, GenerateOutputSuc
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::record::{Record, SCHEMA};
+use super::record::{About, Header, Record, SCHEMA};
+use crate::elements::detector::{self, Detector};
 use crate::elements::{origin, upstream};
 use crate::meta;
 
@@ -26,12 +27,22 @@ struct State {
     location: Option<String>,
     /// The container's time at stream time zero.
     origin_ns: i64,
+    /// What finds the objects, as upstream tells it.
+    detector: Option<Detector>,
+    /// The header line was written.
+    has_header: bool,
+}
+
+/// What a user can set.
+#[derive(Default)]
+struct Settings {
+    file: Option<String>,
+    header: bool,
 }
 
 #[derive(Default)]
 pub struct JsonEnc {
-    /// The property `file`.
-    file: Mutex<Option<String>>,
+    settings: Mutex<Settings>,
     state: Mutex<State>,
 }
 
@@ -51,17 +62,29 @@ impl ObjectImpl for JsonEnc {
                     .blurb("What to write as `file` (default: the path that upstream reads from)")
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecBoolean::builder("header")
+                    .nick("Header")
+                    .blurb("Whether a line before a stream's first tells which model found it, on what")
+                    .mutable_ready()
+                    .build(),
             ]
         });
         PROPERTIES.as_ref()
     }
 
-    fn set_property(&self, _id: usize, value: &glib::Value, _pspec: &glib::ParamSpec) {
-        *self.file.lock() = value.get().expect("GObject has checked the value against the property's type");
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let fits = "GObject has checked the value against the property's type";
+        let mut settings = self.settings.lock();
+        match pspec.name() {
+            "file" => settings.file = value.get().expect(fits),
+            "header" => settings.header = value.get().expect(fits),
+            _ => unreachable!("GObject passes on only properties of the list above"),
+        }
     }
 
-    fn property(&self, _id: usize, _pspec: &glib::ParamSpec) -> glib::Value {
-        self.file.lock().to_value()
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = self.settings.lock();
+        if pspec.name() == "header" { settings.header.to_value() } else { settings.file.to_value() }
     }
 }
 
@@ -145,6 +168,11 @@ impl BaseTransformImpl for JsonEnc {
             let mut state = self.state.lock();
             state.location = location;
             state.origin_ns = 0;
+            state.has_header = false;
+        }
+        if let Some(detector) = detector::from_event(&event) {
+            self.state.lock().detector = Some(detector);
+            return true;
         }
         if let Some(origin_ns) = origin::from_event(&event) {
             self.state.lock().origin_ns = origin_ns;
@@ -157,22 +185,27 @@ impl BaseTransformImpl for JsonEnc {
         let Some(frame) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
         let state = self.state.lock().clone();
         let Some(info) = state.info else { return Err(gst::FlowError::NotNegotiated) };
-        let file = self.file.lock().clone();
+        let (file, header) = {
+            let settings = self.settings.lock();
+            (settings.file.clone(), settings.header)
+        };
+        let file = file.as_deref().or(state.location.as_deref());
+        let mut lines = Vec::new();
+        if header && !std::mem::replace(&mut self.state.lock().has_header, true) {
+            let header = Header { schema: SCHEMA, header: About { file, detector: state.detector.as_ref() } };
+            self.write(&header, &mut lines)?;
+        }
         let record = Record {
             schema: SCHEMA,
-            file: file.as_deref().or(state.location.as_deref()),
+            file,
             pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, state.origin_ns)),
             keyframe: !frame.flags().contains(gst::BufferFlags::DELTA_UNIT),
             width: info.width(),
             height: info.height(),
             detections: meta::read(&frame, info.width(), info.height()).into_iter().map(Into::into).collect(),
         };
-        let mut line = serde_json::to_vec(&record).map_err(|error| {
-            gst::element_imp_error!(self, gst::StreamError::Encode, ("a frame cannot be written as JSON: {error}"));
-            gst::FlowError::Error
-        })?;
-        line.push(b'\n');
-        let mut buffer = gst::Buffer::from_mut_slice(line);
+        self.write(&record, &mut lines)?;
+        let mut buffer = gst::Buffer::from_mut_slice(lines);
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(frame.pts());
@@ -183,6 +216,15 @@ impl BaseTransformImpl for JsonEnc {
 }
 
 impl JsonEnc {
+    fn write(&self, line: &impl serde::Serialize, lines: &mut Vec<u8>) -> Result<(), gst::FlowError> {
+        serde_json::to_writer(&mut *lines, line).map_err(|error| {
+            gst::element_imp_error!(self, gst::StreamError::Encode, ("a frame cannot be written as JSON: {error}"));
+            gst::FlowError::Error
+        })?;
+        lines.push(b'\n');
+        Ok(())
+    }
+
     /// The container's time of a buffer timestamp.
     fn container_ns(&self, pts: gst::ClockTime, origin_ns: i64) -> Option<i64> {
         let segment = self.obj().segment();

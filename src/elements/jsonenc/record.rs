@@ -4,10 +4,29 @@
 
 use serde::Serialize;
 
+use crate::elements::detector::Detector;
 use crate::meta::Found;
 
 /// Version of this schema, in each line's `schema`.
 pub const SCHEMA: u32 = 1;
+
+/// The line before a stream's first, where it is asked for.
+#[derive(Debug, Serialize, PartialEq)]
+pub struct Header<'a> {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// No frame has this field.
+    pub header: About<'a>,
+}
+
+/// What the lines after it come from.
+#[derive(Debug, Serialize, PartialEq)]
+pub struct About<'a> {
+    /// As in the frames' lines.
+    pub file: Option<&'a str>,
+    /// Model, provider, device, precision; null where upstream does not tell.
+    pub detector: Option<&'a Detector>,
+}
 
 /// One frame.
 #[derive(Debug, Serialize, PartialEq)]

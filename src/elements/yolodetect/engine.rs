@@ -7,6 +7,7 @@ use super::imp::{CAT, FACTORY};
 use super::scope::Region;
 use super::settings::Settings;
 use crate::detect;
+use crate::elements::detector::Detector;
 use crate::elements::places;
 
 /// ONNX Runtime's own log.
@@ -126,6 +127,20 @@ impl Ready {
             classes: self.classes.clone(),
             class_agnostic: settings.class_agnostic,
         });
+    }
+
+    /// What downstream is told of it.
+    pub fn detector(&self) -> Detector {
+        let (report, model) = (self.engine.provider(), self.engine.model());
+        Detector {
+            model: model.source.clone(),
+            layout: model.layout.to_string(),
+            task: model.task.to_string(),
+            provider: report.name.clone(),
+            device: report.device.clone(),
+            precision: report.precision.clone(),
+            fallback: report.fallback.clone(),
+        }
     }
 
     /// The engine's part of `stats`.

@@ -16,6 +16,7 @@ use super::scope::Scope;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::{Counts, Item, Queue};
 use crate::detect;
+use crate::elements::detector;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -227,6 +228,12 @@ impl YoloDetect {
                 self.queue.restart();
                 let started = self.start_task().is_ok();
                 self.queue.put(Item::Event(event)).is_ok() && started
+            }
+            gst::EventView::Segment(_) => {
+                let detector = self.ready.lock().as_ref().map(Ready::detector);
+                let passed_on = self.queue.put(Item::Event(event)).is_ok();
+                detector.is_none_or(|detector| self.queue.put(Item::Event(detector::event(&detector))).is_ok())
+                    && passed_on
             }
             _ if event.is_serialized() => self.queue.put(Item::Event(event)).is_ok(),
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),

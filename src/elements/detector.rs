@@ -1,0 +1,53 @@
+//! What finds the objects, handed downstream.
+//!
+//! `vxyolodetect` says by a sticky event which model it runs on what; `vxjsonenc` writes it into its header line.
+
+const NAME: &str = "vx-detector";
+
+/// What a detector says of itself.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Detector {
+    /// File name of the model.
+    pub model: String,
+    /// How its output is read.
+    pub layout: String,
+    /// What it does.
+    pub task: String,
+    /// ONNX Runtime's name of the execution provider.
+    pub provider: String,
+    /// Kind of device.
+    pub device: String,
+    /// Number format of the arithmetic.
+    pub precision: String,
+    /// Why it is not what was to be taken; null where it is.
+    pub fallback: Option<String>,
+}
+
+/// The event that carries it.
+pub fn event(detector: &Detector) -> gst::Event {
+    let structure = gst::Structure::builder(NAME)
+        .field("model", &detector.model)
+        .field("layout", &detector.layout)
+        .field("task", &detector.task)
+        .field("provider", &detector.provider)
+        .field("device", &detector.device)
+        .field("precision", &detector.precision)
+        .field("fallback", &detector.fallback);
+    gst::event::CustomDownstreamSticky::new(structure.build())
+}
+
+/// What `event` carries, if it is one of these.
+pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
+    let structure = event.structure().filter(|structure| structure.name() == NAME)?;
+    let text = |field: &str| structure.get::<Option<String>>(field).ok().flatten();
+    let required = |field: &str| text(field).unwrap_or_default();
+    Some(Detector {
+        model: required("model"),
+        layout: required("layout"),
+        task: required("task"),
+        provider: required("provider"),
+        device: required("device"),
+        precision: required("precision"),
+        fallback: text("fallback"),
+    })
+}
