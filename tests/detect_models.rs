@@ -115,6 +115,22 @@ fn every_form_of_output_gives_the_same_box() {
 }
 
 #[test]
+fn a_modelinfo_file_says_what_the_model_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("m.onnx");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/not_a_number.onnx"), &model).unwrap();
+    let info = folder.path().join("m.onnx.modelinfo");
+    // The model gives numbers only for pictures whose mean is at most 0.1.
+    let warning = || open(model.clone()).unwrap().submit(grey(200), settings(0.25)).wait().unwrap().warning;
+    assert!(warning().is_some());
+    std::fs::write(&info, "[images]\ndir=input\nranges=-1.0,0.0\n").unwrap();
+    assert_eq!(warning(), None);
+    std::fs::write(&info, "[images]\ndir=input\nranges=wide\n").unwrap();
+    let error = open(model.clone()).unwrap_err().to_string();
+    assert!(error.contains("m.onnx") && error.contains("modelinfo") && error.contains("wide"), "{error}");
+}
+
+#[test]
 fn other_tasks_tell_what_they_add_to_a_box() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let find = |name: &str| {

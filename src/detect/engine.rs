@@ -17,13 +17,14 @@ use super::error::{Error, Result, panic_message};
 use super::job::{Job, Ticket};
 use super::loading::{Opened, cpu_setup, open_first};
 use super::model::Model;
+use super::modelinfo;
 use super::picture::Frame;
 use super::plan::{EngineSpec, Plan};
 use super::provider::{Provider, ProviderReport, choose};
 use super::registry::{self, Key};
 use super::runtime::Runtime;
 use super::session::{Session, Setup};
-use super::source::ModelBytes;
+use super::source::{ModelBytes, ModelSource};
 use super::worker::{Rescue, Shared, Totals, Worker};
 
 /// A running detector; see the module.
@@ -93,6 +94,10 @@ impl Engine {
             pin_threads: spec.pin_threads,
             tuning: spec.tuning.clone(),
             reading: spec.reading,
+            modelinfo: match &spec.model {
+                ModelSource::File(path) => modelinfo::beside(path)?,
+                _ => String::new(),
+            },
         };
         let inner = registry::get_or_open(&key, || {
             catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, spec, key.clone())))
@@ -144,7 +149,7 @@ impl Engine {
 impl Inner {
     fn open(runtime: &'static Runtime, model: ModelBytes, spec: &EngineSpec, key: Key) -> Result<Self> {
         let Opened { model: description, session, setup, overrides, report, plan } =
-            open_first(runtime, &model, &key.choices, spec)?;
+            open_first(runtime, &model, &key.choices, spec, &key.modelinfo)?;
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             model: description,

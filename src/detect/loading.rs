@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::form::SlotMut;
 use super::heads::Seen;
 use super::model::{Batch, Draft, Model, most_images};
+use super::modelinfo::ModelInfo;
 use super::plan::{EngineSpec, Plan, Reading};
 use super::provider::{Choice, Precision, Provider, ProviderReport};
 use super::runtime::Runtime;
@@ -26,7 +27,7 @@ pub(super) struct Opened {
     pub plan: Plan,
 }
 
-/// Opens `bytes` on the first of `choices` that takes it.
+/// Opens `bytes` on the first of `choices` that takes it; `modelinfo` is the text of the file beside it.
 ///
 /// # Errors
 /// Those of a model that is none, or none that can be read; [`Error::ProviderUnavailable`] of the last choice.
@@ -35,14 +36,17 @@ pub(super) fn open_first(
     bytes: &ModelBytes,
     choices: &[Choice],
     spec: &EngineSpec,
+    modelinfo: &str,
 ) -> Result<Opened> {
+    let info = ModelInfo::parse(modelinfo)
+        .map_err(|reason| Error::ModelInvalid { model: format!("the .modelinfo file of {}", bytes.name), reason })?;
     let mut reasons = Vec::new();
     for (index, choice) in choices.iter().enumerate() {
         let is_last = index + 1 == choices.len();
         let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
         let opened = match choice.provider {
-            Provider::Cpu => open_cpu(runtime, bytes, spec, plan, choices.len() > 1),
-            _ => open_accelerated(runtime, bytes, choice, spec, plan),
+            Provider::Cpu => open_cpu(runtime, bytes, (spec, &info), plan, choices.len() > 1),
+            _ => open_accelerated(runtime, bytes, choice, (spec, &info), plan),
         };
         match opened {
             Err(Error::ProviderUnavailable { provider, reason }) if !is_last => {
@@ -64,7 +68,7 @@ pub(super) fn open_first(
 fn open_cpu(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
-    spec: &EngineSpec,
+    (spec, info): (&EngineSpec, &ModelInfo),
     plan: Plan,
     is_fallback: bool,
 ) -> Result<Opened> {
@@ -77,7 +81,7 @@ fn open_cpu(
     }
     let setup = cpu_setup(runtime, spec, plan);
     let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(bytes, error))?;
-    let model = understand(bytes, &mut session, spec.reading)?;
+    let model = understand(bytes, &mut session, spec.reading, info)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
     Ok(Opened { model, session, setup, overrides: Vec::new(), report, plan })
@@ -101,12 +105,12 @@ fn open_accelerated(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
     choice: &Choice,
-    spec: &EngineSpec,
+    (spec, info): (&EngineSpec, &ModelInfo),
     plan: Plan,
 ) -> Result<Opened> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None);
     let (mut inspected, _) = inspected.map_err(|error| invalid(bytes, error))?;
-    let model = understand(bytes, &mut inspected, spec.reading)?;
+    let model = understand(bytes, &mut inspected, spec.reading, info)?;
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
@@ -201,7 +205,7 @@ fn fill(slot: SlotMut<'_>, seed: usize) {
 }
 
 /// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
-fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading) -> Result<Model> {
+fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info: &ModelInfo) -> Result<Model> {
     let description = session.describe();
     let every: Vec<usize> = (0..description.outputs.len()).collect();
     let draft = Draft::new(&bytes.name, description)?;
@@ -222,7 +226,7 @@ fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading) -> Re
                 .map_err(|reason| Error::Inference { model: bytes.name.clone(), reason })?
         }
     };
-    draft.finish(&seen, reading)
+    draft.finish(&seen, reading, info)
 }
 
 fn images_of(batch: Batch) -> usize {

@@ -45,6 +45,7 @@ mod letterbox;
 mod literal;
 mod loading;
 mod model;
+mod modelinfo;
 mod nms;
 mod picture;
 mod plan;

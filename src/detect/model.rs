@@ -12,6 +12,7 @@ use super::input::{InputSpec, size_input};
 use super::layout::{Distances, FlatForm, Hints, Layout, Told};
 use super::letterbox::Anchor;
 use super::literal;
+use super::modelinfo::ModelInfo;
 use super::plan::Reading;
 use super::task::Task;
 use super::tensor::{Dimension, ElementType, TensorInfo};
@@ -65,6 +66,8 @@ pub struct Model {
     pub(super) input: InputSpec,
     /// What the user says of it.
     pub(super) reading: Reading,
+    /// What black and white stand for in each channel, as the file beside the model says.
+    pub(super) ranges: Option<[(f32, f32); 3]>,
 }
 
 impl Model {
@@ -89,8 +92,25 @@ impl Model {
         let white = white_is_255.map_or(white, |is_255| if is_255 { 255.0 } else { 1.0 });
         let white = if self.input.element == ElementType::U8 { 255.0 } else { white };
         let (anchor, order) = (wanted_anchor.unwrap_or(anchor), wanted_order.unwrap_or(order));
+        let (white, normalise) = match self.ranges {
+            Some(ranges) if white_is_255.is_none() && self.input.element != ElementType::U8 => from_ranges(ranges),
+            _ => (white, normalise),
+        };
         let (width, height, channels_last) = (self.width, self.height, self.input.channels_last);
         InputForm { width, height, order, white, anchor, channels_last, normalise }
+    }
+}
+
+/// White, and mean and deviation where the channels' ranges are not the plain ones from 0 to it.
+fn from_ranges(ranges: [(f32, f32); 3]) -> (f32, Option<Normalise>) {
+    match ranges[0] {
+        (black, white) if black == 0.0 && (white == 1.0 || white == 255.0) && ranges == [ranges[0]; 3] => (white, None),
+        // With white at 1: black + value * (white - black) = (value - mean) / deviation.
+        _ => {
+            let mean = ranges.map(|(black, white)| -black / (white - black));
+            let deviation = ranges.map(|(black, white)| 1.0 / (white - black));
+            (1.0, Some(Normalise { mean, deviation }))
+        }
     }
 }
 
@@ -218,7 +238,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`Error::ModelUnsupported`] where they fit no layout.
-    pub fn finish(self, seen: &[Seen], reading: Reading) -> Result<Model> {
+    pub fn finish(self, seen: &[Seen], reading: Reading, info: &ModelInfo) -> Result<Model> {
         let metadata = &self.description.metadata;
         let hints = Hints {
             class_count: self.names.as_ref().map(Vec::len),
@@ -227,7 +247,7 @@ impl Draft {
                 "False" | "false" => Some(false),
                 _ => None,
             }),
-            forced: reading.family,
+            forced: reading.family.or(info.family),
             task: self.task,
             is_ultralytics: metadata.get("author").is_some_and(|author| author.contains("Ultralytics")),
         };
@@ -257,6 +277,7 @@ impl Draft {
             task,
             input,
             reading,
+            ranges: info.ranges,
         })
     }
 }
@@ -352,7 +373,7 @@ mod tests {
         assert_eq!((draft.input.width, draft.input.height), (640, 384));
         let seen = draft.declared.clone().unwrap();
         assert_eq!(seen[0].shape, [1, 84, 5040]);
-        let model = draft.finish(&seen, Reading::default()).unwrap();
+        let model = draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap();
         assert_eq!((model.class_count, model.batch), (Some(80), Batch::Fixed(1)));
     }
 
@@ -370,7 +391,7 @@ mod tests {
     fn what_is_no_detector_is_refused_with_its_shapes() {
         let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[])).unwrap();
         let seen = [Seen { shape: vec![1, 1000], largest: None }];
-        let text = draft.finish(&seen, Reading::default()).unwrap_err().to_string();
+        let text = draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
         assert!(text.contains("m.onnx") && text.contains("[1, 1000]") && text.contains("classifier"), "{text}");
         let text = refusal(description(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]));
         assert!(text.contains("segment"), "{text}");
@@ -403,6 +424,16 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_white_or_mean_and_deviation() {
+        assert_eq!(from_ranges([(0.0, 1.0); 3]), (1.0, None));
+        assert_eq!(from_ranges([(0.0, 255.0); 3]), (255.0, None));
+        let (white, normalise) = from_ranges([(-1.0, 1.0), (-2.0, 2.0), (0.0, 4.0)]);
+        let Normalise { mean, deviation } = normalise.unwrap();
+        let ends = |channel: usize| [0.0, white].map(|value| (value - mean[channel]) / deviation[channel]);
+        assert_eq!([ends(0), ends(1), ends(2)], [[-1.0, 1.0], [-2.0, 2.0], [0.0, 4.0]]);
+    }
+
+    #[test]
     fn raw_heads_beside_the_boxes_are_passed_over() {
         let mut old = description(&[1, 3, 640, 640], &[1, 25200, 85], &[]);
         for side in [80, 40, 20] {
@@ -410,6 +441,6 @@ mod tests {
         }
         let draft = Draft::new("m", old).unwrap();
         let seen = draft.declared.clone().unwrap();
-        assert_eq!(draft.finish(&seen, Reading::default()).unwrap().read_outputs, [0]);
+        assert_eq!(draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap().read_outputs, [0]);
     }
 }

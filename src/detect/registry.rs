@@ -26,6 +26,8 @@ pub(super) struct Key {
     pub pin_threads: bool,
     pub tuning: Tuning,
     pub reading: Reading,
+    /// Text of the file beside the model.
+    pub modelinfo: String,
 }
 
 enum Entry {

@@ -341,7 +341,7 @@ mod tests {
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
             let bytes = spec.model.read().unwrap();
             let choice = Choice { provider: Provider::Cpu, library: None };
-            let opened = open_first(runtime, &bytes, &[choice], &spec).unwrap();
+            let opened = open_first(runtime, &bytes, &[choice], &spec, "").unwrap();
             (opened, bytes)
         };
         let (right, bytes) = open("yolo_nas.onnx");
