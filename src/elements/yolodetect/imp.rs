@@ -179,7 +179,22 @@ impl YoloDetect {
             return Err(gst::StateChangeError);
         }
         let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
-        match Ready::new(&settings, warn) {
+        let takes_long = settings.execution_provider.eq_ignore_ascii_case("tensorrt");
+        if takes_long {
+            self.post_progress(
+                gst::ProgressType::Start,
+                "TensorRT builds an engine for the model, which takes minutes the first time",
+            );
+        }
+        let made = Ready::new(&settings, warn);
+        if takes_long {
+            let (kind, text) = match &made {
+                Ok(_) => (gst::ProgressType::Complete, "the engine is built and kept for the next time"),
+                Err(_) => (gst::ProgressType::Error, "no engine was built"),
+            };
+            self.post_progress(kind, text);
+        }
+        match made {
             Ok(ready) => {
                 let before = self.ready.lock().replace(ready);
                 drop(before);
@@ -199,6 +214,13 @@ impl YoloDetect {
                 Err(gst::StateChangeError)
             }
         }
+    }
+
+    fn post_progress(&self, kind: gst::ProgressType, text: &str) {
+        gst::info!(CAT, imp = self, "{text}");
+        let message = gst::message::Progress::builder(kind, "tensorrt", text).src(&*self.obj()).build();
+        // Nobody has to listen.
+        let _ = self.obj().post_message(message);
     }
 
     fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
