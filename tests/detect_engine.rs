@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use detect_support::{HEIGHT, RgbFrame, WIDTH, overlap, runtime, settings, shared};
-use gstvx::detect::{Engine, EngineSpec, Error, Frame, ModelSource, Picture, Provider};
+use gstvx::detect::{Engine, EngineSpec, Error, Frame, ModelSource, OptimizeFor, Picture, Precision, Provider, Tuning};
 
 /// A spec that no other test here uses: engines of equal specs are shared.
 fn spec(inter_op_threads: usize) -> EngineSpec {
@@ -208,4 +209,73 @@ fn a_second_library_is_noted_and_not_loaded() {
     assert_eq!(same.library(), runtime.library());
     assert!(note.unwrap().contains(&other.display().to_string()));
     assert!(Path::new(same.library()).is_absolute() && same.version().contains('.'), "{same:?}");
+}
+
+#[test]
+fn a_provider_that_is_asked_for_and_not_there_says_what_is_missing() {
+    let of = |provider: Provider, tuning: Tuning| {
+        Engine::acquire(runtime(), &EngineSpec { provider, tuning, ..spec(9) }).map(|engine| engine.provider().clone())
+    };
+    let text = |provider, tuning| of(provider, tuning).unwrap_err().to_string();
+    for provider in [Provider::Cuda, Provider::TensorRt, Provider::CoreMl, Provider::DirectMl, Provider::WebGpu] {
+        match of(provider.clone(), Tuning::default()) {
+            Ok(report) => println!("skipped: {} is there", report.name),
+            Err(error) => {
+                let text = error.to_string();
+                let is_clear = ["built without it", "does not run on it"].iter().any(|reason| text.contains(reason));
+                assert!(text.contains(&provider.to_string()) && is_clear, "{text}");
+            }
+        }
+    }
+    let missing = text(Provider::Library("/nowhere/libep.so".into()), Tuning::default());
+    assert!(missing.contains("/nowhere/libep.so") && missing.contains("no such file"), "{missing}");
+    // The CPU provider knows one number format and no options; as a fallback it need not.
+    let half = Tuning { precision: Precision::Fp16, options: Vec::new() };
+    assert!(text(Provider::Cpu, half.clone()).contains("precision=auto"));
+    of(Provider::Auto, half).unwrap();
+}
+
+#[test]
+fn a_plugin_provider_runs_the_model_itself_as_it_is_told_to() {
+    let of = |precision: Precision, options: &str| {
+        let tuning = Tuning { precision, options: Tuning::parse_options(options).unwrap() };
+        Engine::acquire(runtime(), &EngineSpec { provider: Provider::OpenVino, tuning, ..spec(10) })
+    };
+    let engine = match of(Precision::Fp32, "NUM_STREAMS=2,device=CPU") {
+        Ok(engine) => engine,
+        Err(error) => {
+            println!("skipped: {error}");
+            return;
+        }
+    };
+    let report = engine.provider();
+    assert_eq!((&*report.name, &*report.device, &*report.precision), ("OpenVINOExecutionProvider", "CPU", "f32"));
+    assert!(report.operators.0 > 0, "{report:?}");
+    engine.submit(RgbFrame::stop_sign(), settings(0.5)).wait().unwrap();
+    let wrong = of(Precision::Auto, "device=TOASTER").unwrap_err().to_string();
+    assert!(wrong.contains("TOASTER") && wrong.contains("CPU, GPU or NPU"), "{wrong}");
+}
+
+#[test]
+fn a_run_waits_for_its_batch_and_threads_may_be_tied_to_cores() {
+    let Some(path) = shared("models/yolov8n_fp32_dynamic.onnx") else {
+        return;
+    };
+    let spec = EngineSpec {
+        model: ModelSource::File(path),
+        provider: Provider::Cpu,
+        sessions: 1,
+        batch_size: 3,
+        batch_timeout: Duration::from_secs(20),
+        optimize_for: OptimizeFor::Latency,
+        pin_threads: true,
+        ..EngineSpec::default()
+    };
+    let engine = Engine::acquire(runtime(), &spec).unwrap();
+    let before = engine.stats().batches;
+    let tickets: Vec<_> = (0..6).map(|_| engine.submit(RgbFrame::stop_sign(), settings(0.25))).collect();
+    for ticket in tickets {
+        assert_eq!(ticket.wait().unwrap().detections.len(), 1);
+    }
+    assert_eq!(engine.stats().batches - before, 2);
 }
