@@ -262,12 +262,14 @@ impl YoloDetect {
 
     fn push(&self, pending: Pending) -> Result<gst::FlowSuccess, gst::FlowError> {
         let Pending { mut buffer, wait, info, labels } = pending;
+        let is_seen = !matches!(wait, Wait::Nothing);
         let detections = match wait {
             Wait::Nothing => Vec::new(),
             Wait::Before => std::mem::take(&mut *self.last.lock()),
             Wait::Engine(tickets) => self.collect(tickets, &buffer)?,
         };
-        if !detections.is_empty() {
+        // Also where nothing was found: an empty analytics meta says that, where none makes overlays go on with the last.
+        if is_seen {
             let kinds = self.settings.lock().meta.kinds();
             meta::write(buffer.make_mut(), &detections, &labels, (info.width(), info.height()), kinds);
             self.counts.lock().detections += detections.len() as u64;
