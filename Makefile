@@ -68,7 +68,7 @@ demo: build
 	@echo
 	@echo '  gst-launch-1.0 -q filesrc location=FILE ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@echo
-	@echo 'model-file=MODEL.onnx on vxyolodetect takes YOLO models in ONNX form as they come (v5, v8 and their kin, YOLOX, end to end).'
+	@echo 'model-file=MODEL.onnx on vxyolodetect takes detectors in ONNX form as they come (YOLO of every kind, RT-DETR and its kin, and more).'
 	@echo 'gst-inspect-1.0 vxyolodetect lists its properties; README.md has more, and what to do when something fails;'
 	@echo '`make install` puts plugin and command where GStreamer and your shell find them.'
 
