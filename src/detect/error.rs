@@ -156,3 +156,58 @@ pub(super) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
 }
+/// ONNX Runtime's words without the place in its own source that they begin with: "/onnxruntime_src/a.cc:12 void f(int) It
+/// failed" is "It failed".
+pub(super) fn plain_words(message: &str) -> &str {
+    let mut words = message.trim();
+    if words.starts_with('/')
+        && let Some(signature) = words.find('(')
+    {
+        let mut depth = 0_usize;
+        for (at, character) in words[signature..].char_indices() {
+            match character {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                words = words[signature + at + 1..].trim_start();
+                break;
+            }
+        }
+        words = words.strip_prefix("const").unwrap_or(words).trim_start();
+    }
+    // "[ONNXRuntimeError] : 1 : FAIL : It failed".
+    if words.starts_with("[ONNXRuntimeError]")
+        && let Some(text) = words.splitn(4, " : ").nth(3)
+    {
+        words = text;
+    }
+    if words.is_empty() { message } else { words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_onnx_runtimes_source_are_left_out() {
+        let cases = [
+            (
+                "/onnxruntime_src/a/b.h:46 void f(const std::map<std::string, int>&, bool (*)(int), int) ONNX Runtime (1) only",
+                "ONNX Runtime (1) only",
+            ),
+            (
+                "/src/p.cc:2043 Provider& Library::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load : x",
+                "Failed to load : x",
+            ),
+            ("Protobuf parsing failed.", "Protobuf parsing failed."),
+            ("/no/brackets", "/no/brackets"),
+            ("/open(", "/open("),
+            ("", ""),
+        ];
+        for (message, words) in cases {
+            assert_eq!(plain_words(message), words);
+        }
+    }
+}

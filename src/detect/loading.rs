@@ -280,6 +280,8 @@ fn report(
 fn invalid(bytes: &ModelBytes, error: OpenError) -> Error {
     let reason = if error.is_no_model {
         format!("it is no ONNX file, or it is cut short; download or export it again ({})", error.reason)
+    } else if error.reason.to_lowercase().contains("external data") {
+        format!("its weights are in a file of their own, which has to lie beside it ({})", error.reason)
     } else {
         format!("{}; export it again with an older opset, or use a newer ONNX Runtime", error.reason)
     };

@@ -15,6 +15,7 @@ use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::accelerator::{self, Accelerator};
 use super::decode::OutputView;
+use super::error::plain_words;
 use super::form::SlotMut;
 use super::input::InputSpec;
 use super::model::{Description, METADATA_KEYS};
@@ -69,7 +70,7 @@ pub(super) struct OpenError {
 impl<R> From<ort::Error<R>> for OpenError {
     fn from(error: ort::Error<R>) -> Self {
         let is_no_model = error.code() == ort::ErrorCode::InvalidProtobuf;
-        Self { is_no_model, reason: error.message().to_owned() }
+        Self { is_no_model, reason: plain_words(error.message()).to_owned() }
     }
 }
 
@@ -270,7 +271,7 @@ impl Session {
         read: impl FnOnce(&[OutputView<'_>]) -> R,
     ) -> Result<R, String> {
         let Self { inner, floats } = self;
-        let words = |error: ort::Error| error.to_string();
+        let words = |error: ort::Error| plain_words(error.message()).to_owned();
         let outputs = inner.run(input.feeds(images).map_err(words)?).map_err(words)?;
         if wanted.iter().any(|&index| index >= outputs.len()) {
             return Err("it gave fewer outputs than it declares".to_owned());
