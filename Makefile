@@ -6,8 +6,8 @@ CARGO ?= cargo
 
 # Where GStreamer looks for plugins. Its own folder if PREFIX is its own, the user's if PREFIX is ~/.local; any other has
 # to be named in GST_PLUGIN_PATH, which `make install` says.
-GST_PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0)
-GST_PLUGINDIR = $(shell pkg-config --variable=pluginsdir gstreamer-1.0)
+GST_PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0 2>/dev/null)
+GST_PLUGINDIR = $(shell pkg-config --variable=pluginsdir gstreamer-1.0 2>/dev/null)
 USER_PLUGINDIR = $(HOME)/.local/share/gstreamer-1.0/plugins
 ifeq ($(PREFIX),$(GST_PREFIX))
 PLUGINDIR ?= $(GST_PLUGINDIR)
@@ -26,8 +26,8 @@ LIBRARIES := target/vx
 REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 
-# What GStreamer here can do beyond the oldest it is built for.
-FEATURES := $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
+# What GStreamer here can do beyond the oldest it is built for. Looked up when it is needed: set-up may install it.
+FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3

@@ -96,7 +96,6 @@ impl Preparer {
             ChannelOrder::Bgr => [2, 1, 0],
         };
         let area = form.width * form.height;
-        let arch = self.arch;
         match slot {
             SlotMut::F32(values) if !form.channels_last && form.normalise.is_none() => {
                 if fresh {
@@ -109,14 +108,7 @@ impl Preparer {
                     let span = start..start + fit.width;
                     let planes = [&mut first[span.clone()], &mut second[span.clone()], &mut third[span]];
                     let planes = reordered(planes, form.order);
-                    arch.dispatch(WriteRow {
-                        preparer: self,
-                        picture,
-                        layout: &layout,
-                        conversion: &conversion,
-                        row,
-                        planes,
-                    });
+                    self.dispatch_row(picture, &layout, &conversion, row, planes);
                 }
             }
             mut slot => {
@@ -136,14 +128,7 @@ impl Preparer {
                 for row in 0..fit.height {
                     let [red, green, blue] = &mut floats;
                     let planes = [&mut red[..], &mut green[..], &mut blue[..]];
-                    arch.dispatch(WriteRow {
-                        preparer: self,
-                        picture,
-                        layout: &layout,
-                        conversion: &conversion,
-                        row,
-                        planes,
-                    });
+                    self.dispatch_row(picture, &layout, &conversion, row, planes);
                     let start = (fit.top + row) * form.width + fit.left;
                     for (channel, colour) in order.into_iter().enumerate() {
                         if form.normalise.is_some() {
@@ -199,6 +184,18 @@ impl Preparer {
             row.resize(fit.width, 0);
         }
         self.geometry = Some(geometry);
+    }
+
+    /// [`write_row`](Self::write_row) as compiled for the chosen instruction set.
+    fn dispatch_row(
+        &mut self,
+        picture: &Picture<'_>,
+        layout: &Layout,
+        conversion: &Conversion,
+        row: usize,
+        planes: [&mut [f32]; 3],
+    ) {
+        self.arch.dispatch(WriteRow { preparer: self, picture, layout, conversion, row, planes });
     }
 
     /// Writes output row `row` as red, green and blue.

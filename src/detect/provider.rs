@@ -133,12 +133,12 @@ impl Tuning {
     /// Takes "key=value,key=value".
     ///
     /// # Errors
-    /// [`Error::ProviderUnavailable`] where a part has no "=".
+    /// [`Error::Setting`] where a part has no "=".
     pub fn parse_options(text: &str) -> Result<Vec<(String, String)>> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let pairs = parts.map(|part| {
-            let (key, value) = part.split_once('=').ok_or_else(|| Error::ProviderUnavailable {
-                provider: "execution-provider-options".to_owned(),
+            let (key, value) = part.split_once('=').ok_or_else(|| Error::Setting {
+                setting: "execution-provider-options",
                 reason: format!("\"{part}\" has no \"=\"; write key=value,key=value"),
             })?;
             Ok((key.trim().to_owned(), value.trim().to_owned()))
