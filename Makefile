@@ -40,7 +40,7 @@ help:
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
 	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
-	@echo 'make bench      keyframes a second beside the ffmpeg command; pixels to tensors; memory over 500 files'
+	@echo 'make bench      keyframes a second beside the ffmpeg command; pixels to tensors; the engine; memory over 500 files'
 	@echo 'make accuracy   [PYTHON=...] COCO average precision beside an independent detector, on the photographs beside the project'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
 	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
@@ -88,6 +88,7 @@ accuracy: build
 bench: build
 	benches/keyframes.py --json target/keyframes.json
 	$(CARGO) bench --quiet --bench prepare 2>target/prepare.log || { tail -n 30 target/prepare.log; exit 1; }
+	$(CARGO) bench --quiet --bench engine 2>target/engine.log || { tail -n 30 target/engine.log; exit 1; }
 	$(CARGO) bench --quiet --bench memory 2>target/memory.log || { tail -n 30 target/memory.log; exit 1; }
 
 check:

@@ -279,3 +279,23 @@ fn a_run_waits_for_its_batch_and_threads_may_be_tied_to_cores() {
     }
     assert_eq!(engine.stats().batches - before, 2);
 }
+
+#[test]
+fn bound_outputs_are_not_carried_over_to_the_next_frame() {
+    let spec = spec(11);
+    let engine = Engine::acquire(runtime(), &spec).unwrap();
+    let grey = || {
+        let pixels = Arc::new(vec![128; WIDTH * HEIGHT * 3]);
+        Box::new(RgbFrame { pixels, width: WIDTH, height: HEIGHT })
+    };
+    let best = |frame: Box<dyn Frame>| {
+        let result = engine.submit(frame, settings(0.0)).wait().unwrap();
+        result.detections.first().map(|found| (found.confidence, found.x_min))
+    };
+    let (sign, blank) = (best(RgbFrame::stop_sign()), best(grey()));
+    assert_ne!(sign, blank);
+    for _ in 0..3 {
+        assert_eq!(best(RgbFrame::stop_sign()), sign);
+        assert_eq!(best(grey()), blank);
+    }
+}

@@ -255,7 +255,10 @@ mod plugin {
             .map_err(|error| fails(format!("{} cannot be loaded: {error}", library.display())))?;
         let new = names().into_iter().find(|name| !before.contains(name));
         let Some(new) = new else {
-            return Err(fails(format!("{} finds no device that it can use", library.display())));
+            return Err(fails(format!(
+                "{} finds no device that it can use (OpenVINO's finds only Intel's)",
+                library.display()
+            )));
         };
         registered.insert(library.to_owned(), new.clone());
         Ok(new)

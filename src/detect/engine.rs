@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::detection::DetectSettings;
 use super::error::{Error, Result, panic_message};
-use super::job::{Job, Ticket};
+use super::job::{Answers, Job, Ticket};
 use super::loading::{Opened, cpu_setup, open_first};
 use super::model::Model;
 use super::modelinfo;
@@ -71,6 +71,7 @@ pub(super) struct Inner {
     shared: Arc<Shared>,
     report: ProviderReport,
     queue: Option<Sender<Job>>,
+    answers: Arc<Answers>,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -118,7 +119,7 @@ impl Engine {
 
     /// Queues a frame. Blocks only while the queue is full, which the workers always empty.
     pub fn submit(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> Ticket {
-        let (job, ticket) = Job::new(frame, settings);
+        let (job, ticket) = Job::new(frame, settings, &self.inner.answers);
         if let Some(queue) = &self.inner.queue {
             // A job that is refused answers its ticket when it is dropped.
             let _ = queue.send(job);
@@ -166,6 +167,7 @@ impl Inner {
             shared: Arc::clone(&shared),
             report,
             queue: Some(sender),
+            answers: Arc::default(),
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
         };
         let model = Arc::new(model);
@@ -176,7 +178,7 @@ impl Inner {
             model: Arc::clone(&model),
             setup: cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)),
         });
-        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, rescue.clone());
+        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, rescue.clone())?;
         let queue = receiver.clone();
         let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
         let core = pinned(0);
@@ -260,10 +262,13 @@ impl LateWorker {
             .map_err(|panic| panic_message(panic.as_ref()))
             .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
         drop(model);
-        match opened {
-            Ok(session) => {
+        let worker = opened.and_then(|session| {
+            Worker::new(Arc::clone(&shared), session, batch_size, rescue).map_err(|error| error.to_string())
+        });
+        match worker {
+            Ok(worker) => {
                 shared.totals.lock().sessions += 1;
-                Worker::new(shared, session, batch_size, rescue).run(&queue);
+                worker.run(&queue);
             }
             Err(reason) => shared.totals.lock().missing_sessions = Some(reason),
         }

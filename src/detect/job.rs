@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
 
 use super::detection::{DetectSettings, Detection};
 use super::error::{Error, Result};
@@ -32,7 +32,8 @@ pub struct FrameResult {
 /// The promise of a [`FrameResult`]. Dropping it disturbs nobody.
 #[derive(Debug)]
 pub struct Ticket {
-    answer: Receiver<Result<FrameResult>>,
+    answer: Arc<Answer>,
+    spare: Arc<Answers>,
 }
 
 impl Ticket {
@@ -41,26 +42,47 @@ impl Ticket {
     /// # Errors
     /// What went wrong with this frame.
     pub fn wait(self) -> Result<FrameResult> {
-        self.answer.recv().unwrap_or(Err(Error::EngineClosed))
+        let result = {
+            let mut result = self.answer.result.lock();
+            loop {
+                match result.take() {
+                    Some(result) => break result,
+                    None => self.answer.is_there.wait(&mut result),
+                }
+            }
+        };
+        self.spare.0.lock().push(self.answer);
+        result
     }
 
     /// Whether [`wait`](Self::wait) would return at once.
     pub fn is_done(&self) -> bool {
-        !self.answer.is_empty()
+        self.answer.result.lock().is_some()
     }
 }
 
+/// Where a result is put for the ticket to find.
+#[derive(Debug, Default)]
+struct Answer {
+    result: Mutex<Option<Result<FrameResult>>>,
+    is_there: Condvar,
+}
+
+/// Those of tickets that are done with, for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Mutex<Vec<Arc<Answer>>>);
+
 /// The other end of a ticket; answers "closed" if it is dropped without an answer.
 pub(super) struct Reply {
-    answer: Option<Sender<Result<FrameResult>>>,
+    answer: Option<Arc<Answer>>,
 }
 
 impl Reply {
     /// Answers, if that has not been done.
     pub fn answer(&mut self, result: Result<FrameResult>) {
         if let Some(answer) = self.answer.take() {
-            // Nobody waits where the ticket was dropped.
-            let _ = answer.send(result);
+            *answer.result.lock() = Some(result);
+            answer.is_there.notify_one();
         }
     }
 }
@@ -80,10 +102,11 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> (Self, Ticket) {
-        let (sender, receiver) = bounded(1);
-        let reply = Reply { answer: Some(sender) };
-        (Self { frame: Some(frame), settings, submitted: Instant::now(), reply }, Ticket { answer: receiver })
+    pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>, spare: &Arc<Answers>) -> (Self, Ticket) {
+        let answer = spare.0.lock().pop().unwrap_or_default();
+        let reply = Reply { answer: Some(Arc::clone(&answer)) };
+        let ticket = Ticket { answer, spare: Arc::clone(spare) };
+        (Self { frame: Some(frame), settings, submitted: Instant::now(), reply }, ticket)
     }
 }
 
@@ -102,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_dropped_job_answers_that_the_engine_is_closed() {
-        let (job, ticket) = Job::new(Box::new(NoFrame), Arc::default());
+        let (job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
         assert!(!ticket.is_done());
         drop(job);
         assert!(ticket.is_done());
@@ -111,12 +134,25 @@ mod tests {
 
     #[test]
     fn only_the_first_answer_counts_and_a_dropped_ticket_is_no_trouble() {
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
         job.reply.answer(Ok(FrameResult::default()));
         job.reply.answer(Err(Error::EngineClosed));
         assert!(ticket.wait().is_ok());
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
         drop(ticket);
         job.reply.answer(Ok(FrameResult::default()));
+    }
+
+    #[test]
+    fn a_place_for_answers_is_used_again_and_empty_then() {
+        let spare = Arc::default();
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &spare);
+        job.reply.answer(Ok(FrameResult::default()));
+        assert!(ticket.wait().is_ok());
+        assert_eq!(spare.0.lock().len(), 1);
+        let (job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &spare);
+        assert!(spare.0.lock().is_empty() && !ticket.is_done());
+        drop(job);
+        assert!(ticket.wait().is_err());
     }
 }

@@ -32,6 +32,13 @@ pub enum Layout {
     Distances(Distances),
 }
 
+impl Layout {
+    /// Whether there is a value for each cell of the input, so that the outputs are as long for every picture.
+    pub(super) fn is_dense(&self) -> bool {
+        matches!(self, Self::V8 { .. } | Self::V5 | Self::Yolox | Self::Classes | Self::Distances(_))
+    }
+}
+
 /// How outputs of their own are read. Boxes are `[1, N, 4]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Separate {

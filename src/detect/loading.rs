@@ -3,6 +3,7 @@
 //! Owns what is done differently for each provider before the workers start. Blocking: reads, compiles and runs the model.
 
 use super::accelerator::{Accelerator, name_of};
+use super::binding::InputTensor;
 use super::decode::OutputView;
 use super::error::{Error, Result};
 use super::form::SlotMut;
@@ -12,7 +13,7 @@ use super::modelinfo::ModelInfo;
 use super::plan::{EngineSpec, Plan, Reading};
 use super::provider::{Choice, Precision, Provider, ProviderReport};
 use super::runtime::Runtime;
-use super::session::{InputTensor, OpenError, Session, Setup, SharedWeights};
+use super::session::{OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
 use super::tensor::Dimension;
 
@@ -45,7 +46,7 @@ pub(super) fn open_first(
         let is_last = index + 1 == choices.len();
         let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
         let opened = match choice.provider {
-            Provider::Cpu => open_cpu(runtime, bytes, (spec, &info), plan, choices.len() > 1),
+            Provider::Cpu => open_cpu(runtime, bytes, (spec, &info), plan),
             _ => open_accelerated(runtime, bytes, choice, (spec, &info), plan),
         };
         match opened {
@@ -63,18 +64,16 @@ pub(super) fn open_first(
     Err(Error::ProviderUnavailable { provider: spec.provider.to_string(), reason: "there is none to try".to_owned() })
 }
 
-/// Opens `bytes` on the CPU provider. `is_fallback` is whether it was not asked for by name: it then need not know the
-/// precision that was asked for.
+/// Opens `bytes` on the CPU provider. Where it was not asked for by name it need not know the precision that was.
 fn open_cpu(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
     (spec, info): (&EngineSpec, &ModelInfo),
     plan: Plan,
-    is_fallback: bool,
 ) -> Result<Opened> {
     let precision = spec.tuning.precision;
     let wants_another = !matches!(precision, Precision::Auto | Precision::Fp32) || !spec.tuning.options.is_empty();
-    if wants_another && !is_fallback {
+    if wants_another && spec.provider != Provider::Auto {
         let reason =
             "it computes in the model's own number format and takes no options; set precision=auto, or use openvino";
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
@@ -126,7 +125,7 @@ fn open_accelerated(
             .map_err(|error| unavailable(error.reason))?;
     // Some operators fail only when they run; and a provider that takes none leaves all to the CPU provider.
     let images = images_of(model.batch);
-    let input = InputTensor::new(images, &model.input);
+    let input = session.input(images, &model.input).map_err(unavailable)?;
     session.run(&input, images, &model.read_outputs, |_| {}).map_err(unavailable)?;
     let operators =
         session.stop_profile().map_err(|error| unavailable(format!("what ran where is not known: {error}")))?;
@@ -150,7 +149,8 @@ fn check_batches(bytes: &ModelBytes, opened: &mut Opened) -> Result<()> {
     if model.batch != Batch::Dynamic || report.batch_size < 2 {
         return Ok(());
     }
-    let mut input = InputTensor::new(2, &model.input);
+    let failed = |reason| Error::Inference { model: bytes.name.clone(), reason };
+    let mut input = session.input(2, &model.input).map_err(failed)?;
     fill(input.slot(0), 1);
     fill(input.slot(1), 2);
     let outputs = |session: &mut Session, input: &InputTensor, images: usize| {
@@ -175,7 +175,7 @@ fn check_batches(bytes: &ModelBytes, opened: &mut Opened) -> Result<()> {
         }
         (Err(reason), Ok(_), Ok(_)) => Some(reason),
         (_, Err(reason), _) | (_, _, Err(reason)) => {
-            return Err(Error::Inference { model: bytes.name.clone(), reason });
+            return Err(failed(reason));
         }
     };
     if let Some(reason) = reason {
@@ -213,7 +213,8 @@ fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info:
         Some(declared) => declared,
         None => {
             let images = images_of(draft.batch);
-            let input = InputTensor::new(images, &draft.input);
+            let failed = |reason| Error::Inference { model: bytes.name.clone(), reason };
+            let input = session.input(images, &draft.input).map_err(failed)?;
             let see = |outputs: &[OutputView<'_>]| {
                 let seen = outputs.iter().map(|output| Seen {
                     shape: output.shape.to_vec(),
@@ -221,9 +222,7 @@ fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info:
                 });
                 seen.collect::<Vec<_>>()
             };
-            session
-                .run(&input, images, &every, see)
-                .map_err(|reason| Error::Inference { model: bytes.name.clone(), reason })?
+            session.run(&input, images, &every, see).map_err(failed)?
         }
     };
     draft.finish(&seen, reading, info)

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod accelerator;
+mod binding;
 mod colour;
 mod decode;
 mod decode_heads;

@@ -53,6 +53,11 @@ impl Provider {
     pub(super) fn is_device(&self) -> bool {
         !matches!(self, Self::Auto | Self::Cpu | Self::OpenVino)
     }
+
+    /// Whether its device copies faster from memory that cannot be swapped out.
+    pub(super) fn has_pinned_memory(&self) -> bool {
+        matches!(self, Self::Cuda | Self::TensorRt)
+    }
 }
 
 impl fmt::Display for Provider {

@@ -1,22 +1,23 @@
 //! One ONNX Runtime session: opened for a provider, described, run.
 //!
-//! With `runtime` the only file that calls `ort`; none of its types leave these two. A [`Session`] belongs to one thread at a
+//! With `runtime`, `binding` and `accelerator` the only file that calls `ort`; none of its types leave these. A [`Session`] belongs to one thread at a
 //! time, because running one is not thread safe.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use ort::session::SessionInputValue;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::SessionOutputs;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
-use ort::value::{TensorElementType, TensorRef, ValueType};
+use ort::value::{TensorElementType, ValueType};
+use smallvec::SmallVec;
 
 use super::accelerator::{self, Accelerator};
+use super::binding::{InputTensor, OutputBinding};
 use super::decode::OutputView;
 use super::error::plain_words;
-use super::form::SlotMut;
 use super::input::InputSpec;
 use super::model::{Description, METADATA_KEYS};
 use super::runtime::Runtime;
@@ -74,94 +75,14 @@ impl<R> From<ort::Error<R>> for OpenError {
     }
 }
 
-/// The model's inputs for up to as many images as there is room for: the pictures, and sizes where it asks for them.
-#[derive(Debug)]
-pub(super) struct InputTensor {
-    name: String,
-    values: Values,
-    /// Values of one image.
-    image: usize,
-    /// Lengths of the dimensions after the batch's.
-    shape: [usize; 3],
-    /// Other inputs, each with two values for each image.
-    sizes: Vec<(String, Sizes)>,
-}
-
-#[derive(Debug)]
-enum Values {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    U8(Vec<u8>),
-}
-
-#[derive(Debug)]
-enum Sizes {
-    F32(Vec<f32>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-}
-
-impl InputTensor {
-    /// Room for `images` images, filled with black.
-    pub fn new(images: usize, spec: &InputSpec) -> Self {
-        let (width, height) = (spec.width, spec.height);
-        let image = 3 * width * height;
-        let values = match spec.element {
-            ElementType::F16 => Values::F16(vec![f16::ZERO; images * image]),
-            ElementType::U8 => Values::U8(vec![0; images * image]),
-            _ => Values::F32(vec![0.0; images * image]),
-        };
-        let sizes = spec.sizes.iter().map(|size| {
-            let pair = size.values(width, height);
-            let values = match size.element {
-                ElementType::I32 => Sizes::I32(pair.map(|side| side as i32).repeat(images)),
-                ElementType::I64 => Sizes::I64(pair.map(|side| side as i64).repeat(images)),
-                _ => Sizes::F32(pair.map(|side| side as f32).repeat(images)),
-            };
-            (size.name.clone(), values)
-        });
-        let shape = if spec.channels_last { [height, width, 3] } else { [3, height, width] };
-        Self { name: spec.name.clone(), values, image, shape, sizes: sizes.collect() }
-    }
-
-    /// The place of image `index`.
-    pub fn slot(&mut self, index: usize) -> SlotMut<'_> {
-        let range = index * self.image..(index + 1) * self.image;
-        match &mut self.values {
-            Values::F32(values) => SlotMut::F32(&mut values[range]),
-            Values::F16(values) => SlotMut::F16(&mut values[range]),
-            Values::U8(values) => SlotMut::U8(&mut values[range]),
-        }
-    }
-
-    /// The first `images` images, by input name.
-    fn feeds(&self, images: usize) -> ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>> {
-        let [a, b, c] = self.shape;
-        let shape = [images, a, b, c];
-        let count = images * self.image;
-        let pictures: SessionInputValue<'_> = match &self.values {
-            Values::F32(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
-            Values::F16(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
-            Values::U8(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
-        };
-        let mut feeds = vec![(Cow::from(&*self.name), pictures)];
-        for (name, values) in &self.sizes {
-            let (shape, count) = ([images, 2], 2 * images);
-            let value: SessionInputValue<'_> = match values {
-                Sizes::F32(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
-                Sizes::I32(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
-                Sizes::I64(values) => TensorRef::from_array_view((shape, &values[..count]))?.into(),
-            };
-            feeds.push((Cow::from(&**name), value));
-        }
-        Ok(feeds)
-    }
-}
-
-/// A session and the scratch memory for outputs that are no f32.
+/// A session, what its runs are bound to, and scratch memory for outputs that are no f32.
 pub(super) struct Session {
     inner: ort::session::Session,
+    /// Whether the device copies faster from and to memory of its own kind.
+    wants_pinned: bool,
+    binding: OutputBinding,
     floats: Vec<Vec<f32>>,
+    shapes: Vec<SmallVec<[usize; 4]>>,
 }
 
 impl Session {
@@ -219,7 +140,11 @@ impl Session {
             Content::Owned(bytes) => builder.commit_from_memory(bytes)?,
             Content::Path(path) => builder.commit_from_file(path)?,
         };
-        Ok((Self { inner, floats: Vec::new() }, runs_on))
+        let wants_pinned =
+            matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());
+        let session =
+            Self { inner, wants_pinned, binding: OutputBinding::default(), floats: Vec::new(), shapes: Vec::new() };
+        Ok((session, runs_on))
     }
 
     /// Ends the profile and tells how many operators ran on each provider, by ONNX Runtime's name.
@@ -259,7 +184,25 @@ impl Session {
         }
     }
 
+    /// Inputs for up to `images` images as `spec` says, filled with black, in the session's order.
+    ///
+    /// # Errors
+    /// ONNX Runtime's words where there is no memory for them.
+    pub fn input(&self, images: usize, spec: &InputSpec) -> Result<InputTensor, String> {
+        let order: SmallVec<[&str; 4]> = self.inner.inputs().iter().map(ort::value::Outlet::name).collect();
+        InputTensor::new(&allocator(&self.inner, self.wants_pinned), images, spec, &order)
+            .map_err(|error| words(&error))
+    }
+
+    /// The shapes of the outputs do not depend on what is in the pictures, also where the model does not declare them.
+    pub fn expect_same_shapes(&mut self) {
+        self.binding = OutputBinding::dense();
+    }
+
     /// Runs the first `images` images of `input` and shows the outputs `wanted` to `read`, in that order.
+    ///
+    /// A run of as many images as there is room for writes its outputs, if their shapes are known, where the last such run
+    /// wrote them.
     ///
     /// # Errors
     /// ONNX Runtime's words, or what is wrong with the outputs; `read` has then not been called.
@@ -268,32 +211,72 @@ impl Session {
         input: &InputTensor,
         images: usize,
         wanted: &[usize],
-        read: impl FnOnce(&[OutputView<'_>]) -> R,
+        mut read: impl FnMut(&[OutputView<'_>]) -> R,
     ) -> Result<R, String> {
-        let Self { inner, floats } = self;
-        let words = |error: ort::Error| plain_words(error.message()).to_owned();
-        let outputs = inner.run(input.feeds(images).map_err(words)?).map_err(words)?;
-        if wanted.iter().any(|&index| index >= outputs.len()) {
-            return Err("it gave fewer outputs than it declares".to_owned());
-        }
-        floats.resize_with(wanted.len(), Vec::new);
-        let mut shapes = Vec::with_capacity(wanted.len());
-        for (&index, floats) in wanted.iter().zip(floats.iter_mut()) {
-            let shape = to_floats(&outputs[index], floats).map_err(words)?;
-            let lengths = shape.iter().map(|&length| usize::try_from(length));
-            let lengths = lengths.collect::<Result<Vec<_>, _>>();
-            shapes.push(lengths.map_err(|_| format!("an output has the shape {shape:?}"))?);
-        }
-        let mut views = Vec::with_capacity(wanted.len());
-        for ((&index, floats), shape) in wanted.iter().zip(floats.iter()).zip(&shapes) {
-            let values = outputs[index].try_extract_tensor::<f32>().map_or(&floats[..], |(_, values)| values);
-            if shape.iter().product::<usize>() != values.len() {
-                return Err(format!("an output has the shape {shape:?} and {} values", values.len()));
+        let is_full = images == input.images();
+        let feeds = input.feeds(images).map_err(|error| words(&error))?;
+        let Self { inner, binding, floats, shapes, .. } = self;
+        binding.choose(inner.outputs(), wanted).map_err(|error| words(&error))?;
+        loop {
+            let Some((options, is_bound)) = binding.options(images) else {
+                return Err("it could not be prepared to run".to_owned());
+            };
+            let outcome = inner.run_with_options(&feeds[..], options).map_err(|error| words(&error));
+            let outcome = outcome.map(|outputs| show(&outputs, floats, shapes, &mut read));
+            match outcome {
+                Ok(result) => {
+                    if is_full && !is_bound && result.is_ok() {
+                        let allocator = allocator(inner, self.wants_pinned);
+                        binding.bind(&allocator, inner.outputs(), images, shapes).map_err(|error| words(&error))?;
+                    }
+                    return result;
+                }
+                // The model may give another shape than it declares, for which the fixed place is no good.
+                Err(_) if is_bound => binding.release(),
+                Err(error) => return Err(error),
             }
-            views.push(OutputView { shape, values });
         }
-        Ok(read(&views))
     }
+}
+
+/// Shows all of `outputs` to `read`.
+fn show<R>(
+    outputs: &SessionOutputs<'_>,
+    floats: &mut Vec<Vec<f32>>,
+    shapes: &mut Vec<SmallVec<[usize; 4]>>,
+    read: &mut impl FnMut(&[OutputView<'_>]) -> R,
+) -> Result<R, String> {
+    floats.resize_with(outputs.len(), Vec::new);
+    shapes.clear();
+    for (index, floats) in floats.iter_mut().enumerate() {
+        let shape = to_floats(&outputs[index], floats).map_err(|error| words(&error))?;
+        let lengths = shape.iter().map(|&length| usize::try_from(length));
+        let lengths = lengths.collect::<Result<SmallVec<_>, _>>();
+        shapes.push(lengths.map_err(|_| format!("an output has the shape {shape:?}"))?);
+    }
+    let mut views = SmallVec::<[OutputView<'_>; 4]>::new();
+    for (index, (floats, shape)) in floats.iter().zip(shapes.iter()).enumerate() {
+        let values = outputs[index].try_extract_tensor::<f32>().map_or(&floats[..], |(_, values)| values);
+        if shape.iter().product::<usize>() != values.len() {
+            return Err(format!("an output has the shape {shape:?} and {} values", values.len()));
+        }
+        views.push(OutputView { shape, values });
+    }
+    Ok(read(&views))
+}
+
+/// Of the memory where inputs and outputs of `session` lie.
+fn allocator(session: &ort::session::Session, wants_pinned: bool) -> Allocator {
+    let pinned = || {
+        let kind = AllocationDevice::CUDA_PINNED;
+        let info = MemoryInfo::new(kind, 0, AllocatorType::Device, MemoryType::CPUInput).ok()?;
+        Allocator::new(session, info).ok()
+    };
+    wants_pinned.then(pinned).flatten().unwrap_or_default()
+}
+
+fn words(error: &ort::Error) -> String {
+    plain_words(error.message()).to_owned()
 }
 
 /// Keeps a plugin provider that another engine has registered from taking this session too.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
+use super::binding::InputTensor;
 use super::decode::{Decoder, Outputs};
 use super::error::{Error, panic_message};
 use super::form::InputForm;
@@ -22,7 +23,7 @@ use super::prepare::Preparer;
 use super::readable::is_readable;
 use super::runtime::Runtime;
 use super::sanity::{FRAMES, complaint};
-use super::session::{InputTensor, Session, Setup};
+use super::session::{Session, Setup};
 use super::source::ModelBytes;
 use super::task::Task;
 
@@ -82,6 +83,8 @@ pub(super) struct Worker {
     preparer: Preparer,
     decoder: Decoder,
     jobs: Vec<Job>,
+    /// Empty between runs.
+    prepared: Vec<Prepared>,
     /// Runs whose outputs were looked at.
     looked_at: u32,
 }
@@ -98,7 +101,18 @@ struct Prepared {
 
 impl Worker {
     /// Without `rescue` a provider that fails is an error of the frame.
-    pub fn new(shared: Arc<Shared>, session: Session, batch_size: usize, rescue: Option<Rescue>) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for the model's input.
+    pub fn new(
+        shared: Arc<Shared>,
+        mut session: Session,
+        batch_size: usize,
+        rescue: Option<Rescue>,
+    ) -> Result<Self, Error> {
+        if shared.model.layout.is_dense() {
+            session.expect_same_shapes();
+        }
         let form = shared.model.input_form();
         let fixed_batch = match shared.model.batch {
             Batch::Fixed(count) => Some(count),
@@ -106,10 +120,12 @@ impl Worker {
         };
         let most = most_images(form.width, form.height);
         let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, most));
-        let input = InputTensor::new(capacity, &shared.model.input);
+        let input = session
+            .input(capacity, &shared.model.input)
+            .map_err(|reason| Error::Inference { model: shared.model.source.clone(), reason })?;
         let (preparer, decoder) = (Preparer::default(), Decoder::default());
         let jobs = Vec::with_capacity(capacity);
-        Self {
+        Ok(Self {
             shared,
             session,
             rescue,
@@ -121,8 +137,9 @@ impl Worker {
             preparer,
             decoder,
             jobs,
+            prepared: Vec::with_capacity(capacity),
             looked_at: 0,
-        }
+        })
     }
 
     /// Works until the queue is closed and empty.
@@ -154,7 +171,8 @@ impl Worker {
 
     /// Prepares, runs and answers all jobs in the list.
     fn process(&mut self) {
-        let mut prepared = Vec::with_capacity(self.jobs.len());
+        let mut prepared = std::mem::take(&mut self.prepared);
+        prepared.clear();
         let mut failures = 0;
         for index in 0..self.jobs.len() {
             match self.prepare(index, prepared.len()) {
@@ -191,10 +209,11 @@ impl Worker {
                 Err(_) => failures += prepared.len() as u64,
             }
             drop(totals);
-            for Prepared { job, result, .. } in prepared {
+            for Prepared { job, result, .. } in prepared.drain(..) {
                 self.jobs[job].reply.answer(outcome.clone().map(|_| result));
             }
         }
+        self.prepared = prepared;
         if failures > 0 {
             self.shared.totals.lock().failures += failures;
         }
@@ -355,9 +374,9 @@ mod tests {
                 totals: Mutex::default(),
             });
             let (wrong, _) = open("picodet.onnx");
-            let mut worker = Worker::new(Arc::clone(&shared), wrong.session, 1, rescue);
+            let mut worker = Worker::new(Arc::clone(&shared), wrong.session, 1, rescue).unwrap();
             for round in 0..2 {
-                let (job, ticket) = Job::new(Box::new(Grey(vec![90; 64 * 64])), Arc::default());
+                let (job, ticket) = Job::new(Box::new(Grey(vec![90; 64 * 64])), Arc::default(), &Arc::default());
                 worker.jobs.push(job);
                 worker.process();
                 let result = ticket.wait();

@@ -206,9 +206,8 @@ impl YoloDetect {
         self.queue.wait_for_room(most)?;
         let has_picture = buffer.size() > 0 && !buffer.flags().contains(gst::BufferFlags::GAP);
         let look = if has_picture {
-            let options = self.settings.lock().clone();
             let coarse = || MappedFrame::new(buffer.clone(), &info, None).ok()?.picture().ok().map(|p| thumbnail(&p));
-            self.scope.lock().look(&options, &buffer, &info, coarse)
+            self.scope.lock().look(&self.settings.lock(), &buffer, &info, coarse)
         } else {
             Look::Away
         };
