@@ -10,7 +10,8 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ffmpeg_sys_next as ffi;
 use gstvx::detect::{
-    Anchor, ChannelOrder, InputForm, Letterbox, Matrix, PADDING, Picture, PixelFormat, Plane, Preparer, Range, SlotMut,
+    Anchor, ChannelOrder, Filter, InputForm, Letterbox, Matrix, PADDING, Picture, PixelFormat, Plane, Preparer, Range,
+    SlotMut,
 };
 
 const SIDE: usize = 640;
@@ -119,6 +120,7 @@ fn prepare(criterion: &mut Criterion) {
         anchor: Anchor::Center,
         channels_last: false,
         normalise: None,
+        filter: Filter::Bilinear,
     };
     let mut tensor = vec![0.0_f32; 3 * SIDE * SIDE];
     for (format, name) in
@@ -129,6 +131,13 @@ fn prepare(criterion: &mut Criterion) {
             let mut group = criterion.benchmark_group(format!("{name} {width}x{height} to 640x640"));
             group.bench_function("vx", |bencher| {
                 let (mut preparer, mut padded) = (Preparer::default(), None);
+                bencher.iter(|| {
+                    preparer.prepare(black_box(&planes.picture()), &form, SlotMut::F32(&mut tensor), &mut padded)
+                });
+            });
+            group.bench_function("vx, area", |bencher| {
+                let (mut preparer, mut padded) = (Preparer::default(), None);
+                let form = InputForm { filter: Filter::Area, ..form };
                 bencher.iter(|| {
                     preparer.prepare(black_box(&planes.picture()), &form, SlotMut::F32(&mut tensor), &mut padded)
                 });

@@ -1,11 +1,12 @@
 //! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
 //!
 //! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta,
-//! [`elements`] for GStreamer.
+//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take.
 
 pub mod av;
 pub mod detect;
 pub mod elements;
+pub mod memory;
 pub mod meta;
 
 /// Registers the elements and does nothing else: a failure here would make GStreamer blacklist the plugin.

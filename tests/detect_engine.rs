@@ -299,3 +299,37 @@ fn bound_outputs_are_not_carried_over_to_the_next_frame() {
         assert_eq!(best(grey()), blank);
     }
 }
+
+/// Threads that open, use, abandon and close engines of two specs, and read their sums, all at once.
+#[test]
+fn engines_may_be_opened_used_and_dropped_by_many_at_once() {
+    let threads: Vec<_> = (0..8)
+        .map(|thread: usize| {
+            thread::spawn(move || {
+                let mut answered = 0;
+                for round in 0..12 {
+                    let spec = EngineSpec { sessions: 1 + (thread + round) % 2, batch_size: 1 + round % 3, ..spec(12) };
+                    let engine = Engine::acquire(runtime(), &spec).unwrap();
+                    let mut tickets: Vec<_> =
+                        (0..6).map(|_| engine.submit(RgbFrame::stop_sign(), settings(0.5))).collect();
+                    let kept = tickets.split_off(round % 4);
+                    drop(tickets);
+                    assert!(engine.stats().users > 0);
+                    if round % 3 == 0 {
+                        // Its last handle may go while frames are queued: they are answered all the same.
+                        drop(engine);
+                    }
+                    for ticket in kept {
+                        match ticket.wait() {
+                            Ok(_) => answered += 1,
+                            Err(error) => assert!(matches!(error, Error::EngineClosed), "{error}"),
+                        }
+                    }
+                }
+                answered
+            })
+        })
+        .collect();
+    let answered: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert!(answered > 0);
+}

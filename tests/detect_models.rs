@@ -239,6 +239,44 @@ fn files_that_are_no_model_are_refused_by_name() {
 }
 
 #[test]
+fn models_that_cannot_be_run_as_they_lie_say_what_to_do() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let newer = open(models.join("opset_99.onnx")).unwrap_err().to_string();
+    assert!(newer.contains("opset_99.onnx") && newer.contains("99") && newer.contains("older opset"), "{newer}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let [model, weights] = ["external.onnx", "external.weights"].map(|name| folder.path().join(name));
+    std::fs::copy(models.join("external.onnx"), &model).unwrap();
+    let alone = open(model.clone()).unwrap_err().to_string();
+    assert!(alone.contains("external.onnx") && alone.contains("has to lie beside it"), "{alone}");
+    let bytes = std::fs::read(models.join("external.weights")).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(open(model.clone()).is_err());
+    std::fs::write(&weights, &bytes).unwrap();
+    assert_eq!(open(model).unwrap().submit(grey(90), settings(0.25)).wait().unwrap().detections.len(), 1);
+}
+
+#[test]
+fn a_model_larger_than_the_memory_that_is_allowed_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("external.onnx");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/external.onnx"), &model).unwrap();
+    let open = |memory_limit| {
+        let spec = EngineSpec { model: ModelSource::File(model.clone()), memory_limit, ..EngineSpec::default() };
+        Engine::acquire(runtime(), &spec)
+    };
+    // A file of a terabyte in which nothing is stored.
+    let weights = std::fs::File::create(folder.path().join("external.weights")).unwrap();
+    weights.set_len(1 << 40).unwrap();
+    for (limit, allowed) in [(0, "MiB are allowed"), (64 << 20, "64 MiB are allowed")] {
+        let error = open(limit).unwrap_err().to_string();
+        assert!(error.contains("external.onnx") && error.contains("at least 2097153 MiB"), "{error}");
+        assert!(error.contains(allowed) && error.contains("memory-limit"), "{error}");
+    }
+    assert!(open(1000).unwrap_err().to_string().contains("0 MiB are allowed"));
+}
+
+#[test]
 fn the_built_in_model_is_a_person_detector() {
     let spec = EngineSpec { provider: Provider::Cpu, sessions: 1, ..EngineSpec::default() };
     let engine = Engine::acquire(runtime(), &spec).unwrap();

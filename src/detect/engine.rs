@@ -26,6 +26,7 @@ use super::runtime::Runtime;
 use super::session::{Session, Setup};
 use super::source::{ModelBytes, ModelSource};
 use super::worker::{Rescue, Shared, Totals, Worker};
+use crate::memory;
 
 /// A running detector; see the module.
 #[derive(Debug, Clone)]
@@ -85,7 +86,7 @@ impl Engine {
     /// Whatever keeps the model from being read, run or understood, or the provider from being used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
         let choices = choose(&spec.provider, runtime, &spec.provider_dirs)?;
-        let model = spec.model.read()?;
+        let model = spec.model.read(memory::budget(spec.memory_limit))?;
         let is_device = choices.first().is_some_and(|choice| choice.provider.is_device());
         let key = Key {
             model: model.identity.clone(),

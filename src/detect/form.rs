@@ -19,6 +19,16 @@ pub enum ChannelOrder {
     Bgr,
 }
 
+/// What a picture is scaled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Filter {
+    /// Between the two nearest samples each way, with half-pixel centres, as models are trained.
+    #[default]
+    Bilinear,
+    /// The mean of all that a pixel of the input covers, where the picture is made smaller.
+    Area,
+}
+
 /// What a model subtracts and divides by, for each channel in its own order, after white is at [`InputForm::white`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Normalise {
@@ -45,6 +55,8 @@ pub struct InputForm {
     pub channels_last: bool,
     /// Mean and deviation that the model was trained with, where it was.
     pub normalise: Option<Normalise>,
+    /// What pictures are scaled with.
+    pub filter: Filter,
 }
 
 /// One image's part of the model's input tensor, 3 * height * width values.

@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod accelerator;
+mod area;
 mod binding;
 mod colour;
 mod decode;
@@ -69,7 +70,7 @@ mod worker;
 pub use detection::{DetectSettings, Detection};
 pub use engine::{Engine, EngineStats};
 pub use error::{Error, Result};
-pub use form::{ChannelOrder, InputForm, Normalise, PADDING, SlotMut};
+pub use form::{ChannelOrder, Filter, InputForm, Normalise, PADDING, SlotMut};
 pub use format::PixelFormat;
 pub use job::{FrameResult, Ticket};
 pub use labels::{COCO, Labels, MAX_LABEL_FILE};

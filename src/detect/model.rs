@@ -88,7 +88,7 @@ impl Model {
             }
             _ => (ChannelOrder::Rgb, 1.0, Anchor::Center, None),
         };
-        let Reading { anchor: wanted_anchor, order: wanted_order, white_is_255, .. } = self.reading;
+        let Reading { anchor: wanted_anchor, order: wanted_order, white_is_255, filter, .. } = self.reading;
         let white = white_is_255.map_or(white, |is_255| if is_255 { 255.0 } else { 1.0 });
         let white = if self.input.element == ElementType::U8 { 255.0 } else { white };
         let (anchor, order) = (wanted_anchor.unwrap_or(anchor), wanted_order.unwrap_or(order));
@@ -97,7 +97,7 @@ impl Model {
             _ => (white, normalise),
         };
         let (width, height, channels_last) = (self.width, self.height, self.input.channels_last);
-        InputForm { width, height, order, white, anchor, channels_last, normalise }
+        InputForm { width, height, order, white, anchor, channels_last, normalise, filter }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::form::ChannelOrder;
+use super::form::{ChannelOrder, Filter};
 use super::layout::Family;
 use super::letterbox::Anchor;
 use super::provider::{Provider, Tuning};
@@ -36,6 +36,8 @@ pub struct EngineSpec {
     pub tuning: Tuning,
     /// What the user knows of the model better than its file does.
     pub reading: Reading,
+    /// Bytes that the model may take; 0 is 80 % of what is available.
+    pub memory_limit: u64,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
 }
@@ -51,6 +53,8 @@ pub struct Reading {
     pub order: Option<ChannelOrder>,
     /// Whether white is 255, and not 1.
     pub white_is_255: Option<bool>,
+    /// What pictures are scaled with.
+    pub filter: Filter,
 }
 
 /// What sessions and threads are planned for.

@@ -10,11 +10,12 @@
 //! here without rounding to levels in between: for each output row two source rows are blended (to 8.8 fixed point), each
 //! component is picked from the blended row with its horizontal taps (to 8.16), its chroma interpolated at its own resolution,
 //! and the colour map writes three float rows straight into the slot. Where a row of bytes needs no blending, it is picked
-//! from the source itself.
+//! from the source itself. [`Filter::Area`] has its own [`AreaScaler`] in place of blending and picking.
 
+use super::area::AreaScaler;
 use super::colour::{FRACTION_BITS, Levels, Transform};
 use super::exact::{ExactScaler, is_exact};
-use super::form::{ChannelOrder, InputForm, Normalise, PADDING, SlotMut};
+use super::form::{ChannelOrder, Filter, InputForm, Normalise, PADDING, SlotMut};
 use super::format::{Family, Layout};
 use super::letterbox::Letterbox;
 use super::picture::Picture;
@@ -50,12 +51,25 @@ struct Rows {
     samples: usize,
 }
 
+/// How the rows of a picture are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Way {
+    /// Bilinear, rounded in between as FFmpeg and OpenCV do.
+    #[default]
+    Exact,
+    /// Bilinear without rounding in between.
+    Fine,
+    /// The mean of what is covered.
+    Area,
+}
+
 /// Prepares pictures for one model input; keeps what it learnt about the last geometry.
 #[derive(Debug, Default)]
 pub struct Preparer {
     /// The instruction set that the row kernels are run with.
     pub(super) arch: pulp::Arch,
     geometry: Option<Geometry>,
+    way: Way,
     columns: [Columns; 3],
     rows: [Rows; 4],
     /// One blended source row, 8.8 fixed point, with spare samples at the end.
@@ -63,6 +77,7 @@ pub struct Preparer {
     /// Component rows at output resolution, 8.16 fixed point.
     picked: [Vec<i32>; 3],
     exact: ExactScaler,
+    area: AreaScaler,
     /// Three float rows for inputs that are not f32.
     floats: [Vec<f32>; 3],
 }
@@ -150,12 +165,25 @@ impl Preparer {
             return;
         }
         let layout = picture.format().layout();
-        let (width, height) = (picture.width(), picture.height());
-        if is_exact(&layout) {
-            self.exact.learn(&layout, fit);
-            self.geometry = Some(geometry);
-            return;
+        self.way = match form.filter {
+            Filter::Area => Way::Area,
+            Filter::Bilinear if is_exact(&layout) => Way::Exact,
+            Filter::Bilinear => Way::Fine,
+        };
+        for row in &mut self.picked {
+            row.clear();
+            row.resize(fit.width, 0);
         }
+        match self.way {
+            Way::Exact => self.exact.learn(&layout, fit),
+            Way::Area => self.area.learn(&layout, fit, sites),
+            Way::Fine => self.learn_fine(&layout, fit),
+        }
+        self.geometry = Some(geometry);
+    }
+
+    fn learn_fine(&mut self, layout: &Layout, fit: &Letterbox) {
+        let (width, height) = fit.frame;
         let mut longest = 0;
         for (component, columns) in layout.used().iter().zip(&mut self.columns) {
             let (across, down) = component.size(width, height);
@@ -179,11 +207,6 @@ impl Preparer {
         }
         self.blended.clear();
         self.blended.resize(longest + MAX_STEP, 0);
-        for row in &mut self.picked {
-            row.clear();
-            row.resize(fit.width, 0);
-        }
-        self.geometry = Some(geometry);
     }
 
     /// [`write_row`](Self::write_row) as compiled for the chosen instruction set.
@@ -208,13 +231,16 @@ impl Preparer {
         row: usize,
         out: [&mut [f32]; 3],
     ) {
-        if is_exact(layout) {
-            let levels = conversion.levels.as_ref();
-            self.exact.row(picture, layout, levels, row, conversion.transform.maximum, out);
-        } else {
-            self.pick_row(picture, layout, row);
-            self.colour_row(layout, &conversion.transform, out);
+        match self.way {
+            Way::Exact => {
+                let levels = conversion.levels.as_ref();
+                self.exact.row(picture, layout, levels, row, conversion.transform.maximum, out);
+                return;
+            }
+            Way::Area => self.area.row(picture, layout, row, &mut self.picked),
+            Way::Fine => self.pick_row(picture, layout, row),
         }
+        self.colour_row(layout, &conversion.transform, out);
     }
 
     /// Fills the component rows with output row `row`.

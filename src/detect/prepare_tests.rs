@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::form::{ChannelOrder, InputForm, Normalise, PADDING, SlotMut};
+use super::form::{ChannelOrder, Filter, InputForm, Normalise, PADDING, SlotMut};
 use super::format::PixelFormat;
 use super::letterbox::{Anchor, Letterbox};
 use super::picture::{Matrix, Picture, Plane, Range};
@@ -248,6 +248,7 @@ const FORM: InputForm = InputForm {
     anchor: Anchor::Center,
     channels_last: false,
     normalise: None,
+    filter: Filter::Bilinear,
 };
 
 fn prepared(preparer: &mut Preparer, picture: &Picture<'_>, form: &InputForm) -> Vec<f32> {

@@ -55,20 +55,22 @@ pub(super) enum Identity {
 }
 
 impl ModelSource {
-    /// Reads the model.
+    /// Reads the model, if so much `memory` is enough for it, as far as that is known beforehand.
     ///
     /// # Errors
     /// [`Error::ModelUnreadable`] for a missing, empty, too large or irregular file.
-    pub(super) fn read(&self) -> Result<ModelBytes> {
+    pub(super) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
         let Self::File(path) = self else {
             let name = "the built-in model".to_owned();
             return Ok(ModelBytes { name, content: Content::Static(BUILT_IN), identity: Identity::BuiltIn });
         };
-        let bytes = read(path).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
+        let bytes = read(path, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
         static KEY: Lazy<RandomState> = Lazy::new(RandomState::new);
         let (length, hash) = (bytes.len() as u64, KEY.hash_one(&bytes));
         let name = path.display().to_string();
         Ok(if has_external_data(&bytes) {
+            let weights = external_files(&bytes, path.parent().unwrap_or(Path::new("")));
+            enough(length + weights, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             ModelBytes { name, content: Content::Path(path.clone()), identity: Identity::HashAt(length, hash, real) }
         } else {
@@ -77,7 +79,7 @@ impl ModelSource {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+fn read(path: &Path, memory: Option<u64>) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
         std::io::ErrorKind::PermissionDenied => "this user may not read it; change its permissions".to_owned(),
@@ -96,6 +98,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
             metadata.len()
         ));
     }
+    enough(metadata.len(), memory)?;
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(MAX_MODEL + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     match bytes.len() as u64 {
@@ -105,25 +108,42 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Refuses weights of `length` bytes where there is not memory for them: they are read, and brought into the order in which
+/// the provider computes.
+fn enough(length: u64, memory: Option<u64>) -> Result<(), String> {
+    let needed = length.saturating_mul(2);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    match memory {
+        Some(memory) if needed > memory => Err(format!(
+            "it needs at least {} MiB of memory, and {} MiB are allowed; use a smaller or quantised model, or raise \
+             memory-limit",
+            mib(needed),
+            memory >> 20
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in the files that hold weights: each tensor there has an entry "location" with the file's name, as two strings in
+/// protobuf's form (fields 1 and 2, `StringStringEntryProto`).
+fn external_files(bytes: &[u8], folder: &Path) -> u64 {
+    const KEY: &[u8] = b"location\x12";
+    let mut names = std::collections::BTreeSet::new();
+    for at in memchr::memmem::find_iter(bytes, KEY) {
+        let value = &bytes[at + KEY.len()..];
+        // One byte of length: names of 128 bytes and more are not counted.
+        let name = value.split_first().and_then(|(&length, rest)| rest.get(..usize::from(length)));
+        names.extend(name.and_then(|name| std::str::from_utf8(name).ok()));
+    }
+    names.iter().filter_map(|name| std::fs::metadata(folder.join(name)).ok()).map(|file| file.len()).sum()
+}
+
 /// Whether the model may keep weights in other files: such tensors have an entry with the key "location" (onnx.proto,
 /// `TensorProto.external_data`).
 ///
 /// The word may stand there for another reason; then the file is merely read twice.
 fn has_external_data(bytes: &[u8]) -> bool {
-    const KEY: &[u8; 8] = b"location";
-    const BLOCK: usize = 4096;
-    // Looked for in two steps, because the first, two bytes at a time without a branch, is several times faster.
-    let (mut start, last) = (0, bytes.len().saturating_sub(KEY.len() - 1));
-    while start < last {
-        let end = (start + BLOCK).min(last);
-        let (first, second) = (&bytes[start..end], &bytes[start + 1..end + 1]);
-        let hit = first.iter().zip(second).fold(false, |hit, (&a, &b)| hit | ((a == KEY[0]) & (b == KEY[1])));
-        if hit && bytes[start..end + KEY.len() - 1].windows(KEY.len()).any(|window| window == KEY) {
-            return true;
-        }
-        start = end;
-    }
-    false
+    memchr::memmem::find(bytes, b"location").is_some()
 }
 
 #[cfg(test)]
@@ -148,7 +168,7 @@ mod tests {
         let write = |name: &str, content: &[u8]| {
             let path = dir.path().join(name);
             std::fs::write(&path, content).unwrap();
-            ModelSource::File(path).read().unwrap().identity
+            ModelSource::File(path).read(None).unwrap().identity
         };
         assert_eq!(write("a", b"one"), write("b", b"one"));
         assert_ne!(write("a", b"one"), write("b", b"two"));
@@ -163,9 +183,9 @@ mod tests {
         for (path, word) in
             [(dir.path().join("none.onnx"), "no such file"), (dir.path().to_owned(), "folder"), (empty, "empty")]
         {
-            let text = ModelSource::File(path.clone()).read().unwrap_err().to_string();
+            let text = ModelSource::File(path.clone()).read(None).unwrap_err().to_string();
             assert!(text.contains(&path.display().to_string()) && text.contains(word), "{text}");
         }
-        assert!(ModelSource::File("/dev/null".into()).read().unwrap_err().to_string().contains("regular"));
+        assert!(ModelSource::File("/dev/null".into()).read(None).unwrap_err().to_string().contains("regular"));
     }
 }

@@ -358,7 +358,7 @@ mod tests {
         let open = |name: &str| {
             let spec =
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
-            let bytes = spec.model.read().unwrap();
+            let bytes = spec.model.read(None).unwrap();
             let choice = Choice { provider: Provider::Cpu, library: None };
             let opened = open_first(runtime, &bytes, &[choice], &spec, "").unwrap();
             (opened, bytes)

@@ -68,7 +68,9 @@ impl Ready {
                     anchor: settings.resize_mode.anchor(),
                     order: settings.channel_order.order(),
                     white_is_255: settings.input_range.white_is_255(),
+                    filter: settings.resize_filter.into(),
                 },
+                memory_limit: settings.memory_limit,
                 provider_dirs: search_dirs,
             },
         )?;

@@ -8,6 +8,7 @@ mod engine;
 mod frame;
 mod imp;
 mod reading;
+mod running;
 mod scope;
 mod settings;
 mod streaming;

@@ -72,6 +72,28 @@ impl ResizeMode {
     }
 }
 
+/// What a frame is scaled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxResizeFilter")]
+pub enum ResizeFilter {
+    /// As models are trained.
+    #[default]
+    #[enum_value(name = "Bilinear: between the nearest pixels, as models are trained", nick = "bilinear")]
+    Bilinear,
+    /// For large reductions.
+    #[enum_value(name = "Area: the mean of all that is covered, for frames much larger than the input", nick = "area")]
+    Area,
+}
+
+impl From<ResizeFilter> for detect::Filter {
+    fn from(filter: ResizeFilter) -> Self {
+        match filter {
+            ResizeFilter::Bilinear => Self::Bilinear,
+            ResizeFilter::Area => Self::Area,
+        }
+    }
+}
+
 /// Order of the colour planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxChannelOrder")]

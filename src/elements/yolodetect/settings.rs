@@ -6,64 +6,10 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
-use super::reading::{ChannelOrder, InputRange, ModelLayout, ResizeMode};
+use super::reading::{ChannelOrder, InputRange, ModelLayout, ResizeFilter, ResizeMode};
+use super::running::{OptimizeFor, Precision};
 use super::scope::Region;
 use crate::{detect, meta};
-
-/// Number format of the arithmetic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVxPrecision")]
-pub enum Precision {
-    /// The provider's best.
-    #[default]
-    #[enum_value(name = "Auto: the fastest that keeps accuracy", nick = "auto")]
-    Auto,
-    /// 32-bit floats.
-    #[enum_value(name = "32-bit floats", nick = "fp32")]
-    Fp32,
-    /// 16-bit brain floats.
-    #[enum_value(name = "16-bit brain floats", nick = "bf16")]
-    Bf16,
-    /// 16-bit floats.
-    #[enum_value(name = "16-bit floats", nick = "fp16")]
-    Fp16,
-}
-
-impl From<Precision> for detect::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Auto => Self::Auto,
-            Precision::Fp32 => Self::Fp32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::Fp16 => Self::Fp16,
-        }
-    }
-}
-
-/// What automatic numbers of sessions and threads are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVxOptimizeFor")]
-pub enum OptimizeFor {
-    /// Throughput, which is what keyframes of whole files want.
-    #[default]
-    #[enum_value(name = "Auto: as throughput", nick = "auto")]
-    Auto,
-    /// Most frames in a time.
-    #[enum_value(name = "Throughput: a session for each core", nick = "throughput")]
-    Throughput,
-    /// Each frame soonest.
-    #[enum_value(name = "Latency: one session with all cores", nick = "latency")]
-    Latency,
-}
-
-impl From<OptimizeFor> for detect::OptimizeFor {
-    fn from(goal: OptimizeFor) -> Self {
-        match goal {
-            OptimizeFor::Auto | OptimizeFor::Throughput => Self::Throughput,
-            OptimizeFor::Latency => Self::Latency,
-        }
-    }
-}
 
 /// Which metas are put on frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, glib::Enum)]
@@ -120,7 +66,9 @@ pub struct Settings {
     pub batch_size: u32,
     pub max_inflight: u32,
     pub model_layout: ModelLayout,
+    pub memory_limit: u64,
     pub resize_mode: ResizeMode,
+    pub resize_filter: ResizeFilter,
     pub channel_order: ChannelOrder,
     pub input_range: InputRange,
     pub meta: Meta,
@@ -157,7 +105,9 @@ impl Default for Settings {
             batch_size: 0,
             max_inflight: 0,
             model_layout: ModelLayout::default(),
+            memory_limit: 0,
             resize_mode: ResizeMode::default(),
+            resize_filter: ResizeFilter::default(),
             channel_order: ChannelOrder::default(),
             input_range: InputRange::default(),
             meta: Meta::default(),
@@ -211,7 +161,9 @@ impl Settings {
             "inter-op-threads" => self.inter_op_threads = value.get().expect(fits),
             "batch-size" => self.batch_size = value.get().expect(fits),
             "model-layout" => self.model_layout = value.get().expect(fits),
+            "memory-limit" => self.memory_limit = value.get().expect(fits),
             "resize-mode" => self.resize_mode = value.get().expect(fits),
+            "resize-filter" => self.resize_filter = value.get().expect(fits),
             "channel-order" => self.channel_order = value.get().expect(fits),
             "input-range" => self.input_range = value.get().expect(fits),
             "inference-interval" => self.inference_interval = value.get().expect(fits),
@@ -251,7 +203,9 @@ impl Settings {
             "inter-op-threads" => self.inter_op_threads.to_value(),
             "batch-size" => self.batch_size.to_value(),
             "model-layout" => self.model_layout.to_value(),
+            "memory-limit" => self.memory_limit.to_value(),
             "resize-mode" => self.resize_mode.to_value(),
+            "resize-filter" => self.resize_filter.to_value(),
             "channel-order" => self.channel_order.to_value(),
             "input-range" => self.input_range.to_value(),
             "inference-interval" => self.inference_interval.to_value(),
@@ -368,6 +322,12 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             detect::MAX_BATCH_SIZE,
         ),
         count("max-inflight", "Maximum in flight", "Most frames held by the element (0 = automatic)", 1024),
+        glib::ParamSpecUInt64::builder("memory-limit")
+            .nick("Memory limit")
+            .blurb("Refuse a model whose weights need more bytes of memory than this (0 = 80 % of what is available)")
+            .default_value(defaults.memory_limit)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")
             .nick("Model layout")
             .blurb("How the model's output is read, where the model does not show it")
@@ -378,6 +338,12 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .nick("Resize mode")
             .blurb("How a frame is fitted to the model's input")
             .default_value(defaults.resize_mode)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<ResizeFilter>("resize-filter")
+            .nick("Resize filter")
+            .blurb("What a frame is scaled to the model's input with")
+            .default_value(defaults.resize_filter)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ChannelOrder>("channel-order")
