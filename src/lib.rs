@@ -13,7 +13,8 @@ pub mod meta;
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     elements::keyframedec::register(plugin)?;
     elements::yolodetect::register(plugin)?;
-    elements::jsonenc::register(plugin)
+    elements::jsonenc::register(plugin)?;
+    elements::bulkbin::register(plugin)
 }
 
 gst::plugin_define!(

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bulkbin;
 mod detector;
 pub mod jsonenc;
 pub mod keyframedec;

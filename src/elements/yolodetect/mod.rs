@@ -28,3 +28,8 @@ glib::wrapper! {
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), imp::FACTORY, gst::Rank::NONE, YoloDetect::static_type())
 }
+
+/// Its properties, for elements that pass some of them on.
+pub(super) fn properties() -> &'static [glib::ParamSpec] {
+    settings::PROPERTIES.as_ref()
+}

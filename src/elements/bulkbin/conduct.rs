@@ -1,0 +1,269 @@
+//! Conducting a run: lanes made and equipped, a thread for each, what they report passed on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use parking_lot::Mutex;
+
+use super::imp::{BulkBin, CAT};
+use super::lane::Lane;
+use super::plan::{Plan, Situation};
+use super::run::{Files, Gate, Sums};
+use super::settings::{OnError, Order};
+use super::summary::Summary;
+use crate::memory;
+
+/// One pass over the list of files.
+pub(super) struct Run {
+    pub files: Files,
+    pub gate: Gate,
+    pub plan: Plan,
+    pub sums: Mutex<Sums>,
+    /// Lanes that have not ended.
+    pub active: AtomicUsize,
+    pub is_stopping: AtomicBool,
+    pub has_warned: AtomicBool,
+    pub on_error: OnError,
+    pub timeout: Option<Duration>,
+    pub started: Instant,
+}
+
+impl BulkBin {
+    /// Makes lanes until there are `count`, like the first.
+    pub(super) fn add_lanes(&self, count: usize) -> Result<(), glib::BoolError> {
+        let mut lanes = self.lanes.lock().clone();
+        while lanes.len() < count {
+            let lane = Lane::new(lanes.len(), &self.output)?;
+            for element in lane.elements().into_iter().rev() {
+                self.obj().add(element)?;
+            }
+            lane.link()?;
+            self.guard_memory(&lane);
+            lanes.push(lane);
+        }
+        *self.lanes.lock() = lanes;
+        Ok(())
+    }
+
+    /// Makes frames of `lane` wait where there is no memory for them.
+    fn guard_memory(&self, lane: &Lane) {
+        let Some(pad) = lane.decoder.static_pad("src") else { return };
+        let (bin, index) = (self.obj().downgrade(), lane.index);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_pad, info| {
+            if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+                && let Ok(info) = gst_video::VideoInfo::from_caps(caps.caps())
+                && let Some(bin) = bin.upgrade()
+            {
+                bin.imp().reserve(index, &info);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn reserve(&self, lane: usize, info: &gst_video::VideoInfo) {
+        let Some(run) = self.run.lock().clone() else { return };
+        let pixels = u64::from(info.width()) * u64::from(info.height());
+        let bits = (info.size() as u64 * 8).div_ceil(pixels.max(1));
+        let bytes = run.plan.frame_bytes(info.width(), info.height(), bits as u32);
+        if run.gate.acquire(lane, bytes) {
+            self.warn_of_memory(&run);
+        }
+    }
+
+    fn warn_of_memory(&self, run: &Run) {
+        if !run.has_warned.swap(true, Ordering::Relaxed) {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::NoSpaceLeft,
+                ("lanes wait for one another, because frames of all at once do not fit into memory; raise memory-limit if there is more")
+            );
+        }
+    }
+
+    /// Plans and starts a run.
+    pub(super) fn start(&self) -> Result<(), String> {
+        let settings = self.settings.lock().clone();
+        let files = settings.all_files()?;
+        let sessions = self.first_stats().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
+        let budget = memory::budget(settings.memory_limit);
+        let plan = Plan::new(Situation {
+            cores: num_cpus::get(),
+            memory: budget,
+            files: files.len(),
+            lanes: settings.lanes as usize,
+            sessions: sessions as usize,
+        });
+        gst::info!(CAT, imp = self, "{} files: {plan:?}", files.len());
+        let failed = |error: glib::BoolError| format!("lanes cannot be made: {error}");
+        self.add_lanes(plan.lanes).map_err(failed)?;
+        let lanes: Vec<Lane> = self.lanes.lock().iter().take(plan.lanes).cloned().collect();
+        self.equip(&lanes, &plan);
+        self.output.start();
+        self.has_begun.store(false, Ordering::Relaxed);
+        let total = files.len() as u64;
+        let run = Arc::new(Run {
+            files: Files::new(files, settings.order == Order::LargestFirst),
+            gate: Gate::new(plan.frame_memory, budget),
+            plan,
+            sums: Mutex::new(Sums { files: total, ..Sums::default() }),
+            active: AtomicUsize::new(lanes.len()),
+            is_stopping: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+            on_error: settings.on_error,
+            timeout: (settings.file_timeout > 0).then(|| Duration::from_nanos(settings.file_timeout)),
+            started: Instant::now(),
+        });
+        *self.run.lock() = Some(Arc::clone(&run));
+        self.post_progress(gst::ProgressType::Start, &run);
+        for lane in lanes {
+            let (bin, run) = (self.obj().downgrade(), Arc::clone(&run));
+            let thread = std::thread::Builder::new().name(format!("vxlane-{}", lane.index)).spawn(move || {
+                if let Some(bin) = bin.upgrade() {
+                    bin.imp().work(&lane, &run);
+                }
+            });
+            self.threads.lock().push(thread.map_err(|error| format!("no thread could be started: {error}"))?);
+        }
+        Ok(())
+    }
+
+    /// Gives all lanes the properties of the first, and the plan's where those are left open.
+    fn equip(&self, lanes: &[Lane], plan: &Plan) {
+        let Some((first, others)) = lanes.split_first() else { return };
+        for other in others {
+            let pairs = [
+                (&first.decoder, &other.decoder),
+                (&first.detector, &other.detector),
+                (&first.encoder, &other.encoder),
+            ];
+            pairs.into_iter().for_each(|(from, to)| copy_properties(from, to));
+        }
+        // What was planned last time counts as left open.
+        let is_open = |element: &gst::Element, name: &str, planned: u32| {
+            let value = element.property::<u32>(name);
+            value == 0 || value == planned
+        };
+        let threads = plan.decoder_threads as u32;
+        let in_flight = plan.frames_in_flight as u32;
+        let (wants_threads, wants_flight) =
+            (is_open(&first.decoder, "thread-count", threads), is_open(&first.detector, "max-inflight", in_flight));
+        for lane in lanes {
+            if wants_threads {
+                lane.decoder.set_property("thread-count", threads);
+            }
+            if wants_flight {
+                lane.detector.set_property("max-inflight", in_flight);
+            }
+        }
+    }
+
+    /// A lane's thread: file after file.
+    fn work(&self, lane: &Lane, run: &Run) {
+        // Those beyond the first come up here, side by side.
+        let is_ready = lane.rest(gst::State::Ready).is_ok();
+        while is_ready && !run.is_stopping.load(Ordering::Acquire) {
+            let Some(file) = run.files.next() else { break };
+            if run.gate.enter(lane.index) {
+                self.warn_of_memory(run);
+            }
+            gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
+            let Some(summary) = lane.play(&file, &run.gate, run.timeout) else { break };
+            if self.output.finish(lane.index, &summary.to_line()).is_err() {
+                break;
+            }
+            self.tell(run, &summary);
+        }
+        if run.active.fetch_sub(1, Ordering::AcqRel) == 1 && !run.is_stopping.load(Ordering::Acquire) {
+            self.post_progress(gst::ProgressType::Complete, run);
+            self.output.end();
+        }
+    }
+
+    /// Says on the bus and in the log what a file came to.
+    fn tell(&self, run: &Run, summary: &Summary) {
+        run.sums.lock().add(summary);
+        gst::info!(
+            CAT,
+            imp = self,
+            "{}: {:?}, {} keyframes, {} detections in {:.3} s",
+            summary.file,
+            summary.status,
+            summary.keyframes,
+            summary.detections,
+            summary.seconds.total
+        );
+        let message = gst::message::Element::builder(summary.to_structure()).src(&*self.obj()).build();
+        // Nobody has to listen.
+        let _ = self.obj().post_message(message);
+        self.post_progress(gst::ProgressType::Continue, run);
+        let Some(error) = &summary.error else { return };
+        if run.on_error == OnError::Continue {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Failed,
+                ("{}: {}", summary.file, error.message),
+                ["{}", error.debug]
+            );
+        } else {
+            run.files.stop();
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::Failed,
+                ("{}: {}", summary.file, error.message),
+                ["{}", error.debug]
+            );
+        }
+    }
+
+    fn post_progress(&self, kind: gst::ProgressType, run: &Run) {
+        let sums = run.sums.lock().clone();
+        let text = format!(
+            "{} of {} files, {} failed, {} keyframes, {} detections, {:.1} s",
+            sums.done,
+            sums.files,
+            sums.failed,
+            sums.keyframes,
+            sums.detections,
+            run.started.elapsed().as_secs_f64()
+        );
+        let message = gst::message::Progress::builder(kind, "bulk", &text).src(&*self.obj()).build();
+        let _ = self.obj().post_message(message);
+    }
+
+    /// Ends a run, whatever its lanes wait for.
+    pub(super) fn stop(&self) {
+        let run = self.run.lock().clone();
+        if let Some(run) = &run {
+            run.is_stopping.store(true, Ordering::Release);
+            run.files.stop();
+            run.gate.open();
+        }
+        self.output.flush();
+        let lanes = self.lanes.lock().clone();
+        lanes.iter().for_each(Lane::cancel);
+        let me = std::thread::current().id();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            if thread.thread().id() != me {
+                let _ = thread.join();
+            }
+        }
+        lanes.iter().for_each(Lane::uncancel);
+    }
+}
+
+/// Sets on `to` what is set on `from`.
+fn copy_properties(from: &gst::Element, to: &gst::Element) {
+    let is_setting = |property: &glib::ParamSpec| {
+        let flags = property.flags();
+        flags.contains(glib::ParamFlags::READWRITE)
+            && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
+            && !["name", "parent"].contains(&property.name())
+    };
+    for property in from.list_properties().iter().filter(|property| is_setting(property)) {
+        to.set_property_from_value(property.name(), &from.property_value(property.name()));
+    }
+}

@@ -1,0 +1,302 @@
+//! `vxbulkbin` over GstBin: lanes inside, one source pad, lines out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread::JoinHandle;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use parking_lot::Mutex;
+
+use super::conduct::Run;
+use super::lane::Lane;
+use super::output::{Out, Output};
+use super::run::Sums;
+use super::settings::{OF_DETECTOR, PROPERTIES, Settings};
+use super::summary::Failure;
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("vxbulkbin", gst::DebugColorFlags::empty(), Some("Many files in parallel lanes"))
+});
+
+pub struct BulkBin {
+    srcpad: gst::Pad,
+    pub(super) settings: Mutex<Settings>,
+    pub(super) lanes: Mutex<Vec<Lane>>,
+    pub(super) output: Arc<Output>,
+    pub(super) run: Mutex<Option<Arc<Run>>>,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Buffers follow the stream's first events.
+    pub(super) has_begun: AtomicBool,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for BulkBin {
+    const NAME: &'static str = "GstVxBulkBin";
+    type Type = super::BulkBin;
+    type ParentType = gst::Bin;
+
+    fn with_class(class: &Self::Class) -> Self {
+        let template = class.pad_template("src").expect("declared in pad_templates");
+        let srcpad = gst::Pad::builder_from_template(&template)
+            .activatemode_function(|pad, parent, mode, active| {
+                let failed = || Err(gst::loggable_error!(CAT, "Panic while activating"));
+                Self::catch_panic_pad_function(parent, failed, |imp| imp.activate(pad, mode, active))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
+            })
+            .build();
+        Self {
+            srcpad,
+            settings: Mutex::default(),
+            lanes: Mutex::default(),
+            output: Arc::default(),
+            run: Mutex::default(),
+            threads: Mutex::default(),
+            has_begun: AtomicBool::new(false),
+        }
+    }
+}
+
+impl ObjectImpl for BulkBin {
+    fn constructed(&self) {
+        self.parent_constructed();
+        let bin = self.obj();
+        // The elements inside would make it a sink.
+        bin.set_suppressed_flags(gst::ElementFlags::SINK | gst::ElementFlags::SOURCE);
+        bin.set_element_flags(gst::ElementFlags::SOURCE);
+        bin.add_pad(&self.srcpad).expect("a new element has no pad of this name");
+        // The first lane is there from the beginning: its elements have the properties of all.
+        if let Err(error) = self.add_lanes(1) {
+            gst::error!(CAT, imp = self, "no lane can be made: {error}");
+        }
+    }
+
+    fn properties() -> &'static [glib::ParamSpec] {
+        PROPERTIES.as_ref()
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if OF_DETECTOR.contains(&pspec.name()) {
+            if let Some(lane) = self.lanes.lock().first() {
+                lane.detector.set_property_from_value(pspec.name(), value);
+            }
+        } else {
+            self.settings.lock().set(pspec.name(), value);
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if OF_DETECTOR.contains(&pspec.name()) {
+            let detector = self.lanes.lock().first().map(|lane| lane.detector.clone());
+            return detector
+                .map_or_else(|| pspec.default_value().clone(), |detector| detector.property_value(pspec.name()));
+        }
+        let setting = self.settings.lock().get(pspec.name());
+        setting.unwrap_or_else(|| self.stats().to_value())
+    }
+}
+
+impl GstObjectImpl for BulkBin {}
+
+impl ElementImpl for BulkBin {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Bulk detector",
+                "Source/Analyzer/Video",
+                "Finds objects on the keyframes of many files in parallel lanes and puts them out as JSON lines",
+                "The vx developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let lines = gst::Caps::builder("application/x-ndjson").build();
+            let always = gst::PadPresence::Always;
+            let template = gst::PadTemplate::new("src", gst::PadDirection::Src, always, &lines);
+            vec![template.expect("name, direction and caps are valid")]
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => {
+                // Loads the model, or says why it cannot.
+                let lane = self.lanes.lock().first().cloned();
+                lane.ok_or(gst::StateChangeError)?.rest(gst::State::Ready)?;
+            }
+            // Before the pad is deactivated, which waits for its task.
+            gst::StateChange::PausedToReady => self.stop(),
+            _ => {}
+        }
+        let result = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::ReadyToNull {
+            let lanes = self.lanes.lock().clone();
+            for lane in lanes {
+                let _ = lane.rest(gst::State::Null);
+            }
+        }
+        Ok(result)
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        // The end from outside: what is begun is ended, nothing is begun.
+        if event.type_() == gst::EventType::Eos {
+            gst::info!(CAT, imp = self, "told to end: files that are not begun are left out");
+            let run = self.run.lock().clone();
+            return run.is_some_and(|run| {
+                run.files.stop();
+                true
+            });
+        }
+        self.parent_send_event(event)
+    }
+}
+
+impl BinImpl for BulkBin {
+    fn handle_message(&self, message: gst::Message) {
+        let lane_of = |source: Option<&gst::Object>| {
+            let lanes = self.lanes.lock().clone();
+            source.and_then(|source| lanes.into_iter().find(|lane| lane.holds(source)))
+        };
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                let failure = Failure::new(&error.error(), error.debug().as_deref());
+                // A file's error is the file's; one while no file is read is ours.
+                if lane_of(message.src()).is_some_and(|lane| lane.fail(failure)) {
+                    return;
+                }
+            }
+            gst::MessageView::Warning(warning) => {
+                if let Some(lane) = lane_of(message.src()) {
+                    lane.warn(warning.error().message().to_owned());
+                }
+            }
+            _ => {}
+        }
+        self.parent_handle_message(message);
+    }
+}
+
+impl BulkBin {
+    fn activate(&self, pad: &gst::Pad, mode: gst::PadMode, active: bool) -> Result<(), gst::LoggableError> {
+        if mode != gst::PadMode::Push {
+            return Err(gst::loggable_error!(CAT, "Only push mode is supported"));
+        }
+        if !active {
+            self.stop();
+            return pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"));
+        }
+        self.start().map_err(|text| {
+            gst::element_imp_error!(self, gst::ResourceError::Settings, ("{text}"));
+            gst::loggable_error!(CAT, "{text}")
+        })?;
+        let bin = self.obj().downgrade();
+        let started = pad.start_task(move || {
+            if let Some(bin) = bin.upgrade() {
+                bin.imp().iterate();
+            }
+        });
+        started.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+    }
+
+    /// One round of the source pad's task.
+    fn iterate(&self) {
+        let pause = || {
+            let _ = self.srcpad.pause_task();
+        };
+        let out = self.output.take();
+        if out == Out::Flushing {
+            return pause();
+        }
+        if !self.has_begun.swap(true, Ordering::Relaxed) {
+            let id = self.srcpad.create_stream_id(&*self.obj(), None);
+            self.srcpad.push_event(gst::event::StreamStart::builder(&id).group_id(gst::GroupId::next()).build());
+            let caps = self.srcpad.pad_template_caps();
+            self.srcpad.push_event(gst::event::Caps::new(&caps));
+            self.srcpad.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
+        }
+        let Out::Lines(lines) = out else {
+            self.srcpad.push_event(gst::event::Eos::new());
+            return pause();
+        };
+        match self.srcpad.push(gst::Buffer::from_mut_slice(lines)) {
+            Ok(_) => {}
+            Err(gst::FlowError::Flushing) => pause(),
+            Err(flow) => {
+                gst::debug!(CAT, imp = self, "downstream answered {flow:?}");
+                if let Some(run) = &*self.run.lock() {
+                    run.files.stop();
+                }
+                if flow != gst::FlowError::Eos {
+                    gst::element_imp_error!(
+                        self,
+                        gst::StreamError::Failed,
+                        ("what was found cannot be handed on: downstream answered {flow:?}. Is everything behind vxbulkbin linked, and does it take lines?")
+                    );
+                    self.srcpad.push_event(gst::event::Eos::new());
+                }
+                self.output.flush();
+                pause();
+            }
+        }
+    }
+
+    fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut;
+        match query.view_mut() {
+            // Percent of the files.
+            QueryViewMut::Position(position) if position.format() == gst::Format::Percent => {
+                let Some(run) = self.run.lock().clone() else { return false };
+                let sums = run.sums.lock();
+                let share = gst::format::Percent::from_ratio(sums.done as f32 / sums.files.max(1) as f32);
+                position.set(share);
+                true
+            }
+            QueryViewMut::Seeking(seeking) => {
+                let format = seeking.format();
+                seeking.set(
+                    false,
+                    gst::GenericFormattedValue::none_for_format(format),
+                    gst::GenericFormattedValue::none_for_format(format),
+                );
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    pub(super) fn first_stats(&self) -> Option<gst::Structure> {
+        let detector = self.lanes.lock().first().map(|lane| lane.detector.clone())?;
+        Some(detector.property("stats"))
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let run = self.run.lock().clone();
+        let mut stats = match &run {
+            Some(run) => {
+                let sums = run.sums.lock().to_structure();
+                sums.field("lanes", run.plan.lanes as u32).field("decoder-threads", run.plan.decoder_threads as u32)
+            }
+            None => Sums::default().to_structure(),
+        };
+        if let Some(detector) = self.first_stats() {
+            for name in ["model", "layout", "provider", "device", "precision", "fallback"] {
+                if let Ok(text) = detector.get::<String>(name) {
+                    stats = stats.field(name, text);
+                }
+            }
+            for name in ["sessions", "intra-op-threads", "batch-size"] {
+                stats = stats.field(name, detector.get::<u32>(name).unwrap_or(0));
+            }
+            stats = stats.field("model-loads", detector.get::<u64>("model-loads").unwrap_or(0));
+        }
+        stats.build()
+    }
+}

@@ -1,0 +1,220 @@
+//! One lane: the four elements that files go through, one file after the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use parking_lot::{Condvar, Mutex};
+
+use super::output::{Output, Refused};
+use super::run::Gate;
+use super::summary::{Failure, Status, Summary};
+
+/// Texts of warnings that are kept for each file.
+const MAX_WARNINGS: usize = 8;
+
+/// The elements of a lane, and what they report.
+#[derive(Clone)]
+pub(super) struct Lane {
+    pub index: usize,
+    pub source: gst::Element,
+    pub decoder: gst::Element,
+    pub detector: gst::Element,
+    pub encoder: gst::Element,
+    /// Takes the lines.
+    pad: gst::Pad,
+    inbox: Arc<Inbox>,
+}
+
+/// What has come of the file at hand.
+#[derive(Default)]
+struct Inbox {
+    report: Mutex<Report>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Report {
+    /// A file is being read.
+    is_running: bool,
+    has_ended: bool,
+    is_cancelled: bool,
+    lines: u64,
+    warnings: Vec<String>,
+    failure: Option<Failure>,
+}
+
+impl Lane {
+    /// Makes the elements, not yet in a bin.
+    ///
+    /// # Errors
+    /// When one of them is not there.
+    pub fn new(index: usize, output: &Arc<Output>) -> Result<Self, gst::glib::BoolError> {
+        let make = |factory: &str, name: &str| {
+            let name = if index == 0 { name.to_owned() } else { format!("{name}-{index}") };
+            gst::ElementFactory::make(factory).name(name).build()
+        };
+        let inbox = Arc::<Inbox>::default();
+        let lane = Self {
+            index,
+            source: make("filesrc", "source")?,
+            decoder: make("vxkeyframedec", "decoder")?,
+            detector: make("vxyolodetect", "detector")?,
+            encoder: make("vxjsonenc", "encoder")?,
+            pad: line_pad(index, Arc::clone(output), Arc::clone(&inbox)),
+            inbox,
+        };
+        // Their states are this lane's business, not the bin's.
+        lane.elements().into_iter().for_each(|element| {
+            element.set_locked_state(true);
+        });
+        Ok(lane)
+    }
+
+    /// From the last to the first.
+    pub fn elements(&self) -> [&gst::Element; 4] {
+        [&self.encoder, &self.detector, &self.decoder, &self.source]
+    }
+
+    /// Links the elements, which must be in a bin by now.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn link(&self) -> Result<(), gst::glib::BoolError> {
+        gst::Element::link_many([&self.source, &self.decoder, &self.detector, &self.encoder])?;
+        let lines = self.encoder.static_pad("src").ok_or_else(|| gst::glib::bool_error!("vxjsonenc has no pad src"))?;
+        lines.link(&self.pad).map(|_| ()).map_err(|error| gst::glib::bool_error!("the lane cannot be linked: {error}"))
+    }
+
+    /// Whether `source` is one of its elements, or inside one.
+    pub fn holds(&self, source: &gst::Object) -> bool {
+        self.elements().into_iter().any(|element| source == element || source.has_as_ancestor(element))
+    }
+
+    /// Brings the elements to a state below PAUSED.
+    ///
+    /// # Errors
+    /// When one of them does not get there; it has said why on the bus.
+    pub fn rest(&self, state: gst::State) -> Result<(), gst::StateChangeError> {
+        self.elements().into_iter().try_for_each(|element| element.set_state(state).map(|_| ()))
+    }
+
+    /// Takes an error of one of its elements; false if no file is being read, so that it is not a file's.
+    pub fn fail(&self, failure: Failure) -> bool {
+        let mut report = self.inbox.report.lock();
+        if report.is_running && report.failure.is_none() {
+            report.failure = Some(failure);
+            self.inbox.changed.notify_all();
+        }
+        report.is_running
+    }
+
+    /// Takes a warning of one of its elements.
+    pub fn warn(&self, text: String) {
+        let mut report = self.inbox.report.lock();
+        if report.warnings.len() < MAX_WARNINGS {
+            report.warnings.push(text);
+        }
+    }
+
+    /// Ends the file at hand without a summary.
+    pub fn cancel(&self) {
+        self.inbox.report.lock().is_cancelled = true;
+        self.inbox.changed.notify_all();
+    }
+
+    /// Files can be read again after [`cancel`](Self::cancel).
+    pub fn uncancel(&self) {
+        self.inbox.report.lock().is_cancelled = false;
+    }
+
+    /// Reads a file from beginning to end; `None` if that was cancelled.
+    pub fn play(&self, file: &str, gate: &Gate, timeout: Option<Duration>) -> Option<Summary> {
+        let started = Instant::now();
+        let mut summary = Summary::new(file);
+        {
+            let mut report = self.inbox.report.lock();
+            let is_cancelled = report.is_cancelled;
+            *report = Report { is_running: true, is_cancelled, ..Report::default() };
+        }
+        self.source.set_property("location", file);
+        // What the last file left on the pad goes with it.
+        let _ = self.pad.set_active(false);
+        let _ = self.pad.set_active(true);
+        let has_started = self.elements().into_iter().all(|element| element.set_state(gst::State::Playing).is_ok());
+        let (is_cancelled, mut failure) = self.wait(has_started, timeout.map(|timeout| started + timeout));
+        if !has_started && failure.is_none() {
+            let error = gst::glib::Error::new(gst::CoreError::StateChange, "it could not be started");
+            failure = Some(Failure::new(&error, None));
+        }
+        summary.add_stats(&self.decoder, &self.detector);
+        // The elements' waits are ended by this, whatever they wait for.
+        if self.rest(gst::State::Ready).is_err() {
+            let _ = self.rest(gst::State::Null);
+            let _ = self.rest(gst::State::Ready);
+        }
+        gate.release(self.index);
+        let mut report = self.inbox.report.lock();
+        report.is_running = false;
+        if is_cancelled {
+            return None;
+        }
+        summary.keyframes = report.lines;
+        summary.warnings = std::mem::take(&mut report.warnings);
+        summary.status = if failure.is_some() { Status::Failed } else { Status::Ok };
+        summary.error = failure;
+        summary.seconds.total = started.elapsed().as_secs_f64();
+        Some(summary)
+    }
+
+    /// Waits for the end of the file: whether it was cancelled, and why it failed.
+    fn wait(&self, has_started: bool, deadline: Option<Instant>) -> (bool, Option<Failure>) {
+        let mut report = self.inbox.report.lock();
+        while has_started && !report.has_ended && !report.is_cancelled && report.failure.is_none() {
+            match deadline {
+                Some(deadline) => {
+                    if self.inbox.changed.wait_until(&mut report, deadline).timed_out() && !report.has_ended {
+                        let error =
+                            gst::glib::Error::new(gst::ResourceError::Busy, "it took longer than file-timeout allows");
+                        report.failure.get_or_insert_with(|| Failure::new(&error, None));
+                    }
+                }
+                None => self.inbox.changed.wait(&mut report),
+            }
+        }
+        (report.is_cancelled, report.failure.clone())
+    }
+}
+
+/// The pad after the encoder: lines go to the output, the end into the inbox.
+fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
+    let ended = Arc::clone(&inbox);
+    gst::Pad::builder(gst::PadDirection::Sink)
+        .name(format!("lines_{index}"))
+        .chain_function(move |_pad, _parent, buffer| {
+            let lines = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+            match output.line(index, &lines) {
+                Ok(()) => {
+                    inbox.report.lock().lines += 1;
+                    Ok(gst::FlowSuccess::Ok)
+                }
+                Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
+                Err(Refused::NoRoom(error)) => {
+                    let text =
+                        format!("its lines cannot be kept until their turn: {error}; is the temporary folder full?");
+                    let error = gst::glib::Error::new(gst::ResourceError::NoSpaceLeft, &text);
+                    inbox.report.lock().failure.get_or_insert_with(|| Failure::new(&error, None));
+                    inbox.changed.notify_all();
+                    Err(gst::FlowError::Error)
+                }
+            }
+        })
+        .event_function(move |_pad, _parent, event| {
+            if event.type_() == gst::EventType::Eos {
+                ended.report.lock().has_ended = true;
+                ended.changed.notify_all();
+            }
+            true
+        })
+        .build()
+}

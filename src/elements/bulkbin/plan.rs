@@ -1,0 +1,113 @@
+//! How many files are worked on at once, and with what.
+//!
+//! Pure arithmetic, so that it can be shown before anything runs; the engine's own plan (sessions and threads of the model)
+//! is in `detect`.
+
+use serde::Serialize;
+
+/// What there is to plan for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Situation {
+    /// Processor cores.
+    pub cores: usize,
+    /// Bytes of memory that may be used; `None` where nobody knows.
+    pub memory: Option<u64>,
+    /// Files to be read.
+    pub files: usize,
+    /// Lanes that are asked for; 0 for as many as make sense.
+    pub lanes: usize,
+    /// Sessions of the model, each with a frame at a time.
+    pub sessions: usize,
+}
+
+/// What is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Files at once.
+    pub lanes: usize,
+    /// Threads that decode keyframes, in each lane.
+    pub decoder_threads: usize,
+    /// Frames that each lane may have before the model.
+    pub frames_in_flight: usize,
+    /// Bytes that decoded frames of all lanes may take; `None` for no limit.
+    pub frame_memory: Option<u64>,
+}
+
+/// The most lanes: beyond, threads cost more than they bring.
+const MAX_LANES: usize = 64;
+
+/// What the process, the runtime and a model of usual size take before the first frame.
+const BASE_MEMORY: u64 = 200 << 20;
+
+/// What a lane takes beside its frames: contexts, queues, lines.
+const LANE_MEMORY: u64 = 16 << 20;
+
+impl Plan {
+    /// Lanes to keep every core busy, as far as there are files and memory for them.
+    ///
+    /// The model is nearly always what takes longest, and each session has a core; so one lane more than there are cores keeps
+    /// all sessions fed while a file is being opened or ends. A single file is decoded by all cores.
+    #[must_use]
+    pub fn new(situation: Situation) -> Self {
+        let Situation { cores, memory, files, lanes, sessions } = situation;
+        let (cores, files) = (cores.max(1), files.max(1));
+        let room = memory.map_or(u64::MAX, |memory| memory.saturating_sub(BASE_MEMORY));
+        let affordable = usize::try_from(room / (2 * LANE_MEMORY)).unwrap_or(usize::MAX);
+        let wanted = if lanes == 0 { (cores + 1).min(affordable.max(1)) } else { lanes };
+        let lanes = wanted.clamp(1, MAX_LANES).min(files);
+        let decoder_threads = cores.div_ceil(lanes).min(16);
+        // Enough that one lane alone keeps all sessions busy when the others have ended, and the next frame is at hand.
+        let frames_in_flight = (sessions.max(1) + 1).clamp(2, 64);
+        let frame_memory = memory.map(|_| room.saturating_sub(lanes as u64 * LANE_MEMORY));
+        Self { lanes, decoder_threads, frames_in_flight, frame_memory }
+    }
+
+    /// Bytes that one lane's frames of this size take at most, decoded and waiting, at 12 bits a pixel.
+    #[must_use]
+    pub fn frame_bytes(&self, width: u32, height: u32, bits_per_pixel: u32) -> u64 {
+        let frame = u64::from(width) * u64::from(height) * u64::from(bits_per_pixel) / 8;
+        frame * (self.frames_in_flight + self.decoder_threads + 1) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn lanes_follow_cores_files_and_memory() {
+        // cores, memory, files, asked for, sessions: lanes, decoder threads, frames in flight.
+        let table = [
+            ((2, Some(16 * GIB), 100, 0, 2), (3, 1, 3)),
+            ((2, Some(16 * GIB), 1, 0, 2), (1, 2, 3)),
+            ((2, None, 2, 0, 2), (2, 1, 3)),
+            ((1, Some(GIB), 100, 0, 1), (2, 1, 2)),
+            ((16, Some(64 * GIB), 1000, 0, 8), (17, 1, 9)),
+            ((16, Some(64 * GIB), 4, 0, 8), (4, 4, 9)),
+            ((16, Some(300 << 20), 1000, 0, 8), (3, 6, 9)),
+            ((16, Some(0), 1000, 0, 8), (1, 16, 9)),
+            ((64, Some(64 * GIB), 1000, 0, 8), (64, 1, 9)),
+            ((2, Some(16 * GIB), 100, 8, 2), (8, 1, 3)),
+            ((2, Some(16 * GIB), 100, 1, 2), (1, 2, 3)),
+            ((0, Some(16 * GIB), 0, 0, 0), (1, 1, 2)),
+            ((2, Some(16 * GIB), 1000, 100_000, 2), (64, 1, 3)),
+        ];
+        for ((cores, memory, files, lanes, sessions), (expected, threads, in_flight)) in table {
+            let situation = Situation { cores, memory, files, lanes, sessions };
+            let plan = Plan::new(situation);
+            let shown = (plan.lanes, plan.decoder_threads, plan.frames_in_flight);
+            assert_eq!(shown, (expected, threads, in_flight), "{situation:?}");
+            assert_eq!(plan.frame_memory.is_some(), memory.is_some());
+        }
+    }
+
+    #[test]
+    fn frames_of_8k_count_more() {
+        let situation = Situation { cores: 2, memory: Some(GIB), files: 9, lanes: 0, sessions: 2 };
+        let plan = Plan::new(situation);
+        let [small, large] = [(854, 480), (7680, 4320)].map(|(width, height)| plan.frame_bytes(width, height, 12));
+        assert!(large > 70 * small && large < plan.frame_memory.unwrap_or_default());
+    }
+}

@@ -1,0 +1,216 @@
+//! A run over a list of files: which is next, who waits for memory, what has come of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::summary::{Status, Summary};
+use crate::memory;
+
+/// Files in the order in which they are taken.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    left: Mutex<VecDeque<String>>,
+}
+
+impl Files {
+    /// With `largest_first`, files of more bytes come first: the longest one then does not begin when all others have ended.
+    pub fn new(mut files: Vec<String>, largest_first: bool) -> Self {
+        if largest_first {
+            let size = |file: &String| std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+            files.sort_by_cached_key(|file| std::cmp::Reverse(size(file)));
+        }
+        Self { left: Mutex::new(files.into()) }
+    }
+
+    pub fn next(&self) -> Option<String> {
+        self.left.lock().pop_front()
+    }
+
+    /// None of those that are left is taken.
+    pub fn stop(&self) {
+        self.left.lock().clear();
+    }
+}
+
+/// Lets lanes pass as far as their frames fit into memory; one is always let through.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// Bytes for the frames of all lanes; `None` for no limit.
+    limit: Option<u64>,
+    /// Bytes of memory that the process may have before no file more is begun.
+    process_limit: Option<u64>,
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    is_open: bool,
+    /// Bytes by lane.
+    held: BTreeMap<usize, u64>,
+}
+
+impl Gate {
+    pub fn new(limit: Option<u64>, process_limit: Option<u64>) -> Self {
+        Self { limit, process_limit, ..Self::default() }
+    }
+
+    /// Waits until the process has memory for another file on `lane`, if others are being read meanwhile; whether it had to.
+    pub fn enter(&self, lane: usize) -> bool {
+        let mut has_waited = false;
+        let mut state = self.state.lock();
+        while !state.is_open
+            && !state.held.is_empty()
+            && self.process_limit.zip(memory::resident()).is_some_and(|(limit, taken)| taken > limit)
+        {
+            has_waited = true;
+            // Others give memory back also without releasing the gate.
+            self.changed.wait_for(&mut state, std::time::Duration::from_millis(200));
+        }
+        state.held.insert(lane, 0);
+        has_waited
+    }
+
+    /// Waits until frames of so many bytes fit beside those of the other lanes; whether it had to.
+    pub fn acquire(&self, lane: usize, bytes: u64) -> bool {
+        let mut has_waited = false;
+        let mut state = self.state.lock();
+        loop {
+            let others: u64 = state.held.iter().filter(|(other, _)| **other != lane).map(|(_, bytes)| bytes).sum();
+            let fits = self.limit.is_none_or(|limit| others.saturating_add(bytes) <= limit);
+            if fits || others == 0 || state.is_open {
+                state.held.insert(lane, bytes);
+                return has_waited;
+            }
+            has_waited = true;
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// The lane's file has ended.
+    pub fn release(&self, lane: usize) {
+        self.state.lock().held.remove(&lane);
+        self.changed.notify_all();
+    }
+
+    /// Lets everyone through from now on.
+    pub fn open(&self) {
+        self.state.lock().is_open = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Sums over the files so far.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Sums {
+    pub files: u64,
+    pub done: u64,
+    pub failed: u64,
+    pub keyframes: u64,
+    pub detections: u64,
+    pub bytes_read: u64,
+    pub open: f64,
+    pub lock_wait: f64,
+    pub lock_hold: f64,
+    pub read: f64,
+    pub decode: f64,
+    pub prepare: f64,
+    pub infer: f64,
+}
+
+impl Sums {
+    pub fn add(&mut self, summary: &Summary) {
+        self.done += 1;
+        self.failed += u64::from(summary.status == Status::Failed);
+        self.keyframes += summary.keyframes;
+        self.detections += summary.detections;
+        self.bytes_read += summary.bytes_read;
+        let seconds = &summary.seconds;
+        self.open += seconds.open;
+        self.lock_wait += seconds.lock_wait;
+        self.lock_hold += seconds.lock_hold;
+        self.read += seconds.read;
+        self.decode += seconds.decode;
+        self.prepare += seconds.prepare;
+        self.infer += seconds.infer;
+    }
+
+    pub fn to_structure(&self) -> gst::structure::Builder {
+        let time = |seconds: f64| (seconds * 1e9) as u64;
+        gst::Structure::builder("vxbulkbin-stats")
+            .field("files", self.files)
+            .field("done", self.done)
+            .field("failed", self.failed)
+            .field("keyframes", self.keyframes)
+            .field("detections", self.detections)
+            .field("bytes-read", self.bytes_read)
+            .field("open-time", time(self.open))
+            .field("lock-wait-time", time(self.lock_wait))
+            .field("lock-hold-time", time(self.lock_hold))
+            .field("read-time", time(self.read))
+            .field("decode-time", time(self.decode))
+            .field("prepare-time", time(self.prepare))
+            .field("infer-time", time(self.infer))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_file_comes_first_and_the_missing_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let names: Vec<String> = [("a", 5), ("b", 50), ("c", 20)]
+            .map(|(name, size)| {
+                let path = folder.path().join(name);
+                std::fs::write(&path, vec![0; size]).unwrap();
+                path.display().to_string()
+            })
+            .into();
+        let with_missing: Vec<String> = std::iter::once("/nowhere".to_owned()).chain(names.clone()).collect();
+        let files = Files::new(with_missing.clone(), true);
+        let taken: Vec<String> = std::iter::from_fn(|| files.next()).collect();
+        assert_eq!(taken, [&names[1], &names[2], &names[0], "/nowhere"]);
+        let files = Files::new(with_missing.clone(), false);
+        assert_eq!(files.next().as_ref(), with_missing.first());
+        files.stop();
+        assert_eq!(files.next(), None);
+    }
+
+    #[test]
+    fn lanes_wait_for_memory_but_one_always_passes() {
+        let gate = Arc::new(Gate::new(Some(100), None));
+        gate.enter(0);
+        assert!(!gate.acquire(0, 1000));
+        let other = {
+            let gate = Arc::clone(&gate);
+            std::thread::spawn(move || gate.acquire(1, 10))
+        };
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!other.is_finished());
+        gate.release(0);
+        assert!(other.join().unwrap());
+        assert!(!gate.acquire(2, 90));
+        gate.open();
+        assert!(!gate.acquire(3, 1000));
+    }
+
+    #[test]
+    fn no_file_is_begun_beyond_the_limit_while_others_are_read() {
+        let gate = Gate::new(None, Some(1));
+        assert!(!gate.enter(0));
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| gate.enter(1));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!other.is_finished() || memory::resident().is_none());
+            gate.release(0);
+            assert!(other.join().unwrap() || memory::resident().is_none());
+        });
+    }
+}

@@ -1,0 +1,188 @@
+//! The properties of `vxbulkbin` and their defaults.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use gst::glib;
+use gst::prelude::*;
+
+/// The order in which files are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxBulkOrder")]
+pub enum Order {
+    /// By falling size.
+    #[default]
+    #[enum_value(
+        name = "Largest first: the longest file does not begin when all others have ended",
+        nick = "largest-first"
+    )]
+    LargestFirst,
+    /// As in the list.
+    #[enum_value(name = "As given", nick = "as-given")]
+    AsGiven,
+}
+
+/// What a file that fails means for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxBulkOnError")]
+pub enum OnError {
+    /// Nothing.
+    #[default]
+    #[enum_value(name = "Continue with the others", nick = "continue")]
+    Continue,
+    /// No other is begun.
+    #[enum_value(name = "Stop: those begun are ended, then there is an error", nick = "stop")]
+    Stop,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub files: Vec<String>,
+    pub file_list: Option<PathBuf>,
+    pub lanes: u32,
+    pub order: Order,
+    pub on_error: OnError,
+    pub memory_limit: u64,
+    pub file_timeout: u64,
+}
+
+/// Properties of the first lane's detector that are the bin's too.
+pub const OF_DETECTOR: [&str; 7] = [
+    "model-file",
+    "label-file",
+    "confidence-threshold",
+    "iou-threshold",
+    "classes",
+    "execution-provider",
+    "runtime-library",
+];
+
+impl Settings {
+    /// # Panics
+    /// For a value that is not of the property's type, which GObject does not let through.
+    pub fn set(&mut self, name: &str, value: &glib::Value) {
+        let fits = "GObject has checked the value against the property's type";
+        match name {
+            "files" => {
+                let files = value.get::<gst::Array>().expect(fits);
+                self.files = files.iter().filter_map(|file| file.get::<String>().ok()).collect();
+            }
+            "file-list" => self.file_list = value.get::<Option<String>>().expect(fits).map(PathBuf::from),
+            "lanes" => self.lanes = value.get().expect(fits),
+            "order" => self.order = value.get().expect(fits),
+            "on-error" => self.on_error = value.get().expect(fits),
+            "memory-limit" => self.memory_limit = value.get().expect(fits),
+            "file-timeout" => self.file_timeout = value.get().expect(fits),
+            _ => unreachable!("GObject passes on only properties of the list below"),
+        }
+    }
+
+    /// The value of a setting; `None` for what is none.
+    pub fn get(&self, name: &str) -> Option<glib::Value> {
+        Some(match name {
+            "files" => gst::Array::new(&self.files).to_value(),
+            "file-list" => self.file_list.as_ref().map(|path| path.display().to_string()).to_value(),
+            "lanes" => self.lanes.to_value(),
+            "order" => self.order.to_value(),
+            "on-error" => self.on_error.to_value(),
+            "memory-limit" => self.memory_limit.to_value(),
+            "file-timeout" => self.file_timeout.to_value(),
+            _ => return None,
+        })
+    }
+
+    /// All files: those of `files`, then those of `file-list`.
+    ///
+    /// # Errors
+    /// Why the list cannot be read, with its path.
+    pub fn all_files(&self) -> Result<Vec<String>, String> {
+        let mut files = self.files.clone();
+        if let Some(path) = &self.file_list {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("the file list {} cannot be read: {error}", path.display()))?;
+            files.extend(text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned));
+        }
+        Ok(files)
+    }
+}
+
+pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+    let defaults = Settings::default();
+    let file = glib::ParamSpecString::builder("file").nick("File").blurb("Path of a media file").build();
+    let mut properties = vec![
+        gst::ParamSpecArray::builder("files")
+            .nick("Files")
+            .blurb("Paths of the files to read")
+            .element_spec(&file)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("file-list")
+            .nick("File list")
+            .blurb("Text file with the path of a file to read on each line; they come after those of `files`")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("lanes")
+            .nick("Lanes")
+            .blurb("Files read at once (0 = planned)")
+            .maximum(64)
+            .default_value(defaults.lanes)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<Order>("order")
+            .nick("Order")
+            .blurb("Order in which files are taken")
+            .default_value(defaults.order)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<OnError>("on-error")
+            .nick("On error")
+            .blurb("What a file that fails means for the others")
+            .default_value(defaults.on_error)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("memory-limit")
+            .nick("Memory limit")
+            .blurb("Bytes of memory to plan with (0 = 80 % of what is available)")
+            .default_value(defaults.memory_limit)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("file-timeout")
+            .nick("File timeout")
+            .blurb("Nanoseconds after which a file fails (0 = never)")
+            .default_value(defaults.file_timeout)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Files, keyframes, detections and times so far")
+            .read_only()
+            .build(),
+    ];
+    properties.extend(
+        crate::elements::yolodetect::properties().iter().filter(|p| OF_DETECTOR.contains(&p.name())).map(|property| {
+            // The same again: a ParamSpec belongs to one class.
+            let (name, nick, blurb) = (property.name(), property.nick(), property.blurb().unwrap_or_default());
+            match property.downcast_ref::<glib::ParamSpecFloat>() {
+                Some(float) => glib::ParamSpecFloat::builder(name)
+                    .nick(nick)
+                    .blurb(blurb)
+                    .minimum(float.minimum())
+                    .maximum(float.maximum())
+                    .default_value(float.default_value())
+                    .mutable_ready()
+                    .build(),
+                None => {
+                    let default =
+                        property.downcast_ref::<glib::ParamSpecString>().and_then(|text| text.default_value());
+                    glib::ParamSpecString::builder(name)
+                        .nick(nick)
+                        .blurb(blurb)
+                        .default_value(default)
+                        .mutable_ready()
+                        .build()
+                }
+            }
+        }),
+    );
+    properties
+});
