@@ -25,6 +25,11 @@ pub fn resident() -> Option<u64> {
     field("/proc/self/status", "VmRSS:")
 }
 
+/// Bytes of memory that another process holds now.
+pub fn resident_of(process: u32) -> Option<u64> {
+    field(&format!("/proc/{process}/status"), "VmRSS:")
+}
+
 /// The most bytes that this process has held.
 pub fn peak() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")

@@ -49,6 +49,12 @@ pub fn version() -> String {
     format!("libavformat {}, libavcodec {}", error::version_text(format), error::version_text(codec))
 }
 
+/// Keeps FFmpeg's libraries from writing to standard error, in the whole process: for programs that own it.
+pub fn silence() {
+    // SAFETY: it sets a number; it may be called at any time from any thread.
+    unsafe { ffi::av_log_set_level(ffi::AV_LOG_QUIET) }
+}
+
 /// Fails if the FFmpeg loaded is not of the major version whose struct layouts this crate was built with.
 ///
 /// # Errors

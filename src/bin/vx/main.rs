@@ -2,11 +2,20 @@
 
 #![forbid(unsafe_code)]
 
+mod bulk;
+mod cache;
+mod detect;
 mod doctor;
+mod files;
+mod isolate;
+mod output;
+mod progress;
+mod tables;
+mod unit;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Finds things in video files, with the GStreamer plugin vx.
 #[derive(Parser)]
@@ -18,14 +27,51 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say what is on the keyframes of files: people, or what a model of yours knows
+    ///
+    /// Exit status: 0 if every file was read, 1 if some failed, 2 if the run could not be made, 130 if it was interrupted.
+    Detect(Box<detect::Arguments>),
     /// Say what is installed, found and missing, and what to do about it
     ///
     /// Exit status: 0 if everything is there, 1 if something has to be done, 2 for wrong usage.
     Doctor,
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 fn main() -> ExitCode {
+    let mut out = std::io::stdout();
     match Arguments::parse().command {
+        Command::Detect(arguments) => detect::run(&arguments),
         Command::Doctor => doctor::run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "vx", &mut out);
+            ExitCode::SUCCESS
+        }
+        Command::Man => match print_manual(&mut out) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("vx: {error}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// One page: the command, then what follows it.
+fn print_manual(out: &mut impl std::io::Write) -> std::io::Result<()> {
+    let command = Arguments::command();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for part in command.get_subcommands().filter(|part| !part.is_hide_set()) {
+        let manual = clap_mangen::Man::new(part.clone());
+        writeln!(out, ".SH \"VX {}\"", part.get_name().to_uppercase())?;
+        manual.render_description_section(out)?;
+        manual.render_options_section(out)?;
+    }
+    Ok(())
 }

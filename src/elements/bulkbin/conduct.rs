@@ -171,6 +171,8 @@ impl BulkBin {
                 self.warn_of_memory(run);
             }
             gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
+            let begun = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
+            let _ = self.obj().post_message(gst::message::Element::builder(begun).src(&*self.obj()).build());
             let Some(summary) = lane.play(&file, &run.gate, run.timeout) else { break };
             if self.output.finish(lane.index, &summary.to_line()).is_err() {
                 break;

@@ -14,7 +14,6 @@ use super::lane::Lane;
 use super::output::{Out, Output};
 use super::run::Sums;
 use super::settings::{OF_DETECTOR, PROPERTIES, Settings};
-use super::summary::Failure;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("vxbulkbin", gst::DebugColorFlags::empty(), Some("Many files in parallel lanes"))
@@ -128,8 +127,10 @@ impl ElementImpl for BulkBin {
         match transition {
             gst::StateChange::NullToReady => {
                 // Loads the model, or says why it cannot.
-                let lane = self.lanes.lock().first().cloned();
-                lane.ok_or(gst::StateChangeError)?.rest(gst::State::Ready)?;
+                let lane = self.lanes.lock().first().cloned().ok_or(gst::StateChangeError)?;
+                lane.rest(gst::State::Ready).inspect_err(|_| {
+                    let _ = lane.rest(gst::State::Null);
+                })?;
             }
             // Before the pad is deactivated, which waits for its task.
             gst::StateChange::PausedToReady => self.stop(),
@@ -167,9 +168,8 @@ impl BinImpl for BulkBin {
         };
         match message.view() {
             gst::MessageView::Error(error) => {
-                let failure = Failure::new(&error.error(), error.debug().as_deref());
                 // A file's error is the file's; one while no file is read is ours.
-                if lane_of(message.src()).is_some_and(|lane| lane.fail(failure)) {
+                if lane_of(message.src()).is_some_and(|lane| lane.fail(lane.failure(error))) {
                     return;
                 }
             }

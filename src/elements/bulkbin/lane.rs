@@ -99,6 +99,31 @@ impl Lane {
         self.elements().into_iter().try_for_each(|element| element.set_state(state).map(|_| ()))
     }
 
+    /// What an error message of one of its elements says.
+    pub fn failure(&self, message: &gst::message::Error) -> Failure {
+        // The first line is a place in the source and the element's name, which differs with the lane.
+        let debug = message.debug();
+        let debug = debug.as_deref().and_then(|debug| debug.split_once('\n')).map(|(_, rest)| rest);
+        let mut failure = Failure::new(&message.error(), debug);
+        // filesrc says what it means only there: "No such file \"a.mp4\"".
+        if message.src().is_some_and(|source| source == &self.source)
+            && let Some(reason) = debug
+        {
+            failure.message = reason.to_owned();
+        }
+        // Elements begin with the file's path, which stands beside the message anyway.
+        let file: Option<String> = self.source.property("location");
+        let absolute = file.as_deref().and_then(|file| std::path::absolute(file).ok());
+        let real = file.as_deref().and_then(|file| std::fs::canonicalize(file).ok());
+        for path in file.map(std::path::PathBuf::from).into_iter().chain(absolute).chain(real) {
+            let prefix = format!("{}: ", path.display());
+            if let Some(rest) = failure.message.strip_prefix(&prefix) {
+                failure.message = rest.to_owned();
+            }
+        }
+        failure
+    }
+
     /// Takes an error of one of its elements; false if no file is being read, so that it is not a file's.
     pub fn fail(&self, failure: Failure) -> bool {
         let mut report = self.inbox.report.lock();
@@ -138,6 +163,8 @@ impl Lane {
             *report = Report { is_running: true, is_cancelled, ..Report::default() };
         }
         self.source.set_property("location", file);
+        // Lines name the file as the summary does.
+        self.encoder.set_property("file", file);
         // What the last file left on the pad goes with it.
         let _ = self.pad.set_active(false);
         let _ = self.pad.set_active(true);

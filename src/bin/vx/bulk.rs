@@ -1,0 +1,248 @@
+//! `vxbulkbin` in a pipeline of its own, its lines put together to units.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use crossbeam_channel::Sender;
+use gst::prelude::*;
+use gstvx::elements::places;
+use parking_lot::Mutex;
+
+use crate::unit::{Unit, Units};
+
+/// What happens in a run.
+#[derive(Debug)]
+pub enum Event {
+    /// A file's turn has come.
+    Begun(String),
+    /// A file has ended.
+    Done(Box<Unit>),
+    /// What somebody should know.
+    Warning(String),
+    /// The run cannot go on.
+    Error(String),
+    /// No file follows.
+    End,
+}
+
+/// Properties of `vxbulkbin` or of the elements inside, `decoder::max-frames` for these, and their values as text.
+pub type Properties = Vec<(String, String)>;
+
+/// A running `vxbulkbin`.
+pub struct Bulk {
+    pipeline: gst::Pipeline,
+    bin: gst::Element,
+    pad: gst::Pad,
+}
+
+/// Starts GStreamer with the elements of this program in it.
+///
+/// # Errors
+/// GStreamer's words.
+pub fn init() -> Result<(), String> {
+    static ONCE: Once = Once::new();
+    gst::init().map_err(|error| error.to_string())?;
+    let mut registered = Ok(());
+    ONCE.call_once(|| {
+        // Remembered from before this program's own elements take the place of the plugin's.
+        *INSTALLED.lock() = gst::Registry::get().find_plugin("vx").and_then(|plugin| plugin.filename());
+        registered = gstvx::plugin_register_static().map_err(|error| error.to_string());
+    });
+    registered
+}
+
+static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Folders where ONNX Runtime may lie: beside the installed plugin, where `make setup` puts it for the build that this
+/// program is from, and where `make install` does.
+pub fn library_dirs() -> Vec<PathBuf> {
+    let mut dirs = INSTALLED.lock().as_deref().map(places::library_dirs).unwrap_or_default();
+    let program = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    dirs.extend(program.ancestors().nth(3).map(|root| root.join(".deps/lib")));
+    if let Some(prefix) = program.ancestors().nth(2) {
+        dirs.extend(["lib/vx", "share/gstreamer-1.0/vx"].map(|place| prefix.join(place)));
+    }
+    dirs
+}
+
+/// The first of these folders that has ONNX Runtime.
+fn runtime_library() -> Option<PathBuf> {
+    let has_it = |dir: &PathBuf| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("libonnxruntime."))
+    };
+    if std::env::var_os("ORT_DYLIB_PATH").is_some() {
+        return None;
+    }
+    library_dirs().into_iter().find(has_it)
+}
+
+impl Bulk {
+    /// Makes it, its model not yet loaded; what happens goes to `events`.
+    ///
+    /// # Errors
+    /// A property that there is not, or a value that it does not take.
+    pub fn new(properties: &Properties, events: &Sender<Event>) -> Result<Self, String> {
+        init()?;
+        let bin = gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())?;
+        let has_runtime = properties.iter().any(|(name, _)| name == "runtime-library");
+        if let Some(library) = runtime_library().filter(|_| !has_runtime) {
+            bin.set_property("runtime-library", library.display().to_string());
+        }
+        for (name, value) in properties {
+            set(&bin, name, value)?;
+        }
+        let pipeline = gst::Pipeline::new();
+        pipeline.add(&bin).map_err(|error| error.to_string())?;
+        let pad = line_pad(events.clone());
+        let source = bin.static_pad("src").ok_or("vxbulkbin has no pad src")?;
+        source.link(&pad).map_err(|error| error.to_string())?;
+        let events = events.clone();
+        pipeline.bus().ok_or("the pipeline has no bus")?.set_sync_handler(move |_bus, message| {
+            if let Some(event) = event_of(message) {
+                // Nobody may be listening any more.
+                let _ = events.send(event);
+            }
+            gst::BusSyncReply::Drop
+        });
+        Ok(Self { pipeline, bin, pad })
+    }
+
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// When that fails: an [`Event::Error`] has said why.
+    pub fn load(&self) -> Result<(), String> {
+        let failed = |_| "the model could not be loaded".to_owned();
+        self.pipeline.set_state(gst::State::Ready).map(|_| ()).map_err(failed)
+    }
+
+    /// Reads `files`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, files: &[String]) -> Result<(), String> {
+        self.bin.set_property("files", gst::Array::new(files));
+        self.pad.set_active(true).map_err(|error| error.to_string())?;
+        self.pipeline.set_state(gst::State::Playing).map(|_| ()).map_err(|_| "the run could not be started".to_owned())
+    }
+
+    /// Ready for another list of files after [`Event::End`].
+    ///
+    /// # Errors
+    /// When its elements do not come to rest.
+    pub fn rest(&self) -> Result<(), String> {
+        let _ = self.pad.set_active(false);
+        self.pipeline.set_state(gst::State::Ready).map(|_| ()).map_err(|_| "the run could not be ended".to_owned())
+    }
+
+    /// Begins no file any more.
+    pub fn wind_down(&self) {
+        self.bin.send_event(gst::event::Eos::new());
+    }
+
+    /// Sums and settings so far.
+    pub fn stats(&self) -> gst::Structure {
+        self.bin.property("stats")
+    }
+
+    /// To ask for the run's end from elsewhere.
+    pub fn handle(&self) -> gst::Element {
+        self.bin.clone()
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        let _ = self.pad.set_active(false);
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// Sets a property of the bin or, as `decoder::max-frames`, of what is inside.
+fn set(bin: &gst::Element, name: &str, value: &str) -> Result<(), String> {
+    let (element, property) = match name.rsplit_once("::") {
+        None => (bin.clone(), name),
+        Some((child, property)) => {
+            let inside = bin.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name(child));
+            (inside.ok_or_else(|| format!("there is no element {child}; decoder, detector and encoder are"))?, property)
+        }
+    };
+    let Some(pspec) = element.find_property(property) else {
+        return Err(format!("{} has no property {property}", element.name()));
+    };
+    let value = gst::glib::Value::deserialize_with_pspec(value, &pspec)
+        .map_err(|_| format!("{name}: \"{value}\" is no {}", pspec.value_type().name()))?;
+    if !pspec.flags().contains(gst::glib::ParamFlags::WRITABLE) {
+        return Err(format!("{name} can only be read"));
+    }
+    if !is_in_range(&pspec, &value) {
+        return Err(format!("{name}: {text} is out of its range; `gst-inspect-1.0` shows it", text = describe(&value)));
+    }
+    element.set_property_from_value(property, &value);
+    Ok(())
+}
+
+/// Whether a number lies between the least and the most that its property takes.
+fn is_in_range(pspec: &gst::glib::ParamSpec, value: &gst::glib::Value) -> bool {
+    use gst::glib::{ParamSpecDouble, ParamSpecFloat, ParamSpecInt, ParamSpecUInt, ParamSpecUInt64};
+    macro_rules! check {
+        ($($kind:ty: $number:ty),*) => {
+            $(if let (Some(pspec), Ok(number)) = (pspec.downcast_ref::<$kind>(), value.get::<$number>()) {
+                return (pspec.minimum()..=pspec.maximum()).contains(&number);
+            })*
+        };
+    }
+    check!(ParamSpecDouble: f64, ParamSpecFloat: f32, ParamSpecInt: i32, ParamSpecUInt: u32, ParamSpecUInt64: u64);
+    true
+}
+
+fn describe(value: &gst::glib::Value) -> String {
+    value.serialize().map_or_else(|_| format!("{value:?}"), |text| text.to_string())
+}
+
+/// What a message says to a user.
+fn event_of(message: &gst::Message) -> Option<Event> {
+    match message.view() {
+        gst::MessageView::Element(element) => {
+            let structure = element.structure().filter(|structure| structure.name() == "vx-file")?;
+            let is_begun = structure.get::<&str>("status") == Ok("begun");
+            is_begun.then(|| structure.get::<String>("file").ok().map(Event::Begun)).flatten()
+        }
+        gst::MessageView::Error(error) => Some(Event::Error(error.error().message().to_owned())),
+        // A file's warnings are in its summary; what is left is about the run.
+        gst::MessageView::Warning(warning) => {
+            let is_of_run = message.src().is_none_or(|source| {
+                let name = source.name();
+                !["source", "decoder", "encoder", "vxbulkbin"].iter().any(|own| name.starts_with(own))
+            });
+            is_of_run.then(|| Event::Warning(warning.error().message().to_owned()))
+        }
+        _ => None,
+    }
+}
+
+fn line_pad(events: Sender<Event>) -> gst::Pad {
+    let (units, ended) = (Mutex::new(Units::default()), events.clone());
+    gst::Pad::builder(gst::PadDirection::Sink)
+        .name("lines")
+        .chain_function(move |_pad, _parent, buffer| {
+            let bytes = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+            for unit in units.lock().push(&bytes) {
+                events.send(Event::Done(Box::new(unit))).map_err(|_| gst::FlowError::Eos)?;
+            }
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .event_function(move |_pad, _parent, event| {
+            if event.type_() == gst::EventType::Eos {
+                let _ = ended.send(Event::End);
+            }
+            true
+        })
+        .build()
+}
+
+/// The model's path, or where none is given that of the built-in one, as properties have it.
+pub fn model_of(properties: &Properties) -> Option<&Path> {
+    properties.iter().find(|(name, _)| name == "model-file").map(|(_, value)| Path::new(value))
+}

@@ -1,0 +1,150 @@
+//! Which files are meant: paths, folders, patterns, a list on standard input, and a share of all that.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Extensions of media files that folders are searched for.
+const EXTENSIONS: &[&str] = &[
+    "3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gxf", "h264", "h265", "hevc", "ivf", "m1v", "m2t", "m2ts",
+    "m2v", "m4v", "mj2", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "nut", "obu", "ogm",
+    "ogv", "qt", "rm", "rmvb", "tod", "ts", "vob", "webm", "wmv", "wtv", "y4m",
+];
+
+/// One of several equal shares of the files: `3/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    number: usize,
+    count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
+        match parts {
+            Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
+            _ => Err("a share is NUMBER/COUNT, from 1/COUNT to COUNT/COUNT: 3/16".to_owned()),
+        }
+    }
+}
+
+/// How folders are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    /// Every file in a folder counts, whatever it is called.
+    pub all_names: bool,
+    pub shard: Option<Shard>,
+}
+
+/// The files that `inputs` name, each once.
+///
+/// # Errors
+/// What is wrong with an input, with its name. A path that is not there is no error here but that file's, later.
+pub fn find(inputs: &[String], search: Search) -> Result<Vec<String>, String> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if input == "-" {
+            for line in std::io::stdin().lock().lines() {
+                let line = line.map_err(|error| format!("the list on standard input cannot be read: {error}"))?;
+                let line = line.trim_end();
+                if !line.is_empty() {
+                    add(Path::new(line), search, &mut files)?;
+                }
+            }
+        } else if !Path::new(input).exists() && input.contains(['*', '?', '[']) {
+            let before = files.len();
+            let found = glob::glob(input).map_err(|error| format!("{input}: {error}"))?;
+            for path in found {
+                add(&path.map_err(|error| error.to_string())?, search, &mut files)?;
+            }
+            if files.len() == before {
+                return Err(format!("{input}: nothing is called like that"));
+            }
+        } else {
+            add(Path::new(input), search, &mut files)?;
+        }
+    }
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.clone()));
+    if let Some(Shard { number, count }) = search.shard {
+        // By name, so that each share is the same wherever the list was made.
+        files.sort();
+        files = files.into_iter().skip(number - 1).step_by(count).collect();
+    }
+    Ok(files)
+}
+
+fn add(path: &Path, search: Search, files: &mut Vec<String>) -> Result<(), String> {
+    let mut push = |path: &Path| -> Result<(), String> {
+        let text = path.to_str().ok_or_else(|| format!("{}: its name is not in UTF-8", path.display()))?;
+        files.push(text.to_owned());
+        Ok(())
+    };
+    if !path.is_dir() {
+        return push(path);
+    }
+    for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name() {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() && (search.all_names || is_media(entry.path())) => {
+                push(entry.path())?;
+            }
+            Ok(_) => {}
+            // One folder that cannot be looked into is not the end of the others.
+            Err(error) => eprintln!("vx: {error}"),
+        }
+    }
+    Ok(())
+}
+
+fn is_media(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// `name` with `suffix` behind it.
+pub fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
+    let mut name = name.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_patterns_and_shares() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir(root.join("deep")).unwrap();
+        for name in ["b.mp4", "a.MKV", "notes.txt", "deep/c.webm", "deep/d"] {
+            std::fs::write(root.join(name), "").unwrap();
+        }
+        let plain = Search { all_names: false, shard: None };
+        let names = |inputs: &[String], search| {
+            let found = find(inputs, search).unwrap();
+            let names = found.iter().map(|file| Path::new(file).strip_prefix(root).unwrap().display().to_string());
+            names.collect::<Vec<_>>()
+        };
+        let all = [root.display().to_string()];
+        assert_eq!(names(&all, plain), ["a.MKV", "b.mp4", "deep/c.webm"]);
+        assert_eq!(names(&all, Search { all_names: true, ..plain }).len(), 5);
+        let pattern = root.join("*.mp4").display().to_string();
+        assert_eq!(names(&[pattern.clone(), pattern], plain), ["b.mp4"]);
+        assert!(find(&[root.join("*.xyz").display().to_string()], plain).unwrap_err().contains("*.xyz"));
+        let missing = root.join("none.mp4").display().to_string();
+        assert_eq!(find(std::slice::from_ref(&missing), plain).unwrap(), [missing]);
+        let share = |text: &str| names(&all, Search { shard: Some(text.parse().unwrap()), ..plain });
+        assert_eq!(
+            (share("1/2"), share("2/2")),
+            (vec!["a.MKV".into(), "deep/c.webm".into()], vec!["b.mp4".to_owned()])
+        );
+        for wrong in ["0/2", "3/2", "1", "a/b", "1/0", ""] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+}

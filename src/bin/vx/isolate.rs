@@ -1,0 +1,277 @@
+//! Files in worker processes: what crashes, hangs or eats memory costs its file and its worker, which is replaced.
+//!
+//! A worker is this program with `--worker`: it takes a path on each line of its standard input, as a JSON string, and answers
+//! with that file's lines. A thread here looks after each.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use gstvx::elements::bulkbin::{Failure, Status, Summary};
+use gstvx::memory;
+use parking_lot::Mutex;
+
+use crate::bulk::{Bulk, Event, Properties};
+use crate::unit::{Unit, Units};
+
+/// How workers are watched.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    pub workers: usize,
+    /// Longest time for a file.
+    pub timeout: Option<Duration>,
+    /// Most bytes of memory for a worker.
+    pub memory: Option<u64>,
+}
+
+/// How often a worker is looked at while it works.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The exit status of a worker that cannot work at all.
+const USELESS: i32 = 3;
+
+/// A running set of workers.
+pub struct Workers {
+    files: Arc<Mutex<VecDeque<String>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `watch.workers` workers on `files`; what happens goes to `events`.
+    pub fn start(properties: &Properties, files: Vec<String>, watch: &Watch, events: &Sender<Event>) -> Self {
+        let files = Arc::new(Mutex::new(VecDeque::from(files)));
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let left = Arc::new(Mutex::new(watch.workers.max(1)));
+        let threads = (0..watch.workers.max(1)).map(|_| {
+            let keeper = Keeper {
+                properties: properties.clone(),
+                files: Arc::clone(&files),
+                watch: watch.clone(),
+                events: events.clone(),
+                is_broken: Arc::clone(&is_broken),
+            };
+            let left = Arc::clone(&left);
+            std::thread::spawn(move || {
+                keeper.keep();
+                let mut left = left.lock();
+                *left -= 1;
+                if *left == 0 {
+                    let _ = keeper.events.send(Event::End);
+                }
+            })
+        });
+        Self { threads: threads.collect(), files }
+    }
+
+    /// The files that are not begun, to empty.
+    pub fn queue(&self) -> Arc<Mutex<VecDeque<String>>> {
+        Arc::clone(&self.files)
+    }
+
+    /// Waits for the workers' ends.
+    pub fn join(self) {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Looks after one worker at a time.
+struct Keeper {
+    properties: Properties,
+    files: Arc<Mutex<VecDeque<String>>>,
+    watch: Watch,
+    events: Sender<Event>,
+    /// A worker could not work at all, so none can.
+    is_broken: Arc<AtomicBool>,
+}
+
+struct Worker {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Receiver<Vec<u8>>,
+    units: Units,
+}
+
+impl Keeper {
+    fn keep(&self) {
+        let mut worker = None;
+        while !self.is_broken.load(Ordering::Acquire) {
+            let Some(file) = self.files.lock().pop_front() else { break };
+            let _ = self.events.send(Event::Begun(file.clone()));
+            let started = Instant::now();
+            let mut at_work = match worker.take().map_or_else(|| self.hire(), Ok) {
+                Ok(at_work) => at_work,
+                Err(error) => {
+                    self.is_broken.store(true, Ordering::Release);
+                    let _ = self.events.send(Event::Error(format!("no worker process could be started: {error}")));
+                    return;
+                }
+            };
+            match self.watch_over(&mut at_work, &file, started) {
+                Ok(unit) => {
+                    worker = Some(at_work);
+                    let _ = self.events.send(Event::Done(Box::new(unit)));
+                }
+                Err(reason) => {
+                    let _ = at_work.child.kill();
+                    let status = at_work.child.wait();
+                    if status.as_ref().is_ok_and(|status| status.code() == Some(USELESS)) {
+                        if !self.is_broken.swap(true, Ordering::AcqRel) {
+                            let text = "a worker process could not be set up; its reason stands above";
+                            let _ = self.events.send(Event::Error(text.to_owned()));
+                        }
+                        return;
+                    }
+                    let reason = reason.unwrap_or_else(|| match status {
+                        Ok(status) => format!("the worker process that read it ended with {status}"),
+                        Err(error) => format!("the worker process that read it was lost: {error}"),
+                    });
+                    let mut summary = Summary::new(&file);
+                    summary.status = Status::Failed;
+                    summary.seconds.total = started.elapsed().as_secs_f64();
+                    let error = gst::glib::Error::new(gst::ResourceError::Failed, &reason);
+                    summary.error = Some(Failure::new(&error, None));
+                    let _ = self.events.send(Event::Done(Box::new(Unit::bare(summary))));
+                }
+            }
+        }
+        if let Some(mut worker) = worker {
+            // It ends with its input.
+            worker.input = None;
+            let _ = worker.child.wait();
+        }
+    }
+
+    fn hire(&self) -> std::io::Result<Worker> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["detect", "--worker"]);
+        for (name, value) in &self.properties {
+            command.args(["--set", &format!("{name}={value}")]);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take();
+        let (sender, output) = unbounded();
+        if let Some(mut out) = child.stdout.take() {
+            std::thread::spawn(move || {
+                let mut block = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = out.read(&mut block) {
+                    if sender.send(block[..length].to_vec()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok(Worker { child, input, output, units: Units::default() })
+    }
+
+    /// Has `worker` read `file`; otherwise why it was given up, or nothing if it ended of itself.
+    fn watch_over(&self, worker: &mut Worker, file: &str, started: Instant) -> Result<Unit, Option<String>> {
+        let mut line = serde_json::to_vec(file).map_err(|error| Some(error.to_string()))?;
+        line.push(b'\n');
+        let given = worker.input.as_mut().map(|input| input.write_all(&line).and_then(|()| input.flush()));
+        if !matches!(given, Some(Ok(()))) {
+            return Err(None);
+        }
+        loop {
+            match worker.output.recv_timeout(LOOK) {
+                Ok(bytes) => {
+                    if let Some(unit) = worker.units.push(&bytes).into_iter().next() {
+                        return Ok(unit);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(timeout) = self.watch.timeout
+                && started.elapsed() > timeout
+            {
+                return Err(Some(format!(
+                    "it took longer than {:.1} s, so its worker was ended",
+                    timeout.as_secs_f64()
+                )));
+            }
+            if let Some((limit, taken)) = self.watch.memory.zip(memory::resident_of(worker.child.id()))
+                && taken > limit
+            {
+                return Err(Some(format!(
+                    "its worker took {} MiB of memory, {} MiB are allowed, so it was ended",
+                    taken >> 20,
+                    limit >> 20
+                )));
+            }
+        }
+    }
+}
+
+/// The worker's side.
+pub fn work(properties: &Properties) -> ExitCode {
+    gstvx::av::silence();
+    let (events, happened) = unbounded();
+    let useless = |reason: String| {
+        eprintln!("vx: {reason}");
+        ExitCode::from(USELESS as u8)
+    };
+    let bulk = match Bulk::new(properties, &events) {
+        Ok(bulk) => bulk,
+        Err(reason) => return useless(reason),
+    };
+    if let Err(reason) = bulk.load() {
+        let reasons =
+            happened.try_iter().filter_map(|event| if let Event::Error(text) = event { Some(text) } else { None });
+        return useless(reasons.last().unwrap_or(reason));
+    }
+    for line in std::io::stdin().lock().lines() {
+        let Ok(file) = line.map_err(|_| ()).and_then(|line| serde_json::from_str::<String>(&line).map_err(|_| ()))
+        else {
+            break;
+        };
+        misbehave(&file);
+        if let Err(reason) = bulk.start(&[file]) {
+            return useless(reason);
+        }
+        for event in &happened {
+            match event {
+                Event::Done(unit) => {
+                    let mut out = std::io::stdout().lock();
+                    if out.write_all(&unit.lines).and_then(|()| out.flush()).is_err() {
+                        return ExitCode::FAILURE;
+                    }
+                }
+                Event::Warning(text) => eprintln!("vx: {text}"),
+                Event::Error(text) => return useless(text),
+                Event::End => break,
+                Event::Begun(_) => {}
+            }
+        }
+        if let Err(reason) = bulk.rest() {
+            return useless(reason);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// The seam for what no file can be made to do on purpose: `VX_TEST_WORKER=crash:WORD`, `hang:WORD` or `eat:WORD` does that to
+/// files with this word in their path.
+fn misbehave(file: &str) {
+    let Ok(hook) = std::env::var("VX_TEST_WORKER") else { return };
+    match hook.split_once(':') {
+        Some(("crash", word)) if file.contains(word) => std::process::abort(),
+        Some(("hang", word)) if file.contains(word) => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        Some(("eat", word)) if file.contains(word) => {
+            let mut eaten: Vec<Vec<u8>> = Vec::new();
+            loop {
+                eaten.push(vec![1; 16 << 20]);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        _ => {}
+    }
+}

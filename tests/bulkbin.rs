@@ -1,0 +1,274 @@
+//! `vxbulkbin`: lines, summaries, messages, states.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use common::{PATIENCE, clip, init, made, pipeline, play, run, scratch};
+use gst::prelude::*;
+use serde_json::Value;
+
+/// Five files of several kinds, one of them not there, one no video.
+fn files() -> Vec<String> {
+    static FILES: LazyLock<Vec<String>> = LazyLock::new(make_files);
+    FILES.clone()
+}
+
+fn make_files() -> Vec<String> {
+    let source = clip();
+    let source = source.to_str().unwrap();
+    let short = |name: &str, from: &str| {
+        made(name, &["-ss", from, "-t", "3", "-i", source, "-an", "-vf", "scale=320:-2", "-g", "10"])
+    };
+    let text = scratch("notes.mp4");
+    std::fs::write(&text, "no video at all").unwrap();
+    let paths = [clip(), short("a.mp4", "0"), short("b.mkv", "4"), text, PathBuf::from("/nowhere/c.mp4")];
+    paths.map(|path| path.display().to_string()).into()
+}
+
+fn list(files: &[String]) -> PathBuf {
+    let list = scratch(&format!("list-{}.txt", std::thread::current().name().unwrap_or_default().replace(':', "_")));
+    std::fs::write(&list, files.join("\n")).unwrap();
+    list
+}
+
+/// The lines of a run.
+fn lines(outcome: &common::Outcome) -> Vec<Value> {
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    let bytes: Vec<u8> =
+        outcome.samples.iter().flat_map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec()).collect();
+    String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Lines by file, each file's checked to stand together and to end with its summary.
+fn by_file(lines: Vec<Value>) -> BTreeMap<String, Vec<Value>> {
+    let mut found = BTreeMap::<String, Vec<Value>>::new();
+    let mut current: Option<String> = None;
+    for line in lines {
+        let file = line["file"].as_str().unwrap().to_owned();
+        assert!(current.as_ref().is_none_or(|current| *current == file), "{file} within {current:?}");
+        current = line["status"].is_null().then(|| file.clone());
+        found.entry(file).or_default().push(line);
+    }
+    assert_eq!(current, None);
+    found
+}
+
+#[test]
+fn each_files_lines_are_those_of_a_pipeline_of_its_own_and_bad_files_fail_alone() {
+    let files = files();
+    let bulk = run(&format!("vxbulkbin file-list={} execution-provider=cpu lanes=4", list(&files).display()));
+    let found = by_file(lines(&bulk));
+    assert_eq!(found.keys().collect::<BTreeSet<_>>(), files.iter().collect());
+    for file in &files[..3] {
+        let alone = run(&format!(
+            "filesrc location={file} ! vxkeyframedec ! vxyolodetect execution-provider=cpu ! vxjsonenc file={file}"
+        ));
+        let (summary, frames) = found[file].split_last().unwrap();
+        assert_eq!(frames, alone.json(), "{file}");
+        assert_eq!((&summary["status"], &summary["error"]), (&"ok".into(), &Value::Null));
+        assert_eq!(summary["keyframes"], frames.len());
+        let detections: usize = frames.iter().map(|frame| frame["detections"].as_array().unwrap().len()).sum();
+        assert_eq!(summary["detections"], detections);
+        assert_eq!(summary["bytes"], std::fs::metadata(file).unwrap().len());
+        assert!(summary["bytes_read"].as_u64().unwrap() > 0 && summary["seconds"]["infer"].as_f64().unwrap() > 0.0);
+    }
+    for (file, reason, domain) in [
+        (&files[3], "not a media file", "gst-stream-error-quark"),
+        (&files[4], "No such file", "gst-resource-error-quark"),
+    ] {
+        let [summary] = found[file].as_slice() else { panic!("{:?}", found[file]) };
+        assert_eq!(summary["status"], "failed");
+        let error = &summary["error"];
+        assert!(error["message"].as_str().unwrap().contains(reason), "{error}");
+        assert_eq!(error["domain"], domain);
+        assert!(error["code"].as_i64().unwrap() > 0);
+    }
+    let warned = |file: &String| bulk.warnings.iter().any(|warning| warning.contains(file.as_str()));
+    assert!(warned(&files[3]) && warned(&files[4]), "{:?}", bulk.warnings);
+}
+
+#[test]
+fn the_bus_tells_of_each_file_and_of_the_whole() {
+    let files = files();
+    let (pipeline, sink) = pipeline(&format!("vxbulkbin file-list={} execution-provider=cpu", list(&files).display()));
+    let (mut begun, mut done, mut progress) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+    pipeline.set_state(gst::State::Playing).unwrap();
+    while sink.try_pull_sample(gst::ClockTime::from_seconds(PATIENCE.as_secs())).is_some() {}
+    let bus = pipeline.bus().unwrap();
+    while let Some(message) = bus.pop() {
+        match message.view() {
+            gst::MessageView::Element(element) if element.has_name("vx-file") => {
+                let structure = element.structure().unwrap();
+                let file = structure.get::<String>("file").unwrap();
+                match structure.get::<&str>("status").unwrap() {
+                    "begun" => assert!(begun.insert(file)),
+                    status => assert!(done.insert(file, (status.to_owned(), structure.to_owned())).is_none()),
+                }
+            }
+            gst::MessageView::Progress(told) => {
+                let (kind, _, text) = told.get();
+                progress.push((kind, text.to_owned()));
+            }
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(begun, files.iter().cloned().collect());
+    assert_eq!(done.len(), 5);
+    let (status, structure) = &done[&files[4]];
+    assert!(status == "failed" && structure.get::<&str>("error").unwrap().contains("No such file"), "{structure}");
+    assert!(done[&files[0]].1.get::<u64>("keyframes").unwrap() > 0);
+    assert_eq!(progress.first().unwrap().0, gst::ProgressType::Start);
+    let (kind, text) = progress.last().unwrap();
+    assert!(*kind == gst::ProgressType::Complete && text.contains("5 of 5 files, 2 failed"), "{text}");
+    let stats: gst::Structure = pipeline.by_name("vxbulkbin0").map_or_else(
+        || pipeline.iterate_sources().into_iter().flatten().next().unwrap().property("stats"),
+        |bin| bin.property("stats"),
+    );
+    assert_eq!((stats.get::<u64>("done").unwrap(), stats.get::<u64>("failed").unwrap()), (5, 2));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn one_model_is_loaded_for_all_lanes_and_runs() {
+    let files: Vec<String> = files().into_iter().take(3).collect();
+    // Settings that no other test here has, so that the engine is this test's own.
+    let launch = format!(
+        "vxbulkbin name=bulk file-list={} execution-provider=cpu lanes=3 detector::inter-op-threads=2",
+        list(&files).display()
+    );
+    let (pipeline, sink) = pipeline(&launch);
+    let bulk = pipeline.by_name("bulk").unwrap();
+    let detector = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector").unwrap();
+    // Of this engine, whatever other tests open meanwhile.
+    let users = || detector.property::<gst::Structure>("stats").get::<u32>("engine-users").unwrap();
+    let frames = || detector.property::<gst::Structure>("stats").get::<u64>("engine-frames").unwrap();
+    pipeline.set_state(gst::State::Ready).unwrap();
+    assert_eq!(users(), 1);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let outcome = play(&pipeline, &sink);
+        let found = by_file(lines(&outcome));
+        assert!(found.values().all(|lines| lines.last().unwrap()["status"] == "ok"), "{found:?}");
+        seen.push(found.into_iter().map(|(file, lines)| (file, lines.len())).collect::<Vec<_>>());
+        pipeline.set_state(gst::State::Ready).unwrap();
+        // appsink remembers the end until it is in NULL.
+        sink.set_state(gst::State::Null).unwrap();
+    }
+    assert_eq!(seen[0].len(), 3);
+    assert!(seen.iter().all(|run| *run == seen[0]), "{seen:?}");
+    let keyframes: usize = seen.iter().flatten().map(|(_, lines)| lines - 1).sum();
+    assert_eq!((users(), frames()), (3, keyframes as u64));
+    let inter: Vec<u32> = bulk
+        .downcast_ref::<gst::Bin>()
+        .unwrap()
+        .iterate_elements()
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|element| element.name().starts_with("detector"))
+        .map(|element| element.property("inter-op-threads"))
+        .collect();
+    assert_eq!(inter, [2, 2, 2]);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn the_first_failure_ends_the_run_where_that_is_wanted() {
+    init();
+    let files = ["/nowhere/a.mp4".to_owned(), clip().display().to_string(), clip().display().to_string()];
+    let outcome = run(&format!(
+        "vxbulkbin file-list={} on-error=stop order=as-given lanes=1 execution-provider=cpu",
+        list(&files).display()
+    ));
+    assert!(outcome.error_text().contains("/nowhere/a.mp4: No such file"), "{}", outcome.error_text());
+}
+
+#[test]
+fn states_and_the_end_from_outside() {
+    let files: Vec<String> = (0..6).map(|_| clip().display().to_string()).collect();
+    let launch = format!("vxbulkbin name=bulk file-list={} execution-provider=cpu lanes=2", list(&files).display());
+    let (pipeline, sink) = pipeline(&launch);
+    for round in 0..8_u64 {
+        pipeline.set_state(gst::State::Playing).unwrap();
+        if round % 2 == 0 {
+            pipeline.set_state(gst::State::Paused).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(round * 30));
+        let state = if round % 3 == 0 { gst::State::Ready } else { gst::State::Null };
+        pipeline.set_state(state).unwrap();
+    }
+    // Told to end, it ends what it has begun: whole files and no more.
+    pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(pipeline.by_name("bulk").unwrap().send_event(gst::event::Eos::new()));
+    let mut count = 0;
+    let mut last = Vec::new();
+    while let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_seconds(PATIENCE.as_secs())) {
+        last = sample.buffer().unwrap().map_readable().unwrap().to_vec();
+        count += 1;
+    }
+    assert!(sink.is_eos());
+    assert!(count == 0 || String::from_utf8(last).unwrap().trim_end().lines().last().unwrap().contains("\"status\""));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_the_run_itself_is_said_before_it_starts() {
+    init();
+    let error = |launch: &str| run(launch).error_text();
+    assert!(error("vxbulkbin file-list=/nowhere/list.txt").contains("/nowhere/list.txt"));
+    assert!(error("vxbulkbin model-file=/nowhere/m.onnx").contains("/nowhere/m.onnx"));
+}
+
+#[test]
+fn nothing_to_read_is_an_end_and_a_slow_file_is_given_up() {
+    let outcome = run("vxbulkbin execution-provider=cpu");
+    assert!(outcome.error.is_none() && outcome.samples.is_empty());
+    let files = [clip().display().to_string()];
+    let outcome = run(&format!("vxbulkbin file-list={} file-timeout=1 execution-provider=cpu", list(&files).display()));
+    let lines = lines(&outcome);
+    let summary = lines.last().unwrap();
+    assert_eq!(summary["status"], "failed");
+    assert!(summary["error"]["message"].as_str().unwrap().contains("file-timeout"), "{summary}");
+}
+
+#[test]
+fn little_memory_makes_lanes_wait_and_says_so() {
+    let files: Vec<String> = (0..4)
+        .map(|number| {
+            let name = format!("wide-{number}.mp4");
+            let source = clip();
+            made(
+                &name,
+                &[
+                    "-i",
+                    source.to_str().unwrap(),
+                    "-t",
+                    "1",
+                    "-vf",
+                    "scale=1920:1080",
+                    "-preset",
+                    "ultrafast",
+                    "-g",
+                    "5",
+                ],
+            )
+            .display()
+            .to_string()
+        })
+        .collect();
+    // Enough for the lanes, not for the frames of both.
+    let limit = 240 << 20;
+    let outcome = run(&format!(
+        "vxbulkbin file-list={} lanes=2 memory-limit={limit} execution-provider=cpu",
+        list(&files).display()
+    ));
+    let found = by_file(lines(&outcome));
+    assert_eq!(found.len(), 4);
+    assert!(found.values().all(|lines| lines.last().unwrap()["status"] == "ok"));
+    assert!(outcome.warnings.iter().any(|warning| warning.contains("memory-limit")), "{:?}", outcome.warnings);
+}

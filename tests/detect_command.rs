@@ -1,0 +1,220 @@
+//! The command `vx detect`: outputs, continuing, the cache, worker processes.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use common::{clip, made, scratch};
+
+/// Six short files and one that is no video, in a folder.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = scratch("corpus");
+    std::fs::create_dir_all(&folder).unwrap();
+    let source = clip();
+    for number in 0..6 {
+        let from = (2 * number).to_string();
+        let made = made(
+            &format!("corpus/f{number}.mp4"),
+            &["-ss", &from, "-t", "2", "-i", source.to_str().unwrap(), "-an", "-vf", "scale=320:-2", "-g", "10"],
+        );
+        assert!(made.starts_with(&folder));
+    }
+    std::fs::write(folder.join("notes.mp4"), "no video").unwrap();
+    folder
+});
+
+fn vx(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
+    command.arg("detect").args(arguments).env_remove("VX_TEST_WORKER");
+    command
+}
+
+/// Detects on the folder into `output`, on the CPU provider.
+fn detect(output: &Path, more: &[&str]) -> Output {
+    let folder = FOLDER.display().to_string();
+    let output = output.display().to_string();
+    let mut arguments = vec![&*folder, "--output", &output, "--provider", "cpu"];
+    arguments.extend(more);
+    vx(&arguments).output().unwrap()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Lines without what differs from run to run, so that two runs can be compared.
+fn records(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut().unwrap().remove("seconds");
+            line.to_string()
+        })
+        .collect();
+    let set: BTreeSet<String> = lines.iter().cloned().collect();
+    assert_eq!(set.len(), lines.len(), "a line is there twice");
+    set
+}
+
+fn assert_same(left: &BTreeSet<String>, right: &BTreeSet<String>, what: &str) {
+    let first = left.symmetric_difference(right).next();
+    assert!(first.is_none(), "{what}: {} and {} lines, {first:?}", left.len(), right.len());
+}
+
+#[test]
+fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
+    let jsonl = scratch("whole.jsonl");
+    let run = detect(&jsonl, &[]);
+    assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
+    let text = errors(&run);
+    assert!(
+        text.contains("6 ok, 1 failed, of 7") && text.contains("notes.mp4: the input is not a media file"),
+        "{text}"
+    );
+    assert!(text.contains("loaded 1 time"), "{text}");
+    let lines = records(&jsonl);
+    assert_eq!(lines.iter().filter(|line| line.contains("\"status\"")).count(), 7);
+    for name in ["whole.csv", "whole.json", "whole.parquet"] {
+        let path = scratch(name);
+        let run = detect(&path, &["--quiet"]);
+        assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
+        assert_eq!(errors(&run), "");
+        assert!(path.metadata().unwrap().len() > 100);
+        assert!(!path.with_extension(format!("{}.journal.jsonl", path.extension().unwrap().display())).exists());
+    }
+    let rows = std::fs::read_to_string(scratch("whole.csv")).unwrap().lines().count() - 1;
+    let found: usize = lines
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|line| line["status"].is_null())
+        .map(|line| line["detections"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(rows, found);
+}
+
+#[test]
+fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
+    let whole = scratch("undisturbed.jsonl");
+    detect(&whole, &["--quiet"]);
+    let expected = records(&whole);
+    // Some moments here; tests/kill.sh does fifty.
+    let moments = std::env::var("VX_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u64);
+    let path = scratch("killed.jsonl");
+    for moment in 0..moments {
+        let _ = std::fs::remove_file(&path);
+        let folder = FOLDER.display().to_string();
+        let output = path.display().to_string();
+        let mut run = vx(&[&folder, "-o", &output, "--provider", "cpu", "--quiet"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(40 + 1500 * ((moment * 7919) % 101) / 101));
+        run.kill().unwrap();
+        run.wait().unwrap();
+        let resumed = detect(&path, &["--resume", "--quiet"]);
+        assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", errors(&resumed));
+        assert_same(&records(&path), &expected, &format!("moment {moment}"));
+    }
+}
+
+#[test]
+fn a_table_is_taken_up_by_its_journal() {
+    let whole = scratch("table.csv");
+    detect(&whole, &["--quiet", "--lanes", "1"]);
+    let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (lines, cut) = (scratch("whole-2.jsonl"), scratch("cut.csv"));
+    detect(&lines, &["--quiet"]);
+    let bytes = std::fs::read(&lines).unwrap();
+    std::fs::write(scratch("cut.csv.journal.jsonl"), &bytes[..bytes.len() / 2]).unwrap();
+    let refused = detect(&cut, &[]);
+    assert!(refused.status.code() == Some(2) && errors(&refused).contains("--resume"), "{}", errors(&refused));
+    detect(&cut, &["--resume", "--quiet"]);
+    assert_same(&rows(&cut), &rows(&whole), "rows");
+    let again = detect(&cut, &["--resume"]);
+    assert!(again.status.code() == Some(0) && errors(&again).contains("is complete"), "{}", errors(&again));
+}
+
+#[test]
+fn the_cache_gives_back_what_has_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache").display().to_string();
+    let run = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name);
+        let mut arguments = vec!["--cache", &cache];
+        arguments.extend(more);
+        let run = detect(&path, &arguments);
+        (records(&path), errors(&run))
+    };
+    let (first, _) = run("1.jsonl", &[]);
+    let (second, text) = run("2.jsonl", &[]);
+    assert_same(&first, &second, "cached");
+    assert!(text.contains("6 of them from the cache"), "{text}");
+    let (_, text) = run("3.jsonl", &["--confidence", "0.5"]);
+    assert!(!text.contains("from the cache"), "{text}");
+}
+
+#[test]
+fn workers_find_the_same_and_what_kills_one_costs_its_file() {
+    let whole = scratch("one-process.jsonl");
+    detect(&whole, &["--quiet"]);
+    let isolated = scratch("isolated.jsonl");
+    let run = detect(&isolated, &["--isolate"]);
+    assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
+    assert_same(&records(&isolated), &records(&whole), "isolated");
+
+    let folder = FOLDER.display().to_string();
+    for (hook, more, reason) in [
+        ("crash:f2", vec![], "signal: 6"),
+        ("hang:f2", vec!["--file-timeout", "4"], "longer than 4.0 s"),
+        ("eat:f2", vec!["--memory-limit", "1G", "--lanes", "2"], "MiB of memory"),
+    ] {
+        let path = scratch(&format!("{}.jsonl", hook.replace(':', "-")));
+        let output = path.display().to_string();
+        let mut arguments = vec![&*folder, "-o", &output, "--provider", "cpu", "--isolate"];
+        arguments.extend(more);
+        let run = vx(&arguments).env("VX_TEST_WORKER", hook).output().unwrap();
+        assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
+        assert!(errors(&run).contains("5 ok, 2 failed") && errors(&run).contains(reason), "{hook}: {}", errors(&run));
+        let of_others = |records: BTreeSet<String>| {
+            records.into_iter().filter(|line| !line.contains("f2.mp4")).collect::<BTreeSet<_>>()
+        };
+        assert_same(&of_others(records(&path)), &of_others(records(&whole)), hook);
+    }
+    let path = scratch("no-model.jsonl").display().to_string();
+    let run = vx(&[&folder, "-o", &path, "--isolate", "-m", "/nowhere/m.onnx"]).output().unwrap();
+    assert_eq!(run.status.code(), Some(2));
+    assert!(errors(&run).contains("/nowhere/m.onnx"), "{}", errors(&run));
+}
+
+#[test]
+fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
+    let folder = FOLDER.display().to_string();
+    let says = |arguments: &[&str], status: i32, word: &str| {
+        let run = vx(arguments).output().unwrap();
+        assert_eq!(run.status.code(), Some(status), "{arguments:?}: {}", errors(&run));
+        assert!(errors(&run).contains(word), "{arguments:?}: {}", errors(&run));
+    };
+    says(&[&folder, "--set", "decoder::nothing=1"], 2, "no property nothing");
+    says(&[&folder, "--confidence", "7"], 2, "out of its range");
+    says(&[&folder, "--model", "/nowhere/m.onnx"], 2, "/nowhere/m.onnx");
+    says(&[&folder, "-o", "/nowhere/x.jsonl"], 2, "/nowhere/x.jsonl");
+    says(&[&folder, "-o", "x.xls"], 2, ".parquet");
+    says(&["/nowhere/*.mp4"], 2, "/nowhere/*.mp4");
+    says(&["/nowhere/a.mp4", "-q"], 1, "");
+    let plan = vx(&[&folder, "--dry-run", "--provider", "cpu", "--lanes", "2"]).output().unwrap();
+    let text = String::from_utf8(plan.stdout).unwrap();
+    assert!(
+        plan.status.success() && text.contains("2 lanes") && text.contains("f5.mp4") && text.contains("sessions"),
+        "{text}"
+    );
+    let share = vx(&[&folder, "--dry-run", "--shard", "2/2"]).output().unwrap();
+    assert_eq!(String::from_utf8(share.stdout).unwrap().matches(".mp4").count(), 3);
+    let debug = vx(&[&folder, "--debug", "--provider", "cpu"]).output().unwrap();
+    assert!(errors(&debug).contains("decode") && errors(&debug).contains("f0.mp4: begun"), "{}", errors(&debug));
+    assert_eq!(String::from_utf8(debug.stdout).unwrap().matches("\"status\"").count(), 7);
+}
