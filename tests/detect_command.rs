@@ -218,3 +218,61 @@ fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     assert!(errors(&debug).contains("decode") && errors(&debug).contains("f0.mp4: begun"), "{}", errors(&debug));
     assert_eq!(String::from_utf8(debug.stdout).unwrap().matches("\"status\"").count(), 7);
 }
+
+/// JPEG files in the folders under `folder`: number and time of each, and its bytes.
+fn pictures(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let folders = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    let mut pictures: Vec<_> = files
+        .map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read(file).unwrap()))
+        .collect();
+    pictures.sort();
+    pictures
+}
+
+#[test]
+fn keyframes_are_saved_as_pictures_that_belong_to_their_lines() {
+    let clip = clip().display().to_string();
+    let save = |name: &str, more: &[&str]| {
+        let (folder, lines) = (scratch(name), scratch(&format!("{name}.jsonl")));
+        let _ = std::fs::remove_dir_all(&folder);
+        let (folder_name, lines_name) = (folder.display().to_string(), lines.display().to_string());
+        let mut arguments = vec![&*clip, "-o", &lines_name, "--provider", "cpu", "--save-frames", &folder_name];
+        arguments.extend(more);
+        let run = vx(&arguments).output().unwrap();
+        assert!(run.status.success(), "{}", errors(&run));
+        let text = std::fs::read_to_string(lines).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<(String, bool)> = (1..)
+            .zip(lines.iter().filter(|line| line["status"].is_null()))
+            .map(|(number, line)| {
+                (format!("{number:06}-{}", line["pts_ns"]), line["detections"] != serde_json::json!([]))
+            })
+            .collect();
+        (pictures(&folder), names)
+    };
+    let (all, names) = save("frames-all", &["--which-frames", "all"]);
+    assert_eq!(
+        all.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        names.iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
+    let size = |name: &str| {
+        let folder = std::fs::read_dir(scratch(name)).unwrap().next().unwrap().unwrap().path();
+        let picture = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+        let probe = Command::new("ffprobe")
+            .args(["-v", "error", "-show_entries", "stream=codec_name,width,height", "-of", "csv=p=0"])
+            .arg(picture)
+            .output()
+            .unwrap();
+        String::from_utf8(probe.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(size("frames-all"), "mjpeg,640,480");
+
+    let (drawn, _) = save("frames-drawn", &["--draw", "--isolate"]);
+    let with_detections: Vec<_> = names.iter().filter(|(_, found)| *found).map(|(name, _)| name).collect();
+    assert!(!with_detections.is_empty() && with_detections.len() < all.len());
+    assert_eq!(drawn.iter().map(|(name, _)| name).collect::<Vec<_>>(), with_detections);
+    let plain: std::collections::BTreeMap<_, _> = all.into_iter().collect();
+    assert!(drawn.iter().all(|(name, bytes)| plain[name] != *bytes), "nothing is drawn");
+    assert_eq!(size("frames-drawn"), "mjpeg,640,480");
+}

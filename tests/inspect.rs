@@ -61,3 +61,8 @@ fn vxyolodetect() {
 fn vxjsonenc() {
     insta::assert_snapshot!(describe("vxjsonenc"));
 }
+
+#[test]
+fn vxbulkbin() {
+    insta::assert_snapshot!(describe("vxbulkbin"));
+}

@@ -28,25 +28,25 @@ use super::video_stream::VideoStream;
 pub struct KeyframeReader {
     decoders: Decoders,
     // The stream points into the input: fields are dropped in this order.
-    video: VideoStream,
+    pub(super) video: VideoStream,
     input: Input,
-    packet: Packet,
+    pub(super) packet: Packet,
     /// What came out of the decoders and is still to be given out, in order.
     ready: VecDeque<Outcome>,
     /// Frames between keyframes, where they are wanted.
     gaps: Option<Gaps>,
     min_interval_ns: i64,
     /// Time of the last keyframe that was handed to the decoders, and its decoding time.
-    last_taken: Option<(i64, i64)>,
+    pub(super) last_taken: Option<(i64, i64)>,
     /// Frames that may still be given out.
     wanted: u64,
     max_frames: u64,
     jumper: Option<Jumper>,
     /// Time of the last keyframe that was read before the jumper lost its way: what lies before is known.
-    known_until: Option<i64>,
+    pub(super) known_until: Option<i64>,
     /// Time of the last keyframe read.
-    last_read: Option<i64>,
-    interrupt: Interrupt,
+    pub(super) last_read: Option<i64>,
+    pub(super) interrupt: Interrupt,
     at_end: bool,
     /// How long the last packet took to read, and to decode.
     pace: (Duration, Duration),
@@ -347,7 +347,7 @@ impl KeyframeReader {
         }
     }
 
-    fn follows_too_closely(&self, time: Option<i64>) -> bool {
+    pub(super) fn follows_too_closely(&self, time: Option<i64>) -> bool {
         let Some((time, (last, _))) = time.zip(self.last_taken) else { return false };
         let interval = time.saturating_sub(last);
         interval >= 0 && self.to_ns(interval).is_some_and(|ns| ns < self.min_interval_ns)
@@ -395,7 +395,7 @@ impl KeyframeReader {
     }
 
     /// Reads the next packet: of a file that is jumped through the next keyframe, else whatever comes.
-    fn read(&mut self) -> Result<bool, Error> {
+    pub(super) fn read(&mut self) -> Result<bool, Error> {
         let earliest = self.earliest_wanted();
         if let Some(jumper) = &mut self.jumper {
             match jumper.next(earliest, &mut self.input, &self.video, &mut self.packet)? {
@@ -436,7 +436,7 @@ impl KeyframeReader {
     }
 
     /// Units of the stream's time base in nanoseconds, rounded towards zero; `None` where i64 cannot hold it.
-    fn to_ns(&self, units: i64) -> Option<i64> {
+    pub(super) fn to_ns(&self, units: i64) -> Option<i64> {
         let (num, den) = self.video.time_base();
         i64::try_from(i128::from(units) * i128::from(num) * 1_000_000_000 / i128::from(den)).ok()
     }

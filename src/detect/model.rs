@@ -72,7 +72,8 @@ pub struct Model {
 
 impl Model {
     /// The picture as this model wants it.
-    pub(super) fn input_form(&self) -> InputForm {
+    #[must_use]
+    pub fn input_form(&self) -> InputForm {
         let (order, white, anchor, normalise) = match self.layout {
             // YOLOX: BGR 0..255, padded at the right and below (Megvii, yolox/data/data_augment.py, `preproc`).
             Layout::Yolox => (ChannelOrder::Bgr, 255.0, Anchor::TopLeft, None),

@@ -5,9 +5,9 @@ use std::sync::Once;
 
 use crossbeam_channel::Sender;
 use gst::prelude::*;
-use gstvx::elements::places;
 use parking_lot::Mutex;
 
+use crate::libraries;
 use crate::unit::{Unit, Units};
 
 /// What happens in a run.
@@ -53,19 +53,7 @@ pub fn init() -> Result<(), String> {
 
 static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Folders where ONNX Runtime may lie: beside the installed plugin, where `make setup` puts it for the build that this
-/// program is from, and where `make install` does.
-pub fn library_dirs() -> Vec<PathBuf> {
-    let mut dirs = INSTALLED.lock().as_deref().map(places::library_dirs).unwrap_or_default();
-    let program = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-    dirs.extend(program.ancestors().nth(3).map(|root| root.join(".deps/lib")));
-    if let Some(prefix) = program.ancestors().nth(2) {
-        dirs.extend(["lib/vx", "share/gstreamer-1.0/vx"].map(|place| prefix.join(place)));
-    }
-    dirs
-}
-
-/// The first of these folders that has ONNX Runtime.
+/// The first folder that has ONNX Runtime, where nobody says which to take.
 fn runtime_library() -> Option<PathBuf> {
     let has_it = |dir: &PathBuf| {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -74,7 +62,7 @@ fn runtime_library() -> Option<PathBuf> {
     if std::env::var_os("ORT_DYLIB_PATH").is_some() {
         return None;
     }
-    library_dirs().into_iter().find(has_it)
+    libraries::dirs(INSTALLED.lock().as_deref()).into_iter().find(has_it)
 }
 
 impl Bulk {
@@ -212,9 +200,10 @@ fn event_of(message: &gst::Message) -> Option<Event> {
         gst::MessageView::Error(error) => Some(Event::Error(error.error().message().to_owned())),
         // A file's warnings are in its summary; what is left is about the run.
         gst::MessageView::Warning(warning) => {
+            let is_of_file = warning.details().is_some_and(|details| details.name() == "vx-file");
             let is_of_run = message.src().is_none_or(|source| {
                 let name = source.name();
-                !["source", "decoder", "encoder", "vxbulkbin"].iter().any(|own| name.starts_with(own))
+                !is_of_file && !["source", "decoder", "encoder"].iter().any(|own| name.starts_with(own))
             });
             is_of_run.then(|| Event::Warning(warning.error().message().to_owned()))
         }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gstvx::av;
 use gstvx::detect::{Engine, EngineSpec, Runtime, RuntimeOptions};
-use gstvx::{av, elements::places};
+
+use crate::libraries;
 
 /// A finding: what is there, or what is wrong with the advice what to do.
 type Finding = Result<String, String>;
@@ -17,7 +19,7 @@ pub fn run() -> ExitCode {
     let mut is_well = report("GStreamer", gstreamer);
     is_well &= report("FFmpeg", av::check_version().map(|()| av::version()).map_err(|error| error.to_string()));
     let plugin = if has_gstreamer { plugin() } else { Err("GStreamer has to be mended first".into()) };
-    let dirs = library_dirs(plugin.as_ref().ok());
+    let dirs = libraries::dirs(plugin.as_deref().ok());
     is_well &= report("plugin", plugin.map(|file| file.display().to_string()));
     is_well &= runtime(dirs);
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -51,14 +53,6 @@ fn plugin() -> Result<PathBuf, String> {
         ),
         None => "GStreamer does not find libgstvx.so. Set GST_PLUGIN_PATH to its folder, or run `make install`".into(),
     })
-}
-
-/// Where to look for ONNX Runtime: beside the plugin, or where `make setup` put it for the build this command is from.
-fn library_dirs(plugin: Option<&PathBuf>) -> Vec<PathBuf> {
-    let mut dirs = plugin.map(|file| places::library_dirs(file)).unwrap_or_default();
-    let exe = std::env::current_exe().unwrap_or_default();
-    dirs.extend(exe.ancestors().nth(3).map(|root| root.join(".deps/lib")));
-    dirs
 }
 
 /// Loads ONNX Runtime and the built-in model, as vxyolodetect does.

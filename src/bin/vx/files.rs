@@ -51,20 +51,20 @@ pub fn find(inputs: &[String], search: Search) -> Result<Vec<String>, String> {
                 let line = line.map_err(|error| format!("the list on standard input cannot be read: {error}"))?;
                 let line = line.trim_end();
                 if !line.is_empty() {
-                    add(Path::new(line), search, &mut files)?;
+                    add(Path::new(line), search, &mut files);
                 }
             }
         } else if !Path::new(input).exists() && input.contains(['*', '?', '[']) {
             let before = files.len();
             let found = glob::glob(input).map_err(|error| format!("{input}: {error}"))?;
             for path in found {
-                add(&path.map_err(|error| error.to_string())?, search, &mut files)?;
+                add(&path.map_err(|error| error.to_string())?, search, &mut files);
             }
             if files.len() == before {
                 return Err(format!("{input}: nothing is called like that"));
             }
         } else {
-            add(Path::new(input), search, &mut files)?;
+            add(Path::new(input), search, &mut files);
         }
     }
     let mut seen = HashSet::new();
@@ -77,26 +77,23 @@ pub fn find(inputs: &[String], search: Search) -> Result<Vec<String>, String> {
     Ok(files)
 }
 
-fn add(path: &Path, search: Search, files: &mut Vec<String>) -> Result<(), String> {
-    let mut push = |path: &Path| -> Result<(), String> {
-        let text = path.to_str().ok_or_else(|| format!("{}: its name is not in UTF-8", path.display()))?;
-        files.push(text.to_owned());
-        Ok(())
-    };
+fn add(path: &Path, search: Search, files: &mut Vec<String>) {
+    // A name that is not in UTF-8 cannot be handed to GStreamer nor written down: the file fails, with its name as far as it is.
+    let mut push = |path: &Path| files.push(path.to_string_lossy().into_owned());
     if !path.is_dir() {
-        return push(path);
+        push(path);
+        return;
     }
     for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name() {
         match entry {
             Ok(entry) if entry.file_type().is_file() && (search.all_names || is_media(entry.path())) => {
-                push(entry.path())?;
+                push(entry.path());
             }
             Ok(_) => {}
             // One folder that cannot be looked into is not the end of the others.
             Err(error) => eprintln!("vx: {error}"),
         }
     }
-    Ok(())
 }
 
 fn is_media(path: &Path) -> bool {

@@ -17,11 +17,14 @@ use gstvx::memory;
 use parking_lot::Mutex;
 
 use crate::bulk::{Bulk, Event, Properties};
+use crate::frames::Frames;
 use crate::unit::{Unit, Units};
 
 /// How workers are watched.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Watch {
+    /// Frames that they save.
+    pub frames: Frames,
     pub workers: usize,
     /// Longest time for a file.
     pub timeout: Option<Duration>,
@@ -154,6 +157,7 @@ impl Keeper {
         for (name, value) in &self.properties {
             command.args(["--set", &format!("{name}={value}")]);
         }
+        command.args(self.watch.frames.for_worker());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let (sender, output) = unbounded();
@@ -210,7 +214,7 @@ impl Keeper {
 }
 
 /// The worker's side.
-pub fn work(properties: &Properties) -> ExitCode {
+pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
     gstvx::av::silence();
     let (events, happened) = unbounded();
     let useless = |reason: String| {
@@ -221,6 +225,7 @@ pub fn work(properties: &Properties) -> ExitCode {
         Ok(bulk) => bulk,
         Err(reason) => return useless(reason),
     };
+    frames.save_from(&bulk.handle(), &events);
     if let Err(reason) = bulk.load() {
         let reasons =
             happened.try_iter().filter_map(|event| if let Event::Error(text) = event { Some(text) } else { None });

@@ -4,10 +4,14 @@
 
 mod bulk;
 mod cache;
+mod canvas;
 mod detect;
 mod doctor;
 mod files;
+mod frames;
+mod inspect;
 mod isolate;
+mod libraries;
 mod output;
 mod progress;
 mod tables;
@@ -31,6 +35,10 @@ enum Command {
     ///
     /// Exit status: 0 if every file was read, 1 if some failed, 2 if the run could not be made, 130 if it was interrupted.
     Detect(Box<detect::Arguments>),
+    /// Say what is in media files and models, and how they would be read
+    ///
+    /// Exit status: 0 if everything can be read, 1 if something cannot, 2 for wrong usage.
+    Inspect(inspect::Arguments),
     /// Say what is installed, found and missing, and what to do about it
     ///
     /// Exit status: 0 if everything is there, 1 if something has to be done, 2 for wrong usage.
@@ -48,6 +56,7 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout();
     match Arguments::parse().command {
         Command::Detect(arguments) => detect::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Doctor => doctor::run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "vx", &mut out);
@@ -74,4 +83,14 @@ fn print_manual(out: &mut impl std::io::Write) -> std::io::Result<()> {
         manual.render_options_section(out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Arguments::command().debug_assert();
+    }
 }

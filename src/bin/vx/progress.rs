@@ -114,9 +114,11 @@ impl Progress {
             bar.set_message(format!("{numbers} | {}", names.join(" ")));
         } else if self.show != Show::Nothing && self.last_line.elapsed() > BETWEEN_LINES {
             self.last_line = Instant::now();
-            let left = self.total.saturating_sub(sums.done) as f64 * self.started.elapsed().as_secs_f64();
-            let left = left / (sums.done.max(1)) as f64;
-            self.say(&format!("{} of {} files, {numbers}, {left:.0} s left", sums.done, self.total));
+            let each = (sums.done > 0).then(|| self.started.elapsed().as_secs_f64() / sums.done as f64);
+            let left = each.map_or(String::new(), |each| {
+                format!(", {:.0} s left", each * self.total.saturating_sub(sums.done) as f64)
+            });
+            self.say(&format!("{} of {} files, {numbers}{left}", sums.done, self.total));
         }
     }
 

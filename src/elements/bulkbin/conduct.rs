@@ -208,7 +208,8 @@ impl BulkBin {
                 self,
                 gst::ResourceError::Failed,
                 ("{}: {}", summary.file, error.message),
-                ["{}", error.debug]
+                ["{}", error.debug],
+                details: summary.to_structure()
             );
         } else {
             run.files.stop();

@@ -1,0 +1,219 @@
+//! What can be asked of `vx detect`, and the properties of `vxbulkbin` that it stands for.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::bulk::Properties;
+use crate::files::Shard;
+use crate::frames::Frames;
+
+/// What can be asked for.
+#[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct Arguments {
+    /// Files, folders (searched through and through), patterns in quotes; - for a list on standard input
+    #[arg(required_unless_present = "worker")]
+    pub inputs: Vec<String>,
+
+    /// Where results go, in the form of the extension: .jsonl, .csv, .parquet, .json (COCO) [default: lines on standard output]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+
+    /// Take up an output that was cut: what is complete in it stays
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+
+    /// Write over an output that is there already
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// ONNX model [default: the built-in one, which knows people]
+    #[arg(short, long)]
+    pub model: Option<PathBuf>,
+
+    /// Class names, one in a line
+    #[arg(long)]
+    pub labels: Option<PathBuf>,
+
+    /// Confidence above which a detection counts, 0 to 1 [default: 0.25]
+    #[arg(short, long)]
+    pub confidence: Option<f32>,
+
+    /// Overlap above which the less confident of two boxes is left out, 0 to 1 [default: 0.7]
+    #[arg(long)]
+    pub iou: Option<f32>,
+
+    /// Names or numbers of the classes to look for, separated by commas [default: all]
+    #[arg(long)]
+    pub classes: Option<String>,
+
+    /// What runs the model: auto, cpu, openvino, cuda, tensorrt, … [default: auto]
+    #[arg(long)]
+    pub provider: Option<String>,
+
+    /// Any other property of vxbulkbin, or of its elements: decoder::min-interval=1000000000
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub properties: Vec<(String, String)>,
+
+    /// Files read at once [default: planned]
+    #[arg(long)]
+    pub lanes: Option<u32>,
+
+    /// Order in which files are taken
+    #[arg(long, value_enum, default_value = "largest-first")]
+    pub order: Order,
+
+    /// Begin no other file when one has failed
+    #[arg(long)]
+    pub stop_on_error: bool,
+
+    /// Memory to plan with: 800M, 4G [default: 80 % of what is available]
+    #[arg(long, value_parser = size)]
+    pub memory_limit: Option<u64>,
+
+    /// Seconds after which a file fails
+    #[arg(long, value_parser = seconds)]
+    pub file_timeout: Option<Duration>,
+
+    /// Take one of several equal shares of the files: 3/16
+    #[arg(long)]
+    pub shard: Option<Shard>,
+
+    /// Take every file in a folder, not only those with the extension of a media file
+    #[arg(long)]
+    pub all_files: bool,
+
+    /// Folder in which results are kept, and found again while file, model and settings are the same; not looked into with
+    /// --save-frames
+    #[arg(long)]
+    pub cache: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub frames: Frames,
+
+    /// Read files in processes of their own, so that one that crashes costs only its file
+    #[arg(long)]
+    pub isolate: bool,
+
+    /// Show nothing but errors of the run itself
+    #[arg(short, long, conflicts_with = "debug")]
+    pub quiet: bool,
+
+    /// Show what each stage did to each file
+    #[arg(long)]
+    pub debug: bool,
+
+    /// Show files and plan, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Be a worker of --isolate.
+    #[arg(long, hide = true)]
+    pub worker: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    LargestFirst,
+    AsGiven,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is not of the form NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        unit => return Err(format!("{unit} is none of K, M, G, T")),
+    };
+    let number: f64 = digits.parse().map_err(|_| "it is no number with K, M, G or T behind it".to_owned())?;
+    let bytes = number * (1_u64 << shift) as f64;
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err("it is too small or too large".to_owned()) }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "it is no number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(number) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("it must be more than 0".to_owned()),
+    }
+}
+
+/// The properties of `vxbulkbin` that the arguments stand for.
+pub fn properties(arguments: &Arguments) -> Properties {
+    let mut properties = arguments.properties.clone();
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            properties.push((name.to_owned(), value));
+        }
+    };
+    let path = |path: &Option<PathBuf>| path.as_deref().map(Path::display).map(|path| path.to_string());
+    add("model-file", path(&arguments.model));
+    add("label-file", path(&arguments.labels));
+    add("confidence-threshold", arguments.confidence.map(|number| number.to_string()));
+    add("iou-threshold", arguments.iou.map(|number| number.to_string()));
+    add("classes", arguments.classes.clone());
+    add("execution-provider", arguments.provider.clone());
+    add("lanes", arguments.lanes.map(|lanes| lanes.to_string()));
+    add("order", (arguments.order == Order::AsGiven).then(|| "as-given".to_owned()));
+    add("on-error", (arguments.stop_on_error && !arguments.isolate).then(|| "stop".to_owned()));
+    add("memory-limit", arguments.memory_limit.map(|bytes| bytes.to_string()));
+    add("file-timeout", arguments.file_timeout.map(|time| time.as_nanos().to_string()));
+    properties
+}
+
+/// Of the properties those that results depend on, as a text that is the same for the same.
+pub fn relevant(properties: &Properties) -> String {
+    const HOW: [&str; 5] = ["lanes", "order", "on-error", "memory-limit", "file-timeout"];
+    let mut relevant: Vec<String> = properties
+        .iter()
+        .filter(|(name, _)| !HOW.contains(&name.as_str()) && name != "model-file")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    relevant.sort();
+    relevant.join("\n")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_as_people_write_them() {
+        assert_eq!(size("800M").unwrap(), 800 << 20);
+        assert_eq!(size("1.5GiB").unwrap(), 3 << 29);
+        assert_eq!(size("4g").unwrap(), 4 << 30);
+        assert_eq!(size("123").unwrap(), 123);
+        for wrong in ["", "G", "1X", "-1", "0", "nan", "1e30"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(seconds("1.5").unwrap(), Duration::from_millis(1500));
+        for wrong in ["0", "-1", "x", "inf", "nan"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+        assert!(pair("a").is_err());
+        assert_eq!(pair("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+    }
+
+    #[test]
+    fn results_depend_on_settings_in_any_order_and_not_on_lanes() {
+        let of = |pairs: &[(&str, &str)]| {
+            relevant(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        assert_eq!(
+            of(&[("classes", "a"), ("lanes", "3"), ("iou-threshold", "1")]),
+            of(&[("iou-threshold", "1"), ("classes", "a")])
+        );
+        assert_ne!(of(&[("classes", "a")]), of(&[("classes", "b")]));
+    }
+}

@@ -1,0 +1,57 @@
+//! What a run would do, shown and not done.
+
+use crossbeam_channel::bounded;
+use gst::prelude::*;
+use gstvx::elements::bulkbin::{Plan, Situation};
+use gstvx::memory;
+
+use super::reason_in;
+use crate::bulk::{Bulk, Properties};
+
+/// Loads the model and prints files and plan.
+pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
+    let (events, happened) = bounded(1024);
+    let bulk = Bulk::new(properties, &events)?;
+    bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
+    let stats = bulk.stats();
+    let bin = bulk.handle();
+    let text = |name: &str| stats.get::<String>(name).unwrap_or_default();
+    let number = |name: &str| stats.get::<u32>(name).unwrap_or(0);
+    let budget = memory::budget(bin.property("memory-limit"));
+    let plan = Plan::new(Situation {
+        cores: num_cpus::get(),
+        memory: budget,
+        files: files.len(),
+        lanes: bin.property::<u32>("lanes") as usize,
+        sessions: number("sessions") as usize,
+    });
+    let mut sizes: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).collect();
+    sizes.sort_unstable();
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    println!(
+        "files       {}, {} in all, {} the largest",
+        files.len(),
+        mib(sizes.iter().sum()),
+        mib(sizes[sizes.len() - 1])
+    );
+    println!("machine     {} cores, {} of memory to plan with", num_cpus::get(), budget.map_or("unknown".into(), mib));
+    println!("model       {} ({})", text("model"), text("layout"));
+    println!(
+        "provider    {} on {}, {}; {} sessions of {} threads, {} frames in a run",
+        text("provider"),
+        text("device"),
+        text("precision"),
+        number("sessions"),
+        number("intra-op-threads"),
+        number("batch-size").max(1)
+    );
+    println!(
+        "plan        {} lanes, {} decoder threads and {} frames in flight each, {} for frames",
+        plan.lanes,
+        plan.decoder_threads,
+        plan.frames_in_flight,
+        plan.frame_memory.map_or("no limit".into(), mib)
+    );
+    files.iter().for_each(|file| println!("  {file}"));
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `vx inspect`: what a media file holds and what would be read of it; what a model is and how it would be used.
+
+mod media;
+mod model;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+/// What can be asked for.
+#[derive(Args)]
+pub struct Arguments {
+    /// Media files, and models in ONNX form (.onnx, .ort)
+    #[arg(required = true)]
+    files: Vec<std::path::PathBuf>,
+
+    /// Show an object in JSON for each file, in a line of its own
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    gstvx::av::silence();
+    let mut is_well = true;
+    for file in &arguments.files {
+        let is_model =
+            ["onnx", "ort"].iter().any(|known| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(known)));
+        let shown = if is_model {
+            model::inspect(file).map(|found| show(file, arguments.json, &found))
+        } else {
+            media::inspect(file).map(|found| show(file, arguments.json, &found))
+        };
+        if let Err(reason) = shown {
+            is_well = false;
+            // Some messages begin with the file's name themselves.
+            let prefix = format!("{}: ", file.display());
+            eprintln!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
+        }
+    }
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn show(file: &Path, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {
+    if json {
+        match serde_json::to_string(found) {
+            Ok(line) => println!("{line}"),
+            Err(error) => eprintln!("vx: {}: {error}", file.display()),
+        }
+    } else {
+        println!("{}\n{found}", file.display());
+    }
+}

@@ -1,0 +1,194 @@
+//! A media file: container, streams, keyframes and their spacing, what would be read.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use gstvx::av::{ByteSource, Error, Interrupt, KeyframeReader, Listed, Options, SourceError, Step};
+use serde::Serialize;
+
+/// What was found out.
+#[derive(Debug, Serialize)]
+pub struct Media {
+    file: String,
+    bytes: u64,
+    container: String,
+    title: Option<String>,
+    streams: String,
+    /// Index of the stream that is decoded.
+    stream: i32,
+    codec: String,
+    decoder: String,
+    width: usize,
+    height: usize,
+    /// FFmpeg's name of the pixel format.
+    pixel_format: String,
+    /// Degrees clockwise by which, and whether mirrored before, pictures are turned to stand upright.
+    turned: bool,
+    frame_rate: Option<f64>,
+    is_interlaced: bool,
+    duration_seconds: Option<f64>,
+    keyframes: usize,
+    /// Seconds from keyframe to keyframe: shortest, median, longest.
+    spacing_seconds: Option<[f64; 3]>,
+    /// Bytes of all keyframes.
+    keyframe_bytes: u64,
+    /// Bytes read to find and take all of them.
+    bytes_read: u64,
+    /// How long the first keyframe took to decode.
+    decode_seconds: f64,
+    /// What is wrong with it.
+    damage: Option<String>,
+}
+
+/// Bytes of a file on a disk.
+struct FileSource {
+    file: File,
+    length: u64,
+}
+
+impl ByteSource for FileSource {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        self.file.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
+    }
+
+    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
+        self.file.seek(SeekFrom::Start(position)).map_err(|error| SourceError::Failed(error.to_string()))?;
+        Ok(())
+    }
+
+    fn size(&mut self) -> Option<u64> {
+        Some(self.length)
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn jumps_are_free(&self) -> bool {
+        true
+    }
+}
+
+fn open(path: &Path, max_frames: u64) -> Result<KeyframeReader, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is no file; `vx detect` reads folders".to_owned());
+    }
+    let source = FileSource { file, length: metadata.len() };
+    let options = Options { max_frames, ..Options::default() };
+    KeyframeReader::open(Box::new(source), &options, Interrupt::default()).map_err(|error| error.to_string())
+}
+
+/// Looks at a file: its first keyframe is decoded, all are read.
+pub fn inspect(path: &Path) -> Result<Media, String> {
+    let mut damage = None;
+    let mut reader = open(path, 1)?;
+    let first = loop {
+        match reader.next().map_err(|error| error.to_string())? {
+            Step::Keyframe(keyframe) => break Some(keyframe),
+            Step::Damaged { reason, .. } => damage = Some(reason),
+            Step::End => break None,
+        }
+    };
+    let mut reader = open(path, 0)?;
+    let mut listed = Vec::new();
+    loop {
+        match reader.list_next() {
+            Ok(Some(keyframe)) => listed.push(keyframe),
+            Ok(None) => break,
+            Err(error @ Error::Call { .. }) => {
+                damage = Some(format!("it cannot be read on from here: {error}"));
+                break;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    let info = reader.info();
+    let pixel_format = first.as_ref().and_then(|first| first.frame.pixel_format().ok());
+    Ok(Media {
+        file: path.display().to_string(),
+        bytes: std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+        container: info.container.clone(),
+        title: info.title.clone(),
+        streams: info.streams.clone(),
+        stream: info.stream_index,
+        codec: info.codec.clone(),
+        decoder: info.decoder.clone(),
+        width: first.as_ref().map_or(0, |first| first.frame.width()),
+        height: first.as_ref().map_or(0, |first| first.frame.height()),
+        pixel_format: pixel_format.map_or_else(|| "unknown".to_owned(), |format| format.name().to_owned()),
+        turned: first.as_ref().is_some_and(|first| !first.turn.is_identity()),
+        frame_rate: info.frame_rate.map(|(frames, seconds)| f64::from(frames) / f64::from(seconds)),
+        is_interlaced: info.is_interlaced,
+        duration_seconds: info.duration_ns.map(|ns| ns as f64 / 1e9),
+        keyframes: listed.len(),
+        spacing_seconds: spacing(&listed),
+        keyframe_bytes: listed.iter().map(|keyframe| keyframe.bytes).sum(),
+        bytes_read: reader.bytes_read(),
+        decode_seconds: first.map_or(0.0, |first| first.decode_time.as_secs_f64()),
+        damage,
+    })
+}
+
+/// Shortest, median and longest time from keyframe to keyframe.
+fn spacing(listed: &[Listed]) -> Option<[f64; 3]> {
+    let mut times: Vec<i64> = listed.iter().filter_map(|keyframe| keyframe.pts_ns).collect();
+    times.sort_unstable();
+    let mut gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e9).collect();
+    gaps.sort_unstable_by(f64::total_cmp);
+    Some([*gaps.first()?, gaps[gaps.len() / 2], *gaps.last()?])
+}
+
+impl fmt::Display for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |seconds: Option<f64>| seconds.map_or("unknown".to_owned(), |seconds| format!("{seconds:.3} s"));
+        let title = self.title.as_ref().map_or(String::new(), |title| format!(", \"{title}\""));
+        writeln!(
+            f,
+            "  container  {}, {}, {} bytes{title}",
+            self.container,
+            seconds(self.duration_seconds),
+            self.bytes
+        )?;
+        writeln!(f, "  streams    {}", self.streams)?;
+        let rate = self.frame_rate.map_or(String::new(), |rate| format!(", {rate:.2} frames/s"));
+        let fields = if self.is_interlaced { ", interlaced" } else { "" };
+        let turned = if self.turned { ", turned to stand upright" } else { "" };
+        writeln!(
+            f,
+            "  video      stream {}, {}, {}x{} {}{rate}{fields}{turned}, decoded by {} in {:.1} ms a keyframe",
+            self.stream,
+            self.codec,
+            self.width,
+            self.height,
+            self.pixel_format,
+            self.decoder,
+            self.decode_seconds * 1e3
+        )?;
+        let spacing = self.spacing_seconds.map_or(String::new(), |[shortest, median, longest]| {
+            format!(", every {median:.2} s ({shortest:.2} to {longest:.2})")
+        });
+        writeln!(f, "  keyframes  {}{spacing}, {} bytes", self.keyframes, self.keyframe_bytes)?;
+        let share = 100.0 * self.bytes_read as f64 / (self.bytes as f64).max(1.0);
+        write!(f, "  read       {} bytes for all of them, {share:.1} % of the file", self.bytes_read)?;
+        self.damage.as_ref().map_or(Ok(()), |damage| write!(f, "\n  damage     {damage}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spacing_is_in_order_of_time() {
+        let listed = |times: &[i64]| -> Vec<Listed> {
+            times.iter().map(|seconds| Listed { pts_ns: Some(seconds * 1_000_000_000), bytes: 1 }).collect()
+        };
+        assert_eq!(spacing(&listed(&[0, 9, 1, 3])), Some([1.0, 2.0, 6.0]));
+        assert_eq!(spacing(&listed(&[4])), None);
+        assert_eq!(spacing(&[Listed { pts_ns: None, bytes: 1 }, Listed { pts_ns: Some(1), bytes: 1 }]), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! A model: inputs, outputs, how they are read and why, classes, how frames would be prepared.
+
+use std::fmt;
+use std::path::Path;
+
+use gstvx::detect::{
+    Anchor, Batch, ChannelOrder, Engine, EngineSpec, InputForm, Labels, ModelSource, PADDING, Provider, Runtime,
+    RuntimeOptions,
+};
+use serde::Serialize;
+
+use crate::libraries;
+
+/// Names that are shown; more are counted.
+const NAMES_SHOWN: usize = 12;
+
+/// What was found out.
+#[derive(Debug, Serialize)]
+pub struct ModelFile {
+    file: String,
+    bytes: u64,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    layout: String,
+    reason: String,
+    task: String,
+    batch: String,
+    class_count: usize,
+    classes: Vec<String>,
+    /// How a frame becomes the model's input.
+    frames: String,
+    warnings: Vec<String>,
+}
+
+/// Loads a model on the CPU and looks at it.
+pub fn inspect(path: &Path) -> Result<ModelFile, String> {
+    let plugin = gst::init().ok().and_then(|()| gst::Registry::get().find_plugin("vx")?.filename());
+    let options = RuntimeOptions { search_dirs: libraries::dirs(plugin.as_deref()), ..RuntimeOptions::default() };
+    let words = |error: gstvx::detect::Error| error.to_string();
+    let (runtime, note) = Runtime::load(&options).map_err(words)?;
+    let mut warnings: Vec<String> = note.into_iter().collect();
+    let spec = EngineSpec {
+        model: ModelSource::File(path.to_owned()),
+        provider: Provider::Cpu,
+        sessions: 1,
+        ..EngineSpec::default()
+    };
+    let engine = Engine::acquire(runtime, &spec).map_err(words)?;
+    let model = engine.model();
+    let (labels, note) = Labels::resolve(model, None).map_err(words)?;
+    warnings.extend(note);
+    Ok(ModelFile {
+        file: path.display().to_string(),
+        bytes: std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+        inputs: model.inputs.iter().map(ToString::to_string).collect(),
+        outputs: model.outputs.iter().map(ToString::to_string).collect(),
+        layout: model.layout.to_string(),
+        reason: model.layout_reason.clone(),
+        task: model.task.to_string(),
+        batch: match model.batch {
+            Batch::Fixed(count) => format!("{count} at once"),
+            Batch::Dynamic => "any number at once".to_owned(),
+        },
+        class_count: labels.len(),
+        classes: (0..labels.len()).map(|class| labels.name(class).into_owned()).collect(),
+        frames: preparation(&model.input_form()),
+        warnings,
+    })
+}
+
+fn preparation(form: &InputForm) -> String {
+    let place = match form.anchor {
+        Anchor::Center => format!("in the middle, padded with {PADDING}"),
+        Anchor::TopLeft => format!("at the top left, padded with {PADDING}"),
+        Anchor::Stretch => "stretched".to_owned(),
+    };
+    let order = if form.order == ChannelOrder::Rgb { "RGB" } else { "BGR" };
+    let axes = if form.channels_last { "channels last" } else { "channels first" };
+    let normalise = form.normalise.map_or(String::new(), |normalise| {
+        format!(", less {:?} and divided by {:?}", normalise.mean, normalise.deviation)
+    });
+    format!("{}x{}, {place}; {order}, {axes}, 0 to {}{normalise}", form.width, form.height, form.white)
+}
+
+impl fmt::Display for ModelFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inputs.iter().try_for_each(|input| writeln!(f, "  input    {input}"))?;
+        self.outputs.iter().try_for_each(|output| writeln!(f, "  output   {output}"))?;
+        writeln!(f, "  layout   {}: {}", self.layout, self.reason)?;
+        writeln!(f, "  task     {}", self.task)?;
+        writeln!(f, "  frames   {}; {}", self.frames, self.batch)?;
+        let names = self.classes.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let more = if self.class_count > NAMES_SHOWN { ", …" } else { "" };
+        if self.class_count == 0 {
+            write!(f, "  classes  the model does not tell them: a label file does")?;
+        } else {
+            write!(f, "  classes  {}: {names}{more}", self.class_count)?;
+        }
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning  {warning}"))
+    }
+}

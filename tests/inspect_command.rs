@@ -1,0 +1,71 @@
+//! The command `vx inspect`: media, models, what is neither.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{clip, made, scratch};
+use serde_json::Value;
+
+fn inspect(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vx")).arg("inspect").args(arguments).output().unwrap()
+}
+
+fn json(file: &Path) -> Value {
+    let output = inspect(&["--json", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn media_tell_their_keyframes_and_what_would_be_read_of_them() {
+    let source = clip();
+    // A keyframe each two seconds, and much between them.
+    let long = made(
+        "inspected.mkv",
+        &["-i", source.to_str().unwrap(), "-an", "-vf", "scale=320:-2", "-g", "50", "-sc_threshold", "0", "-t", "10"],
+    );
+    for (file, keyframes, spacing, turned) in [(&source, 16, 1.0, false), (&long, 5, 2.0, false)] {
+        let found = json(file);
+        assert_eq!((&found["keyframes"], &found["turned"]), (&keyframes.into(), &turned.into()), "{found}");
+        assert_eq!(found["spacing_seconds"], serde_json::json!([spacing, spacing, spacing]), "{found}");
+        let number = |field: &str| found[field].as_u64().unwrap();
+        assert_eq!(number("bytes"), std::fs::metadata(file).unwrap().len());
+        assert!(number("keyframe_bytes") < number("bytes_read") && number("bytes_read") < number("bytes"), "{found}");
+    }
+    let output = inspect(&[source.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("640x480 yuv420p") && text.contains("16, every 1.00 s (1.00 to 1.00)"), "{text}");
+}
+
+#[test]
+fn models_tell_how_they_are_read() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/person-320.onnx");
+    let found = json(&model);
+    assert_eq!((&found["layout"], &found["task"]), (&"v8".into(), &"detect".into()), "{found}");
+    assert_eq!(found["classes"], serde_json::json!(["person"]));
+    assert_eq!(found["inputs"], serde_json::json!(["images f32 [batch, 3, 320, 320]"]));
+    assert!(found["frames"].as_str().unwrap().starts_with("320x320, in the middle"), "{found}");
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_shown() {
+    let notes = scratch("inspected.mp4");
+    std::fs::write(&notes, "no video").unwrap();
+    let model = scratch("inspected.onnx");
+    std::fs::write(&model, "no model").unwrap();
+    let source = clip();
+    let names = [&notes, &model, &source].map(|path| path.to_str().unwrap());
+    let output = inspect(&[names[0], names[1], "/nowhere/a.mp4", names[2]]);
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out.contains("16, every"), "{out}");
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 3, "{errors}");
+    assert!(lines[0].contains("inspected.mp4: the input is not a media file"), "{errors}");
+    assert!(lines[1].contains("inspected.onnx"), "{errors}");
+    assert!(lines[2].contains("/nowhere/a.mp4: No such file"), "{errors}");
+}
