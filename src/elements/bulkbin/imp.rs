@@ -167,11 +167,11 @@ impl BinImpl for BulkBin {
             source.and_then(|source| lanes.into_iter().find(|lane| lane.holds(source)))
         };
         match message.view() {
-            gst::MessageView::Error(error) => {
-                // A file's error is the file's; one while no file is read is ours.
-                if lane_of(message.src()).is_some_and(|lane| lane.fail(lane.failure(error))) {
-                    return;
-                }
+            // A file's error is the file's; one while no file is read is ours.
+            gst::MessageView::Error(error)
+                if lane_of(message.src()).is_some_and(|lane| lane.fail(lane.failure(error))) =>
+            {
+                return;
             }
             gst::MessageView::Warning(warning) => {
                 if let Some(lane) = lane_of(message.src()) {
