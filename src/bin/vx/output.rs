@@ -6,12 +6,12 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::files::with_suffix;
-use crate::tables::Table;
-use crate::unit::{Unit, summary_in};
+use crate::tables::{Parts, Table, Whole};
+use crate::unit::{Unit, Units, summary_in};
 
 /// What an output that is there already means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,15 @@ pub enum Output {
     /// A table of a run that was not cut: nothing is to be done.
     Complete(PathBuf),
     /// Lines in a file, and the table that they become.
-    File { lines: Lines, table: Option<(Table, PathBuf)> },
+    File { lines: Lines, table: Option<Becoming> },
+}
+
+/// A table that the lines become.
+pub enum Becoming {
+    /// At the end.
+    Whole(Whole, PathBuf),
+    /// As they come.
+    Parts(Box<Parts>),
 }
 
 /// A file of JSON lines that only grows.
@@ -64,7 +72,12 @@ impl Output {
             return Ok((Self::Complete(path.to_owned()), HashSet::new()));
         }
         let (lines, done) = Lines::open(&journal, existing == Existing::Resume)?;
-        Ok((Self::File { lines, table: table.map(|table| (table, path.to_owned())) }, done))
+        let table = match table {
+            None => None,
+            Some(Table::Whole(whole)) => Some(Becoming::Whole(whole, path.to_owned())),
+            Some(Table::Parts) => Some(Becoming::Parts(Box::new(parts_of(path, &journal)?))),
+        };
+        Ok((Self::File { lines, table }, done))
     }
 
     /// Adds what a file came to.
@@ -80,7 +93,11 @@ impl Output {
                     .map_err(|error| format!("standard output cannot be written: {error}"))
             }
             Self::Complete(_) => Ok(()),
-            Self::File { lines, .. } => lines.append(&unit.lines),
+            Self::File { lines, table } => {
+                lines.append(&unit.lines)?;
+                let Some(Becoming::Parts(parts)) = table else { return Ok(()) };
+                parts.add(&unit.lines).map_err(|error| unwritten(parts.path(), &lines.path, &*error))
+            }
         }
     }
 
@@ -89,16 +106,43 @@ impl Output {
     /// # Errors
     /// What keeps it from being written. The lines are kept then.
     pub fn finish(self) -> Result<(), String> {
-        let Self::File { lines: Lines { file, path: journal }, table: Some((table, path)) } = self else {
+        let Self::File { lines: Lines { file, path: journal }, table: Some(table) } = self else {
             return Ok(());
         };
-        table.write(&journal, &path).map_err(|error| {
-            format!("{} cannot be written: {error}. What was found is in {}", path.display(), journal.display())
-        })?;
+        let (path, written) = match table {
+            Becoming::Whole(whole, path) => {
+                let written = whole.write(&journal, &path);
+                (path, written)
+            }
+            Becoming::Parts(parts) => (parts.path().to_owned(), parts.finish()),
+        };
+        written.map_err(|error| unwritten(&path, &journal, &*error))?;
         // Only now is nobody else's run taking it for one to be resumed.
         drop(file);
         std::fs::remove_file(&journal).map_err(|error| format!("{}: {error}", journal.display()))
     }
+}
+
+fn unwritten(path: &Path, journal: &Path, error: &dyn std::error::Error) -> String {
+    format!("{} cannot be written: {error}. What was found is in {}", path.display(), journal.display())
+}
+
+/// The table at `path` with what is in `journal` already.
+fn parts_of(path: &Path, journal: &Path) -> Result<Parts, String> {
+    let begin = || {
+        let mut parts = Parts::create(path)?;
+        let (mut file, mut units, mut block) = (File::open(journal)?, Units::default(), vec![0; 1 << 16]);
+        loop {
+            let length = file.read(&mut block)?;
+            if length == 0 {
+                return Ok(parts);
+            }
+            for unit in units.push(&block[..length]) {
+                parts.add(&unit.lines)?;
+            }
+        }
+    };
+    begin().map_err(|error: Box<dyn std::error::Error>| format!("{} cannot be written: {error}", path.display()))
 }
 
 impl Lines {

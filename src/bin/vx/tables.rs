@@ -2,20 +2,16 @@
 //!
 //! Each is written beside its place and renamed when it is complete.
 
+mod parquet;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use parquet::basic::Compression;
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type, Int64Type};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
 use serde::{Deserialize, Serialize};
 
+pub use self::parquet::Parts;
 use crate::files::with_suffix;
 use crate::unit::summary_in;
 
@@ -24,12 +20,19 @@ type Error = Box<dyn std::error::Error>;
 /// A form of output that is not lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
+    /// Made at the end.
+    Whole(Whole),
+    /// Parquet, made as results come.
+    Parts,
+}
+
+/// A form that is made of all lines at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
     /// A row for each detection.
     Csv,
     /// COCO's annotation format, each frame an image.
     Coco,
-    /// A row for each detection.
-    Parquet,
 }
 
 /// A frame's line, as far as tables have it.
@@ -51,34 +54,30 @@ struct Detection {
     rectangle: [f64; 4],
 }
 
-/// Rows of a Parquet file; more go into a folder of such files.
-const PART_ROWS: usize = 2_000_000;
-/// Rows that are written at once.
-const GROUP_ROWS: usize = 100_000;
-
 impl Table {
     /// The form that the extension of `path` asks for; `None` for lines.
     pub fn for_path(path: &Path) -> Result<Option<Self>, String> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         match extension.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Ok(None),
-            "csv" => Ok(Some(Self::Csv)),
-            "json" => Ok(Some(Self::Coco)),
-            "parquet" => Ok(Some(Self::Parquet)),
+            "csv" => Ok(Some(Self::Whole(Whole::Csv))),
+            "json" => Ok(Some(Self::Whole(Whole::Coco))),
+            "parquet" => Ok(Some(Self::Parts)),
             _ => Err(format!(
                 "{}: the form is told by the extension: .jsonl (lines), .csv, .parquet, .json (COCO)",
                 path.display()
             )),
         }
     }
+}
 
+impl Whole {
     /// Makes `path` of the lines in `journal`.
     pub fn write(self, journal: &Path, path: &Path) -> Result<(), Error> {
-        match self {
-            Self::Csv => replace(path, |file| write_csv(journal, file)),
-            Self::Coco => replace(path, |file| write_coco(journal, file)),
-            Self::Parquet => write_parquet(journal, path),
-        }
+        replace(path, |file| match self {
+            Self::Csv => write_csv(journal, file),
+            Self::Coco => write_coco(journal, file),
+        })
     }
 }
 
@@ -100,18 +99,17 @@ fn remove(path: &Path) -> std::io::Result<()> {
     if path.exists() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
-/// Calls `take` with each frame; gives the summaries' lines.
-fn each_frame(journal: &Path, mut take: impl FnMut(Frame) -> Result<(), Error>) -> Result<Vec<String>, Error> {
-    let mut summaries = Vec::new();
+/// Calls `take` with each frame.
+fn each_frame(journal: &Path, mut take: impl FnMut(Frame) -> Result<(), Error>) -> Result<(), Error> {
     for line in BufReader::new(File::open(journal)?).lines() {
         let line = line?;
-        if summary_in(line.as_bytes()).is_some() {
-            summaries.push(line);
-        } else if let Ok(frame) = serde_json::from_str(&line) {
+        if summary_in(line.as_bytes()).is_none()
+            && let Ok(frame) = serde_json::from_str(&line)
+        {
             take(frame)?;
         }
     }
-    Ok(summaries)
+    Ok(())
 }
 
 fn write_csv(journal: &Path, out: &mut impl Write) -> Result<(), Error> {
@@ -141,14 +139,7 @@ fn write_csv(journal: &Path, out: &mut impl Write) -> Result<(), Error> {
     Ok(csv.flush()?)
 }
 
-/// COCO's annotation file; the fields of images beyond COCO's are `pts_ns`.
-#[derive(Default, Serialize)]
-struct Coco {
-    images: Vec<CocoImage>,
-    annotations: Vec<CocoAnnotation>,
-    categories: Vec<CocoCategory>,
-}
-
+/// An image of COCO's annotation file; of its fields `pts_ns` is not COCO's.
 #[derive(Serialize)]
 struct CocoImage {
     id: usize,
@@ -175,184 +166,67 @@ struct CocoCategory {
     name: String,
 }
 
+/// Goes through the lines twice, so that nothing grows with them.
 fn write_coco(journal: &Path, out: &mut impl Write) -> Result<(), Error> {
-    let mut coco = Coco::default();
+    let mut images = Elements::begin(out, "{\"images\":[")?;
+    each_frame(journal, |Frame { file, pts_ns, width, height, .. }| {
+        images.add(|id| CocoImage { id, file_name: file, pts_ns, width, height })
+    })?;
+    let mut image_id = 0;
     let mut names = BTreeMap::new();
     // Detectors that number no classes get numbers by name.
     let mut numbers = HashMap::new();
+    let mut annotations = Elements::begin(out, "],\n\"annotations\":[")?;
     each_frame(journal, |frame| {
-        let image_id = coco.images.len() + 1;
+        image_id += 1;
         for found in frame.detections {
             let next = numbers.len() as i32;
             let category_id = found.class_id.unwrap_or_else(|| *numbers.entry(found.label.clone()).or_insert(next));
             names.entry(category_id).or_insert(found.label);
             let [_, _, width, height] = found.rectangle;
-            coco.annotations.push(CocoAnnotation {
-                id: coco.annotations.len() + 1,
+            annotations.add(|id| CocoAnnotation {
+                id,
                 image_id,
                 category_id,
                 bbox: found.rectangle,
                 area: width * height,
                 iscrowd: 0,
                 score: found.confidence,
-            });
+            })?;
         }
-        let Frame { file, pts_ns, width, height, .. } = frame;
-        coco.images.push(CocoImage { id: image_id, file_name: file, pts_ns, width, height });
         Ok(())
     })?;
-    coco.categories = names.into_iter().map(|(id, name)| CocoCategory { id, name }).collect();
-    serde_json::to_writer(&mut *out, &coco)?;
+    let mut categories = Elements::begin(out, "],\n\"categories\":[")?;
+    names.into_iter().try_for_each(|(id, name)| categories.add(|_| CocoCategory { id, name }))?;
+    out.write_all(b"]}\n")?;
     Ok(out.flush()?)
 }
 
-const SCHEMA: &str = "message detection {
-    required binary file (UTF8);
-    optional int64 pts_ns;
-    required int32 width;
-    required int32 height;
-    required binary label (UTF8);
-    optional int32 class_id;
-    optional float confidence;
-    required float x;
-    required float y;
-    required float box_width;
-    required float box_height;
-}";
-
-/// Rows by column, on their way into a file.
-#[derive(Default)]
-struct Rows {
-    file: Vec<ByteArray>,
-    pts_ns: Vec<Option<i64>>,
-    sizes: [Vec<i32>; 2],
-    label: Vec<ByteArray>,
-    class_id: Vec<Option<i32>>,
-    confidence: Vec<Option<f32>>,
-    rectangle: [Vec<f32>; 4],
+/// The elements of a JSON array, one after the other.
+struct Elements<'a, W> {
+    out: &'a mut W,
+    count: usize,
 }
 
-/// A Parquet file being written.
-struct Part {
-    writer: SerializedFileWriter<File>,
-    new: PathBuf,
-    place: PathBuf,
-    rows: Rows,
-    written: usize,
-}
-
-impl Part {
-    fn create(place: PathBuf) -> Result<Self, Error> {
-        let schema = Arc::new(parse_message_type(SCHEMA)?);
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
-        let new = with_suffix(&place, ".part");
-        let writer = SerializedFileWriter::new(File::create(&new)?, schema, Arc::new(properties))?;
-        Ok(Self { writer, new, place, rows: Rows::default(), written: 0 })
+impl<'a, W: Write> Elements<'a, W> {
+    fn begin(out: &'a mut W, before: &str) -> Result<Self, Error> {
+        out.write_all(before.as_bytes())?;
+        Ok(Self { out, count: 0 })
     }
 
-    fn push(&mut self, frame: Frame) -> Result<(), Error> {
-        let file = ByteArray::from(frame.file.unwrap_or_default().as_str());
-        for found in frame.detections {
-            let rows = &mut self.rows;
-            rows.file.push(file.clone());
-            rows.pts_ns.push(frame.pts_ns);
-            rows.sizes[0].push(frame.width as i32);
-            rows.sizes[1].push(frame.height as i32);
-            rows.label.push(ByteArray::from(found.label.as_str()));
-            rows.class_id.push(found.class_id);
-            rows.confidence.push(found.confidence.map(|confidence| confidence as f32));
-            for (column, value) in rows.rectangle.iter_mut().zip(found.rectangle) {
-                column.push(value as f32);
-            }
-        }
-        if self.rows.file.len() >= GROUP_ROWS { self.write_group() } else { Ok(()) }
+    /// Adds what `element` makes of its number, from 1 on.
+    fn add<T: Serialize>(&mut self, element: impl FnOnce(usize) -> T) -> Result<(), Error> {
+        self.out.write_all(if self.count == 0 { b"\n" } else { b",\n" })?;
+        self.count += 1;
+        Ok(serde_json::to_writer(&mut *self.out, &element(self.count))?)
     }
-
-    fn write_group(&mut self) -> Result<(), Error> {
-        let rows = std::mem::take(&mut self.rows);
-        self.written += rows.file.len();
-        let mut group = self.writer.next_row_group()?;
-        let mut column = 0;
-        while let Some(mut writer) = group.next_column()? {
-            match column {
-                0 => required::<ByteArrayType>(&mut writer, &rows.file)?,
-                1 => optional::<Int64Type>(&mut writer, &rows.pts_ns)?,
-                2 | 3 => required::<Int32Type>(&mut writer, &rows.sizes[column - 2])?,
-                4 => required::<ByteArrayType>(&mut writer, &rows.label)?,
-                5 => optional::<Int32Type>(&mut writer, &rows.class_id)?,
-                6 => optional::<FloatType>(&mut writer, &rows.confidence)?,
-                _ => required::<FloatType>(&mut writer, &rows.rectangle[column - 7])?,
-            }
-            writer.close()?;
-            column += 1;
-        }
-        group.close()?;
-        Ok(())
-    }
-
-    fn close(mut self, summaries: Option<&[String]>) -> Result<(), Error> {
-        if !self.rows.file.is_empty() {
-            self.write_group()?;
-        }
-        if let Some(summaries) = summaries {
-            let text = format!("[{}]", summaries.join(","));
-            self.writer.append_key_value_metadata(KeyValue::new("vx.files".to_owned(), text));
-        }
-        self.writer.finish()?;
-        File::open(&self.new)?.sync_all()?;
-        remove(&self.place)?;
-        Ok(std::fs::rename(&self.new, &self.place)?)
-    }
-}
-
-fn required<T: DataType>(
-    writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
-    values: &[T::T],
-) -> Result<(), Error> {
-    writer.typed::<T>().write_batch(values, None, None)?;
-    Ok(())
-}
-
-fn optional<T: DataType>(
-    writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
-    values: &[Option<T::T>],
-) -> Result<(), Error> {
-    let levels: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
-    let present: Vec<T::T> = values.iter().flatten().cloned().collect();
-    writer.typed::<T>().write_batch(&present, Some(&levels), None)?;
-    Ok(())
-}
-
-/// One file; or, of many rows, a folder of files. The summaries are in the metadata `vx.files` of the last.
-fn write_parquet(journal: &Path, path: &Path) -> Result<(), Error> {
-    let folder = with_suffix(path, ".parts");
-    remove(&folder)?;
-    std::fs::create_dir(&folder)?;
-    let place = |number: usize| folder.join(format!("part-{number:05}.parquet"));
-    let mut part = Part::create(place(0))?;
-    let mut count = 1;
-    let summaries = each_frame(journal, |frame| {
-        if part.written >= PART_ROWS {
-            let next = Part::create(place(count))?;
-            count += 1;
-            std::mem::replace(&mut part, next).close(None)?;
-        }
-        part.push(frame)
-    })?;
-    part.close(Some(&summaries))?;
-    remove(path)?;
-    if count > 1 {
-        return Ok(std::fs::rename(&folder, path)?);
-    }
-    std::fs::rename(place(0), path)?;
-    Ok(std::fs::remove_dir(&folder)?)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
-    use parquet::file::reader::{FileReader, SerializedFileReader};
-    use parquet::record::RowAccessor;
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    use ::parquet::record::RowAccessor;
 
     use super::*;
 
@@ -368,7 +242,14 @@ mod tests {
         std::fs::write(&journal, LINES).unwrap();
         let made = |name: &str| {
             let path = folder.path().join(name);
-            Table::for_path(&path).unwrap().unwrap().write(&journal, &path).unwrap();
+            match Table::for_path(&path).unwrap().unwrap() {
+                Table::Whole(whole) => whole.write(&journal, &path).unwrap(),
+                Table::Parts => {
+                    let mut parts = Parts::create(&path).unwrap();
+                    parts.add(LINES.as_bytes()).unwrap();
+                    parts.finish().unwrap();
+                }
+            }
             path
         };
         let csv = std::fs::read_to_string(made("t.csv")).unwrap();
@@ -398,5 +279,35 @@ mod tests {
         assert!(files.unwrap().value.as_ref().unwrap().contains("\"status\":\"ok\""));
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 4, "{left:?}");
+    }
+
+    #[test]
+    fn many_rows_are_parts_that_appear_when_they_are_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.parquet");
+        // What an earlier run left.
+        std::fs::create_dir(folder.path().join("t.parquet.parts")).unwrap();
+        std::fs::write(folder.path().join("t.parquet.parts/part-00007.parquet"), "cut").unwrap();
+        let mut parts = Parts::with_rows(&path, 3).unwrap();
+        let there = |folder: &Path| {
+            let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        (0..4).for_each(|_| parts.add(LINES.as_bytes()).unwrap());
+        // Two rows in each: after the second and the fourth there are enough.
+        let complete: Vec<_> = there(&folder.path().join("t.parquet.parts"));
+        assert_eq!(complete, ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet.part"]);
+        parts.finish().unwrap();
+        assert_eq!(there(folder.path()), ["t.parquet"]);
+        assert_eq!(there(&path), ["part-00000.parquet", "part-00001.parquet"]);
+        for part in there(&path) {
+            let reader = SerializedFileReader::new(File::open(path.join(part)).unwrap()).unwrap();
+            let metadata = reader.metadata().file_metadata();
+            let files =
+                &metadata.key_value_metadata().unwrap().iter().find(|pair| pair.key == "vx.files").unwrap().value;
+            assert_eq!((metadata.num_rows(), files.as_ref().unwrap().matches("\"status\"").count()), (4, 2));
+        }
     }
 }
