@@ -31,7 +31,7 @@ const STREAMS_NAMED: usize = 32;
 
 /// An AVFormatContext that reads through our own IO.
 pub(super) struct Input {
-    context: NonNull<ffi::AVFormatContext>,
+    pub(super) context: NonNull<ffi::AVFormatContext>,
     io: Io,
     /// Keeps the flag alive that the context's interrupt callback points to.
     interrupt: Interrupt,
@@ -95,30 +95,6 @@ impl Input {
             }
             _ => Err(Error::call("avformat_find_stream_info", result)),
         }
-    }
-
-    /// Finds out what the container does not say, with decoders that refuse pictures of more than `max_pixels`.
-    fn probe(&mut self, max_pixels: u64) -> c_int {
-        let limit = CString::new(max_pixels.to_string()).unwrap_or_default();
-        let mut options = vec![std::ptr::null_mut::<ffi::AVDictionary>(); self.streams().len()];
-        for entry in &mut options {
-            // SAFETY: a null dictionary is made anew; both strings are terminated and copied.
-            unsafe { ffi::av_dict_set(entry, c"max_pixels".as_ptr(), limit.as_ptr(), 0) };
-        }
-        // Without streams so far there is nothing to point to.
-        if self.container_names().contains("mp4") || self.container_names().contains("matroska") {
-            // These tell the frame rate: no need to read a score of frames to estimate it.
-            // SAFETY: the context is ours; a plain setting of the probe that follows.
-            unsafe { (*self.context.as_ptr()).fps_probe_size = 0 };
-        }
-        let list = if options.is_empty() { std::ptr::null_mut() } else { options.as_mut_ptr() };
-        // SAFETY: the context is open; the list has a dictionary for each of its streams.
-        let result = unsafe { ffi::avformat_find_stream_info(self.context.as_ptr(), list) };
-        for entry in &mut options {
-            // SAFETY: ours, or what the call left in its place.
-            unsafe { ffi::av_dict_free(entry) };
-        }
-        result
     }
 
     /// Fails with the source's own error, if it had one, or if the work was interrupted.
@@ -200,7 +176,7 @@ impl Input {
         Some(self.get().start_time).filter(|&start| start != ffi::AV_NOPTS_VALUE)
     }
 
-    fn streams(&self) -> &[*mut ffi::AVStream] {
+    pub(super) fn streams(&self) -> &[*mut ffi::AVStream] {
         let context = self.get();
         if context.streams.is_null() {
             return &[];
@@ -283,7 +259,7 @@ impl Input {
         unsafe { (&raw const (*(*self.streams()[index]).codecpar).codec_type).cast::<i32>().read() }
     }
 
-    fn is_video(&self, index: usize) -> bool {
+    pub(super) fn is_video(&self, index: usize) -> bool {
         self.has_pictures(index) && !self.is_cover(index)
     }
 

@@ -21,6 +21,7 @@ mod options;
 mod packet;
 mod pixel;
 mod pool;
+mod probe;
 mod scaler;
 mod turn;
 mod unopened;
