@@ -31,7 +31,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo test mutations test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo test kills mutations test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
@@ -39,8 +39,9 @@ help:
 	@echo 'make build      set up what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
 	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
+	@echo 'make kills      `vx detect` killed at fifty moments and resumed'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
-	@echo 'make bench      keyframes a second beside the ffmpeg command; pixels to tensors; the engine; memory over 500 files'
+	@echo 'make bench      beside the ffmpeg command; pixels to tensors; the engine; memory; streaming; many files (an hour in all)'
 	@echo 'make accuracy   [PYTHON=...] COCO average precision beside an independent detector, on the photographs beside the project'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
 	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
@@ -78,6 +79,9 @@ test: build
 mutations: setup
 	$(CARGO) test --release --quiet $(FEATURES) --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
 
+kills: setup
+	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test detect_command -- killed
+
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:
 	scripts/test_debian13.sh $(ROOT_DEBIAN13)
@@ -90,6 +94,8 @@ bench: build
 	$(CARGO) bench --quiet --bench prepare 2>target/prepare.log || { tail -n 30 target/prepare.log; exit 1; }
 	$(CARGO) bench --quiet --bench engine 2>target/engine.log || { tail -n 30 target/engine.log; exit 1; }
 	$(CARGO) bench --quiet --bench memory 2>target/memory.log || { tail -n 30 target/memory.log; exit 1; }
+	$(CARGO) bench --quiet --bench streaming 2>target/streaming.log || { tail -n 30 target/streaming.log; exit 1; }
+	benches/bulk.py --json target/bulk.json
 
 check:
 	$(CARGO) fmt --check

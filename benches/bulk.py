@@ -46,7 +46,8 @@ ENCODERS = {
 GOP = 5
 ONE_LANE = ["--lanes", "1", "--set", "detector::sessions=1", "--set", "detector::intra-op-threads=1",
             "--set", "decoder::thread-count=1"]
-DECODE_ONLY = ["--set", "detector::inference-interval=4294967295"]
+# No frame has such a region, so the model is loaded and never run.
+DECODE_ONLY = ["--set", "detector::region-type=none"]
 
 
 def run(command, **options):
@@ -84,7 +85,7 @@ def files(name, size, codec, lengths, keyframes_of_reel):
         if not path.exists():
             start = number * 7 % (keyframes_of_reel - length + 1)
             part = path.with_suffix(".part.mp4")
-            run(["ffmpeg", "-nostdin", "-v", "error", "-y", "-ss", str(start), "-t", f"{length - 0.1}", "-i", source,
+            run(["ffmpeg", "-nostdin", "-v", "error", "-y", "-ss", str(start), "-t", f"{length - 0.5}", "-i", source,
                  "-c", "copy", part])
             part.rename(path)
     return paths

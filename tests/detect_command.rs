@@ -102,14 +102,18 @@ fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
 
 #[test]
 fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
-    let whole = scratch("undisturbed.jsonl");
-    detect(&whole, &["--quiet"]);
-    let expected = records(&whole);
-    // Some moments here; tests/kill.sh does fifty.
+    let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let [lines, table] = ["undisturbed.jsonl", "undisturbed.csv"].map(scratch);
+    detect(&lines, &["--quiet"]);
+    detect(&table, &["--quiet"]);
+    let (expected, expected_rows) = (records(&lines), rows(&table));
+    // Some moments here; `make kills` has fifty.
     let moments = std::env::var("VX_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u64);
-    let path = scratch("killed.jsonl");
     for moment in 0..moments {
-        let _ = std::fs::remove_file(&path);
+        let path = scratch(if moment % 2 == 0 { "killed.jsonl" } else { "killed.csv" });
+        for left in [path.clone(), path.with_file_name("killed.csv.journal.jsonl")] {
+            let _ = std::fs::remove_file(left);
+        }
         let folder = FOLDER.display().to_string();
         let output = path.display().to_string();
         let mut run = vx(&[&folder, "-o", &output, "--provider", "cpu", "--quiet"]).spawn().unwrap();
@@ -118,6 +122,10 @@ fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
         run.wait().unwrap();
         let resumed = detect(&path, &["--resume", "--quiet"]);
         assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", errors(&resumed));
+        if moment % 2 == 1 {
+            assert_same(&rows(&path), &expected_rows, &format!("moment {moment}"));
+            continue;
+        }
         assert_same(&records(&path), &expected, &format!("moment {moment}"));
     }
 }

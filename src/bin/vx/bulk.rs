@@ -15,6 +15,8 @@ use crate::unit::{Unit, Units};
 pub enum Event {
     /// A file's turn has come.
     Begun(String),
+    /// Lines of the file that is being put out, where they are wanted as they come.
+    Lines(Vec<u8>),
     /// A file has ended.
     Done(Box<Unit>),
     /// What somebody should know.
@@ -27,6 +29,15 @@ pub enum Event {
 
 /// Properties of `vxbulkbin` or of the elements inside, `decoder::max-frames` for these, and their values as text.
 pub type Properties = Vec<(String, String)>;
+
+/// How results are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hand {
+    /// A file's lines all at once, when it has ended.
+    Units,
+    /// Lines as they come, and then all at once.
+    Lines,
+}
 
 /// A running `vxbulkbin`.
 pub struct Bulk {
@@ -66,11 +77,11 @@ fn runtime_library() -> Option<PathBuf> {
 }
 
 impl Bulk {
-    /// Makes it, its model not yet loaded; what happens goes to `events`.
+    /// Makes it, its model not yet loaded; what happens goes to `events`, lines as `how` says.
     ///
     /// # Errors
     /// A property that there is not, or a value that it does not take.
-    pub fn new(properties: &Properties, events: &Sender<Event>) -> Result<Self, String> {
+    pub fn new(properties: &Properties, events: &Sender<Event>, how: Hand) -> Result<Self, String> {
         init()?;
         let bin = gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())?;
         let has_runtime = properties.iter().any(|(name, _)| name == "runtime-library");
@@ -82,7 +93,7 @@ impl Bulk {
         }
         let pipeline = gst::Pipeline::new();
         pipeline.add(&bin).map_err(|error| error.to_string())?;
-        let pad = line_pad(events.clone());
+        let pad = line_pad(events.clone(), how);
         let source = bin.static_pad("src").ok_or("vxbulkbin has no pad src")?;
         source.link(&pad).map_err(|error| error.to_string())?;
         let events = events.clone();
@@ -211,12 +222,15 @@ fn event_of(message: &gst::Message) -> Option<Event> {
     }
 }
 
-fn line_pad(events: Sender<Event>) -> gst::Pad {
+fn line_pad(events: Sender<Event>, how: Hand) -> gst::Pad {
     let (units, ended) = (Mutex::new(Units::default()), events.clone());
     gst::Pad::builder(gst::PadDirection::Sink)
         .name("lines")
         .chain_function(move |_pad, _parent, buffer| {
             let bytes = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+            if how == Hand::Lines {
+                events.send(Event::Lines(bytes.to_vec())).map_err(|_| gst::FlowError::Eos)?;
+            }
             for unit in units.lock().push(&bytes) {
                 events.send(Event::Done(Box::new(unit))).map_err(|_| gst::FlowError::Eos)?;
             }

@@ -14,11 +14,11 @@ use gstvx::memory;
 
 pub use self::arguments::Arguments;
 use self::arguments::{Order, properties, relevant};
-use crate::bulk::{Bulk, Event, Properties, model_of};
+use crate::bulk::{Bulk, Event, Hand, Properties, model_of};
 use crate::cache::Cache;
 use crate::files::{self, Search};
 use crate::isolate::{Watch, Workers, work};
-use crate::output::{Existing, Output};
+use crate::output::{self, Existing, Output};
 use crate::progress::{Progress, Show};
 
 /// Everything was found.
@@ -101,11 +101,13 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let mut outcome = Outcome { stats: None, error: None };
     if !files.is_empty() {
-        let mut take = |event: Event| take(event, &mut progress, &mut output, cache.as_ref());
+        // On standard output lines come at once; workers' lines would mix.
+        let how = if is_standard && !arguments.isolate { Hand::Lines } else { Hand::Units };
+        let mut take = |event: Event| take(event, &mut progress, &mut output, cache.as_ref(), how);
         outcome = if arguments.isolate {
             isolated(arguments, properties, files, &is_interrupted, &mut take)?
         } else {
-            in_process(arguments, &properties, &files, &is_interrupted, &mut take)?
+            in_process(arguments, &properties, &files, how, &is_interrupted, &mut take)?
         };
     }
     progress.finish(outcome.stats.as_ref());
@@ -127,11 +129,20 @@ struct Outcome {
 }
 
 /// Takes an event; false after the last.
-fn take(event: Event, progress: &mut Progress, output: &mut Output, cache: Option<&Cache>) -> Result<bool, String> {
+fn take(
+    event: Event,
+    progress: &mut Progress,
+    output: &mut Output,
+    cache: Option<&Cache>,
+    how: Hand,
+) -> Result<bool, String> {
     match event {
+        Event::Lines(lines) => output::print(&lines)?,
         Event::Begun(file) => progress.begin(file),
         Event::Done(unit) => {
-            output.add(&unit)?;
+            if how == Hand::Units {
+                output.add(&unit)?;
+            }
             let is_whole = unit.summary.error.is_none();
             if let Some(place) = cache.filter(|_| is_whole).and_then(|cache| cache.place(&unit.summary.file))
                 && let Err(reason) = Cache::put(&place, &unit)
@@ -151,11 +162,12 @@ fn in_process(
     arguments: &Arguments,
     properties: &Properties,
     files: &[String],
+    how: Hand,
     is_interrupted: &Arc<AtomicBool>,
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Result<Outcome, String> {
     let (events, happened) = bounded(1024);
-    let bulk = Bulk::new(properties, &events)?;
+    let bulk = Bulk::new(properties, &events, how)?;
     arguments.frames.save_from(&bulk.handle(), &events);
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     let bin = bulk.handle();

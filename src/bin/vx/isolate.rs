@@ -16,7 +16,7 @@ use gstvx::elements::bulkbin::{Failure, Status, Summary};
 use gstvx::memory;
 use parking_lot::Mutex;
 
-use crate::bulk::{Bulk, Event, Properties};
+use crate::bulk::{Bulk, Event, Hand, Properties};
 use crate::frames::Frames;
 use crate::unit::{Unit, Units};
 
@@ -221,7 +221,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
         eprintln!("vx: {reason}");
         ExitCode::from(USELESS as u8)
     };
-    let bulk = match Bulk::new(properties, &events) {
+    let bulk = match Bulk::new(properties, &events, Hand::Units) {
         Ok(bulk) => bulk,
         Err(reason) => return useless(reason),
     };
@@ -251,7 +251,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
                 Event::Warning(text) => eprintln!("vx: {text}"),
                 Event::Error(text) => return useless(text),
                 Event::End => break,
-                Event::Begun(_) => {}
+                Event::Begun(_) | Event::Lines(_) => {}
             }
         }
         if let Err(reason) = bulk.rest() {

@@ -86,12 +86,7 @@ impl Output {
     /// What keeps it from being written, with the output's name.
     pub fn add(&mut self, unit: &Unit) -> Result<(), String> {
         match self {
-            Self::Standard => {
-                let mut out = std::io::stdout().lock();
-                out.write_all(&unit.lines)
-                    .and_then(|()| out.flush())
-                    .map_err(|error| format!("standard output cannot be written: {error}"))
-            }
+            Self::Standard => print(&unit.lines),
             Self::Complete(_) => Ok(()),
             Self::File { lines, table } => {
                 lines.append(&unit.lines)?;
@@ -121,6 +116,16 @@ impl Output {
         drop(file);
         std::fs::remove_file(&journal).map_err(|error| format!("{}: {error}", journal.display()))
     }
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// What keeps it from being written.
+pub fn print(lines: &[u8]) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(lines).and_then(|()| out.flush());
+    written.map_err(|error| format!("standard output cannot be written: {error}"))
 }
 
 fn unwritten(path: &Path, journal: &Path, error: &dyn std::error::Error) -> String {

@@ -6,12 +6,12 @@ use gstvx::elements::bulkbin::{Plan, Situation};
 use gstvx::memory;
 
 use super::reason_in;
-use crate::bulk::{Bulk, Properties};
+use crate::bulk::{Bulk, Hand, Properties};
 
 /// Loads the model and prints files and plan.
 pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
     let (events, happened) = bounded(1024);
-    let bulk = Bulk::new(properties, &events)?;
+    let bulk = Bulk::new(properties, &events, Hand::Units)?;
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     let stats = bulk.stats();
     let bin = bulk.handle();
