@@ -272,3 +272,42 @@ fn little_memory_makes_lanes_wait_and_says_so() {
     assert!(found.values().all(|lines| lines.last().unwrap()["status"] == "ok"));
     assert!(outcome.warnings.iter().any(|warning| warning.contains("memory-limit")), "{:?}", outcome.warnings);
 }
+
+#[test]
+fn what_is_no_regular_file_fails_instead_of_waiting() {
+    init();
+    let pipe = scratch("pipe.mp4");
+    let _ = std::fs::remove_file(&pipe);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let files = [pipe.display().to_string(), "/dev/zero".into(), "/".into(), clip().display().to_string()];
+    let found = by_file(lines(&run(&format!("vxbulkbin execution-provider=cpu file-list={}", list(&files).display()))));
+    let message = |file: &String| found[file].last().unwrap()["error"]["message"].as_str().unwrap_or("none").to_owned();
+    assert!(message(&files[0]).contains("no regular file"), "{}", message(&files[0]));
+    assert!(message(&files[1]).contains("no regular file") && message(&files[2]).contains("folder"));
+    assert_eq!(found[&files[3]].last().unwrap()["status"], "ok");
+}
+
+#[test]
+fn a_flush_drops_lines_and_repeats_none() {
+    let files: Vec<String> = (0..6).map(|_| clip().display().to_string()).collect();
+    let launch = format!("vxbulkbin name=bulk lanes=2 execution-provider=cpu file-list={}", list(&files).display());
+    let (pipeline, sink) = pipeline(&launch);
+    let bulk = pipeline.by_name("bulk").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
+    let first = sink.try_pull_sample(patience).unwrap();
+    assert!(bulk.send_event(gst::event::FlushStart::new()));
+    assert!(bulk.send_event(gst::event::FlushStop::new(true)));
+    let mut bytes = first.buffer().unwrap().map_readable().unwrap().to_vec();
+    while let Some(sample) = sink.try_pull_sample(patience) {
+        bytes.extend_from_slice(&sample.buffer().unwrap().map_readable().unwrap());
+    }
+    assert!(sink.is_eos());
+    let text = String::from_utf8(bytes).unwrap();
+    // Six times the same file, of 16 keyframes and a summary.
+    let times = text.lines().filter(|line| line.contains("\"pts_ns\":0,")).count();
+    assert!(times <= 6 && text.lines().count() <= 6 * 17, "{times}, {}", text.lines().count());
+    let stats: gst::Structure = bulk.property("stats");
+    assert_eq!((stats.get::<u64>("done").unwrap(), stats.get::<u64>("failed").unwrap()), (6, 0));
+    pipeline.set_state(gst::State::Null).unwrap();
+}

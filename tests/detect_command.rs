@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -143,8 +143,11 @@ fn a_table_is_taken_up_by_its_journal() {
     assert!(refused.status.code() == Some(2) && errors(&refused).contains("--resume"), "{}", errors(&refused));
     detect(&cut, &["--resume", "--quiet"]);
     assert_same(&rows(&cut), &rows(&whole), "rows");
+    // One of its files had failed, and that is still so.
     let again = detect(&cut, &["--resume"]);
-    assert!(again.status.code() == Some(0) && errors(&again).contains("is complete"), "{}", errors(&again));
+    assert!(again.status.code() == Some(1) && errors(&again).contains("nothing to be done"), "{}", errors(&again));
+    let more = vx(&[clip().to_str().unwrap(), "-o", cut.to_str().unwrap(), "--resume"]).output().unwrap();
+    assert!(more.status.code() == Some(2) && errors(&more).contains("1 of the files named now"), "{}", errors(&more));
 }
 
 #[test]
@@ -164,6 +167,101 @@ fn the_cache_gives_back_what_has_not_changed() {
     assert!(text.contains("6 of them from the cache"), "{text}");
     let (_, text) = run("3.jsonl", &["--confidence", "0.5"]);
     assert!(!text.contains("from the cache"), "{text}");
+    let labels = folder.path().join("labels.txt");
+    for (number, name) in ["alpha", "beta"].into_iter().enumerate() {
+        std::fs::write(&labels, name).unwrap();
+        let (records, _) = run(&format!("labels-{number}.jsonl"), &["--labels", labels.to_str().unwrap()]);
+        assert!(records.iter().any(|record| record.contains(name)), "{name}: {records:?}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::copy(clip(), path("a.mp4")).unwrap();
+    let arguments = [path("a.mp4"), "--cache".into(), path("cache"), "--provider".into(), "cpu".into()];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut run = vx(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // Its first line is there, so it is being read.
+    let mut out = std::io::BufReader::new(run.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut out, &mut String::new()).unwrap();
+    std::fs::write(path("new"), "another").unwrap();
+    std::fs::rename(path("new"), path("a.mp4")).unwrap();
+    std::io::Read::read_to_end(&mut out, &mut Vec::new()).unwrap();
+    assert!(run.wait().unwrap().success());
+    let again = vx(&arguments).output().unwrap();
+    assert!(again.status.code() == Some(1) && !errors(&again).contains("from the cache"), "{}", errors(&again));
+}
+
+#[test]
+fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
+    let files: Vec<String> = (0..8)
+        .map(|number| {
+            let copy = scratch(&format!("interrupted-{number}.mp4"));
+            std::fs::copy(clip(), &copy).unwrap();
+            copy.display().to_string()
+        })
+        .collect();
+    let output = scratch("interrupted.jsonl").display().to_string();
+    let mut arguments: Vec<&str> = files.iter().map(String::as_str).collect();
+    arguments.extend(["-o", &output, "--provider", "cpu", "--isolate"]);
+    // A process group of its own: an interrupt goes to all of it, as from a terminal.
+    let run = std::os::unix::process::CommandExt::process_group(&mut vx(&arguments), 0)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let group = format!("-{}", run.id());
+    let written = || std::fs::metadata(&output).map_or(0, |file| file.len());
+    let started = std::time::Instant::now();
+    while written() == 0 && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let ended = run.wait_with_output().unwrap();
+    assert!(ended.status.code() == Some(130), "{:?} {}", ended.status, errors(&ended));
+    assert!(errors(&ended).contains("--resume goes on"), "{}", errors(&ended));
+    arguments.push("--resume");
+    let resumed = vx(&arguments).output().unwrap();
+    assert!(resumed.status.success(), "{}", errors(&resumed));
+    let done = records(Path::new(&output)).iter().filter(|line| line.contains(r#""status":"ok""#)).count();
+    assert_eq!(done, files.len());
+}
+
+#[test]
+fn nobody_has_to_read_what_it_says_and_one_name_is_only_one_name() {
+    let clip = clip().display().to_string();
+    let table = scratch("unread.csv").display().to_string();
+    // Standard error that cannot be written, standard output that nobody reads.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = vx(&[&clip, "-o", &table, "--provider", "cpu"]).stderr(full).status().unwrap();
+    assert!(run.success() && Path::new(&table).exists(), "{run}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let run = vx(&[&clip, "--provider", "cpu"]).stdout(writer).output().unwrap();
+    assert_eq!((run.status.code(), errors(&run).contains("panicked")), (Some(141), false));
+
+    let mut run = vx(&["-", "--provider", "cpu"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let list = [b"\xef\xbb\xbf".as_slice(), clip.as_bytes(), b"\r\n\r\nbad\xff.mp4\n"].concat();
+    std::io::Write::write_all(&mut run.stdin.take().unwrap(), &list).unwrap();
+    let run = run.wait_with_output().unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    assert_eq!((run.status.code(), text.matches(r#""status":"ok""#).count()), (Some(1), 1), "{text}");
+
+    let empty = scratch("share.jsonl").display().to_string();
+    let share = vx(&[&clip, "--shard", "2/3", "-o", &empty]).output().unwrap();
+    assert!(share.status.success() && std::fs::read(&empty).unwrap().is_empty(), "{}", errors(&share));
+    let failed = vx(&[&clip, "-m", "/nowhere/m.onnx", "-o", &table, "--overwrite"]).output().unwrap();
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(
+        std::fs::read_to_string(&table).unwrap().lines().count() > 1,
+        "a run that could not be made changed the output"
+    );
 }
 
 #[test]

@@ -257,3 +257,22 @@ fn vx_doctor_says_what_is_there_and_what_is_missing() {
     let usage = finish(command(env!("CARGO_BIN_EXE_vx"), &plugins));
     assert_eq!(usage.status, Some(2));
 }
+
+#[test]
+fn many_lines_pass_while_gst_launch_waits_for_nothing() {
+    let Some(plugins) = plugin_dir() else { return };
+    let (list, found) = (scratch("launched.txt"), scratch("launched.jsonl"));
+    std::fs::write(&list, format!("{}\n", root().join(CLIP).display()).repeat(24)).unwrap();
+    // With every candidate a detection, lines are more than any buffer between elements holds.
+    let line = format!(
+        "vxbulkbin execution-provider=cpu confidence-threshold=0 file-list={} ! filesink location={}",
+        list.display(),
+        found.display()
+    );
+    let run = finish(launch(&plugins, &line));
+    assert_eq!(run.status, Some(0), "{}{}", run.stdout, run.stderr);
+    let text = std::fs::read_to_string(found).unwrap();
+    assert!(text.len() > 6 << 20, "{}", text.len());
+    assert_eq!(text.lines().count(), 24 * 17);
+    assert!(run.stdout.contains("24 of 24 files"), "{}", run.stdout);
+}

@@ -247,5 +247,5 @@ fn line_pad(events: Sender<Event>, how: Hand) -> gst::Pad {
 
 /// The model's path, or where none is given that of the built-in one, as properties have it.
 pub fn model_of(properties: &Properties) -> Option<&Path> {
-    properties.iter().find(|(name, _)| name == "model-file").map(|(_, value)| Path::new(value))
+    properties.iter().rfind(|(name, _)| name == "model-file").map(|(_, value)| Path::new(value))
 }

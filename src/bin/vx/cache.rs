@@ -22,8 +22,11 @@ impl Cache {
     /// # Errors
     /// What keeps the folder or the model from being read, with its name.
     pub fn open(folder: &Path, model: Option<&Path>, settings: &str) -> Result<Self, String> {
-        let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-        std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+        let failed =
+            |path: &Path, error: std::io::Error| format!("the model {} cannot be read: {error}", path.display());
+        std::fs::create_dir_all(folder).map_err(|error| {
+            format!("the cache {} cannot be used: {error}; name a folder that can be written", folder.display())
+        })?;
         let mut hash = blake3::Hasher::new();
         let mut add = |part: &[u8]| {
             hash.update(&(part.len() as u64).to_le_bytes());
@@ -34,10 +37,9 @@ impl Cache {
         match model {
             None => add(b"built-in"),
             Some(path) => {
-                let mut content = blake3::Hasher::new();
-                let file = std::fs::File::open(path).map_err(|error| failed(path, error))?;
-                content.update_reader(file).map_err(|error| failed(path, error))?;
-                add(content.finalize().as_bytes());
+                let content = std::fs::read(path).map_err(|error| failed(path, error))?;
+                add(&content);
+                neighbours(path, &content).iter().for_each(|neighbour| add(neighbour.as_bytes()));
             }
         }
         Ok(Self { folder: folder.to_owned(), common: hash.finalize() })
@@ -62,9 +64,11 @@ impl Cache {
     /// The result in `place`, if there is one.
     pub fn get(place: &Path) -> Option<Unit> {
         let bytes = std::fs::read(place).ok()?;
-        let mut units = Units::default().push(&bytes);
-        // What is not one whole result is none.
-        (units.len() == 1 && units[0].lines.len() == bytes.len()).then(|| units.remove(0))
+        let (hash, lines) = bytes.split_at_checked(blake3::OUT_LEN)?;
+        // What is not as it was written is none.
+        let is_whole = *blake3::hash(lines).as_bytes() == *hash;
+        let mut units = Units::default().push(lines);
+        (is_whole && units.len() == 1 && units[0].lines.len() == lines.len()).then(|| units.remove(0))
     }
 
     /// Keeps a result.
@@ -76,11 +80,28 @@ impl Cache {
             let folder = place.parent().unwrap_or(Path::new("."));
             std::fs::create_dir_all(folder)?;
             let mut new = tempfile::NamedTempFile::new_in(folder)?;
+            new.write_all(blake3::hash(&unit.lines).as_bytes())?;
             new.write_all(&unit.lines)?;
             new.persist(place).map_err(|error| error.error).map(|_| ())
         };
         write().map_err(|error: std::io::Error| format!("{}: {error}", place.display()))
     }
+}
+
+/// Files beside a model that belong to it, since it names them (its weights) or they it (`.modelinfo`): names, sizes, times.
+fn neighbours(model: &Path, content: &[u8]) -> Vec<String> {
+    let own = model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let belongs = name == format!("{own}.modelinfo") || memchr::memmem::find(content, name.as_bytes()).is_some();
+        if let (true, Ok(metadata)) = (belongs && name != own, entry.metadata()) {
+            found.push(format!("{name} {} {:?}", metadata.len(), metadata.modified().ok()));
+        }
+    }
+    found.sort();
+    found
 }
 
 #[cfg(test)]
@@ -104,6 +125,9 @@ mod tests {
         Cache::put(&place, &unit).unwrap();
         assert_eq!(Cache::get(&open("x").place(name).unwrap()), Some(unit));
         assert!(Cache::get(&open("y").place(name).unwrap()).is_none());
+        let whole = std::fs::read(&place).unwrap();
+        std::fs::write(&place, String::from_utf8_lossy(&whole).replace("\"file\"", "\"fool\"").as_bytes()).unwrap();
+        assert!(Cache::get(&place).is_none());
         std::fs::write(&place, "cut").unwrap();
         assert!(Cache::get(&place).is_none());
         std::fs::write(&file, "other").unwrap();
@@ -111,5 +135,20 @@ mod tests {
         assert!(cache.place("/nowhere").is_none());
         let model = folder.path().join("m.onnx");
         assert!(Cache::open(folder.path(), Some(&model), "").err().unwrap().contains("m.onnx"));
+    }
+
+    #[test]
+    fn a_model_is_also_what_lies_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("m.onnx");
+        std::fs::write(&model, "model with m.weights").unwrap();
+        let key = || Cache::open(&folder.path().join("cache"), Some(&model), "").unwrap().common;
+        let alone = key();
+        std::fs::write(folder.path().join("else"), "x").unwrap();
+        assert_eq!(key(), alone);
+        std::fs::write(folder.path().join("m.weights"), "x").unwrap();
+        let with_weights = key();
+        std::fs::write(folder.path().join("m.onnx.modelinfo"), "x").unwrap();
+        assert!(with_weights != alone && key() != with_weights);
     }
 }

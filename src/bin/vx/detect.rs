@@ -3,13 +3,16 @@
 mod arguments;
 mod dry_run;
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gst::prelude::*;
+use gstvx::elements::bulkbin::Status;
 use gstvx::memory;
 
 pub use self::arguments::Arguments;
@@ -20,6 +23,8 @@ use crate::files::{self, Search};
 use crate::isolate::{Watch, Workers, work};
 use crate::output::{self, Existing, Output};
 use crate::progress::{Progress, Show};
+use crate::terminal::{UNREAD, tell};
+use crate::unit::Unit;
 
 /// Everything was found.
 const OK: u8 = 0;
@@ -30,6 +35,9 @@ const FAILED: u8 = 2;
 /// It was told to end before it was done.
 const INTERRUPTED: u8 = 130;
 
+/// What a worker takes with a small model before its first frame, and some room.
+const WORKER_MEMORY: u64 = 128 << 20;
+
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> ExitCode {
     if arguments.worker {
@@ -37,8 +45,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
     match detect(arguments) {
         Ok(status) => ExitCode::from(status),
+        Err(reason) if reason == output::UNREAD => ExitCode::from(UNREAD),
         Err(reason) => {
-            eprintln!("vx: {reason}");
+            tell!("vx: {reason}");
             ExitCode::from(FAILED)
         }
     }
@@ -52,24 +61,34 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     }
     let properties = properties(arguments);
     let files = files::find(&arguments.inputs, Search { all_names: arguments.all_files, shard: arguments.shard })?;
-    if files.is_empty() {
+    if files.is_empty() && arguments.shard.is_none() {
         return Err("no file to read: folders were searched for media files; --all-files takes every file".to_owned());
     }
     if arguments.dry_run {
         dry_run::show(&properties, &files)?;
         return Ok(OK);
     }
+    arguments.frames.prepare()?;
     let existing = match (arguments.resume, arguments.overwrite) {
         (true, _) => Existing::Resume,
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
     let (mut output, done) = Output::open(arguments.output.as_deref(), existing)?;
+    let (known, mut files): (Vec<String>, Vec<String>) = files.into_iter().partition(|file| done.contains_key(file));
+    let failed_before = known.iter().filter(|file| done[*file] == Status::Failed).count();
     if let Output::Complete(path) = &output {
-        eprintln!("vx: {} is complete: nothing to be done; --overwrite begins anew", path.display());
-        return Ok(OK);
+        if !files.is_empty() {
+            return Err(format!(
+                "{} is complete, and {} of the files named now are not in it: give these another output, or begin anew with \
+                 --overwrite",
+                path.display(),
+                files.len()
+            ));
+        }
+        tell!("vx: {} is complete: nothing to be done; --overwrite begins anew", path.display());
+        return Ok(if failed_before > 0 { SOME_FAILED } else { OK });
     }
-    let mut files: Vec<String> = files.into_iter().filter(|file| !done.contains(file)).collect();
     let show = match (arguments.quiet, arguments.debug) {
         (true, _) => Show::Nothing,
         (_, true) => Show::Stages,
@@ -77,18 +96,22 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     };
     let is_standard = matches!(output, Output::Standard);
     let mut progress = Progress::new(show, files.len(), is_standard && std::io::stdout().is_terminal());
-    if !done.is_empty() {
-        progress.say(&format!("{} files are in the output already, {} are left", done.len(), files.len()));
+    if !known.is_empty() {
+        progress.say(&format!(
+            "{} files are in the output already, {failed_before} of them failed; {} are left",
+            known.len(),
+            files.len()
+        ));
     }
-    let cache = match &arguments.cache {
-        Some(folder) => Some(Cache::open(folder, model_of(&properties), &relevant(&properties))?),
+    let kept = match &arguments.cache {
+        Some(folder) => Some(Kept::new(Cache::open(folder, model_of(&properties), &relevant(&properties))?, &files)),
         None => None,
     };
     // What is kept there has no pictures.
-    if let Some(cache) = cache.as_ref().filter(|_| arguments.frames.save_frames.is_none()) {
+    if let Some(kept) = kept.as_ref().filter(|_| arguments.frames.save_frames.is_none()) {
         let mut left = Vec::new();
         for file in files {
-            match cache.place(&file).and_then(|place| Cache::get(&place)) {
+            match kept.get(&file) {
                 Some(unit) => {
                     output.add(&unit)?;
                     progress.end(&unit.summary, true);
@@ -99,33 +122,73 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         files = left;
     }
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    let mut outcome = Outcome { stats: None, error: None };
+    let mut outcome = Outcome::default();
     if !files.is_empty() {
         // On standard output lines come at once; workers' lines would mix.
         let how = if is_standard && !arguments.isolate { Hand::Lines } else { Hand::Units };
-        let mut take = |event: Event| take(event, &mut progress, &mut output, cache.as_ref(), how);
+        let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_ref(), how);
         outcome = if arguments.isolate {
             isolated(arguments, properties, files, &is_interrupted, &mut take)?
         } else {
             in_process(arguments, &properties, &files, how, &is_interrupted, &mut take)?
         };
     }
+    let is_interrupted = is_interrupted.load(Ordering::Acquire);
+    if outcome.error.is_none() && !is_interrupted {
+        output.finish()?;
+    } else if let Some(place) = output.kept_in().filter(|place| place.exists()) {
+        outcome.hint = format!("; what was found is kept in {}, --resume goes on", place.display());
+    }
     progress.finish(outcome.stats.as_ref());
-    if let Some(error) = outcome.error {
-        return Err(error);
+    let has_failures = progress.failures() + failed_before > 0;
+    match outcome.error {
+        Some(reason) if reason == output::UNREAD => Err(reason),
+        Some(reason) if arguments.stop_on_error && progress.failures() > 0 => {
+            tell!("vx: stopped: {reason}{}", outcome.hint);
+            Ok(SOME_FAILED)
+        }
+        Some(reason) => Err(reason + &outcome.hint),
+        None if is_interrupted => {
+            tell!("vx: interrupted{}", outcome.hint);
+            Ok(INTERRUPTED)
+        }
+        None => Ok(if has_failures { SOME_FAILED } else { OK }),
     }
-    if is_interrupted.load(Ordering::Acquire) {
-        eprintln!("vx: interrupted; what was found is kept, --resume goes on");
-        return Ok(INTERRUPTED);
+}
+
+/// The cache, and where in it the results of files belong as they were before the run.
+struct Kept {
+    cache: Cache,
+    places: HashMap<String, PathBuf>,
+}
+
+impl Kept {
+    fn new(cache: Cache, files: &[String]) -> Self {
+        let places = files.iter().filter_map(|file| Some((file.clone(), cache.place(file)?))).collect();
+        Self { cache, places }
     }
-    output.finish()?;
-    Ok(if progress.failures() > 0 { SOME_FAILED } else { OK })
+
+    fn get(&self, file: &str) -> Option<Unit> {
+        Cache::get(self.places.get(file)?).filter(|unit| unit.summary.file == file)
+    }
+
+    /// Keeps a result, unless its file has changed meanwhile.
+    fn put(&self, unit: &Unit) -> Result<(), String> {
+        let file = &unit.summary.file;
+        match (self.places.get(file), self.cache.place(file)) {
+            (Some(before), Some(now)) if *before == now => Cache::put(before, unit),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a run ended.
+#[derive(Default)]
 struct Outcome {
     stats: Option<gst::Structure>,
     error: Option<String>,
+    /// What can be done about it.
+    hint: String,
 }
 
 /// Takes an event; false after the last.
@@ -133,7 +196,7 @@ fn take(
     event: Event,
     progress: &mut Progress,
     output: &mut Output,
-    cache: Option<&Cache>,
+    kept: Option<&Kept>,
     how: Hand,
 ) -> Result<bool, String> {
     match event {
@@ -143,9 +206,8 @@ fn take(
             if how == Hand::Units {
                 output.add(&unit)?;
             }
-            let is_whole = unit.summary.error.is_none();
-            if let Some(place) = cache.filter(|_| is_whole).and_then(|cache| cache.place(&unit.summary.file))
-                && let Err(reason) = Cache::put(&place, &unit)
+            if let Some(kept) = kept.filter(|_| unit.summary.error.is_none())
+                && let Err(reason) = kept.put(&unit)
             {
                 progress.say(&format!("vx: not kept in the cache: {reason}"));
             }
@@ -182,7 +244,7 @@ fn in_process(
     let stats = bulk.stats();
     // Nobody listens any more: whoever wants to tell something must not wait for it.
     drop(happened);
-    Ok(Outcome { stats: Some(stats), error })
+    Ok(Outcome { stats: Some(stats), error, ..Outcome::default() })
 }
 
 fn isolated(
@@ -195,6 +257,15 @@ fn isolated(
     let cores = num_cpus::get();
     let workers = arguments.lanes.map_or(cores, |lanes| lanes as usize).clamp(1, 64).min(files.len());
     let budget = memory::budget(arguments.memory_limit.unwrap_or(0));
+    let affordable = budget.map_or(workers, |budget| (budget / WORKER_MEMORY) as usize);
+    if affordable == 0 {
+        return Err(format!(
+            "--isolate: a worker process needs {} MiB of memory at the least, and {} MiB are allowed; raise --memory-limit",
+            WORKER_MEMORY >> 20,
+            budget.unwrap_or(0) >> 20
+        ));
+    }
+    let workers = workers.min(affordable);
     // Each worker has its share of the cores, and of the memory.
     properties.retain(|(name, _)| name != "lanes" && name != "memory-limit");
     for (name, value) in [("detector::sessions", 1), ("detector::intra-op-threads", (cores / workers).max(1))] {
@@ -231,7 +302,7 @@ fn isolated(
     queue.lock().clear();
     drop(happened);
     workers.join();
-    Ok(Outcome { stats: None, error: error.or(failed) })
+    Ok(Outcome { error: error.or(failed), ..Outcome::default() })
 }
 
 /// Takes events to the last; why the run failed, if it did.
@@ -263,10 +334,10 @@ fn on_interrupt(is_interrupted: &Arc<AtomicBool>, stop: impl Fn() + Send + 'stat
         if is_interrupted.swap(true, Ordering::AcqRel) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("vx: ending the files that are begun; once more to end at once");
+        tell!("vx: ending the files that are begun; once more to end at once");
         stop();
     });
     if let Err(error) = handled {
-        eprintln!("vx: interrupts end the run at once: {error}");
+        tell!("vx: interrupts end the run at once: {error}");
     }
 }

@@ -7,13 +7,14 @@ use gstvx::av;
 use gstvx::detect::{Engine, EngineSpec, Runtime, RuntimeOptions};
 
 use crate::libraries;
+use crate::terminal::show;
 
 /// A finding: what is there, or what is wrong with the advice what to do.
 type Finding = Result<String, String>;
 
 /// Looks at everything and prints it.
 pub fn run() -> ExitCode {
-    println!("vx {}", env!("CARGO_PKG_VERSION"));
+    show!("vx {}", env!("CARGO_PKG_VERSION"));
     let gstreamer = gst::init().map(|()| gst::version_string().to_string()).map_err(|error| error.to_string());
     let has_gstreamer = gstreamer.is_ok();
     let mut is_well = report("GStreamer", gstreamer);
@@ -27,8 +28,8 @@ pub fn run() -> ExitCode {
 
 fn report(what: &str, finding: Finding) -> bool {
     match &finding {
-        Ok(found) => println!("  ok    {what}: {found}"),
-        Err(advice) => println!("  FAIL  {what}: {advice}"),
+        Ok(found) => show!("  ok    {what}: {found}"),
+        Err(advice) => show!("  FAIL  {what}: {advice}"),
     }
     finding.is_ok()
 }
@@ -61,7 +62,7 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
     let runtime = match Runtime::load(&options) {
         Ok((runtime, note)) => {
             report("ONNX Runtime", Ok(format!("{} ({})", runtime.version(), runtime.library().display())));
-            note.iter().for_each(|note| println!("        {note}"));
+            note.iter().for_each(|note| show!("        {note}"));
             runtime
         }
         Err(error) => return report("ONNX Runtime", Err(error.to_string())),
@@ -81,7 +82,7 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
         )),
     );
     if let Some(reason) = &provider.fallback {
-        println!("        slower than it could be: {reason}");
+        show!("        slower than it could be: {reason}");
     }
     true
 }

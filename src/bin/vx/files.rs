@@ -1,9 +1,13 @@
 //! Which files are meant: paths, folders, patterns, a list on standard input, and a share of all that.
 
+use gstvx::elements::bulkbin::paths_in;
 use std::collections::HashSet;
-use std::io::BufRead;
+use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use crate::terminal::tell;
 
 /// Extensions of media files that folders are searched for.
 const EXTENSIONS: &[&str] = &[
@@ -43,32 +47,35 @@ pub struct Search {
 ///
 /// # Errors
 /// What is wrong with an input, with its name. A path that is not there is no error here but that file's, later.
-pub fn find(inputs: &[String], search: Search) -> Result<Vec<String>, String> {
+pub fn find(inputs: &[OsString], search: Search) -> Result<Vec<String>, String> {
     let mut files = Vec::new();
     for input in inputs {
-        if input == "-" {
-            for line in std::io::stdin().lock().lines() {
-                let line = line.map_err(|error| format!("the list on standard input cannot be read: {error}"))?;
-                let line = line.trim_end();
-                if !line.is_empty() {
-                    add(Path::new(line), search, &mut files);
+        let path = Path::new(input);
+        match input.to_str() {
+            Some("-") => {
+                let mut list = Vec::new();
+                let read = std::io::stdin().lock().read_to_end(&mut list);
+                read.map_err(|error| format!("the list on standard input cannot be read: {error}"))?;
+                paths_in(&list).for_each(|path| add(Path::new(&path), search, &mut files));
+            }
+            Some(pattern) if pattern.contains(['*', '?', '[']) && !path.exists() => {
+                let before = files.len();
+                for path in glob::glob(pattern).map_err(|error| format!("{pattern}: {error}"))? {
+                    match path {
+                        Ok(path) => add(&path, search, &mut files),
+                        Err(error) => tell!("vx: {error}"),
+                    }
+                }
+                if files.len() == before {
+                    return Err(format!("{pattern}: nothing is called like that"));
                 }
             }
-        } else if !Path::new(input).exists() && input.contains(['*', '?', '[']) {
-            let before = files.len();
-            let found = glob::glob(input).map_err(|error| format!("{input}: {error}"))?;
-            for path in found {
-                add(&path.map_err(|error| error.to_string())?, search, &mut files);
-            }
-            if files.len() == before {
-                return Err(format!("{input}: nothing is called like that"));
-            }
-        } else {
-            add(Path::new(input), search, &mut files);
+            _ => add(path, search, &mut files),
         }
     }
     let mut seen = HashSet::new();
-    files.retain(|file| seen.insert(file.clone()));
+    // However it is written.
+    files.retain(|file| seen.insert(std::path::absolute(file).unwrap_or_else(|_| file.into())));
     if let Some(Shard { number, count }) = search.shard {
         // By name, so that each share is the same wherever the list was made.
         files.sort();
@@ -90,8 +97,12 @@ fn add(path: &Path, search: Search, files: &mut Vec<String>) {
                 push(entry.path());
             }
             Ok(_) => {}
+            // A link to what is not there: a file that fails.
+            Err(error) if error.path().is_some_and(|path| path.is_symlink() && !path.exists() && is_media(path)) => {
+                error.path().into_iter().for_each(&mut push);
+            }
             // One folder that cannot be looked into is not the end of the others.
-            Err(error) => eprintln!("vx: {error}"),
+            Err(error) => tell!("vx: {error}"),
         }
     }
 }
@@ -123,7 +134,8 @@ mod tests {
         }
         let plain = Search { all_names: false, shard: None };
         let names = |inputs: &[String], search| {
-            let found = find(inputs, search).unwrap();
+            let inputs: Vec<OsString> = inputs.iter().map(OsString::from).collect();
+            let found = find(&inputs, search).unwrap();
             let names = found.iter().map(|file| Path::new(file).strip_prefix(root).unwrap().display().to_string());
             names.collect::<Vec<_>>()
         };
@@ -132,9 +144,19 @@ mod tests {
         assert_eq!(names(&all, Search { all_names: true, ..plain }).len(), 5);
         let pattern = root.join("*.mp4").display().to_string();
         assert_eq!(names(&[pattern.clone(), pattern], plain), ["b.mp4"]);
-        assert!(find(&[root.join("*.xyz").display().to_string()], plain).unwrap_err().contains("*.xyz"));
+        assert!(find(&[root.join("*.xyz").into()], plain).unwrap_err().contains("*.xyz"));
         let missing = root.join("none.mp4").display().to_string();
-        assert_eq!(find(std::slice::from_ref(&missing), plain).unwrap(), [missing]);
+        assert_eq!(find(&[OsString::from(&missing)], plain).unwrap(), [missing]);
+        let other = root.join("./b.mp4");
+        assert_eq!(
+            find(&[other.clone().into(), root.join("b.mp4").into()], plain).unwrap(),
+            [other.display().to_string()]
+        );
+        let bad: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"bad\xff.mp4".to_vec());
+        assert_eq!(find(&[bad], plain).unwrap(), ["bad\u{fffd}.mp4"]);
+        std::os::unix::fs::symlink("/nowhere/x.mp4", root.join("deep/e.mp4")).unwrap();
+        assert!(names(&all, plain).contains(&"deep/e.mp4".to_owned()));
+        std::fs::remove_file(root.join("deep/e.mp4")).unwrap();
         let share = |text: &str| names(&all, Search { shard: Some(text.parse().unwrap()), ..plain });
         assert_eq!(
             (share("1/2"), share("2/2")),

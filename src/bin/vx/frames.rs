@@ -44,6 +44,16 @@ enum Which {
 const QUALITY: u8 = 90;
 
 impl Frames {
+    /// Makes the folder, if there is to be one.
+    ///
+    /// # Errors
+    /// What keeps it from being written.
+    pub fn prepare(&self) -> Result<(), String> {
+        let Some(folder) = &self.save_frames else { return Ok(()) };
+        let made = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder).map(|_| ()));
+        made.map_err(|error| format!("frames cannot be saved in {}: {error}", folder.display()))
+    }
+
     /// As a worker gets them.
     pub fn for_worker(&self) -> Vec<std::ffi::OsString> {
         let Some(folder) = &self.save_frames else { return Vec::new() };
@@ -57,7 +67,7 @@ impl Frames {
         arguments
     }
 
-    /// Saves frames of all lanes of `bin`, of those too that it makes later. What fails is told once.
+    /// Saves frames of all lanes of `bin`, of those too that it makes later. What fails ends the run.
     pub fn save_from(&self, bin: &gst::Element, events: &Sender<Event>) {
         let (Some(_), Some(bin)) = (&self.save_frames, bin.downcast_ref::<gst::Bin>()) else { return };
         let has_failed = Arc::new(AtomicBool::new(false));
@@ -83,7 +93,9 @@ impl Frames {
                 if let Err(reason) = saved
                     && !has_failed.swap(true, Ordering::Relaxed)
                 {
-                    let _ = events.send(Event::Warning(format!("frames cannot be saved: {reason}")));
+                    let text = format!("frames cannot be saved: {reason}; --resume goes on when they can");
+                    let _ = events.send(Event::Error(text));
+                    bin.upgrade().map(|bin| bin.send_event(gst::event::Eos::new()));
                 }
                 gst::PadProbeReturn::Ok
             });

@@ -6,6 +6,7 @@ mod model;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::terminal::{show, tell};
 use clap::Args;
 
 /// What can be asked for.
@@ -36,7 +37,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             is_well = false;
             // Some messages begin with the file's name themselves.
             let prefix = format!("{}: ", file.display());
-            eprintln!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
+            tell!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
         }
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -45,10 +46,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn show(file: &Path, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {
     if json {
         match serde_json::to_string(found) {
-            Ok(line) => println!("{line}"),
-            Err(error) => eprintln!("vx: {}: {error}", file.display()),
+            Ok(line) => show!("{line}"),
+            Err(error) => tell!("vx: {}: {error}", file.display()),
         }
     } else {
-        println!("{}\n{found}", file.display());
+        show!("{}\n{found}", file.display());
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::bulk::{Bulk, Event, Hand, Properties};
 use crate::frames::Frames;
+use crate::terminal::{show_bytes, tell};
 use crate::unit::{Unit, Units};
 
 /// How workers are watched.
@@ -34,6 +35,9 @@ pub struct Watch {
 
 /// How often a worker is looked at while it works.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What a worker says first.
+const READY: &[u8] = b"\n";
 
 /// The exit status of a worker that cannot work at all.
 const USELESS: i32 = 3;
@@ -107,7 +111,6 @@ impl Keeper {
         while !self.is_broken.load(Ordering::Acquire) {
             let Some(file) = self.files.lock().pop_front() else { break };
             let _ = self.events.send(Event::Begun(file.clone()));
-            let started = Instant::now();
             let mut at_work = match worker.take().map_or_else(|| self.hire(), Ok) {
                 Ok(at_work) => at_work,
                 Err(error) => {
@@ -116,6 +119,7 @@ impl Keeper {
                     return;
                 }
             };
+            let started = Instant::now();
             match self.watch_over(&mut at_work, &file, started) {
                 Ok(unit) => {
                     worker = Some(at_work);
@@ -171,6 +175,9 @@ impl Keeper {
                 }
             });
         }
+        // It says when it is ready, so that its start is on nobody's account; or it ends, which is seen when it is asked to work.
+        let ready = output.recv().unwrap_or_default();
+        debug_assert!(ready.is_empty() || ready == READY, "{ready:?}");
         Ok(Worker { child, input, output, units: Units::default() })
     }
 
@@ -215,10 +222,12 @@ impl Keeper {
 
 /// The worker's side.
 pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
+    // Told to end, the supervisor decides what that means for the file at hand.
+    let _ = ctrlc::set_handler(|| {});
     gstvx::av::silence();
     let (events, happened) = unbounded();
     let useless = |reason: String| {
-        eprintln!("vx: {reason}");
+        tell!("vx: {reason}");
         ExitCode::from(USELESS as u8)
     };
     let bulk = match Bulk::new(properties, &events, Hand::Units) {
@@ -231,11 +240,10 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
             happened.try_iter().filter_map(|event| if let Event::Error(text) = event { Some(text) } else { None });
         return useless(reasons.last().unwrap_or(reason));
     }
-    for line in std::io::stdin().lock().lines() {
-        let Ok(file) = line.map_err(|_| ()).and_then(|line| serde_json::from_str::<String>(&line).map_err(|_| ()))
-        else {
-            break;
-        };
+    let at_work = Arc::new(AtomicUsize::new(0));
+    let files = read_files(Arc::clone(&at_work));
+    show_bytes(READY);
+    for file in files {
         misbehave(&file);
         if let Err(reason) = bulk.start(&[file]) {
             return useless(reason);
@@ -248,7 +256,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
                         return ExitCode::FAILURE;
                     }
                 }
-                Event::Warning(text) => eprintln!("vx: {text}"),
+                Event::Warning(text) => tell!("vx: {text}"),
                 Event::Error(text) => return useless(text),
                 Event::End => break,
                 Event::Begun(_) | Event::Lines(_) => {}
@@ -257,8 +265,28 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
         if let Err(reason) = bulk.rest() {
             return useless(reason);
         }
+        at_work.fetch_sub(1, Ordering::AcqRel);
     }
     ExitCode::SUCCESS
+}
+
+/// Files that the supervisor names. It closes the pipe when a worker has nothing to do; if that happens while files are `at_work`,
+/// the supervisor is gone, and the worker goes too.
+fn read_files(at_work: Arc<AtomicUsize>) -> Receiver<String> {
+    let (sender, files) = unbounded();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Some(file) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+            at_work.fetch_add(1, Ordering::AcqRel);
+            if sender.send(file).is_err() {
+                return;
+            }
+        }
+        if at_work.load(Ordering::Acquire) > 0 {
+            std::process::exit(USELESS);
+        }
+    });
+    files
 }
 
 /// The seam for what no file can be made to do on purpose: `VX_TEST_WORKER=crash:WORD`, `hang:WORD` or `eat:WORD` does that to

@@ -15,15 +15,17 @@ mod libraries;
 mod output;
 mod progress;
 mod tables;
+mod terminal;
 mod unit;
 
 use std::process::ExitCode;
 
+use crate::terminal::{show_bytes, tell};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Finds things in video files, with the GStreamer plugin vx.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "vx", version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -53,22 +55,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let mut out = std::io::stdout();
     match Arguments::parse().command {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Doctor => doctor::run(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "vx", &mut out);
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "vx", &mut script);
+            show_bytes(&script);
             ExitCode::SUCCESS
         }
-        Command::Man => match print_manual(&mut out) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("vx: {error}");
-                ExitCode::FAILURE
+        Command::Man => {
+            let mut page = Vec::new();
+            if let Err(error) = print_manual(&mut page) {
+                tell!("vx: {error}");
+                return ExitCode::FAILURE;
             }
-        },
+            show_bytes(&page);
+            ExitCode::SUCCESS
+        }
     }
 }
 

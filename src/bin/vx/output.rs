@@ -1,16 +1,18 @@
-//! Where results go: lines as they come to standard output or into a file, or a table made of such lines at the end.
+//! Where results go: lines as they come to standard output or into a file, or a table made of such lines.
 //!
 //! Every result is first appended, a file's lines and its summary in one piece and made durable, to a file of JSON lines: the
-//! output itself, or a journal beside it that is removed when the table is there. So there is one way to take up a run that
-//! was cut.
+//! output itself, or a journal beside a table that is removed when that is there. So there is one way to take up a run that
+//! was cut. What a table cannot tell, which files were read and which failed, is in a file of summaries beside it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use gstvx::elements::bulkbin::Status;
+
 use crate::files::with_suffix;
-use crate::tables::{Parts, Table, Whole};
+use crate::tables::{Parts, Table, Whole, is_of_parts, replace};
 use crate::unit::{Unit, Units, summary_in};
 
 /// What an output that is there already means.
@@ -25,7 +27,7 @@ pub enum Existing {
 pub enum Output {
     /// Lines on standard output.
     Standard,
-    /// A table of a run that was not cut: nothing is to be done.
+    /// A table of a run that was not cut.
     Complete(PathBuf),
     /// Lines in a file, and the table that they become.
     File { lines: Lines, table: Option<Becoming> },
@@ -35,27 +37,37 @@ pub enum Output {
 pub enum Becoming {
     /// At the end.
     Whole(Whole, PathBuf),
-    /// As they come.
-    Parts(Box<Parts>),
+    /// As they come, from the first on.
+    Parts(Option<Box<Parts>>, PathBuf),
 }
+
+/// Files of an output, and how each ended.
+pub type Done = HashMap<String, Status>;
 
 /// A file of JSON lines that only grows.
 pub struct Lines {
     file: File,
     path: PathBuf,
+    /// What the user calls it.
+    output: PathBuf,
+    /// Where it is cut before anything is added; `None` when that is done.
+    cut: Option<u64>,
+    /// It was not there before, and goes again if nothing comes into it.
+    is_new: bool,
 }
 
 impl Output {
-    /// Opens `path`; also gives the summaries' files that are in it already, with [`Existing::Resume`].
+    /// Opens `path`; also gives the files that are in it already, with [`Existing::Resume`]. Nothing is changed before the first
+    /// result comes.
     ///
     /// # Errors
     /// What keeps it from being written, with its name.
-    pub fn open(path: Option<&Path>, existing: Existing) -> Result<(Self, HashSet<String>), String> {
+    pub fn open(path: Option<&Path>, existing: Existing) -> Result<(Self, Done), String> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return if existing == Existing::Resume {
                 Err("--resume takes up a file: name it with --output".to_owned())
             } else {
-                Ok((Self::Standard, HashSet::new()))
+                Ok((Self::Standard, Done::new()))
             };
         };
         let table = Table::for_path(path)?;
@@ -68,16 +80,35 @@ impl Output {
         {
             return Err(format!("{} is there already: --resume takes it up, --overwrite begins anew", there.display()));
         }
-        if existing == Existing::Resume && table.is_some() && path.exists() && !journal.exists() {
-            return Ok((Self::Complete(path.to_owned()), HashSet::new()));
+        if path.is_dir() && !(table == Some(Table::Parts) && is_of_parts(path)) {
+            return Err(format!("{} is a folder, and not of this program's making: name a file", path.display()));
         }
-        let (lines, done) = Lines::open(&journal, existing == Existing::Resume)?;
+        if existing == Existing::Resume && table.is_some() && path.exists() && !journal.exists() {
+            let summaries = with_suffix(path, SUMMARIES);
+            let done = File::open(&summaries).and_then(|file| complete_part(&file)).map_err(|error| {
+                format!(
+                    "{} is complete, and of which files is not known ({}: {error}); --overwrite begins anew",
+                    path.display(),
+                    summaries.display()
+                )
+            })?;
+            return Ok((Self::Complete(path.to_owned()), done.1));
+        }
+        let (lines, done) = Lines::open(&journal, path, existing == Existing::Resume)?;
         let table = match table {
             None => None,
             Some(Table::Whole(whole)) => Some(Becoming::Whole(whole, path.to_owned())),
-            Some(Table::Parts) => Some(Becoming::Parts(Box::new(parts_of(path, &journal)?))),
+            Some(Table::Parts) => Some(Becoming::Parts(None, path.to_owned())),
         };
         Ok((Self::File { lines, table }, done))
+    }
+
+    /// Where what was found is kept if the run ends now; `None` for standard output.
+    pub fn kept_in(&self) -> Option<&Path> {
+        match self {
+            Self::File { lines, .. } => Some(&lines.path),
+            Self::Standard | Self::Complete(_) => None,
+        }
     }
 
     /// Adds what a file came to.
@@ -88,11 +119,16 @@ impl Output {
         match self {
             Self::Standard => print(&unit.lines),
             Self::Complete(_) => Ok(()),
-            Self::File { lines, table } => {
+            Self::File { lines, table: Some(Becoming::Parts(parts, path)) } => {
+                let begun = match parts.take() {
+                    Some(parts) => parts,
+                    None => parts_of(path, lines)?,
+                };
+                let begun = parts.insert(begun);
                 lines.append(&unit.lines)?;
-                let Some(Becoming::Parts(parts)) = table else { return Ok(()) };
-                parts.add(&unit.lines).map_err(|error| unwritten(parts.path(), &lines.path, &*error))
+                begun.add(&unit.lines).map_err(|error| unwritten(path, &lines.path, &*error))
             }
+            Self::File { lines, .. } => lines.append(&unit.lines),
         }
     }
 
@@ -101,22 +137,50 @@ impl Output {
     /// # Errors
     /// What keeps it from being written. The lines are kept then.
     pub fn finish(self) -> Result<(), String> {
-        let Self::File { lines: Lines { file, path: journal }, table: Some(table) } = self else {
-            return Ok(());
+        let Self::File { mut lines, table } = self else { return Ok(()) };
+        // Also of a run in which there was nothing to be done there is an output.
+        lines.begin()?;
+        let Some(table) = table else { return Ok(()) };
+        let journal = lines.path.clone();
+        let path = lines.output.clone();
+        let table = match table {
+            Becoming::Parts(None, path) => Becoming::Parts(Some(parts_of(&path, &lines)?), path),
+            other => other,
         };
-        let (path, written) = match table {
-            Becoming::Whole(whole, path) => {
-                let written = whole.write(&journal, &path);
-                (path, written)
+        let write = || {
+            write_summaries(&journal, &with_suffix(&path, SUMMARIES))?;
+            match table {
+                Becoming::Whole(whole, path) => whole.write(&journal, &path),
+                Becoming::Parts(parts, _) => parts.map_or(Ok(()), |parts| parts.finish()),
             }
-            Becoming::Parts(parts) => (parts.path().to_owned(), parts.finish()),
         };
-        written.map_err(|error| unwritten(&path, &journal, &*error))?;
+        write().map_err(|error| unwritten(&path, &journal, &*error))?;
         // Only now is nobody else's run taking it for one to be resumed.
-        drop(file);
+        drop(lines);
         std::fs::remove_file(&journal).map_err(|error| format!("{}: {error}", journal.display()))
     }
 }
+
+/// Of the summaries' file beside a table.
+const SUMMARIES: &str = ".files.jsonl";
+
+/// Takes the summaries out of the lines.
+fn write_summaries(journal: &Path, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    replace(path, |out| {
+        let mut reader = BufReader::new(File::open(journal)?);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if summary_in(&line).is_some() {
+                out.write_all(&line)?;
+            }
+            line.clear();
+        }
+        Ok(())
+    })
+}
+
+/// Nobody listens to standard output.
+pub const UNREAD: &str = "standard output is read no more";
 
 /// Writes to standard output.
 ///
@@ -125,22 +189,26 @@ impl Output {
 pub fn print(lines: &[u8]) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(lines).and_then(|()| out.flush());
-    written.map_err(|error| format!("standard output cannot be written: {error}"))
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => UNREAD.to_owned(),
+        _ => format!("standard output cannot be written: {error}"),
+    })
 }
 
 fn unwritten(path: &Path, journal: &Path, error: &dyn std::error::Error) -> String {
     format!("{} cannot be written: {error}. What was found is in {}", path.display(), journal.display())
 }
 
-/// The table at `path` with what is in `journal` already.
-fn parts_of(path: &Path, journal: &Path) -> Result<Parts, String> {
+/// The table at `path` with what is in `lines` already.
+fn parts_of(path: &Path, lines: &Lines) -> Result<Box<Parts>, String> {
     let begin = || {
         let mut parts = Parts::create(path)?;
-        let (mut file, mut units, mut block) = (File::open(journal)?, Units::default(), vec![0; 1 << 16]);
+        let (mut units, mut block) = (Units::default(), vec![0; 1 << 16]);
+        let mut file = File::open(&lines.path)?.take(lines.cut.unwrap_or(u64::MAX));
         loop {
             let length = file.read(&mut block)?;
             if length == 0 {
-                return Ok(parts);
+                return Ok(Box::new(parts));
             }
             for unit in units.push(&block[..length]) {
                 parts.add(&unit.lines)?;
@@ -151,28 +219,66 @@ fn parts_of(path: &Path, journal: &Path) -> Result<Parts, String> {
 }
 
 impl Lines {
-    fn open(path: &Path, resume: bool) -> Result<(Self, HashSet<String>), String> {
-        let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        file.try_lock().map_err(|_| format!("another run is writing {}", path.display()))?;
-        let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, HashSet::new()) };
-        file.set_len(end).map_err(failed)?;
-        file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok((Self { file, path: path.to_owned() }, done))
+    fn open(path: &Path, output: &Path, resume: bool) -> Result<(Self, Done), String> {
+        let failed = |error: std::io::Error| format!("{} cannot be written: {error}", output.display());
+        let is_new = !path.exists();
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        file.try_lock().map_err(|_| format!("another run is writing {}", output.display()))?;
+        let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, Done::new()) };
+        if resume && end == 0 && !begins_like_ours(&file).map_err(failed)? {
+            return Err(format!(
+                "{} holds something else than results of this program: name another output",
+                output.display()
+            ));
+        }
+        Ok((Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new }, done))
+    }
+
+    /// Takes away what is not complete.
+    fn begin(&mut self) -> Result<(), String> {
+        let Some(end) = self.cut else { return Ok(()) };
+        let cut = self.file.set_len(end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
+        cut.map_err(|error| format!("{} cannot be written: {error}", self.output.display()))?;
+        self.cut = None;
+        Ok(())
     }
 
     fn append(&mut self, lines: &[u8]) -> Result<(), String> {
+        self.begin()?;
         let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
-        written.map_err(|error| format!("{} cannot be written: {error}", self.path.display()))
+        written.map_err(|error| {
+            format!(
+                "{} cannot be written: {error}. What was found before is kept; --resume goes on when there is room",
+                self.output.display()
+            )
+        })
     }
 }
 
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if self.is_new && self.cut.is_some() {
+            // It is empty, so nothing is lost if it stays.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether a file without a complete unit may be the beginning of one.
+fn begins_like_ours(file: &File) -> std::io::Result<bool> {
+    const BEGINNING: &[u8] = br#"{"schema":"#;
+    let mut reader = file;
+    reader.rewind()?;
+    let mut head = Vec::new();
+    reader.take(BEGINNING.len() as u64).read_to_end(&mut head)?;
+    Ok(BEGINNING.starts_with(&head))
+}
+
 /// Where the last complete unit of a file of lines ends, and the files of all complete ones.
-fn complete_part(file: &File) -> std::io::Result<(u64, HashSet<String>)> {
+fn complete_part(file: &File) -> std::io::Result<(u64, Done)> {
     let mut reader = BufReader::new(file);
     let (mut line, mut position, mut end) = (Vec::new(), 0, 0);
-    let mut done = HashSet::new();
+    let mut done = Done::new();
     loop {
         line.clear();
         let length = reader.read_until(b'\n', &mut line)?;
@@ -182,7 +288,7 @@ fn complete_part(file: &File) -> std::io::Result<(u64, HashSet<String>)> {
         position += length as u64;
         if let Some(summary) = summary_in(&line) {
             end = position;
-            done.insert(summary.file);
+            done.insert(summary.file, summary.status);
         }
     }
 }
@@ -211,7 +317,7 @@ mod tests {
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let (mut output, done) = Output::open(Some(&path), Existing::Resume).unwrap();
-            for unit in units.iter().filter(|unit| !done.contains(&unit.summary.file)) {
+            for unit in units.iter().filter(|unit| !done.contains_key(&unit.summary.file)) {
                 output.add(unit).unwrap();
             }
             output.finish().unwrap();
@@ -230,9 +336,39 @@ mod tests {
         drop(output);
         let refused = Output::open(Some(&path), Existing::Refuse).err().unwrap();
         assert!(refused.contains("--resume") && refused.contains("out.jsonl"), "{refused}");
-        Output::open(Some(&path), Existing::Overwrite).unwrap();
+        // A run that could not be made leaves everything as it was.
+        let before = std::fs::read(&path).unwrap();
+        drop(Output::open(Some(&path), Existing::Overwrite).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let new = folder.path().join("new.jsonl");
+        drop(Output::open(Some(&new), Existing::Refuse).unwrap());
+        assert!(!new.exists());
+        Output::open(Some(&path), Existing::Overwrite).unwrap().0.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+        let foreign = folder.path().join("foreign.jsonl");
+        std::fs::write(&foreign, "{\"id\":1}\n").unwrap();
+        assert!(Output::open(Some(&foreign), Existing::Resume).err().unwrap().contains("something else"));
+        let full = folder.path().join("full.parquet");
+        std::fs::create_dir(&full).unwrap();
+        std::fs::write(full.join("mine"), "").unwrap();
+        assert!(Output::open(Some(&full), Existing::Overwrite).err().unwrap().contains("is a folder"));
         let unknown = Output::open(Some(&folder.path().join("out.xyz")), Existing::Refuse).err().unwrap();
         assert!(unknown.contains(".parquet"), "{unknown}");
+    }
+
+    #[test]
+    fn a_table_that_is_complete_tells_of_which_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["t.csv", "t.json", "t.parquet"] {
+            let path = folder.path().join(name);
+            let (mut output, _) = Output::open(Some(&path), Existing::Refuse).unwrap();
+            output.add(&unit("a", 1)).unwrap();
+            output.add(&unit("b", 2)).unwrap();
+            output.finish().unwrap();
+            let (output, done) = Output::open(Some(&path), Existing::Resume).unwrap();
+            assert!(matches!(output, Output::Complete(_)) && done.contains_key("a") && done.contains_key("b"));
+            std::fs::remove_file(with_suffix(&path, SUMMARIES)).unwrap();
+            assert!(Output::open(Some(&path), Existing::Resume).err().unwrap().contains("--overwrite"));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use crate::terminal::tell;
 use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,6 +20,9 @@ pub enum Show {
 
 /// Time between two lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+/// Failures in the table at the end.
+const FAILURES_SHOWN: usize = 100;
 
 /// See the module.
 pub struct Progress {
@@ -62,8 +66,8 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match &self.bar {
             _ if self.show == Show::Nothing => {}
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell!("{text}")),
+            None => tell!("{text}"),
         }
     }
 
@@ -137,8 +141,11 @@ impl Progress {
         let ok = sums.done - sums.failed.len();
         let cached = if sums.cached > 0 { format!(", {} of them from the cache", sums.cached) } else { String::new() };
         self.say(&format!("files       {ok} ok{cached}, {} failed, of {}", sums.failed.len(), self.total));
-        for (file, reason) in &sums.failed {
+        for (file, reason) in sums.failed.iter().take(FAILURES_SHOWN) {
             self.say(&format!("  failed    {file}: {reason}"));
+        }
+        if sums.failed.len() > FAILURES_SHOWN {
+            self.say(&format!("  failed    {} more, see above", sums.failed.len() - FAILURES_SHOWN));
         }
         let rate = sums.keyframes as f64 / wall.max(1e-3);
         self.say(&format!(

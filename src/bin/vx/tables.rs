@@ -82,7 +82,7 @@ impl Whole {
 }
 
 /// Writes a file beside `path` and gives it that name when it is on the disk.
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>) -> Result<(), Error> {
+pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>) -> Result<(), Error> {
     let new = with_suffix(path, ".part");
     let mut file = BufWriter::new(File::create(&new)?);
     write(&mut file)?;
@@ -91,22 +91,32 @@ fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E
     Ok(std::fs::rename(new, path)?)
 }
 
-/// Takes away what an earlier run left in this place.
-fn remove(path: &Path) -> std::io::Result<()> {
+/// Takes away what an earlier run left in this place: a file, or a folder of nothing but parts.
+fn remove(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
-        return std::fs::remove_dir_all(path);
+        if !is_of_parts(path) {
+            return Err(format!("{} is a folder with other things than parts in it", path.display()).into());
+        }
+        return Ok(std::fs::remove_dir_all(path)?);
     }
-    if path.exists() { std::fs::remove_file(path) } else { Ok(()) }
+    if path.exists() { Ok(std::fs::remove_file(path)?) } else { Ok(()) }
+}
+
+/// Whether there is nothing in a folder but parts of a table.
+pub fn is_of_parts(folder: &Path) -> bool {
+    let is_part =
+        |name: &str| name.starts_with("part-") && (name.ends_with(".parquet") || name.ends_with(".parquet.part"));
+    std::fs::read_dir(folder)
+        .is_ok_and(|entries| entries.flatten().all(|entry| is_part(&entry.file_name().to_string_lossy())))
 }
 
 /// Calls `take` with each frame.
 fn each_frame(journal: &Path, mut take: impl FnMut(Frame) -> Result<(), Error>) -> Result<(), Error> {
-    for line in BufReader::new(File::open(journal)?).lines() {
+    for (number, line) in (1..).zip(BufReader::new(File::open(journal)?).lines()) {
         let line = line?;
-        if summary_in(line.as_bytes()).is_none()
-            && let Ok(frame) = serde_json::from_str(&line)
-        {
-            take(frame)?;
+        if summary_in(line.as_bytes()).is_none() {
+            let damaged = |error| format!("line {number} of {} is damaged: {error}", journal.display());
+            take(serde_json::from_str(&line).map_err(damaged)?)?;
         }
     }
     Ok(())

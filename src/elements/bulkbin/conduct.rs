@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::imp::{BulkBin, CAT};
 use super::lane::Lane;
+use super::output::{Refused, no_room};
 use super::plan::{Plan, Situation};
 use super::run::{Files, Gate, Sums};
 use super::settings::{OnError, Order};
@@ -27,9 +28,21 @@ pub(super) struct Run {
     pub active: AtomicUsize,
     pub is_stopping: AtomicBool,
     pub has_warned: AtomicBool,
+    /// How far the messages about its progress are.
+    pub told: Mutex<Told>,
     pub on_error: OnError,
     pub timeout: Option<Duration>,
     pub started: Instant,
+}
+
+/// What has been told of a run's progress. Applications stay in PAUSED while there is progress (gst-launch-1.0 does), so nothing
+/// is told before PLAYING.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    Start,
+    End,
 }
 
 impl BulkBin {
@@ -113,12 +126,12 @@ impl BulkBin {
             active: AtomicUsize::new(lanes.len()),
             is_stopping: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
+            told: Mutex::default(),
             on_error: settings.on_error,
             timeout: (settings.file_timeout > 0).then(|| Duration::from_nanos(settings.file_timeout)),
             started: Instant::now(),
         });
         *self.run.lock() = Some(Arc::clone(&run));
-        self.post_progress(gst::ProgressType::Start, &run);
         for lane in lanes {
             let (bin, run) = (self.obj().downgrade(), Arc::clone(&run));
             let thread = std::thread::Builder::new().name(format!("vxlane-{}", lane.index)).spawn(move || {
@@ -173,14 +186,20 @@ impl BulkBin {
             gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
             let begun = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
             let _ = self.obj().post_message(gst::message::Element::builder(begun).src(&*self.obj()).build());
-            let Some(summary) = lane.play(&file, &run.gate, run.timeout) else { break };
-            if self.output.finish(lane.index, &summary.to_line()).is_err() {
+            let Some(mut summary) = lane.play(&file, &run.gate, run.timeout) else { break };
+            let mut put = self.output.finish(lane.index, &summary.to_line());
+            if let Err(Refused::NoRoom(error)) = put {
+                // Its lines are lost, and the file with them, but nobody else.
+                summary.fail(&no_room(&error));
+                put = self.output.finish_bare(lane.index, &summary.to_line());
+            }
+            if put.is_err() {
                 break;
             }
             self.tell(run, &summary);
         }
         if run.active.fetch_sub(1, Ordering::AcqRel) == 1 && !run.is_stopping.load(Ordering::Acquire) {
-            self.post_progress(gst::ProgressType::Complete, run);
+            self.tell_progress(run, gst::ProgressType::Complete);
             self.output.end();
         }
     }
@@ -201,7 +220,7 @@ impl BulkBin {
         let message = gst::message::Element::builder(summary.to_structure()).src(&*self.obj()).build();
         // Nobody has to listen.
         let _ = self.obj().post_message(message);
-        self.post_progress(gst::ProgressType::Continue, run);
+        self.tell_progress(run, gst::ProgressType::Continue);
         let Some(error) = &summary.error else { return };
         if run.on_error == OnError::Continue {
             gst::element_imp_warning!(
@@ -213,12 +232,30 @@ impl BulkBin {
             );
         } else {
             run.files.stop();
+            self.tell_progress(run, gst::ProgressType::Error);
             gst::element_imp_error!(
                 self,
                 gst::ResourceError::Failed,
                 ("{}: {}", summary.file, error.message),
                 ["{}", error.debug]
             );
+        }
+    }
+
+    /// Tells of progress what is due at this moment, which is of `kind`.
+    pub(super) fn tell_progress(&self, run: &Run, kind: gst::ProgressType) {
+        let mut told = run.told.lock();
+        let is_end = !matches!(kind, gst::ProgressType::Start | gst::ProgressType::Continue);
+        match *told {
+            Told::Nothing if !self.is_playing.load(Ordering::Acquire) => return,
+            Told::Nothing => self.post_progress(gst::ProgressType::Start, run),
+            Told::Start if kind == gst::ProgressType::Start => return,
+            Told::Start => {}
+            Told::End => return,
+        }
+        *told = if is_end { Told::End } else { Told::Start };
+        if kind != gst::ProgressType::Start {
+            self.post_progress(kind, run);
         }
     }
 
@@ -244,6 +281,9 @@ impl BulkBin {
             run.is_stopping.store(true, Ordering::Release);
             run.files.stop();
             run.gate.open();
+            if run.active.load(Ordering::Acquire) > 0 {
+                self.tell_progress(run, gst::ProgressType::Canceled);
+            }
         }
         self.output.flush();
         let lanes = self.lanes.lock().clone();

@@ -28,6 +28,8 @@ pub struct BulkBin {
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Buffers follow the stream's first events.
     pub(super) has_begun: AtomicBool,
+    /// From PLAYING on.
+    pub(super) is_playing: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -55,6 +57,7 @@ impl ObjectSubclass for BulkBin {
             run: Mutex::default(),
             threads: Mutex::default(),
             has_begun: AtomicBool::new(false),
+            is_playing: AtomicBool::new(false),
         }
     }
 }
@@ -132,8 +135,19 @@ impl ElementImpl for BulkBin {
                     let _ = lane.rest(gst::State::Null);
                 })?;
             }
+            gst::StateChange::PausedToPlaying => {
+                self.is_playing.store(true, Ordering::Release);
+                if let Some(run) = self.run.lock().clone() {
+                    let is_over = run.active.load(Ordering::Acquire) == 0;
+                    let kind = if is_over { gst::ProgressType::Complete } else { gst::ProgressType::Start };
+                    self.tell_progress(&run, kind);
+                }
+            }
             // Before the pad is deactivated, which waits for its task.
-            gst::StateChange::PausedToReady => self.stop(),
+            gst::StateChange::PausedToReady => {
+                self.stop();
+                self.is_playing.store(false, Ordering::Release);
+            }
             _ => {}
         }
         let result = self.parent_change_state(transition)?;
@@ -147,16 +161,31 @@ impl ElementImpl for BulkBin {
     }
 
     fn send_event(&self, event: gst::Event) -> bool {
-        // The end from outside: what is begun is ended, nothing is begun.
-        if event.type_() == gst::EventType::Eos {
-            gst::info!(CAT, imp = self, "told to end: files that are not begun are left out");
-            let run = self.run.lock().clone();
-            return run.is_some_and(|run| {
-                run.files.stop();
-                true
-            });
+        match event.type_() {
+            // The end from outside: what is begun is ended, nothing is begun.
+            gst::EventType::Eos => {
+                gst::info!(CAT, imp = self, "told to end: files that are not begun are left out");
+                let run = self.run.lock().clone();
+                run.is_some_and(|run| {
+                    run.files.stop();
+                    true
+                })
+            }
+            // What is on its way downstream is dropped there; lanes wait meanwhile, and go on after the stop.
+            gst::EventType::FlushStart => self.srcpad.push_event(event),
+            gst::EventType::FlushStop => {
+                let is_pushed = self.srcpad.push_event(event);
+                self.has_begun.store(false, Ordering::Relaxed);
+                is_pushed && (self.run.lock().is_none() || self.start_task().is_ok())
+            }
+            // The elements inside never see events from outside: theirs are those of a file.
+            _ if event.is_downstream() => self.srcpad.push_event(event),
+            _ => false,
         }
-        self.parent_send_event(event)
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        self.src_query(&self.srcpad, query) || self.parent_query(query)
     }
 }
 
@@ -197,13 +226,16 @@ impl BulkBin {
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{text}"));
             gst::loggable_error!(CAT, "{text}")
         })?;
+        self.start_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+    }
+
+    fn start_task(&self) -> Result<(), glib::BoolError> {
         let bin = self.obj().downgrade();
-        let started = pad.start_task(move || {
+        self.srcpad.start_task(move || {
             if let Some(bin) = bin.upgrade() {
                 bin.imp().iterate();
             }
-        });
-        started.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+        })
     }
 
     /// One round of the source pad's task.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use parking_lot::{Condvar, Mutex};
 
-use super::output::{Output, Refused};
+use super::output::{Output, Refused, no_room};
 use super::run::Gate;
 use super::summary::{Failure, Status, Summary};
 
@@ -157,6 +157,12 @@ impl Lane {
     pub fn play(&self, file: &str, gate: &Gate, timeout: Option<Duration>) -> Option<Summary> {
         let started = Instant::now();
         let mut summary = Summary::new(file);
+        if let Err(error) = readable(file) {
+            // Opening a pipe that nobody writes to would wait for ever.
+            summary.fail(&error);
+            gate.release(self.index);
+            return Some(summary);
+        }
         {
             let mut report = self.inbox.report.lock();
             let is_cancelled = report.is_cancelled;
@@ -213,6 +219,22 @@ impl Lane {
     }
 }
 
+/// Whether there is a file of that name.
+fn readable(file: &str) -> Result<(), gst::glib::Error> {
+    let error = |kind: gst::ResourceError, text: &str| Err(gst::glib::Error::new(kind, text));
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(metadata) if metadata.is_dir() => error(gst::ResourceError::OpenRead, "it is a folder, not a file"),
+        Ok(_) => {
+            error(gst::ResourceError::OpenRead, "it is no regular file; pipes and devices go through fdsrc or filesrc")
+        }
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
+            error(gst::ResourceError::NotFound, "No such file; check the path")
+        }
+        Err(other) => error(gst::ResourceError::OpenRead, &format!("it cannot be looked at: {other}")),
+    }
+}
+
 /// The pad after the encoder: lines go to the output, the end into the inbox.
 fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
     let ended = Arc::clone(&inbox);
@@ -227,9 +249,7 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
                 }
                 Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
                 Err(Refused::NoRoom(error)) => {
-                    let text =
-                        format!("its lines cannot be kept until their turn: {error}; is the temporary folder full?");
-                    let error = gst::glib::Error::new(gst::ResourceError::NoSpaceLeft, &text);
+                    let error = no_room(&error);
                     inbox.report.lock().failure.get_or_insert_with(|| Failure::new(&error, None));
                     inbox.changed.notify_all();
                     Err(gst::FlowError::Error)

@@ -17,6 +17,7 @@ use gst::glib;
 use gst::prelude::*;
 
 pub use plan::{Plan, Situation};
+pub use settings::paths_in;
 pub use summary::{Failure, Seconds, Status, Summary};
 
 glib::wrapper! {

@@ -25,6 +25,12 @@ pub(super) enum Refused {
     NoRoom(std::io::Error),
 }
 
+/// Says that lines cannot wait for their turn.
+pub(super) fn no_room(error: &std::io::Error) -> gst::glib::Error {
+    let text = format!("its lines cannot be kept until their turn: {error}; is the temporary folder full?");
+    gst::glib::Error::new(gst::ResourceError::NoSpaceLeft, &text)
+}
+
 /// What goes out next.
 #[derive(Debug, PartialEq)]
 pub(super) enum Out {
@@ -102,6 +108,12 @@ impl Output {
         }
         state.pen = None;
         Ok(())
+    }
+
+    /// Ends the file on `lane` with its last line and nothing of what waited.
+    pub fn finish_bare(&self, lane: usize, line: &[u8]) -> Result<(), Refused> {
+        self.state.lock().waiting.remove(&lane);
+        self.finish(lane, line)
     }
 
     fn write_out(&self, state: &mut MutexGuard<'_, State>, mut lines: SpooledTempFile) -> Result<(), Refused> {

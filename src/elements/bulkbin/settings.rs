@@ -98,12 +98,19 @@ impl Settings {
     pub fn all_files(&self) -> Result<Vec<String>, String> {
         let mut files = self.files.clone();
         if let Some(path) = &self.file_list {
-            let text = std::fs::read_to_string(path)
+            let bytes = std::fs::read(path)
                 .map_err(|error| format!("the file list {} cannot be read: {error}", path.display()))?;
-            files.extend(text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned));
+            files.extend(paths_in(&bytes));
         }
         Ok(files)
     }
+}
+
+/// The paths in a list with one on each line. What is not UTF-8 is replaced: such a file fails, and no other.
+pub fn paths_in(list: &[u8]) -> impl Iterator<Item = String> {
+    let list = list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list);
+    let lines = list.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.filter(|line| !line.trim_ascii().is_empty()).map(|line| String::from_utf8_lossy(line).into_owned())
 }
 
 pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
@@ -186,3 +193,15 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     );
     properties
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_come_from_all_systems_and_with_odd_names() {
+        let found: Vec<String> = paths_in(b"\xef\xbb\xbfa.mp4\r\n\r\n  \n b c .mp4 \nbad\xff.mp4").collect();
+        assert_eq!(found, ["a.mp4", " b c .mp4 ", "bad\u{fffd}.mp4"]);
+        assert_eq!(paths_in(b"").count(), 0);
+    }
+}

@@ -109,6 +109,12 @@ impl Summary {
         }
     }
 
+    /// Makes it that of a file that failed.
+    pub fn fail(&mut self, error: &gst::glib::Error) {
+        self.status = Status::Failed;
+        self.error = Some(Failure::new(error, None));
+    }
+
     /// As a line, with its end.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! What can be asked of `vx detect`, and the properties of `vxbulkbin` that it stands for.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use crate::frames::Frames;
 pub struct Arguments {
     /// Files, folders (searched through and through), patterns in quotes; - for a list on standard input
     #[arg(required_unless_present = "worker")]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<OsString>,
 
     /// Where results go, in the form of the extension: .jsonl, .csv, .parquet, .json (COCO) [default: lines on standard output]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 
-    /// Take up an output that was cut: what is complete in it stays
+    /// Take up an output that was cut: what is complete in it stays, files that failed stay failed
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
 
@@ -171,13 +172,17 @@ pub fn properties(arguments: &Arguments) -> Properties {
     properties
 }
 
-/// Of the properties those that results depend on, as a text that is the same for the same.
+/// Of the properties those that results depend on, as a text that is the same for the same. A file that one names counts with
+/// what is in it.
 pub fn relevant(properties: &Properties) -> String {
     const HOW: [&str; 5] = ["lanes", "order", "on-error", "memory-limit", "file-timeout"];
     let mut relevant: Vec<String> = properties
         .iter()
         .filter(|(name, _)| !HOW.contains(&name.as_str()) && name != "model-file")
-        .map(|(name, value)| format!("{name}={value}"))
+        .map(|(name, value)| match std::fs::read(value) {
+            Ok(content) if name.ends_with("-file") => format!("{name}={}", blake3::hash(&content)),
+            _ => format!("{name}={value}"),
+        })
         .collect();
     relevant.sort();
     relevant.join("\n")
@@ -215,5 +220,16 @@ mod tests {
             of(&[("iou-threshold", "1"), ("classes", "a")])
         );
         assert_ne!(of(&[("classes", "a")]), of(&[("classes", "b")]));
+    }
+
+    #[test]
+    fn results_depend_on_what_is_in_a_label_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let properties = vec![("label-file".to_owned(), file.path().display().to_string())];
+        std::fs::write(&file, "alpha").unwrap();
+        let before = relevant(&properties);
+        assert_eq!(relevant(&properties), before);
+        std::fs::write(&file, "beta").unwrap();
+        assert_ne!(relevant(&properties), before);
     }
 }

@@ -7,6 +7,7 @@ use gstvx::memory;
 
 use super::reason_in;
 use crate::bulk::{Bulk, Hand, Properties};
+use crate::terminal::show;
 
 /// Loads the model and prints files and plan.
 pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
@@ -28,15 +29,15 @@ pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
     let mut sizes: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).collect();
     sizes.sort_unstable();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    println!(
+    show!(
         "files       {}, {} in all, {} the largest",
         files.len(),
         mib(sizes.iter().sum()),
-        mib(sizes[sizes.len() - 1])
+        mib(sizes.last().copied().unwrap_or(0))
     );
-    println!("machine     {} cores, {} of memory to plan with", num_cpus::get(), budget.map_or("unknown".into(), mib));
-    println!("model       {} ({})", text("model"), text("layout"));
-    println!(
+    show!("machine     {} cores, {} of memory to plan with", num_cpus::get(), budget.map_or("unknown".into(), mib));
+    show!("model       {} ({})", text("model"), text("layout"));
+    show!(
         "provider    {} on {}, {}; {} sessions of {} threads, {} frames in a run",
         text("provider"),
         text("device"),
@@ -45,13 +46,13 @@ pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
         number("intra-op-threads"),
         number("batch-size").max(1)
     );
-    println!(
+    show!(
         "plan        {} lanes, {} decoder threads and {} frames in flight each, {} for frames",
         plan.lanes,
         plan.decoder_threads,
         plan.frames_in_flight,
         plan.frame_memory.map_or("no limit".into(), mib)
     );
-    files.iter().for_each(|file| println!("  {file}"));
+    files.iter().for_each(|file| show!("  {file}"));
     Ok(())
 }

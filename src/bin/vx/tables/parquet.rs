@@ -47,18 +47,13 @@ impl Parts {
         Ok(Self { path: path.to_owned(), folder, part, count: 1, part_rows })
     }
 
-    /// Where it is to lie.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Adds the lines of whole files.
     pub fn add(&mut self, lines: &[u8]) -> Result<(), Error> {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if summary_in(line).is_some() {
                 self.part.summaries.push(String::from_utf8_lossy(line).into_owned());
-            } else if let Ok(frame) = serde_json::from_slice(line) {
-                self.part.push(frame)?;
+            } else {
+                self.part.push(serde_json::from_slice(line)?)?;
             }
         }
         if self.part.rows() >= self.part_rows || self.part.summaries.len() >= PART_FILES {
