@@ -10,7 +10,8 @@ start included. Ways:
 
   one core    the same command held to one core (taskset): one lane, one session, one thread
   one lane    one lane, one decoder thread, one session of one thread, on all cores
-  habit       a process for each file, one after the other, each as `one lane`: the model is loaded for each
+  habit       a process for each file, one after the other, each as `one core`: the model is loaded for each
+  habit free  the same, each as `one lane`
   bulk        as planned; also with 1, 2, 4 and 8 lanes
 
 The ideal is the time of decoding alone plus the time of the model alone, each on all cores. Needs `make build` and the
@@ -46,6 +47,7 @@ ENCODERS = {
 GOP = 5
 ONE_LANE = ["--lanes", "1", "--set", "detector::sessions=1", "--set", "detector::intra-op-threads=1",
             "--set", "decoder::thread-count=1"]
+ONE_CORE = ["taskset", "-c", "0"]
 # No frame has such a region, so the model is loaded and never run.
 DECODE_ONLY = ["--set", "detector::region-type=none"]
 
@@ -127,9 +129,9 @@ class Runner:
             "detections": sorted(line for line, record in zip(lines, records) if "status" not in record),
         }
 
-    def habit(self, paths):
+    def habit(self, paths, more=(), prefix=()):
         """A process for each file."""
-        runs = [self.vx([path], ONE_LANE) for path in paths]
+        runs = [self.vx([path], more, prefix) for path in paths]
         total = {key: sum(run[key] for run in runs) for key in ("seconds", "keyframes", "lock_wait", "lock_hold", "model_loads")}
         total["peak_mib"] = max(run["peak_mib"] for run in runs)
         total["first_line"] = runs[0]["first_line"]
@@ -165,9 +167,10 @@ def measure(runner, title, paths, rounds, ways, size):
     """Every way once in every round."""
     cores = os.cpu_count()
     possible = {
-        "one core": lambda: runner.vx(paths, prefix=["taskset", "-c", "0"]),
+        "one core": lambda: runner.vx(paths, prefix=ONE_CORE),
         "one lane": lambda: runner.vx(paths, ONE_LANE),
-        "habit": lambda: runner.habit(paths),
+        "habit": lambda: runner.habit(paths, prefix=ONE_CORE),
+        "habit free": lambda: runner.habit(paths, ONE_LANE),
         "bulk": lambda: runner.vx(paths),
         "longest": lambda: runner.vx([max(paths, key=lambda path: path.stat().st_size)]),
         "decode alone": lambda: runner.vx(paths, DECODE_ONLY),
@@ -199,7 +202,7 @@ def measure(runner, title, paths, rounds, ways, size):
         return [other / own / divisor for other, own in zip(seconds[way], bulk)]
 
     facts = {}
-    for way in ("one core", "one lane", "habit"):
+    for way in ("one core", "one lane", "habit", "habit free"):
         if way in ways:
             facts[f"bulk over {way}"] = ratio(way)
     if "one core" in ways:
@@ -219,7 +222,7 @@ def measure(runner, title, paths, rounds, ways, size):
     facts["lock waited for, seconds over all lanes"] = [run["lock_wait"] for run in runs["bulk"]]
     for name, values in facts.items():
         print(f"  {name}: {shown(values, digits=3)}")
-    others = [way for way in ("habit", "one lane", "one core") if way in ways]
+    others = [way for way in ("habit", "habit free", "one lane", "one core") if way in ways]
     if others:
         same = all(runs[way][0]["detections"] == runs["bulk"][0]["detections"] for way in others)
         print(f"  lines as of {', '.join(others)}: {'identical' if same else 'DIFFERENT'}")
@@ -264,7 +267,7 @@ def main():
     def add(title, paths, ways, size, rounds=arguments.rounds):
         report["corpora"][title] = measure(runner, title, paths, rounds, ways, size)
 
-    full = ["one core", "one lane", "habit", "bulk", "decode alone"]
+    full = ["one core", "one lane", "habit", "habit free", "bulk", "decode alone"]
     lanes = [f"lanes {count}" for count in (1, 2, 4, 8)]
     add("10 uniform files, 1080p h264", files("uniform", "1080p", "h264", [10] * 10, 130), full + lanes, "1080p")
     if not arguments.quick:
@@ -273,7 +276,7 @@ def main():
         spread = [2 + round(44 * (number / 9) ** 3) for number in range(10)]
         add("10 files, sizes 1 to 23, 1080p h264", files("spread", "1080p", "h264", spread, 130),
             ["one core", "bulk", "longest", "decode alone"], "1080p")
-        add("50 short files, 1080p h264", files("short", "1080p", "h264", [3] * 50, 130), full, "1080p")
+        add("50 short files (2 s), 1080p h264", files("short", "1080p", "h264", [2] * 50, 130), full, "1080p")
         add("100 files, 1080p h264", files("many", "1080p", "h264", [5] * 100, 130), ["one core", "bulk"], "1080p", 1)
         for size, codec in [("720p", "h264"), ("720p", "hevc"), ("1080p", "hevc"), ("4K", "h264"), ("4K", "hevc")]:
             add(f"10 uniform files, {size} {codec}", files("uniform", size, codec, [6] * 10, 24), ["one core", "bulk", "decode alone"], size)

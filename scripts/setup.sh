@@ -437,6 +437,11 @@ setup() {
     trouble=$(version_trouble)
     [ -z "$trouble" ] || die "$trouble"
     mkdir -p "$deps/lib"
+    # Two of these at once (make in two windows) would write to the same files.
+    if have flock; then
+        exec 9>"$deps/.lock"
+        flock 9
+    fi
     bring_ort
     link_ort
     bring_openvino

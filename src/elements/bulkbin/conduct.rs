@@ -100,13 +100,15 @@ impl BulkBin {
     /// Plans and starts a run.
     pub(super) fn start(&self) -> Result<(), String> {
         let settings = self.settings.lock().clone();
-        let files = settings.all_files()?;
+        let files = settings.all_files()?.into_iter();
+        let files: Vec<(String, u64)> = files.map(|file| (file.clone(), byte_len(&file))).collect();
         let sessions = self.first_stats().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
         let budget = memory::budget(settings.memory_limit);
         let plan = Plan::new(Situation {
             cores: num_cpus::get(),
             memory: budget,
             files: files.len(),
+            bytes: (files.iter().map(|file| file.1).max().unwrap_or(0), files.iter().map(|file| file.1).sum()),
             lanes: settings.lanes as usize,
             sessions: sessions as usize,
         });
@@ -296,6 +298,11 @@ impl BulkBin {
         }
         lanes.iter().for_each(Lane::uncancel);
     }
+}
+
+/// Length of a file; 0 for what cannot be looked at.
+fn byte_len(file: &str) -> u64 {
+    std::fs::metadata(file).map_or(0, |metadata| metadata.len())
 }
 
 /// Sets on `to` what is set on `from`.

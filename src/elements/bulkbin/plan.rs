@@ -14,6 +14,8 @@ pub struct Situation {
     pub memory: Option<u64>,
     /// Files to be read.
     pub files: usize,
+    /// Bytes of the largest of them, and of all.
+    pub bytes: (u64, u64),
     /// Lanes that are asked for; 0 for as many as make sense.
     pub lanes: usize,
     /// Sessions of the model, each with a frame at a time.
@@ -36,6 +38,9 @@ pub struct Plan {
 /// The most lanes: beyond, threads cost more than they bring.
 const MAX_LANES: usize = 64;
 
+/// The most decoder threads of a lane.
+const MAX_DECODER_THREADS: usize = 16;
+
 /// What the process, the runtime and a model of usual size take before the first frame.
 const BASE_MEMORY: u64 = 200 << 20;
 
@@ -46,16 +51,19 @@ impl Plan {
     /// Lanes to keep every core busy, as far as there are files and memory for them.
     ///
     /// The model is nearly always what takes longest, and each session has a core; so one lane more than there are cores keeps
-    /// all sessions fed while a file is being opened or ends. A single file is decoded by all cores.
+    /// all sessions fed while a file is being opened or ends. Decoder threads are as many as there are cores to a lane; a file
+    /// that is more of all bytes than a lane's share outlasts the others, and gets as many as its share of the cores.
     #[must_use]
     pub fn new(situation: Situation) -> Self {
-        let Situation { cores, memory, files, lanes, sessions } = situation;
+        let Situation { cores, memory, files, bytes: (largest, total), lanes, sessions } = situation;
         let (cores, files) = (cores.max(1), files.max(1));
         let room = memory.map_or(u64::MAX, |memory| memory.saturating_sub(BASE_MEMORY));
         let affordable = usize::try_from(room / (2 * LANE_MEMORY)).unwrap_or(usize::MAX);
         let wanted = if lanes == 0 { (cores + 1).min(affordable.max(1)) } else { lanes };
         let lanes = wanted.clamp(1, MAX_LANES).min(files);
-        let decoder_threads = cores.div_ceil(lanes).min(16);
+        let share = if total == 0 { 0.0 } else { largest.min(total) as f64 / total as f64 };
+        let for_largest = if share * lanes as f64 > 1.0 { (share * cores as f64).ceil() as usize } else { 1 };
+        let decoder_threads = cores.div_ceil(lanes).max(for_largest).min(MAX_DECODER_THREADS);
         // Enough that one lane alone keeps all sessions busy when the others have ended, and the next frame is at hand.
         let frames_in_flight = (sessions.max(1) + 1).clamp(2, 64);
         let frame_memory = memory.map(|_| room.saturating_sub(lanes as u64 * LANE_MEMORY));
@@ -95,7 +103,7 @@ mod tests {
             ((2, Some(16 * GIB), 1000, 100_000, 2), (64, 1, 3)),
         ];
         for ((cores, memory, files, lanes, sessions), (expected, threads, in_flight)) in table {
-            let situation = Situation { cores, memory, files, lanes, sessions };
+            let situation = Situation { cores, memory, files, bytes: (1, files as u64), lanes, sessions };
             let plan = Plan::new(situation);
             let shown = (plan.lanes, plan.decoder_threads, plan.frames_in_flight);
             assert_eq!(shown, (expected, threads, in_flight), "{situation:?}");
@@ -104,8 +112,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_outlasts_the_others_is_decoded_by_its_share_of_the_cores() {
+        let threads = |cores, bytes| {
+            let situation = Situation { cores, memory: None, files: 100, bytes, lanes: 0, sessions: 2 };
+            Plan::new(situation).decoder_threads
+        };
+        // Largest and all: threads on 2 and on 8 cores.
+        let table = [((1, 100), (1, 1)), ((32, 100), (1, 3)), ((90, 100), (2, 8)), ((0, 0), (1, 1)), ((7, 3), (2, 8))];
+        for (bytes, expected) in table {
+            assert_eq!((threads(2, bytes), threads(8, bytes)), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn frames_of_8k_count_more() {
-        let situation = Situation { cores: 2, memory: Some(GIB), files: 9, lanes: 0, sessions: 2 };
+        let situation = Situation { cores: 2, memory: Some(GIB), files: 9, bytes: (1, 9), lanes: 0, sessions: 2 };
         let plan = Plan::new(situation);
         let [small, large] = [(854, 480), (7680, 4320)].map(|(width, height)| plan.frame_bytes(width, height, 12));
         assert!(large > 70 * small && large < plan.frame_memory.unwrap_or_default());

@@ -15,12 +15,11 @@ pub(super) struct Files {
 
 impl Files {
     /// With `largest_first`, files of more bytes come first: the longest one then does not begin when all others have ended.
-    pub fn new(mut files: Vec<String>, largest_first: bool) -> Self {
+    pub fn new(mut files: Vec<(String, u64)>, largest_first: bool) -> Self {
         if largest_first {
-            let size = |file: &String| std::fs::metadata(file).map_or(0, |metadata| metadata.len());
-            files.sort_by_cached_key(|file| std::cmp::Reverse(size(file)));
+            files.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         }
-        Self { left: Mutex::new(files.into()) }
+        Self { left: Mutex::new(files.into_iter().map(|(file, _)| file).collect()) }
     }
 
     pub fn next(&self) -> Option<String> {
@@ -165,20 +164,12 @@ mod tests {
 
     #[test]
     fn the_largest_file_comes_first_and_the_missing_last() {
-        let folder = tempfile::tempdir().unwrap();
-        let names: Vec<String> = [("a", 5), ("b", 50), ("c", 20)]
-            .map(|(name, size)| {
-                let path = folder.path().join(name);
-                std::fs::write(&path, vec![0; size]).unwrap();
-                path.display().to_string()
-            })
-            .into();
-        let with_missing: Vec<String> = std::iter::once("/nowhere".to_owned()).chain(names.clone()).collect();
-        let files = Files::new(with_missing.clone(), true);
+        let listed = [("/nowhere", 0), ("a", 5), ("b", 50), ("c", 20)].map(|(name, bytes)| (name.to_owned(), bytes));
+        let files = Files::new(listed.to_vec(), true);
         let taken: Vec<String> = std::iter::from_fn(|| files.next()).collect();
-        assert_eq!(taken, [&names[1], &names[2], &names[0], "/nowhere"]);
-        let files = Files::new(with_missing.clone(), false);
-        assert_eq!(files.next().as_ref(), with_missing.first());
+        assert_eq!(taken, ["b", "c", "a", "/nowhere"]);
+        let files = Files::new(listed.to_vec(), false);
+        assert_eq!(files.next().as_deref(), Some("/nowhere"));
         files.stop();
         assert_eq!(files.next(), None);
     }

@@ -19,22 +19,18 @@ pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
     let text = |name: &str| stats.get::<String>(name).unwrap_or_default();
     let number = |name: &str| stats.get::<u32>(name).unwrap_or(0);
     let budget = memory::budget(bin.property("memory-limit"));
+    let sizes: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).collect();
+    let bytes = (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum());
     let plan = Plan::new(Situation {
         cores: num_cpus::get(),
         memory: budget,
         files: files.len(),
+        bytes,
         lanes: bin.property::<u32>("lanes") as usize,
         sessions: number("sessions") as usize,
     });
-    let mut sizes: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).collect();
-    sizes.sort_unstable();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    show!(
-        "files       {}, {} in all, {} the largest",
-        files.len(),
-        mib(sizes.iter().sum()),
-        mib(sizes.last().copied().unwrap_or(0))
-    );
+    show!("files       {}, {} in all, {} the largest", files.len(), mib(bytes.1), mib(bytes.0));
     show!("machine     {} cores, {} of memory to plan with", num_cpus::get(), budget.map_or("unknown".into(), mib));
     show!("model       {} ({})", text("model"), text("layout"));
     show!(
