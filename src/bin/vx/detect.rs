@@ -20,7 +20,7 @@ use self::arguments::{Order, properties, relevant};
 use crate::bulk::{Bulk, Event, Hand, Properties, model_of};
 use crate::cache::Cache;
 use crate::files::{self, Search};
-use crate::isolate::{Watch, Workers, work};
+use crate::isolate::{Seen, Watch, Workers, work};
 use crate::output::{self, Existing, Output};
 use crate::progress::{Progress, Show};
 use crate::terminal::{UNREAD, tell};
@@ -139,7 +139,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     } else if let Some(place) = output.kept_in().filter(|place| place.exists()) {
         outcome.hint = format!("; what was found is kept in {}, --resume goes on", place.display());
     }
-    progress.finish(outcome.stats.as_ref());
+    progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref());
     let has_failures = progress.failures() + failed_before > 0;
     match outcome.error {
         Some(reason) if reason == output::UNREAD => Err(reason),
@@ -185,7 +185,10 @@ impl Kept {
 /// How a run ended.
 #[derive(Default)]
 struct Outcome {
+    /// Of the element, if it ran in this process.
     stats: Option<gst::Structure>,
+    /// Of the processes, if they did the work.
+    workers: Option<Arc<Seen>>,
     error: Option<String>,
     /// What can be done about it.
     hint: String,
@@ -301,8 +304,9 @@ fn isolated(
     });
     queue.lock().clear();
     drop(happened);
+    let seen = Arc::clone(&workers.seen);
     workers.join();
-    Ok(Outcome { error: error.or(failed), ..Outcome::default() })
+    Ok(Outcome { workers: Some(seen), error: error.or(failed), ..Outcome::default() })
 }
 
 /// Takes events to the last; why the run failed, if it did.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,19 @@ const READY: &[u8] = b"\n";
 /// The exit status of a worker that cannot work at all.
 const USELESS: i32 = 3;
 
+/// What has been seen of workers.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// How many were started, each of which loads the model.
+    pub started: AtomicUsize,
+    /// The most bytes of memory that one of them held.
+    pub memory: AtomicU64,
+}
+
 /// A running set of workers.
 pub struct Workers {
+    /// What has been seen of them.
+    pub seen: Arc<Seen>,
     files: Arc<Mutex<VecDeque<String>>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -54,6 +65,7 @@ impl Workers {
         let files = Arc::new(Mutex::new(VecDeque::from(files)));
         let is_broken = Arc::new(AtomicBool::new(false));
         let left = Arc::new(Mutex::new(watch.workers.max(1)));
+        let seen = Arc::<Seen>::default();
         let threads = (0..watch.workers.max(1)).map(|_| {
             let keeper = Keeper {
                 properties: properties.clone(),
@@ -61,6 +73,7 @@ impl Workers {
                 watch: watch.clone(),
                 events: events.clone(),
                 is_broken: Arc::clone(&is_broken),
+                seen: Arc::clone(&seen),
             };
             let left = Arc::clone(&left);
             std::thread::spawn(move || {
@@ -72,7 +85,7 @@ impl Workers {
                 }
             })
         });
-        Self { threads: threads.collect(), files }
+        Self { threads: threads.collect(), seen, files }
     }
 
     /// The files that are not begun, to empty.
@@ -96,6 +109,7 @@ struct Keeper {
     events: Sender<Event>,
     /// A worker could not work at all, so none can.
     is_broken: Arc<AtomicBool>,
+    seen: Arc<Seen>,
 }
 
 struct Worker {
@@ -162,6 +176,7 @@ impl Keeper {
             command.args(["--set", &format!("{name}={value}")]);
         }
         command.args(self.watch.frames.for_worker());
+        self.seen.started.fetch_add(1, Ordering::Relaxed);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let (sender, output) = unbounded();
@@ -181,6 +196,13 @@ impl Keeper {
         Ok(Worker { child, input, output, units: Units::default() })
     }
 
+    /// Bytes of memory that `worker` holds.
+    fn weigh(&self, worker: &Worker) -> Option<u64> {
+        let taken = memory::resident_of(worker.child.id())?;
+        self.seen.memory.fetch_max(taken, Ordering::Relaxed);
+        Some(taken)
+    }
+
     /// Has `worker` read `file`; otherwise why it was given up, or nothing if it ended of itself.
     fn watch_over(&self, worker: &mut Worker, file: &str, started: Instant) -> Result<Unit, Option<String>> {
         let mut line = serde_json::to_vec(file).map_err(|error| Some(error.to_string()))?;
@@ -193,6 +215,7 @@ impl Keeper {
             match worker.output.recv_timeout(LOOK) {
                 Ok(bytes) => {
                     if let Some(unit) = worker.units.push(&bytes).into_iter().next() {
+                        self.weigh(worker);
                         return Ok(unit);
                     }
                 }
@@ -207,7 +230,7 @@ impl Keeper {
                     timeout.as_secs_f64()
                 )));
             }
-            if let Some((limit, taken)) = self.watch.memory.zip(memory::resident_of(worker.child.id()))
+            if let Some((limit, taken)) = self.watch.memory.zip(self.weigh(worker))
                 && taken > limit
             {
                 return Err(Some(format!(

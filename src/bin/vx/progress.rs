@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::isolate::Seen;
 use crate::terminal::tell;
 use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
@@ -131,8 +133,8 @@ impl Progress {
         self.sums.failed.len()
     }
 
-    /// The table at the end. `stats` is what the element says, if one ran in this process.
-    pub fn finish(&self, stats: Option<&gst::Structure>) {
+    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what was seen of others.
+    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Seen>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -188,7 +190,11 @@ impl Progress {
                 number("decoder-threads")
             ));
         }
-        if let Some(peak) = memory::peak() {
+        if let Some(workers) = workers {
+            let (started, peak) = (workers.started.load(Ordering::Relaxed), workers.memory.load(Ordering::Relaxed));
+            self.say(&format!("model       loaded {started} time(s), by each worker process"));
+            self.say(&format!("memory      {:.0} MiB at most in a worker process", mib(peak)));
+        } else if let Some(peak) = memory::peak() {
             self.say(&format!("memory      {:.0} MiB at most", mib(peak)));
         }
     }
