@@ -15,6 +15,8 @@ use crate::unit::{Unit, Units};
 pub enum Event {
     /// A file's turn has come.
     Begun(String),
+    /// So many frames have been looked at.
+    Frames(u64),
     /// Lines of the file that is being put out, where they are wanted as they come.
     Lines(Vec<u8>),
     /// A file has ended.
@@ -143,6 +145,11 @@ impl Bulk {
     /// Sums and settings so far.
     pub fn stats(&self) -> gst::Structure {
         self.bin.property("stats")
+    }
+
+    /// Frames that the engine has answered.
+    pub fn frames(&self) -> Option<u64> {
+        self.stats().get("engine-frames").ok()
     }
 
     /// To ask for the run's end from elsewhere.

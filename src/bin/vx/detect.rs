@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use gst::prelude::*;
 use gstvx::elements::bulkbin::Status;
 use gstvx::memory;
@@ -95,7 +96,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         _ => Show::Usual,
     };
     let is_standard = matches!(output, Output::Standard);
-    let mut progress = Progress::new(show, files.len(), is_standard && std::io::stdout().is_terminal());
+    let mut progress = Progress::new(show, &files, is_standard && std::io::stdout().is_terminal());
     if !known.is_empty() {
         progress.say(&format!(
             "{} files are in the output already, {failed_before} of them failed; {} are left",
@@ -205,6 +206,7 @@ fn take(
     match event {
         Event::Lines(lines) => output::print(&lines)?,
         Event::Begun(file) => progress.begin(file),
+        Event::Frames(frames) => progress.count(frames),
         Event::Done(unit) => {
             if how == Hand::Units {
                 output.add(&unit)?;
@@ -240,7 +242,7 @@ fn in_process(
         bin.send_event(gst::event::Eos::new());
     });
     bulk.start(files).map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
-    let error = listen(&happened, take);
+    let error = listen(&happened, || bulk.frames(), take);
     if error.is_some() {
         bulk.wind_down();
     }
@@ -293,7 +295,7 @@ fn isolated(
     on_interrupt(is_interrupted, move || stop.lock().clear());
     let stop_on_error = arguments.stop_on_error;
     let mut failed = None;
-    let error = listen(&happened, &mut |event| {
+    let error = listen(&happened, || None, &mut |event| {
         if let (true, Event::Done(unit)) = (stop_on_error, &event)
             && let Some(error) = &unit.summary.error
         {
@@ -309,14 +311,34 @@ fn isolated(
     Ok(Outcome { workers: Some(seen), error: error.or(failed), ..Outcome::default() })
 }
 
-/// Takes events to the last; why the run failed, if it did.
-fn listen(happened: &Receiver<Event>, take: &mut impl FnMut(Event) -> Result<bool, String>) -> Option<String> {
+/// How often frames are counted.
+const BETWEEN_COUNTS: Duration = Duration::from_millis(500);
+
+/// Takes events to the last, and now and then what `frames` counts; why the run failed, if it did.
+fn listen(
+    happened: &Receiver<Event>,
+    frames: impl Fn() -> Option<u64>,
+    take: &mut impl FnMut(Event) -> Result<bool, String>,
+) -> Option<String> {
     let mut failure = None;
-    for event in happened {
+    let mut counted = Instant::now();
+    loop {
+        let event = match happened.recv_timeout(BETWEEN_COUNTS) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return failure,
+        };
+        if counted.elapsed() >= BETWEEN_COUNTS
+            && let Some(frames) = frames()
+        {
+            counted = Instant::now();
+            let _ = take(Event::Frames(frames));
+        }
+        let Some(event) = event else { continue };
         let is_error = matches!(event, Event::Error(_));
         match take(event) {
             Ok(true) => {}
-            Ok(false) => break,
+            Ok(false) => return failure,
             // The element says that it is in error, and then ends what is begun.
             Err(reason) if is_error => {
                 failure.get_or_insert(reason);
@@ -324,7 +346,6 @@ fn listen(happened: &Receiver<Event>, take: &mut impl FnMut(Event) -> Result<boo
             Err(reason) => return Some(failure.unwrap_or(reason)),
         }
     }
-    failure
 }
 
 fn reason_in(happened: &Receiver<Event>) -> Option<String> {

@@ -282,7 +282,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
                 Event::Warning(text) => tell!("vx: {text}"),
                 Event::Error(text) => return useless(text),
                 Event::End => break,
-                Event::Begun(_) | Event::Lines(_) => {}
+                Event::Begun(_) | Event::Frames(_) | Event::Lines(_) => {}
             }
         }
         if let Err(reason) = bulk.rest() {

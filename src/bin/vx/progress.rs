@@ -33,7 +33,11 @@ pub struct Progress {
     started: Instant,
     last_line: Instant,
     total: usize,
+    /// Bytes of all files, and of those that are done: by these, what is left is estimated, since files differ in size.
+    bytes: (u64, u64),
     current: BTreeSet<String>,
+    /// Frames of files that have not ended, too, where they can be counted.
+    frames: u64,
     sums: Sums,
 }
 
@@ -50,18 +54,29 @@ struct Sums {
 }
 
 impl Progress {
-    /// For a run over `total` files. `lines_on_screen` is whether results go where the bar would be.
-    pub fn new(show: Show, total: usize, lines_on_screen: bool) -> Self {
+    /// For a run over `files`. `lines_on_screen` is whether results go where the bar would be.
+    pub fn new(show: Show, files: &[String], lines_on_screen: bool) -> Self {
+        let bytes: u64 = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum();
         let has_bar = show != Show::Nothing && std::io::stderr().is_terminal() && !lines_on_screen;
         let bar = has_bar.then(|| {
-            let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files, ETA {eta} | {msg}");
+            let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{bar:30} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
         let now = Instant::now();
-        Self { show, bar, started: now, last_line: now, total, current: BTreeSet::new(), sums: Sums::default() }
+        Self {
+            show,
+            bar,
+            started: now,
+            last_line: now,
+            total: files.len(),
+            bytes: (bytes, 0),
+            current: BTreeSet::new(),
+            frames: 0,
+            sums: Sums::default(),
+        }
     }
 
     /// A line for the user.
@@ -105,26 +120,38 @@ impl Progress {
             summary.warnings.iter().for_each(|warning| self.say(&format!("{}: warning: {warning}", summary.file)));
             self.say(&stages_of(summary, is_cached));
         }
+        self.bytes.1 += summary.bytes.unwrap_or(0);
         if let Some(bar) = &self.bar {
-            bar.set_position(self.sums.done as u64);
+            bar.set_position(self.bytes.1);
         }
+        self.update();
+    }
+
+    /// Takes the number of frames looked at so far.
+    pub fn count(&mut self, frames: u64) {
+        self.frames = frames;
         self.update();
     }
 
     fn update(&mut self) {
         let sums = &self.sums;
-        let rate = sums.keyframes as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
-        let numbers = format!("{rate:.1} keyframes/s, {} detections", sums.detections);
+        let elapsed = self.started.elapsed().as_secs_f64().max(1e-3);
+        let rate = sums.keyframes.max(self.frames) as f64 / elapsed;
+        let (all, done) = self.bytes;
+        let left = match done {
+            0 => String::new(),
+            done => format!(", {:.0} s left", elapsed / done as f64 * all.saturating_sub(done) as f64),
+        };
+        let text = format!(
+            "{} of {} files, {rate:.1} keyframes/s, {} detections{left}",
+            sums.done, self.total, sums.detections
+        );
         if let Some(bar) = &self.bar {
             let names: Vec<_> = self.current.iter().map(|file| file.rsplit('/').next().unwrap_or(file)).collect();
-            bar.set_message(format!("{numbers} | {}", names.join(" ")));
+            bar.set_message(format!("{text} | {}", names.join(" ")));
         } else if self.show != Show::Nothing && self.last_line.elapsed() > BETWEEN_LINES {
             self.last_line = Instant::now();
-            let each = (sums.done > 0).then(|| self.started.elapsed().as_secs_f64() / sums.done as f64);
-            let left = each.map_or(String::new(), |each| {
-                format!(", {:.0} s left", each * self.total.saturating_sub(sums.done) as f64)
-            });
-            self.say(&format!("{} of {} files, {numbers}{left}", sums.done, self.total));
+            self.say(&text);
         }
     }
 

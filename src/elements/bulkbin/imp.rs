@@ -327,7 +327,9 @@ impl BulkBin {
             for name in ["sessions", "intra-op-threads", "batch-size"] {
                 stats = stats.field(name, detector.get::<u32>(name).unwrap_or(0));
             }
-            stats = stats.field("model-loads", detector.get::<u64>("model-loads").unwrap_or(0));
+            for name in ["model-loads", "engine-frames"] {
+                stats = stats.field(name, detector.get::<u64>(name).unwrap_or(0));
+            }
         }
         stats.build()
     }
