@@ -61,9 +61,9 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         gstvx::av::silence();
     }
     let properties = properties(arguments);
-    let files = files::find(&arguments.inputs, Search { all_names: arguments.all_files, shard: arguments.shard })?;
+    let files = files::find(&arguments.inputs, Search { probe: arguments.probe, shard: arguments.shard })?;
     if files.is_empty() && arguments.shard.is_none() {
-        return Err("no file to read: folders were searched for media files; --all-files takes every file".to_owned());
+        return Err("no file to read: folders were searched for files with the extension of media; --probe looks into the others too".to_owned());
     }
     if arguments.dry_run {
         dry_run::show(&properties, &files)?;

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::source;
 use crate::terminal::tell;
 
 /// Extensions of media files that folders are searched for.
@@ -38,8 +39,8 @@ impl FromStr for Shard {
 /// How folders are searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
-    /// Every file in a folder counts, whatever it is called.
-    pub all_names: bool,
+    /// Files that are not called like media are looked into.
+    pub probe: bool,
     pub shard: Option<Shard>,
 }
 
@@ -93,7 +94,10 @@ fn add(path: &Path, search: Search, files: &mut Vec<String>) {
     }
     for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name() {
         match entry {
-            Ok(entry) if entry.file_type().is_file() && (search.all_names || is_media(entry.path())) => {
+            Ok(entry)
+                if entry.file_type().is_file()
+                    && (is_media(entry.path()) || search.probe && source::open(entry.path(), 1).is_ok()) =>
+            {
                 push(entry.path());
             }
             Ok(_) => {}
@@ -132,7 +136,8 @@ mod tests {
         for name in ["b.mp4", "a.MKV", "notes.txt", "deep/c.webm", "deep/d"] {
             std::fs::write(root.join(name), "").unwrap();
         }
-        let plain = Search { all_names: false, shard: None };
+        std::fs::copy("examples/media/scenes.mp4", root.join("deep/d")).unwrap();
+        let plain = Search { probe: false, shard: None };
         let names = |inputs: &[String], search| {
             let inputs: Vec<OsString> = inputs.iter().map(OsString::from).collect();
             let found = find(&inputs, search).unwrap();
@@ -141,7 +146,7 @@ mod tests {
         };
         let all = [root.display().to_string()];
         assert_eq!(names(&all, plain), ["a.MKV", "b.mp4", "deep/c.webm"]);
-        assert_eq!(names(&all, Search { all_names: true, ..plain }).len(), 5);
+        assert_eq!(names(&all, Search { probe: true, ..plain }), ["a.MKV", "b.mp4", "deep/c.webm", "deep/d"]);
         let pattern = root.join("*.mp4").display().to_string();
         assert_eq!(names(&[pattern.clone(), pattern], plain), ["b.mp4"]);
         assert!(find(&[root.join("*.xyz").into()], plain).unwrap_err().contains("*.xyz"));

@@ -82,9 +82,9 @@ pub struct Arguments {
     #[arg(long)]
     pub shard: Option<Shard>,
 
-    /// Take every file in a folder, not only those with the extension of a media file
+    /// In folders, also look into files without the extension of a media file, and take those that are media or pictures
     #[arg(long)]
-    pub all_files: bool,
+    pub probe: bool,
 
     /// Folder in which results are kept, and found again while file, model and settings are the same; not looked into with
     /// --save-frames

@@ -1,12 +1,12 @@
 //! A media file: container, streams, keyframes and their spacing, what would be read.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use gstvx::av::{ByteSource, Error, Interrupt, KeyframeReader, Listed, Options, SourceError, Step};
+use gstvx::av::{Error, Listed, Step};
 use serde::Serialize;
+
+use crate::source;
 
 /// What was found out.
 #[derive(Debug, Serialize)]
@@ -42,50 +42,10 @@ pub struct Media {
     damage: Option<String>,
 }
 
-/// Bytes of a file on a disk.
-struct FileSource {
-    file: File,
-    length: u64,
-}
-
-impl ByteSource for FileSource {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.file.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
-        self.file.seek(SeekFrom::Start(position)).map_err(|error| SourceError::Failed(error.to_string()))?;
-        Ok(())
-    }
-
-    fn size(&mut self) -> Option<u64> {
-        Some(self.length)
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn jumps_are_free(&self) -> bool {
-        true
-    }
-}
-
-fn open(path: &Path, max_frames: u64) -> Result<KeyframeReader, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is no file; `vx detect` reads folders".to_owned());
-    }
-    let source = FileSource { file, length: metadata.len() };
-    let options = Options { max_frames, ..Options::default() };
-    KeyframeReader::open(Box::new(source), &options, Interrupt::default()).map_err(|error| error.to_string())
-}
-
 /// Looks at a file: its first keyframe is decoded, all are read.
 pub fn inspect(path: &Path) -> Result<Media, String> {
     let mut damage = None;
-    let mut reader = open(path, 1)?;
+    let mut reader = source::open(path, 1)?;
     let first = loop {
         match reader.next().map_err(|error| error.to_string())? {
             Step::Keyframe(keyframe) => break Some(keyframe),
@@ -93,7 +53,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
             Step::End => break None,
         }
     };
-    let mut reader = open(path, 0)?;
+    let mut reader = source::open(path, 0)?;
     let mut listed = Vec::new();
     loop {
         match reader.list_next() {
