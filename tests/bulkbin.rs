@@ -186,6 +186,9 @@ fn the_first_failure_ends_the_run_where_that_is_wanted() {
         list(&files).display()
     ));
     assert!(outcome.error_text().contains("/nowhere/a.mp4: No such file"), "{}", outcome.error_text());
+    // The missing file alone was begun, and has its summary.
+    let lines: usize = outcome.samples.iter().map(|sample| sample.buffer().unwrap().size()).sum();
+    assert!(lines == 0 || lines < 2000, "{lines} bytes: another file was begun");
 }
 
 #[test]
@@ -309,5 +312,37 @@ fn a_flush_drops_lines_and_repeats_none() {
     assert!(times <= 6 && text.lines().count() <= 6 * 17, "{times}, {}", text.lines().count());
     let stats: gst::Structure = bulk.property("stats");
     assert_eq!((stats.get::<u64>("done").unwrap(), stats.get::<u64>("failed").unwrap()), (6, 0));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn downstream_that_has_enough_ends_the_run() {
+    let files: Vec<String> = (0..6).map(|_| clip().display().to_string()).collect();
+    let outcome = run(&format!(
+        "vxbulkbin lanes=2 execution-provider=cpu file-list={} ! identity eos-after=3",
+        list(&files).display()
+    ));
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert!(outcome.samples.len() <= 3, "{}", outcome.samples.len());
+}
+
+#[test]
+fn a_plan_is_made_for_each_run_anew() {
+    let (pipeline, sink) = pipeline("vxbulkbin name=bulk execution-provider=cpu");
+    let bulk = pipeline.by_name("bulk").unwrap();
+    let decoder = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder").unwrap();
+    let threads = |count: usize| {
+        let files: Vec<String> = (0..count).map(|_| clip().display().to_string()).collect();
+        bulk.set_property("files", gst::Array::new(&files));
+        play(&pipeline, &sink);
+        pipeline.set_state(gst::State::Ready).unwrap();
+        sink.set_state(gst::State::Null).unwrap();
+        decoder.property::<u32>("thread-count") as usize
+    };
+    let cores = num_cpus::get();
+    let one = cores.min(16);
+    assert_eq!((threads(1), threads(4 * cores), threads(1)), (one, 1, one));
+    decoder.set_property("thread-count", 3_u32);
+    assert_eq!((threads(1), threads(4 * cores)), (3, 3));
     pipeline.set_state(gst::State::Null).unwrap();
 }

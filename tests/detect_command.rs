@@ -104,10 +104,13 @@ fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
 fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
     let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let [lines, table] = ["undisturbed.jsonl", "undisturbed.csv"].map(scratch);
+    let started = std::time::Instant::now();
     detect(&lines, &["--quiet"]);
+    let took = started.elapsed();
     detect(&table, &["--quiet"]);
     let (expected, expected_rows) = (records(&lines), rows(&table));
     // Some moments here; `make kills` has fifty.
+    let mut cut = 0;
     let moments = std::env::var("VX_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u64);
     for moment in 0..moments {
         let path = scratch(if moment % 2 == 0 { "killed.jsonl" } else { "killed.csv" });
@@ -117,9 +120,10 @@ fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
         let folder = FOLDER.display().to_string();
         let output = path.display().to_string();
         let mut run = vx(&[&folder, "-o", &output, "--provider", "cpu", "--quiet"]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(40 + 1500 * ((moment * 7919) % 101) / 101));
+        // From the first tenth of the time that a run takes to its end.
+        std::thread::sleep(took.mul_f64(0.1 + 0.9 * ((moment * 61 + 40) % 101) as f64 / 101.0));
         run.kill().unwrap();
-        run.wait().unwrap();
+        cut += usize::from(!run.wait().unwrap().success());
         let resumed = detect(&path, &["--resume", "--quiet"]);
         assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", errors(&resumed));
         if moment % 2 == 1 {
@@ -128,6 +132,7 @@ fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
         }
         assert_same(&records(&path), &expected, &format!("moment {moment}"));
     }
+    assert!(cut > 0, "no run was killed before its end");
 }
 
 #[test]
@@ -146,6 +151,12 @@ fn a_table_is_taken_up_by_its_journal() {
     // One of its files had failed, and that is still so.
     let again = detect(&cut, &["--resume"]);
     assert!(again.status.code() == Some(1) && errors(&again).contains("nothing to be done"), "{}", errors(&again));
+    // Written in another way they are the same files.
+    let spelt = vx(&["./corpus", "-o", cut.to_str().unwrap(), "--resume"])
+        .current_dir(FOLDER.parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(errors(&spelt).contains("nothing to be done"), "{}", errors(&spelt));
     let more = vx(&[clip().to_str().unwrap(), "-o", cut.to_str().unwrap(), "--resume"]).output().unwrap();
     assert!(more.status.code() == Some(2) && errors(&more).contains("1 of the files named now"), "{}", errors(&more));
 }
@@ -276,7 +287,7 @@ fn workers_find_the_same_and_what_kills_one_costs_its_file() {
     let folder = FOLDER.display().to_string();
     for (hook, more, reason) in [
         ("crash:f2", vec![], "signal: 6"),
-        ("hang:f2", vec!["--file-timeout", "4"], "longer than 4.0 s"),
+        ("hang:f2", vec!["--file-timeout", "10"], "longer than 10.0 s"),
         ("eat:f2", vec!["--memory-limit", "1G", "--lanes", "2"], "MiB of memory"),
     ] {
         let path = scratch(&format!("{}.jsonl", hook.replace(':', "-")));

@@ -13,7 +13,8 @@ pub struct Listed {
 }
 
 impl KeyframeReader {
-    /// The next keyframe that [`next`](Self::next) would decode; `None` at the end. A reader is for one or the other.
+    /// The next keyframe that [`next`](Self::next) would hand to a decoder, whatever `max_frames` says; `None` at the end. A reader
+    /// is for one or the other.
     ///
     /// # Errors
     /// [`Error::Interrupted`], [`Error::Encrypted`], an error of the source or of the container.

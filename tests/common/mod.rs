@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -67,9 +68,11 @@ pub fn piped(file: &Path) -> String {
 
 /// A place of this test process's own for a file called `name`.
 pub fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
-    std::fs::create_dir_all(&folder).unwrap();
-    folder.join(name)
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let name = format!("{}-", std::process::id());
+        tempfile::Builder::new().prefix(&name).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep()
+    });
+    FOLDER.join(name)
 }
 
 /// What a run of a pipeline came to.

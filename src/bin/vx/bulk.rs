@@ -1,7 +1,7 @@
 //! `vxbulkbin` in a pipeline of its own, its lines put together to units.
 
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::OnceLock;
 
 use crossbeam_channel::Sender;
 use gst::prelude::*;
@@ -37,7 +37,7 @@ pub type Properties = Vec<(String, String)>;
 pub enum Hand {
     /// A file's lines all at once, when it has ended.
     Units,
-    /// Lines as they come, and then all at once.
+    /// Lines as they come, and at the end of a file its summary.
     Lines,
 }
 
@@ -53,15 +53,14 @@ pub struct Bulk {
 /// # Errors
 /// GStreamer's words.
 pub fn init() -> Result<(), String> {
-    static ONCE: Once = Once::new();
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     gst::init().map_err(|error| error.to_string())?;
-    let mut registered = Ok(());
-    ONCE.call_once(|| {
+    DONE.get_or_init(|| {
         // Remembered from before this program's own elements take the place of the plugin's.
         *INSTALLED.lock() = gst::Registry::get().find_plugin("vx").and_then(|plugin| plugin.filename());
-        registered = gstvx::plugin_register_static().map_err(|error| error.to_string());
-    });
-    registered
+        gstvx::plugin_register_static().map_err(|error| error.to_string())
+    })
+    .clone()
 }
 
 static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -171,14 +170,18 @@ fn set(bin: &gst::Element, name: &str, value: &str) -> Result<(), String> {
         None => (bin.clone(), name),
         Some((child, property)) => {
             let inside = bin.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name(child));
-            (inside.ok_or_else(|| format!("there is no element {child}; decoder, detector and encoder are"))?, property)
+            (
+                inside
+                    .ok_or_else(|| format!("there is no element {child}; source, decoder, detector and encoder are"))?,
+                property,
+            )
         }
     };
     let Some(pspec) = element.find_property(property) else {
         return Err(format!("{} has no property {property}", element.name()));
     };
     let value = gst::glib::Value::deserialize_with_pspec(value, &pspec)
-        .map_err(|_| format!("{name}: \"{value}\" is no {}", pspec.value_type().name()))?;
+        .map_err(|_| format!("{name}: \"{value}\" is not a value of it; {}", values_of(&pspec)))?;
     if !pspec.flags().contains(gst::glib::ParamFlags::WRITABLE) {
         return Err(format!("{name} can only be read"));
     }
@@ -187,6 +190,22 @@ fn set(bin: &gst::Element, name: &str, value: &str) -> Result<(), String> {
     }
     element.set_property_from_value(property, &value);
     Ok(())
+}
+
+/// What a property takes, in words.
+fn values_of(pspec: &gst::glib::ParamSpec) -> String {
+    if let Some(choices) = gst::glib::EnumClass::with_type(pspec.value_type()) {
+        let nicks: Vec<&str> = choices.values().iter().map(|value| value.nick()).collect();
+        return format!("it is one of {}", nicks.join(", "));
+    }
+    match pspec.value_type() {
+        gst::glib::Type::BOOL => "it is true or false".to_owned(),
+        gst::glib::Type::F32 | gst::glib::Type::F64 => "it is a number".to_owned(),
+        gst::glib::Type::I32 | gst::glib::Type::U32 | gst::glib::Type::I64 | gst::glib::Type::U64 => {
+            "it is a whole number".to_owned()
+        }
+        other => format!("it is a {}", other.name()),
+    }
 }
 
 /// Whether a number lies between the least and the most that its property takes.
@@ -230,7 +249,8 @@ fn event_of(message: &gst::Message) -> Option<Event> {
 }
 
 fn line_pad(events: Sender<Event>, how: Hand) -> gst::Pad {
-    let (units, ended) = (Mutex::new(Units::default()), events.clone());
+    let units = if how == Hand::Lines { Units::bare() } else { Units::default() };
+    let (units, ended) = (Mutex::new(units), events.clone());
     gst::Pad::builder(gst::PadDirection::Sink)
         .name("lines")
         .chain_function(move |_pad, _parent, buffer| {

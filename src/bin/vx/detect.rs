@@ -76,8 +76,12 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         _ => Existing::Refuse,
     };
     let (mut output, done) = Output::open(arguments.output.as_deref(), existing)?;
-    let (known, mut files): (Vec<String>, Vec<String>) = files.into_iter().partition(|file| done.contains_key(file));
-    let failed_before = known.iter().filter(|file| done[*file] == Status::Failed).count();
+    // However a path was written then and is now.
+    let place = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
+    let done: HashMap<PathBuf, Status> = done.into_iter().map(|(file, status)| (place(&file), status)).collect();
+    let (known, mut files): (Vec<String>, Vec<String>) =
+        files.into_iter().partition(|file| done.contains_key(&place(file)));
+    let failed_before = known.iter().filter(|file| done[&place(file)] == Status::Failed).count();
     if let Output::Complete(path) = &output {
         if !files.is_empty() {
             return Err(format!(
@@ -125,8 +129,8 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let mut outcome = Outcome::default();
     if !files.is_empty() {
-        // On standard output lines come at once; workers' lines would mix.
-        let how = if is_standard && !arguments.isolate { Hand::Lines } else { Hand::Units };
+        // On standard output lines come at once; workers' lines would mix, and the cache wants them together.
+        let how = if is_standard && !arguments.isolate && kept.is_none() { Hand::Lines } else { Hand::Units };
         let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_ref(), how);
         outcome = if arguments.isolate {
             isolated(arguments, properties, files, &is_interrupted, &mut take)?
@@ -135,6 +139,9 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         };
     }
     let is_interrupted = is_interrupted.load(Ordering::Acquire);
+    if outcome.error.is_none() && !is_interrupted && progress.missing() > 0 {
+        outcome.error = Some(format!("{} files were not read, which is a fault of this program", progress.missing()));
+    }
     if outcome.error.is_none() && !is_interrupted {
         output.finish()?;
     } else if let Some(place) = output.kept_in().filter(|place| place.exists()) {
@@ -242,6 +249,10 @@ fn in_process(
         bin.send_event(gst::event::Eos::new());
     });
     bulk.start(files).map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
+    if is_interrupted.load(Ordering::Acquire) {
+        // That was before there was a run to end.
+        bulk.wind_down();
+    }
     let error = listen(&happened, || bulk.frames(), take);
     if error.is_some() {
         bulk.wind_down();
@@ -260,7 +271,8 @@ fn isolated(
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Result<Outcome, String> {
     let cores = num_cpus::get();
-    let workers = arguments.lanes.map_or(cores, |lanes| lanes as usize).clamp(1, 64).min(files.len());
+    let asked = properties.iter().rfind(|(name, _)| name == "lanes").and_then(|(_, lanes)| lanes.parse().ok());
+    let workers = asked.filter(|lanes| *lanes > 0).unwrap_or(cores).clamp(1, 64).min(files.len());
     let budget = memory::budget(arguments.memory_limit.unwrap_or(0));
     let affordable = budget.map_or(workers, |budget| (budget / WORKER_MEMORY) as usize);
     if affordable == 0 {
@@ -271,9 +283,13 @@ fn isolated(
         ));
     }
     let workers = workers.min(affordable);
-    // Each worker has its share of the cores, and of the memory.
-    properties.retain(|(name, _)| name != "lanes" && name != "memory-limit");
-    for (name, value) in [("detector::sessions", 1), ("detector::intra-op-threads", (cores / workers).max(1))] {
+    // Each worker has its share of the cores, and of the memory; what is about the run is done here.
+    properties.retain(|(name, _)| !["lanes", "memory-limit", "on-error", "file-timeout"].contains(&name.as_str()));
+    let threads = (cores / workers).max(1) as u64;
+    let shares =
+        [("detector::sessions", 1), ("detector::intra-op-threads", threads), ("decoder::thread-count", threads)];
+    let memory = budget.map(|budget| ("memory-limit", budget / workers as u64));
+    for (name, value) in shares.into_iter().chain(memory) {
         if !properties.iter().any(|(other, _)| other == name) {
             properties.push((name.to_owned(), value.to_string()));
         }
@@ -306,6 +322,10 @@ fn isolated(
     });
     queue.lock().clear();
     drop(happened);
+    if error.is_some() {
+        // Nobody takes what they find.
+        workers.abandon();
+    }
     let seen = Arc::clone(&workers.seen);
     workers.join();
     Ok(Outcome { workers: Some(seen), error: error.or(failed), ..Outcome::default() })

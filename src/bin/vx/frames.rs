@@ -90,12 +90,17 @@ impl Frames {
                     Some(gst::PadProbeData::Buffer(buffer)) => saver.lock().buffer(buffer, segment),
                     _ => Ok(()),
                 };
-                if let Err(reason) = saved
-                    && !has_failed.swap(true, Ordering::Relaxed)
-                {
-                    let text = format!("frames cannot be saved: {reason}; --resume goes on when they can");
-                    let _ = events.send(Event::Error(text));
-                    bin.upgrade().map(|bin| bin.send_event(gst::event::Eos::new()));
+                match saved {
+                    Ok(()) => {}
+                    _ if has_failed.swap(true, Ordering::Relaxed) => {}
+                    Err(Unsaved::Frame(reason)) => {
+                        let _ = events.send(Event::Warning(format!("a frame cannot be saved: {reason}")));
+                    }
+                    Err(Unsaved::All(reason)) => {
+                        let text = format!("frames cannot be saved: {reason}; --resume goes on when they can");
+                        let _ = events.send(Event::Error(text));
+                        bin.upgrade().map(|bin| bin.send_event(gst::event::Eos::new()));
+                    }
                 }
                 gst::PadProbeReturn::Ok
             });
@@ -103,6 +108,14 @@ impl Frames {
         bin.iterate_elements().into_iter().flatten().for_each(|element| watch(bin, &element));
         bin.connect_element_added(watch);
     }
+}
+
+/// Why there is no picture of a frame.
+enum Unsaved {
+    /// It is the frame.
+    Frame(String),
+    /// It is the disk, so that there will be none of others.
+    All(String),
 }
 
 /// Of one lane.
@@ -115,7 +128,7 @@ struct Saver {
 }
 
 impl Saver {
-    fn event(&mut self, event: &gst::Event, location: impl FnOnce() -> Option<String>) -> Result<(), String> {
+    fn event(&mut self, event: &gst::Event, location: impl FnOnce() -> Option<String>) -> Result<(), Unsaved> {
         match event.view() {
             gst::EventView::StreamStart(_) => {
                 self.number = 0;
@@ -123,7 +136,8 @@ impl Saver {
                 self.folder = self.arguments.save_frames.as_deref().map(|folder| folder.join(folder_for(&file)));
             }
             gst::EventView::Caps(caps) => {
-                let info = gst_video::VideoInfo::from_caps(caps.caps()).map_err(|error| error.to_string())?;
+                let info = gst_video::VideoInfo::from_caps(caps.caps());
+                let info = info.map_err(|error| Unsaved::Frame(error.to_string()))?;
                 self.caps = Some(info);
             }
             _ => {}
@@ -135,32 +149,35 @@ impl Saver {
         &mut self,
         buffer: &gst::Buffer,
         segment: impl FnOnce() -> Option<gst::FormattedSegment<gst::ClockTime>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unsaved> {
         self.number += 1;
         let (Some(info), Some(folder)) = (&self.caps, &self.folder) else { return Ok(()) };
         let found = meta::read(buffer, info.width(), info.height());
         if found.is_empty() && self.arguments.which_frames == Which::Detections {
             return Ok(());
         }
-        let mut pixels = to_rgb(buffer, info)?;
+        let mut pixels = to_rgb(buffer, info).map_err(Unsaved::Frame)?;
         if self.arguments.draw {
             let mut canvas = Canvas::new(&mut pixels, info.width(), info.height());
             found.iter().for_each(|found| canvas.draw(found));
         }
-        let side = |side: u32| u16::try_from(side).map_err(|_| "JPEG has at most 65535 pixels a side".to_owned());
+        let side = |side: u32| {
+            u16::try_from(side).map_err(|_| Unsaved::Frame("JPEG has at most 65535 pixels a side".to_owned()))
+        };
         let (width, height) = (side(info.width())?, side(info.height())?);
         let time = buffer.pts().and_then(|pts| segment()?.to_stream_time(pts));
         let name = match time {
             Some(time) => format!("{:06}-{}.jpg", self.number, time.nseconds()),
             None => format!("{:06}.jpg", self.number),
         };
-        let failed = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let failed = |path: &Path, error: &std::io::Error| Unsaved::All(text(path, error));
         std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
         let path = folder.join(name);
         let mut jpeg = Vec::new();
         jpeg_encoder::Encoder::new(&mut jpeg, QUALITY)
             .encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb)
-            .map_err(|error| failed(&path, &error))?;
+            .map_err(|error| Unsaved::Frame(text(&path, &error)))?;
         std::fs::write(&path, jpeg).map_err(|error| failed(&path, &error))
     }
 }
@@ -170,6 +187,8 @@ fn folder_for(file: &str) -> String {
     let name = Path::new(file).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
     let hash = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+    // Names of files have their limits.
+    let name: String = name.chars().take(60).collect();
     format!("{name}-{}", &hash[..8])
 }
 

@@ -1,4 +1,4 @@
-//! Files in worker processes: what crashes, hangs or eats memory costs its file and its worker, which is replaced.
+//! Files in worker processes: what crashes, eats memory or, with a timeout, hangs costs its file and its worker, which is replaced.
 //!
 //! A worker is this program with `--worker`: it takes a path on each line of its standard input, as a JSON string, and answers
 //! with that file's lines. A thread here looks after each.
@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What a worker says first.
 const READY: &[u8] = b"\n";
 
-/// The exit status of a worker that cannot work at all.
+/// The exit status of a worker that cannot be set up.
 const USELESS: i32 = 3;
 
 /// What has been seen of workers.
@@ -56,6 +56,7 @@ pub struct Workers {
     /// What has been seen of them.
     pub seen: Arc<Seen>,
     files: Arc<Mutex<VecDeque<String>>>,
+    is_broken: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -85,12 +86,17 @@ impl Workers {
                 }
             })
         });
-        Self { threads: threads.collect(), seen, files }
+        Self { threads: threads.collect(), is_broken, seen, files }
     }
 
     /// The files that are not begun, to empty.
     pub fn queue(&self) -> Arc<Mutex<VecDeque<String>>> {
         Arc::clone(&self.files)
+    }
+
+    /// Ends the workers, whatever they are at.
+    pub fn abandon(&self) {
+        self.is_broken.store(true, Ordering::Release);
     }
 
     /// Waits for the workers' ends.
@@ -114,6 +120,10 @@ struct Keeper {
 
 struct Worker {
     child: Child,
+    /// Files that it has read.
+    units_done: usize,
+    /// Nothing has come of the file at hand.
+    is_silent: bool,
     input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
     units: Units,
@@ -133,11 +143,19 @@ impl Keeper {
                     return;
                 }
             };
+            let is_tried = at_work.units_done > 0;
             let started = Instant::now();
             match self.watch_over(&mut at_work, &file, started) {
                 Ok(unit) => {
+                    at_work.units_done += 1;
                     worker = Some(at_work);
                     let _ = self.events.send(Event::Done(Box::new(unit)));
+                }
+                // It may have died of the file before.
+                Err(None) if is_tried && at_work.is_silent => {
+                    let _ = at_work.child.kill();
+                    let _ = at_work.child.wait();
+                    self.files.lock().push_front(file);
                 }
                 Err(reason) => {
                     let _ = at_work.child.kill();
@@ -193,7 +211,7 @@ impl Keeper {
         // It says when it is ready, so that its start is on nobody's account; or it ends, which is seen when it is asked to work.
         let ready = output.recv().unwrap_or_default();
         debug_assert!(ready.is_empty() || ready == READY, "{ready:?}");
-        Ok(Worker { child, input, output, units: Units::default() })
+        Ok(Worker { child, units_done: 0, is_silent: true, input, output, units: Units::default() })
     }
 
     /// Bytes of memory that `worker` holds.
@@ -207,6 +225,7 @@ impl Keeper {
     fn watch_over(&self, worker: &mut Worker, file: &str, started: Instant) -> Result<Unit, Option<String>> {
         let mut line = serde_json::to_vec(file).map_err(|error| Some(error.to_string()))?;
         line.push(b'\n');
+        worker.is_silent = true;
         let given = worker.input.as_mut().map(|input| input.write_all(&line).and_then(|()| input.flush()));
         if !matches!(given, Some(Ok(()))) {
             return Err(None);
@@ -214,6 +233,7 @@ impl Keeper {
         loop {
             match worker.output.recv_timeout(LOOK) {
                 Ok(bytes) => {
+                    worker.is_silent = false;
                     if let Some(unit) = worker.units.push(&bytes).into_iter().next() {
                         self.weigh(worker);
                         return Ok(unit);
@@ -221,6 +241,9 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(None),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.is_broken.load(Ordering::Acquire) {
+                return Err(Some("the run was ended".to_owned()));
             }
             if let Some(timeout) = self.watch.timeout
                 && started.elapsed() > timeout
@@ -234,7 +257,7 @@ impl Keeper {
                 && taken > limit
             {
                 return Err(Some(format!(
-                    "its worker took {} MiB of memory, {} MiB are allowed, so it was ended",
+                    "its worker took {} MiB of memory, {} MiB are allowed, so it was ended; raise --memory-limit or lower --lanes",
                     taken >> 20,
                     limit >> 20
                 )));
@@ -266,29 +289,34 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
     let at_work = Arc::new(AtomicUsize::new(0));
     let files = read_files(Arc::clone(&at_work));
     show_bytes(READY);
+    let broken = |reason: String| {
+        tell!("vx: {reason}");
+        ExitCode::FAILURE
+    };
     for file in files {
         misbehave(&file);
         if let Err(reason) = bulk.start(&[file]) {
-            return useless(reason);
+            return broken(reason);
         }
         for event in &happened {
             match event {
                 Event::Done(unit) => {
+                    // The supervisor may close the pipe as soon as it has this.
+                    at_work.fetch_sub(1, Ordering::AcqRel);
                     let mut out = std::io::stdout().lock();
                     if out.write_all(&unit.lines).and_then(|()| out.flush()).is_err() {
                         return ExitCode::FAILURE;
                     }
                 }
                 Event::Warning(text) => tell!("vx: {text}"),
-                Event::Error(text) => return useless(text),
+                Event::Error(text) => return broken(text),
                 Event::End => break,
                 Event::Begun(_) | Event::Frames(_) | Event::Lines(_) => {}
             }
         }
         if let Err(reason) = bulk.rest() {
-            return useless(reason);
+            return broken(reason);
         }
-        at_work.fetch_sub(1, Ordering::AcqRel);
     }
     ExitCode::SUCCESS
 }
@@ -306,7 +334,7 @@ fn read_files(at_work: Arc<AtomicUsize>) -> Receiver<String> {
             }
         }
         if at_work.load(Ordering::Acquire) > 0 {
-            std::process::exit(USELESS);
+            std::process::exit(1);
         }
     });
     files

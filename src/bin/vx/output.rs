@@ -155,9 +155,10 @@ impl Output {
             }
         };
         write().map_err(|error| unwritten(&path, &journal, &*error))?;
-        // Only now is nobody else's run taking it for one to be resumed.
+        // While it is locked nobody can take it for one to be resumed.
+        let removed = std::fs::remove_file(&journal).map_err(|error| format!("{}: {error}", journal.display()));
         drop(lines);
-        std::fs::remove_file(&journal).map_err(|error| format!("{}: {error}", journal.display()))
+        removed
     }
 }
 
@@ -224,13 +225,13 @@ impl Lines {
         let is_new = !path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         file.try_lock().map_err(|_| format!("another run is writing {}", output.display()))?;
-        let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, Done::new()) };
-        if resume && end == 0 && !begins_like_ours(&file).map_err(failed)? {
+        if resume && !begins_like_ours(&file).map_err(failed)? {
             return Err(format!(
                 "{} holds something else than results of this program: name another output",
                 output.display()
             ));
         }
+        let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, Done::new()) };
         Ok((Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new }, done))
     }
 
@@ -264,13 +265,14 @@ impl Drop for Lines {
     }
 }
 
-/// Whether a file without a complete unit may be the beginning of one.
+/// Whether a file may be one of lines.
 fn begins_like_ours(file: &File) -> std::io::Result<bool> {
     const BEGINNING: &[u8] = br#"{"schema":"#;
     let mut reader = file;
     reader.rewind()?;
     let mut head = Vec::new();
     reader.take(BEGINNING.len() as u64).read_to_end(&mut head)?;
+    reader.rewind()?;
     Ok(BEGINNING.starts_with(&head))
 }
 

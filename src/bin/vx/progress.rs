@@ -35,6 +35,7 @@ pub struct Progress {
     total: usize,
     /// Bytes of all files, and of those that are done: by these, what is left is estimated, since files differ in size.
     bytes: (u64, u64),
+    cached_bytes: u64,
     current: BTreeSet<String>,
     /// Frames of files that have not ended, too, where they can be counted.
     frames: u64,
@@ -73,6 +74,7 @@ impl Progress {
             last_line: now,
             total: files.len(),
             bytes: (bytes, 0),
+            cached_bytes: 0,
             current: BTreeSet::new(),
             frames: 0,
             sums: Sums::default(),
@@ -121,6 +123,7 @@ impl Progress {
             self.say(&stages_of(summary, is_cached));
         }
         self.bytes.1 += summary.bytes.unwrap_or(0);
+        self.cached_bytes += summary.bytes.filter(|_| is_cached).unwrap_or(0);
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes.1);
         }
@@ -138,6 +141,8 @@ impl Progress {
         let elapsed = self.started.elapsed().as_secs_f64().max(1e-3);
         let rate = sums.keyframes.max(self.frames) as f64 / elapsed;
         let (all, done) = self.bytes;
+        // What came from the cache took no time.
+        let (all, done) = (all.saturating_sub(self.cached_bytes), done.saturating_sub(self.cached_bytes));
         let left = match done {
             0 => String::new(),
             done => format!(", {:.0} s left", elapsed / done as f64 * all.saturating_sub(done) as f64),
@@ -153,6 +158,11 @@ impl Progress {
             self.last_line = Instant::now();
             self.say(&text);
         }
+    }
+
+    /// Files of which nothing was heard.
+    pub fn missing(&self) -> usize {
+        self.total.saturating_sub(self.sums.done)
     }
 
     /// Files that failed so far.

@@ -110,13 +110,26 @@ pub fn is_of_parts(folder: &Path) -> bool {
         .is_ok_and(|entries| entries.flatten().all(|entry| is_part(&entry.file_name().to_string_lossy())))
 }
 
+/// The frame that a line is; `None` for the header that a file's lines may begin with.
+fn frame_in(line: &[u8]) -> serde_json::Result<Option<Frame>> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(rename = "header")]
+        _header: serde::de::IgnoredAny,
+    }
+    match serde_json::from_slice(line) {
+        Ok(frame) => Ok(Some(frame)),
+        Err(error) => serde_json::from_slice::<Header>(line).map(|_| None).map_err(|_| error),
+    }
+}
+
 /// Calls `take` with each frame.
 fn each_frame(journal: &Path, mut take: impl FnMut(Frame) -> Result<(), Error>) -> Result<(), Error> {
     for (number, line) in (1..).zip(BufReader::new(File::open(journal)?).lines()) {
         let line = line?;
         if summary_in(line.as_bytes()).is_none() {
             let damaged = |error| format!("line {number} of {} is damaged: {error}", journal.display());
-            take(serde_json::from_str(&line).map_err(damaged)?)?;
+            frame_in(line.as_bytes()).map_err(damaged)?.map_or(Ok(()), &mut take)?;
         }
     }
     Ok(())
@@ -240,7 +253,8 @@ mod tests {
 
     use super::*;
 
-    const LINES: &str = r#"{"schema":1,"file":"a, \"b\".mp4","pts_ns":null,"width":64,"height":48,"detections":[{"label":"dog","class_id":16,"confidence":0.5,"box":[1.0,2.0,3.0,4.5]},{"label":"cat","class_id":null,"confidence":null,"box":[0.0,0.0,1.0,1.0]}]}
+    const LINES: &str = r#"{"schema":1,"header":{"file":null,"detector":null}}
+{"schema":1,"file":"a, \"b\".mp4","pts_ns":null,"width":64,"height":48,"detections":[{"label":"dog","class_id":16,"confidence":0.5,"box":[1.0,2.0,3.0,4.5]},{"label":"cat","class_id":null,"confidence":null,"box":[0.0,0.0,1.0,1.0]}]}
 {"schema":1,"file":"a, \"b\".mp4","pts_ns":40,"width":64,"height":48,"detections":[]}
 {"schema":1,"file":"a, \"b\".mp4","status":"ok","keyframes":2,"detections":2,"bytes":9,"bytes_read":9,"seconds":{"total":1.0,"open":0.0,"lock_wait":0.0,"lock_hold":0.0,"read":0.0,"decode":0.0,"queued":0.0,"prepare":0.0,"infer":0.0},"error":null}
 "#;

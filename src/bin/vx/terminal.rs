@@ -19,8 +19,13 @@ pub fn show_line(line: Arguments<'_>) {
 /// The same with bytes as they are.
 pub fn show_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-        std::process::exit(UNREAD.into());
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(UNREAD.into()),
+        Err(error) => {
+            tell_line(format_args!("vx: standard output cannot be written: {error}"));
+            std::process::exit(2);
+        }
+        Ok(()) => {}
     }
 }
 

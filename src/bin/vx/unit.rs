@@ -23,9 +23,16 @@ pub struct Units {
     bytes: Vec<u8>,
     /// Up to here there are complete lines that end no unit.
     seen: usize,
+    /// Only summaries are kept.
+    is_bare: bool,
 }
 
 impl Units {
+    /// Of units only their summaries.
+    pub fn bare() -> Self {
+        Self { is_bare: true, ..Self::default() }
+    }
+
     /// Adds bytes and takes out what they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Unit> {
         self.bytes.extend_from_slice(bytes);
@@ -37,6 +44,9 @@ impl Units {
             if let Some(summary) = summary {
                 let rest = self.bytes.split_off(end);
                 units.push(Unit { lines: std::mem::replace(&mut self.bytes, rest), summary });
+                self.seen = 0;
+            } else if self.is_bare {
+                self.bytes.drain(..end);
                 self.seen = 0;
             }
         }
@@ -73,6 +83,9 @@ mod tests {
             assert_eq!(found.iter().map(|unit| &*unit.summary.file).collect::<Vec<_>>(), ["a", "b", "c"]);
             assert_eq!(found.iter().flat_map(|unit| unit.lines.clone()).collect::<Vec<_>>(), all);
             assert_eq!(found[1], Unit::bare(Summary::new("b")));
+            let mut units = Units::bare();
+            let found: Vec<Unit> = all.chunks(step).flat_map(|bytes| units.push(bytes)).collect();
+            assert_eq!(found, ["a", "b", "c"].map(|file| Unit::bare(Summary::new(file))));
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Run {
     /// How far the messages about its progress are.
     pub told: Mutex<Told>,
     pub on_error: OnError,
+    /// Of the first file that failed, where that ends the run.
+    pub failure: Mutex<Option<Summary>>,
     pub timeout: Option<Duration>,
     pub started: Instant,
 }
@@ -43,6 +45,25 @@ pub(super) enum Told {
     Nothing,
     Start,
     End,
+}
+
+impl Run {
+    /// How its progress ends.
+    pub fn end(&self) -> gst::ProgressType {
+        if self.failure.lock().is_some() { gst::ProgressType::Error } else { gst::ProgressType::Complete }
+    }
+}
+
+/// Tells of a lane's end when it is dropped.
+struct Ended<'a> {
+    bin: &'a BulkBin,
+    run: &'a Run,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.bin.lane_ended(self.run);
+    }
 }
 
 impl BulkBin {
@@ -92,7 +113,7 @@ impl BulkBin {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::NoSpaceLeft,
-                ("lanes wait for one another, because frames of all at once do not fit into memory; raise memory-limit if there is more")
+                ("lanes wait for one another, because all at once do not fit into memory-limit; raise it if there is more")
             );
         }
     }
@@ -116,7 +137,8 @@ impl BulkBin {
         let failed = |error: glib::BoolError| format!("lanes cannot be made: {error}");
         self.add_lanes(plan.lanes).map_err(failed)?;
         let lanes: Vec<Lane> = self.lanes.lock().iter().take(plan.lanes).cloned().collect();
-        self.equip(&lanes, &plan);
+        let last = self.run.lock().as_ref().map(|run| run.plan);
+        self.equip(&lanes, &plan, last.as_ref());
         self.output.start();
         self.has_begun.store(false, Ordering::Relaxed);
         let total = files.len() as u64;
@@ -130,6 +152,7 @@ impl BulkBin {
             has_warned: AtomicBool::new(false),
             told: Mutex::default(),
             on_error: settings.on_error,
+            failure: Mutex::default(),
             timeout: (settings.file_timeout > 0).then(|| Duration::from_nanos(settings.file_timeout)),
             started: Instant::now(),
         });
@@ -147,7 +170,7 @@ impl BulkBin {
     }
 
     /// Gives all lanes the properties of the first, and the plan's where those are left open.
-    fn equip(&self, lanes: &[Lane], plan: &Plan) {
+    fn equip(&self, lanes: &[Lane], plan: &Plan, last: Option<&Plan>) {
         let Some((first, others)) = lanes.split_first() else { return };
         for other in others {
             let pairs = [
@@ -158,14 +181,14 @@ impl BulkBin {
             pairs.into_iter().for_each(|(from, to)| copy_properties(from, to));
         }
         // What was planned last time counts as left open.
-        let is_open = |element: &gst::Element, name: &str, planned: u32| {
+        let is_open = |name: &str, element: &gst::Element, planned: fn(&Plan) -> usize| {
             let value = element.property::<u32>(name);
-            value == 0 || value == planned
+            value == 0 || last.is_some_and(|last| value as usize == planned(last))
         };
         let threads = plan.decoder_threads as u32;
         let in_flight = plan.frames_in_flight as u32;
-        let (wants_threads, wants_flight) =
-            (is_open(&first.decoder, "thread-count", threads), is_open(&first.detector, "max-inflight", in_flight));
+        let wants_threads = is_open("thread-count", &first.decoder, |plan| plan.decoder_threads);
+        let wants_flight = is_open("max-inflight", &first.detector, |plan| plan.frames_in_flight);
         for lane in lanes {
             if wants_threads {
                 lane.decoder.set_property("thread-count", threads);
@@ -178,6 +201,8 @@ impl BulkBin {
 
     /// A lane's thread: file after file.
     fn work(&self, lane: &Lane, run: &Run) {
+        // Whatever happens in it, a lane's end is seen.
+        let _ended = Ended { bin: self, run };
         // Those beyond the first come up here, side by side.
         let is_ready = lane.rest(gst::State::Ready).is_ok();
         while is_ready && !run.is_stopping.load(Ordering::Acquire) {
@@ -200,10 +225,24 @@ impl BulkBin {
             }
             self.tell(run, &summary);
         }
-        if run.active.fetch_sub(1, Ordering::AcqRel) == 1 && !run.is_stopping.load(Ordering::Acquire) {
-            self.tell_progress(run, gst::ProgressType::Complete);
-            self.output.end();
+    }
+
+    /// A lane has ended; the last one ends the run.
+    fn lane_ended(&self, run: &Run) {
+        if run.active.fetch_sub(1, Ordering::AcqRel) > 1 || run.is_stopping.load(Ordering::Acquire) {
+            return;
         }
+        self.tell_progress(run, run.end());
+        let failure = run.failure.lock().clone();
+        if let Some((summary, error)) = failure.as_ref().and_then(|summary| Some((summary, summary.error.as_ref()?))) {
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::Failed,
+                ("{}: {}", summary.file, error.message),
+                ["{}", error.debug]
+            );
+        }
+        self.output.end();
     }
 
     /// Says on the bus and in the log what a file came to.
@@ -233,29 +272,27 @@ impl BulkBin {
                 details: summary.to_structure()
             );
         } else {
+            // Those that are begun are ended, then there is an error.
             run.files.stop();
-            self.tell_progress(run, gst::ProgressType::Error);
-            gst::element_imp_error!(
-                self,
-                gst::ResourceError::Failed,
-                ("{}: {}", summary.file, error.message),
-                ["{}", error.debug]
-            );
+            run.failure.lock().get_or_insert_with(|| summary.clone());
         }
     }
 
     /// Tells of progress what is due at this moment, which is of `kind`.
     pub(super) fn tell_progress(&self, run: &Run, kind: gst::ProgressType) {
-        let mut told = run.told.lock();
         let is_end = !matches!(kind, gst::ProgressType::Start | gst::ProgressType::Continue);
-        match *told {
-            Told::Nothing if !self.is_playing.load(Ordering::Acquire) => return,
-            Told::Nothing => self.post_progress(gst::ProgressType::Start, run),
-            Told::Start if kind == gst::ProgressType::Start => return,
-            Told::Start => {}
-            Told::End => return,
+        let before = {
+            let mut told = run.told.lock();
+            let before = *told;
+            if before == Told::End || before == Told::Nothing && !self.is_playing.load(Ordering::Acquire) {
+                return;
+            }
+            *told = if is_end { Told::End } else { Told::Start };
+            before
+        };
+        if before == Told::Nothing {
+            self.post_progress(gst::ProgressType::Start, run);
         }
-        *told = if is_end { Told::End } else { Told::Start };
         if kind != gst::ProgressType::Start {
             self.post_progress(kind, run);
         }
@@ -274,6 +311,18 @@ impl BulkBin {
         );
         let message = gst::message::Progress::builder(kind, "bulk", &text).src(&*self.obj()).build();
         let _ = self.obj().post_message(message);
+    }
+
+    /// Ends what lanes do and wait for, since nobody takes their lines any more.
+    pub(super) fn abandon(&self, kind: gst::ProgressType) {
+        if let Some(run) = self.run.lock().clone() {
+            run.is_stopping.store(true, Ordering::Release);
+            run.files.stop();
+            run.gate.open();
+            self.tell_progress(&run, kind);
+        }
+        self.output.flush();
+        self.lanes.lock().clone().iter().for_each(Lane::cancel);
     }
 
     /// Ends a run, whatever its lanes wait for.

@@ -82,8 +82,9 @@ impl ObjectImpl for BulkBin {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         if OF_DETECTOR.contains(&pspec.name()) {
-            if let Some(lane) = self.lanes.lock().first() {
-                lane.detector.set_property_from_value(pspec.name(), value);
+            let detector = self.lanes.lock().first().map(|lane| lane.detector.clone());
+            if let Some(detector) = detector {
+                detector.set_property_from_value(pspec.name(), value);
             }
         } else {
             self.settings.lock().set(pspec.name(), value);
@@ -139,7 +140,7 @@ impl ElementImpl for BulkBin {
                 self.is_playing.store(true, Ordering::Release);
                 if let Some(run) = self.run.lock().clone() {
                     let is_over = run.active.load(Ordering::Acquire) == 0;
-                    let kind = if is_over { gst::ProgressType::Complete } else { gst::ProgressType::Start };
+                    let kind = if is_over { run.end() } else { gst::ProgressType::Start };
                     self.tell_progress(&run, kind);
                 }
             }
@@ -171,11 +172,19 @@ impl ElementImpl for BulkBin {
                     true
                 })
             }
-            // What is on its way downstream is dropped there; lanes wait meanwhile, and go on after the stop.
-            gst::EventType::FlushStart => self.srcpad.push_event(event),
-            gst::EventType::FlushStop => {
+            // What is on its way downstream is dropped there; lanes go on as far as there is room.
+            gst::EventType::FlushStart => {
                 let is_pushed = self.srcpad.push_event(event);
+                self.output.pause(true);
+                is_pushed && self.srcpad.pause_task().is_ok()
+            }
+            gst::EventType::FlushStop => {
+                // Once this is had, the task is not at work.
+                let stream = self.srcpad.stream_lock();
                 self.has_begun.store(false, Ordering::Relaxed);
+                let is_pushed = self.srcpad.push_event(event);
+                self.output.pause(false);
+                drop(stream);
                 is_pushed && (self.run.lock().is_none() || self.start_task().is_ok())
             }
             // The elements inside never see events from outside: theirs are those of a file.
@@ -223,10 +232,14 @@ impl BulkBin {
             return pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"));
         }
         self.start().map_err(|text| {
+            self.stop();
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{text}"));
             gst::loggable_error!(CAT, "{text}")
         })?;
-        self.start_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+        self.start_task().map_err(|_| {
+            self.stop();
+            gst::loggable_error!(CAT, "The streaming task cannot be started")
+        })
     }
 
     fn start_task(&self) -> Result<(), glib::BoolError> {
@@ -263,18 +276,16 @@ impl BulkBin {
             Err(gst::FlowError::Flushing) => pause(),
             Err(flow) => {
                 gst::debug!(CAT, imp = self, "downstream answered {flow:?}");
-                if let Some(run) = &*self.run.lock() {
-                    run.files.stop();
-                }
-                if flow != gst::FlowError::Eos {
+                let is_end = flow == gst::FlowError::Eos;
+                self.abandon(if is_end { gst::ProgressType::Canceled } else { gst::ProgressType::Error });
+                if !is_end {
                     gst::element_imp_error!(
                         self,
                         gst::StreamError::Failed,
                         ("what was found cannot be handed on: downstream answered {flow:?}. Is everything behind vxbulkbin linked, and does it take lines?")
                     );
-                    self.srcpad.push_event(gst::event::Eos::new());
                 }
-                self.output.flush();
+                self.srcpad.push_event(gst::event::Eos::new());
                 pause();
             }
         }

@@ -181,12 +181,13 @@ impl Lane {
             failure = Some(Failure::new(&error, None));
         }
         summary.add_stats(&self.decoder, &self.detector);
-        // The elements' waits are ended by this, whatever they wait for.
+        // A thread of the elements may be waiting for memory.
+        gate.release(self.index);
+        // The elements' other waits are ended by this, whatever they wait for.
         if self.rest(gst::State::Ready).is_err() {
             let _ = self.rest(gst::State::Null);
             let _ = self.rest(gst::State::Ready);
         }
-        gate.release(self.index);
         let mut report = self.inbox.report.lock();
         report.is_running = false;
         if is_cancelled {
@@ -225,9 +226,10 @@ fn readable(file: &str) -> Result<(), gst::glib::Error> {
     match std::fs::metadata(file) {
         Ok(metadata) if metadata.is_file() => Ok(()),
         Ok(metadata) if metadata.is_dir() => error(gst::ResourceError::OpenRead, "it is a folder, not a file"),
-        Ok(_) => {
-            error(gst::ResourceError::OpenRead, "it is no regular file; pipes and devices go through fdsrc or filesrc")
-        }
+        Ok(_) => error(
+            gst::ResourceError::OpenRead,
+            "it is no regular file but a pipe, a socket or a device; copy what comes out of it to a file",
+        ),
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
             error(gst::ResourceError::NotFound, "No such file; check the path")
         }
@@ -250,7 +252,10 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
                 Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
                 Err(Refused::NoRoom(error)) => {
                     let error = no_room(&error);
-                    inbox.report.lock().failure.get_or_insert_with(|| Failure::new(&error, None));
+                    let mut report = inbox.report.lock();
+                    report.failure.get_or_insert_with(|| Failure::new(&error, None));
+                    report.lines = 0;
+                    drop(report);
                     inbox.changed.notify_all();
                     Err(gst::FlowError::Error)
                 }

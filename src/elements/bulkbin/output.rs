@@ -45,6 +45,7 @@ struct State {
     bytes: usize,
     has_ended: bool,
     is_flushing: bool,
+    is_paused: bool,
     pen: Option<usize>,
     waiting: BTreeMap<usize, SpooledTempFile>,
     finished: VecDeque<SpooledTempFile>,
@@ -69,6 +70,12 @@ impl Output {
         self.changed.notify_all();
     }
 
+    /// Ends the wait for what goes out next, or lets it begin again; lanes go on as far as there is room.
+    pub fn pause(&self, is_paused: bool) {
+        self.state.lock().is_paused = is_paused;
+        self.changed.notify_all();
+    }
+
     /// No file follows.
     pub fn end(&self) {
         self.state.lock().has_ended = true;
@@ -80,7 +87,12 @@ impl Output {
         let mut state = self.state.lock();
         if *state.pen.get_or_insert(lane) != lane {
             let waiting = state.waiting.entry(lane).or_insert_with(|| SpooledTempFile::new(IN_MEMORY));
-            return waiting.write_all(line).map_err(Refused::NoRoom);
+            let written = waiting.write_all(line);
+            if written.is_err() {
+                // Half a line is none, and the others are of a file that failed.
+                state.waiting.remove(&lane);
+            }
+            return written.map_err(Refused::NoRoom);
         }
         // What waited while another had the pen goes first.
         if let Some(waiting) = state.waiting.remove(&lane) {
@@ -145,7 +157,7 @@ impl Output {
     pub fn take(&self) -> Out {
         let mut state = self.state.lock();
         loop {
-            if state.is_flushing {
+            if state.is_flushing || state.is_paused {
                 return Out::Flushing;
             }
             if let Some(lines) = state.out.pop_front() {

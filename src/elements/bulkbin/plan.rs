@@ -70,7 +70,7 @@ impl Plan {
         Self { lanes, decoder_threads, frames_in_flight, frame_memory }
     }
 
-    /// Bytes that one lane's frames of this size take at most, decoded and waiting, at 12 bits a pixel.
+    /// Bytes that one lane's frames of this size take at most, decoded and waiting.
     #[must_use]
     pub fn frame_bytes(&self, width: u32, height: u32, bits_per_pixel: u32) -> u64 {
         let frame = u64::from(width) * u64::from(height) * u64::from(bits_per_pixel) / 8;

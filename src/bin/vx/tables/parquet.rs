@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::{Error, Frame, remove};
+use super::{Error, Frame, frame_in, remove};
 use crate::files::with_suffix;
 use crate::unit::summary_in;
 
@@ -52,8 +52,8 @@ impl Parts {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if summary_in(line).is_some() {
                 self.part.summaries.push(String::from_utf8_lossy(line).into_owned());
-            } else {
-                self.part.push(serde_json::from_slice(line)?)?;
+            } else if let Some(frame) = frame_in(line)? {
+                self.part.push(frame)?;
             }
         }
         if self.part.rows() >= self.part_rows || self.part.summaries.len() >= PART_FILES {
