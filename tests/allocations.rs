@@ -31,7 +31,7 @@ impl Frame for Sign {
     }
 }
 
-/// Allocations of 20 runs with a frame each.
+/// Allocations of 20 runs with a frame each, the least of several times, and what is found on a frame.
 fn allocations(engine: &Engine, settings: &Arc<DetectSettings>, batch_size: usize) -> (usize, usize) {
     let mut tickets = Vec::with_capacity(batch_size);
     let mut found = 0;
@@ -44,10 +44,15 @@ fn allocations(engine: &Engine, settings: &Arc<DetectSettings>, batch_size: usiz
     };
     // The first frames are looked at closely, and make the scratch memory as large as it gets.
     (0..12).for_each(|_| run());
-    let region = Region::new(ALLOCATOR);
-    (0..20).for_each(|_| run());
-    let change = region.change();
-    (change.allocations + change.reallocations, found)
+    // Other threads of the process (the test harness, what the system brings up once) allocate now and then: a frame's own
+    // allocations are there every time.
+    let measured = (0..5).map(|_| {
+        let region = Region::new(ALLOCATOR);
+        (0..20).for_each(|_| run());
+        let change = region.change();
+        change.allocations + change.reallocations
+    });
+    (measured.min().unwrap_or(0), found)
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! was cut. What a table cannot tell, which files were read and which failed, is in a file of summaries beside it.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -224,7 +224,10 @@ impl Lines {
         let failed = |error: std::io::Error| format!("{} cannot be written: {error}", output.display());
         let is_new = !path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        file.try_lock().map_err(|_| format!("another run is writing {}", output.display()))?;
+        // Where files cannot be locked, nobody looks after that.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(format!("another run is writing {}", output.display()));
+        }
         if resume && !begins_like_ours(&file).map_err(failed)? {
             return Err(format!(
                 "{} holds something else than results of this program: name another output",
