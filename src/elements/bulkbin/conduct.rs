@@ -203,9 +203,17 @@ impl BulkBin {
     fn work(&self, lane: &Lane, run: &Run) {
         // Whatever happens in it, a lane's end is seen.
         let _ended = Ended { bin: self, run };
-        // Those beyond the first come up here, side by side.
-        let is_ready = lane.rest(gst::State::Ready).is_ok();
-        while is_ready && !run.is_stopping.load(Ordering::Acquire) {
+        // Those beyond the first, which has come up before the run, do so here, side by side. The others do without one.
+        let up = lane.come_up();
+        if let Err(failure) = &up {
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::StateChange,
+                ("lane {} cannot be used: {}; the others go on without it", lane.index, failure.message),
+                ["{}", failure.debug]
+            );
+        }
+        while up.is_ok() && !run.is_stopping.load(Ordering::Acquire) {
             let Some(file) = run.files.next() else { break };
             if run.gate.enter(lane.index) {
                 self.warn_of_memory(run);

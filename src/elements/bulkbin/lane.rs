@@ -99,6 +99,25 @@ impl Lane {
         self.elements().into_iter().try_for_each(|element| element.set_state(state).map(|_| ()))
     }
 
+    /// Brings the elements to READY.
+    ///
+    /// # Errors
+    /// Why one of them does not get there; it is not told on the bus.
+    pub fn come_up(&self) -> Result<(), Failure> {
+        {
+            let mut report = self.inbox.report.lock();
+            (report.is_running, report.failure) = (true, None);
+        }
+        let has_come = self.rest(gst::State::Ready).is_ok();
+        let mut report = self.inbox.report.lock();
+        report.is_running = false;
+        if has_come {
+            return Ok(());
+        }
+        let unsaid = || Failure::new(&gst::glib::Error::new(gst::CoreError::StateChange, "nobody says why"), None);
+        Err(report.failure.take().unwrap_or_else(unsaid))
+    }
+
     /// What an error message of one of its elements says.
     pub fn failure(&self, message: &gst::message::Error) -> Failure {
         // The first line is a place in the source and the element's name, which differs with the lane.
