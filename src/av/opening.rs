@@ -4,8 +4,8 @@
 //! returns. Reads from a [`ByteSource`](super::ByteSource) give the lock up for as long as they last
 //! ([`while_waiting`]), so one source that never delivers holds up nobody else. Decoding never takes it.
 //!
-//! Measured on two cores: 1 to 2 ms for a 1080p file of those containers that tell what is in them (see probe.rs), up to 15 ms
-//! for others, of which avformat_find_stream_info decodes frames. A thread of its own for opening would queue just the same.
+//! Measured on two cores: 1 to 3 ms for a 1080p file of those containers that tell what is in them (see probe.rs), 32 to 35 ms
+//! for the same video in ts or avi, of which avformat_find_stream_info decodes frames. A thread of its own for opening would queue just the same.
 //!
 //! Thread rule: any thread; the lock belongs to the thread that entered.
 
