@@ -56,6 +56,7 @@ mod prepare;
 mod prepare_tests;
 mod processor;
 mod provider;
+mod quantised;
 mod readable;
 mod registry;
 mod runtime;

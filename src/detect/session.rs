@@ -135,10 +135,12 @@ impl Session {
                 builder
             }
         };
-        let inner = match &model.content {
-            Content::Static(bytes) => builder.commit_from_memory(bytes)?,
-            Content::Owned(bytes) => builder.commit_from_memory(bytes)?,
-            Content::Path(path) => builder.commit_from_file(path)?,
+        let faster = model.for_cpu().filter(|_| matches!(setup, Setup::Cpu { .. }));
+        let inner = match (faster.map(|bytes| builder.commit_from_memory(bytes)), &model.content) {
+            (Some(Ok(session)), _) => session,
+            (_, Content::Static(bytes)) => builder.commit_from_memory(bytes)?,
+            (_, Content::Owned(bytes)) => builder.commit_from_memory(bytes)?,
+            (_, Content::Path(path)) => builder.commit_from_file(path)?,
         };
         let wants_pinned =
             matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());

@@ -8,9 +8,11 @@ use std::hash::BuildHasher;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use once_cell::sync::Lazy;
+use once_cell::sync::{Lazy, OnceCell};
 
 use super::error::{Error, Result};
+use super::processor::processor;
+use super::quantised;
 
 /// Largest model file: the most that protobuf, and so ONNX, allows without external data.
 pub const MAX_MODEL: u64 = 2 << 30;
@@ -34,6 +36,28 @@ pub(super) struct ModelBytes {
     pub name: String,
     pub content: Content,
     pub identity: Identity,
+    /// What the CPU provider is given instead, once that is known.
+    for_cpu: OnceCell<Option<Vec<u8>>>,
+}
+
+impl ModelBytes {
+    fn new(name: String, content: Content, identity: Identity) -> Self {
+        Self { name, content, identity, for_cpu: OnceCell::new() }
+    }
+
+    /// The same model in a form that the CPU provider computes faster on this processor; `None` where it is best as it is.
+    pub fn for_cpu(&self) -> Option<&[u8]> {
+        let Content::Owned(bytes) = &self.content else { return None };
+        let make = || cfg!(target_arch = "x86_64").then(|| quantised::for_cpu(bytes, processor().has_vnni)).flatten();
+        self.for_cpu.get_or_init(make).as_deref()
+    }
+
+    /// The same without another form for any provider.
+    #[cfg(test)]
+    pub fn unchanged(mut self) -> Self {
+        self.for_cpu = OnceCell::with_value(None);
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -62,7 +86,7 @@ impl ModelSource {
     pub(super) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
         let Self::File(path) = self else {
             let name = "the built-in model".to_owned();
-            return Ok(ModelBytes { name, content: Content::Static(BUILT_IN), identity: Identity::BuiltIn });
+            return Ok(ModelBytes::new(name, Content::Static(BUILT_IN), Identity::BuiltIn));
         };
         let bytes = read(path, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
         static KEY: Lazy<RandomState> = Lazy::new(RandomState::new);
@@ -72,9 +96,9 @@ impl ModelSource {
             let weights = external_files(&bytes, path.parent().unwrap_or(Path::new("")));
             enough(length + weights, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-            ModelBytes { name, content: Content::Path(path.clone()), identity: Identity::HashAt(length, hash, real) }
+            ModelBytes::new(name, Content::Path(path.clone()), Identity::HashAt(length, hash, real))
         } else {
-            ModelBytes { name, content: Content::Owned(bytes), identity: Identity::Hash(length, hash) }
+            ModelBytes::new(name, Content::Owned(bytes), Identity::Hash(length, hash))
         })
     }
 }

@@ -236,3 +236,54 @@ made = onnx.load(HERE / "yolo_nas.onnx")
 for constant in (found for found in made.graph.initializer if found.name.endswith("_values")):
     onnx.external_data_helper.set_external_data(constant, "external.weights")
 onnx.save(made, HERE / "external.onnx")
+
+
+def quantised():
+    """Convolutions of 8-bit weights, as `quantize_dynamic` writes them: one output of their sums, of nothing to detect."""
+    random = np.random.default_rng(5)
+    nodes, constants = [], []
+
+    def constant(name, array):
+        constants.append(numpy_helper.from_array(array, name))
+
+    def convolve(name, picture, weights, zero, **attributes):
+        inputs = [f"{picture}_u8", weights, f"{picture}_zero"] + ([zero] if zero else [])
+        nodes.append(h.make_node("ConvInteger", inputs, [f"{name}_sum"], **attributes))
+        nodes.append(h.make_node("Cast", [f"{name}_sum"], [f"{name}_float"], to=T.FLOAT))
+        nodes.append(h.make_node("Mul", [f"{name}_float", f"{picture}_scale"], [f"{name}_unscaled"]))
+        nodes.append(h.make_node("Mul", [f"{name}_unscaled", "weight_scale"], [name]))
+
+    def quantise(picture):
+        nodes.append(h.make_node("DynamicQuantizeLinear", [picture], [f"{picture}_u8", f"{picture}_scale", f"{picture}_zero"]))
+
+    weights = lambda kind, *shape: random.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
+    constant("weight_scale", np.array(0.01, np.float32))
+    constant("signed", weights(np.int8, 40, 3, 3, 3))
+    constant("signed_zero", np.array(-7, np.int8))
+    constant("symmetric", weights(np.int8, 40, 3, 3, 3))
+    constant("unsigned", weights(np.uint8, 32, 40, 3, 3))
+    constant("unsigned_zero", np.array(120, np.uint8))
+    constant("shared", weights(np.int8, 84, 32, 1, 1))
+    constant("shared_zero", np.array(3, np.int8))
+    quantise("images")
+    convolve("first", "images", "signed", "signed_zero", pads=[1, 1, 1, 1], strides=[2, 2])
+    convolve("second", "images", "symmetric", None, pads=[1, 1, 1, 1], strides=[2, 2])
+    nodes.append(h.make_node("Sub", ["first", "second"], ["both"]))
+    quantise("both")
+    convolve("third", "both", "unsigned", "unsigned_zero", pads=[1, 1, 1, 1], strides=[4, 4])
+    quantise("third")
+    convolve("fourth", "third", "shared", "shared_zero")
+    # The weights of the fourth are read by something else as well.
+    nodes.append(h.make_node("Cast", ["shared"], ["shared_float"], to=T.FLOAT))
+    nodes.append(h.make_node("ReduceMean", ["shared_float"], ["shared_mean"], keepdims=0))
+    nodes.append(h.make_node("Mul", ["fourth", "shared_mean"], ["fifth"]))
+    constant("rows", np.array([1, 84, 64], np.int64))
+    nodes.append(h.make_node("Reshape", ["fifth", "rows"], ["output0"]))
+    inputs, outputs = [value("images", T.FLOAT, [1, 3, 64, 64])], [value("output0", T.FLOAT, [1, 84, 64])]
+    graph = h.make_graph(nodes, "quantised", inputs, outputs, constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 12)], ir_version=8, producer_name="vx tests")
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / "quantised.onnx")
+
+
+quantised()
