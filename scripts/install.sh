@@ -26,7 +26,7 @@ uninstall() {
     done <"$list"
     rm -f "$list" "$plugindir/$(basename "$plugin")" "$bindir/vx"
     for text in "${texts[@]}"; do rm -f "$share/${text##* }"; done
-    rmdir "$librarydir" 2>/dev/null || true
+    rmdir "$librarydir/openvino" "$librarydir" 2>/dev/null || true
 }
 
 case $action in
@@ -35,9 +35,11 @@ install)
     [ ! -f "$list" ] || uninstall
     install -d "$plugindir" "$librarydir" "$bindir"
     : >"$list"
-    for library in "$libraries"/lib*; do
-        name=$(basename "$library")
+    for library in "$libraries"/lib* "$libraries"/openvino/lib*; do
+        [ -e "$library" ] || continue
+        name=${library#"$libraries"/}
         echo "$name" >>"$list"
+        install -d "$librarydir/$(dirname "$name")"
         # Links among the libraries stay links.
         if [ -L "$library" ]; then
             ln -sfn "$(readlink "$library")" "$librarydir/$name"

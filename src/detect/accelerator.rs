@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ort::ep::{ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, DirectML, TensorRT, WebGPU};
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, DirectML, OpenVINO, TensorRT, WebGPU};
 use ort::session::builder::SessionBuilder;
 
 use super::processor::processor;
@@ -31,7 +31,8 @@ pub(super) fn name_of(provider: &Provider) -> Option<&'static str> {
         Provider::CoreMl => "CoreMLExecutionProvider",
         Provider::DirectMl => "DmlExecutionProvider",
         Provider::WebGpu => "WebGpuExecutionProvider",
-        Provider::Auto | Provider::OpenVino | Provider::Library(_) => return None,
+        Provider::OpenVino => "OpenVINOExecutionProvider",
+        Provider::Auto | Provider::Library(_) => return None,
     })
 }
 
@@ -107,6 +108,12 @@ impl Accelerator {
                 device = format!("GPU {}", self.option("device_id").unwrap_or("0"));
                 (with_options(tensorrt, options).build(), precision)
             }
+            Provider::OpenVino => {
+                device = self.option("device").unwrap_or("CPU").to_ascii_uppercase();
+                let (config, precision) = self.openvino_config(&device);
+                let openvino = OpenVINO::default().with_device_type(&device);
+                (openvino.with_arbitrary_config("load_config", config).build(), precision)
+            }
             _ if !matches!(self.tuning.precision, Precision::Auto) => return Err(unsupported()),
             Provider::CoreMl => {
                 device = "Core ML".to_owned();
@@ -119,6 +126,31 @@ impl Accelerator {
         let name = name_of(provider).unwrap_or_default().to_owned();
         let builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
         Ok((builder, Description { name, device, precision }))
+    }
+
+    /// Options that are the provider's, not ours.
+    fn own_options(&self) -> impl Iterator<Item = &(String, String)> {
+        self.tuning.options.iter().filter(|(key, _)| key != "device")
+    }
+
+    /// OpenVINO's configuration of `device` as JSON, and the precision that it makes.
+    fn openvino_config(&self, device: &str) -> (String, &'static str) {
+        let (hint, precision) = self.openvino_precision(device);
+        let mut config = serde_json::Map::new();
+        let mut set = |key: &str, value: &str| config.insert(key.to_owned(), value.into());
+        if let Some(hint) = hint {
+            set("INFERENCE_PRECISION_HINT", hint);
+        }
+        if device == "CPU" {
+            // One stream for each session: the workers run them side by side.
+            set("NUM_STREAMS", "1");
+            set("INFERENCE_NUM_THREADS", &self.threads.to_string());
+            set("ENABLE_CPU_PINNING", "NO");
+        }
+        self.own_options().for_each(|(key, value)| drop(set(key, value)));
+        let mut devices = serde_json::Map::new();
+        devices.insert(device.to_owned(), config.into());
+        (serde_json::Value::from(devices).to_string(), precision)
     }
 
     #[cfg(not(feature = "plugin-providers"))]
@@ -167,27 +199,11 @@ impl Accelerator {
             DeviceType::GPU => "GPU",
             _ => "NPU",
         };
-        let own = self.tuning.options.iter().filter(|(key, _)| key != "device");
         let (options, precision) = if is_openvino {
-            let (hint, precision) = self.openvino_precision(device);
-            let mut config = serde_json::Map::new();
-            let mut set = |key: &str, value: &str| config.insert(key.to_owned(), value.into());
-            if let Some(hint) = hint {
-                set("INFERENCE_PRECISION_HINT", hint);
-            }
-            if device == "CPU" {
-                // One stream for each session: the workers run them side by side.
-                set("NUM_STREAMS", "1");
-                set("INFERENCE_NUM_THREADS", &self.threads.to_string());
-                set("ENABLE_CPU_PINNING", "NO");
-            }
-            own.for_each(|(key, value)| drop(set(key, value)));
-            let mut devices = serde_json::Map::new();
-            devices.insert(device.to_owned(), config.into());
-            let config = serde_json::Value::from(devices).to_string();
+            let (config, precision) = self.openvino_config(device);
             (vec![(format!("{name}.load_config"), config)], precision)
         } else if self.tuning.precision == Precision::Auto {
-            (own.map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect(), "as the model")
+            (self.own_options().map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect(), "as the model")
         } else {
             return Err(fails("its precision is set by its own options".to_owned()));
         };
@@ -196,7 +212,6 @@ impl Accelerator {
     }
 
     /// OpenVINO's hint and what that makes: brain floats where the processor multiplies them, as is its own default.
-    #[cfg(feature = "plugin-providers")]
     fn openvino_precision(&self, device: &str) -> (Option<&'static str>, &'static str) {
         match self.tuning.precision {
             Precision::Auto if device != "CPU" => (None, "as the device prefers"),
@@ -256,7 +271,8 @@ mod plugin {
         let new = names().into_iter().find(|name| !before.contains(name));
         let Some(new) = new else {
             return Err(fails(format!(
-                "{} finds no device that it can use (OpenVINO's finds only Intel's)",
+                "{} finds no device that it can use (OpenVINO's finds only Intel's; for other processors `VX_OPENVINO=all make \
+                 setup` fetches an ONNX Runtime that has OpenVINO built in)",
                 library.display()
             )));
         };

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use once_cell::sync::OnceCell;
 
 use super::error::{Error, Result, panic_message};
-use super::provider::Provider;
+use super::processor::processor;
+use super::provider::{Precision, Provider};
 
 /// Severity of a line of ONNX Runtime's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,8 +38,13 @@ pub type LogSink = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
 pub struct RuntimeOptions {
     /// The library, or the folder that holds it; nothing else is tried then.
     pub library: Option<PathBuf>,
-    /// Folders to look in after `ORT_DYLIB_PATH` and before the system's.
+    /// Folders to look in after `ORT_DYLIB_PATH` and before the system's. A folder `openvino` in one of them holds an ONNX
+    /// Runtime with OpenVINO built in, which is taken where `provider` runs best with that.
     pub search_dirs: Vec<PathBuf>,
+    /// What models will be run on.
+    pub provider: Provider,
+    /// How.
+    pub precision: Precision,
     /// Takes the log.
     pub log: LogSink,
     /// Least severe level that is logged; the lower ones cost time.
@@ -47,7 +53,14 @@ pub struct RuntimeOptions {
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { library: None, search_dirs: Vec::new(), log: Arc::new(|_, _| {}), log_level: LogLevel::Warning }
+        Self {
+            library: None,
+            search_dirs: Vec::new(),
+            provider: Provider::Auto,
+            precision: Precision::Auto,
+            log: Arc::new(|_, _| {}),
+            log_level: LogLevel::Warning,
+        }
     }
 }
 
@@ -71,6 +84,8 @@ static RUNTIME: OnceCell<Runtime> = OnceCell::new();
 
 /// What the file is called, before its version.
 const LIBRARY: &str = "libonnxruntime.so";
+/// Where in a folder of `search_dirs` the one is that has OpenVINO built in.
+const WITH_OPENVINO: &str = "openvino";
 /// The environment variable that names the library, as `ort` and others use it.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
@@ -111,7 +126,7 @@ impl Runtime {
     /// Whether the library was built with a provider that is part of it. Whether there is a device for it shows only when a
     /// session is opened.
     pub(super) fn has_provider(&self, provider: &Provider) -> bool {
-        use ort::ep::{CUDA, CoreML, DirectML, ExecutionProvider, TensorRT, WebGPU};
+        use ort::ep::{CUDA, CoreML, DirectML, ExecutionProvider, OpenVINO, TensorRT, WebGPU};
         let available = match provider {
             Provider::Cpu => return true,
             Provider::Cuda => CUDA::is_available(),
@@ -119,7 +134,8 @@ impl Runtime {
             Provider::CoreMl => CoreML::is_available(),
             Provider::DirectMl => DirectML::is_available(),
             Provider::WebGpu => WebGPU::is_available(),
-            Provider::Auto | Provider::OpenVino | Provider::Library(_) => return false,
+            Provider::OpenVino => OpenVINO::is_available(),
+            Provider::Auto | Provider::Library(_) => return false,
         };
         available.unwrap_or(false)
     }
@@ -213,6 +229,10 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
     if let Some(wanted) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         return named(Path::new(&wanted));
     }
+    let with_openvino = options.search_dirs.iter().filter(|_| wants_openvino_built_in(options));
+    if let Some(library) = with_openvino.map(|dir| absolute(dir).join(WITH_OPENVINO)).find_map(|dir| library_in(&dir)) {
+        return Ok(library);
+    }
     let from_variable = std::env::var_os("LD_LIBRARY_PATH");
     let from_variable = from_variable.iter().flat_map(std::env::split_paths).filter(|dir| !dir.as_os_str().is_empty());
     let mut looked_in = Vec::new();
@@ -227,6 +247,17 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
         looked_in.push(dir);
     }
     Err(Error::RuntimeNotFound { looked_in })
+}
+
+/// Whether OpenVINO is wanted and its plugin provider is no good.
+fn wants_openvino_built_in(options: &RuntimeOptions) -> bool {
+    let processor = processor();
+    let is_wanted = match options.provider {
+        Provider::OpenVino => true,
+        Provider::Auto => processor.has_bf16 && matches!(options.precision, Precision::Auto | Precision::Bf16),
+        _ => false,
+    };
+    is_wanted && !processor.is_intel
 }
 
 /// A library or folder that was asked for by name.

@@ -36,13 +36,15 @@ pub(super) struct ModelBytes {
     pub name: String,
     pub content: Content,
     pub identity: Identity,
+    /// Whether its convolutions are of bytes that are quantised while it runs.
+    pub is_quantised: bool,
     /// What the CPU provider is given instead, once that is known.
     for_cpu: OnceCell<Option<Vec<u8>>>,
 }
 
 impl ModelBytes {
-    fn new(name: String, content: Content, identity: Identity) -> Self {
-        Self { name, content, identity, for_cpu: OnceCell::new() }
+    fn new(name: String, content: Content, identity: Identity, is_quantised: bool) -> Self {
+        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new() }
     }
 
     /// The same model in a form that the CPU provider computes faster on this processor; `None` where it is best as it is.
@@ -86,19 +88,21 @@ impl ModelSource {
     pub(super) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
         let Self::File(path) = self else {
             let name = "the built-in model".to_owned();
-            return Ok(ModelBytes::new(name, Content::Static(BUILT_IN), Identity::BuiltIn));
+            return Ok(ModelBytes::new(name, Content::Static(BUILT_IN), Identity::BuiltIn, false));
         };
         let bytes = read(path, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
         static KEY: Lazy<RandomState> = Lazy::new(RandomState::new);
         let (length, hash) = (bytes.len() as u64, KEY.hash_one(&bytes));
         let name = path.display().to_string();
+        let is_quantised = quantised::is_dynamic(&bytes);
         Ok(if has_external_data(&bytes) {
             let weights = external_files(&bytes, path.parent().unwrap_or(Path::new("")));
             enough(length + weights, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-            ModelBytes::new(name, Content::Path(path.clone()), Identity::HashAt(length, hash, real))
+            let identity = Identity::HashAt(length, hash, real);
+            ModelBytes::new(name, Content::Path(path.clone()), identity, is_quantised)
         } else {
-            ModelBytes::new(name, Content::Owned(bytes), Identity::Hash(length, hash))
+            ModelBytes::new(name, Content::Owned(bytes), Identity::Hash(length, hash), is_quantised)
         })
     }
 }

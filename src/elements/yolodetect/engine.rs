@@ -43,6 +43,8 @@ impl Ready {
         let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
             library: settings.runtime_library.clone(),
             search_dirs: search_dirs.clone(),
+            provider: settings.execution_provider.parse()?,
+            precision: settings.precision.into(),
             log: Arc::new(log),
             log_level,
         })?;
