@@ -380,6 +380,25 @@ fn what_the_user_says_of_a_model_is_believed() {
 }
 
 #[test]
+fn models_of_free_size_are_given_the_size_that_is_asked_for() {
+    let model = common::root().join("tests/models/free_size.onnx");
+    // The model finds its box at (128, 80), 64 by 32 pixels, whatever the size of its input.
+    let source = "videotestsrc num-buffers=1 ! video/x-raw,format=I420,width=320,height=192";
+    let launch =
+        |size: &str| format!("{source} ! {DETECT} model-file={} input-size={size} ! vxjsonenc", quoted(&model));
+    let found = |size: &str| run(&launch(size)).json()[0]["detections"][0]["box"].clone();
+    assert_eq!(found("320x192"), serde_json::json!([128.0, 80.0, 64.0, 32.0]));
+    assert_eq!(found("640x384"), serde_json::json!([64.0, 40.0, 32.0, 16.0]));
+    // A square: 64 lines of padding above the frame.
+    assert_eq!(found("320"), serde_json::json!([128.0, 16.0, 64.0, 32.0]));
+    let text = run(&launch("wide")).error_text();
+    assert!(text.contains("input-size") && text.contains("\"wide\""), "{text}");
+    let fixed = format!("filesrc location={} ! vxkeyframedec ! {DETECT} input-size=320x192", quoted(&clip()));
+    let text = run(&fixed).error_text();
+    assert!(text.contains("fixed to 320x320") && text.contains("Leave input-size away"), "{text}");
+}
+
+#[test]
 fn other_tasks_go_through_metas_into_the_lines() {
     let source = "videotestsrc num-buffers=1 pattern=red ! video/x-raw,format=I420,width=128,height=128";
     let line = |name: &str| {

@@ -18,6 +18,37 @@ pub(super) struct InputSpec {
     pub sizes: Vec<SizeInput>,
 }
 
+/// Side of models that take any size and do not say which they were trained for, in pixels.
+pub const DEFAULT_SIDE: usize = 640;
+/// Longest side of a model's input, in pixels.
+pub const MAX_SIDE: usize = 4096;
+
+/// Width and height of what a model is given, by those it declares; where it leaves them free what is `wanted`, else what it
+/// was `trained` with. Fails with the reason and advice.
+pub(super) fn picture_size(
+    (columns, rows): (&Dimension, &Dimension),
+    trained: Option<(usize, usize)>,
+    wanted: Option<(usize, usize)>,
+) -> Result<(usize, usize), (String, &'static str)> {
+    let free = wanted.or(trained).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
+    let side = |dimension: &Dimension, free: usize| match dimension {
+        Dimension::Fixed(length) => *length,
+        Dimension::Dynamic(_) => free,
+    };
+    let (width, height) = (side(columns, free.0), side(rows, free.1));
+    if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+        let reason = format!("its input is {width}x{height} pixels; each side must be 1 to {MAX_SIDE}");
+        return Err((reason, "Export it with a smaller input"));
+    }
+    match wanted {
+        Some(wanted) if wanted != (width, height) => Err((
+            format!("its input is fixed to {width}x{height}, and input-size is {}x{}", wanted.0, wanted.1),
+            "Leave input-size away, or export the model with a free size (dynamic=True in Ultralytics' export)",
+        )),
+        _ => Ok((width, height)),
+    }
+}
+
 /// An input of two values for each image.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SizeInput {
@@ -62,4 +93,29 @@ pub(super) fn size_input(input: &TensorInfo) -> Option<SizeInput> {
         SizeKind::WidthHeight
     };
     (is_pair && is_number).then(|| SizeInput { name: input.name.clone(), element: input.element.clone(), kind })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_decides_on_what_the_model_leaves_free() {
+        let free = || Dimension::Dynamic(String::new());
+        let size =
+            |columns: Dimension, rows: Dimension, trained, wanted| picture_size((&columns, &rows), trained, wanted);
+        assert_eq!(size(free(), free(), None, None), Ok((640, 640)));
+        assert_eq!(size(free(), free(), Some((320, 320)), None), Ok((320, 320)));
+        assert_eq!(size(free(), free(), Some((320, 320)), Some((640, 384))), Ok((640, 384)));
+        assert_eq!(size(Dimension::Fixed(640), free(), None, Some((640, 384))), Ok((640, 384)));
+        let fixed = || Dimension::Fixed(640);
+        assert_eq!(size(fixed(), fixed(), None, Some((640, 640))), Ok((640, 640)));
+        let (reason, advice) = size(fixed(), fixed(), None, Some((640, 384))).unwrap_err();
+        assert!(
+            reason.contains("640x640") && reason.contains("640x384") && advice.contains("free"),
+            "{reason} {advice}"
+        );
+        assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().0.contains("99999x640"));
+    }
 }

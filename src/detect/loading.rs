@@ -208,7 +208,7 @@ fn fill(slot: SlotMut<'_>, seed: usize) {
 fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info: &ModelInfo) -> Result<Model> {
     let description = session.describe();
     let every: Vec<usize> = (0..description.outputs.len()).collect();
-    let draft = Draft::new(&bytes.name, description)?;
+    let draft = Draft::new(&bytes.name, description, reading.size)?;
     let seen = match draft.declared.clone() {
         Some(declared) => declared,
         None => {

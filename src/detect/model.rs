@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::error::{Error, Result};
 use super::form::{ChannelOrder, InputForm, Normalise};
 use super::heads::{Seen, tell_outputs};
-use super::input::{InputSpec, size_input};
+use super::input::{InputSpec, picture_size, size_input};
 use super::layout::{Distances, FlatForm, Hints, Layout, Told};
 use super::letterbox::Anchor;
 use super::literal;
@@ -17,10 +17,6 @@ use super::plan::Reading;
 use super::task::Task;
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
-/// Side of models that take any size and do not say which they were trained for, in pixels.
-pub const DEFAULT_SIDE: usize = 640;
-/// Longest side of a model's input, in pixels.
-pub const MAX_SIDE: usize = 4096;
 /// Largest fixed batch of a model.
 pub const MAX_BATCH: usize = 64;
 /// Most values in an input tensor: half a gigabyte of f32.
@@ -141,11 +137,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Judges a model by its declared tensors and metadata.
+    /// Judges a model by its declared tensors and metadata; it is given pictures of the `wanted_size`, if that is free.
     ///
     /// # Errors
     /// [`Error::ModelUnsupported`] with the reason where it cannot be a detector of a known layout.
-    pub fn new(source: &str, description: Description) -> Result<Self> {
+    pub fn new(source: &str, description: Description, wanted_size: Option<(usize, usize)>) -> Result<Self> {
         let refuse = |reason: String, advice: &str| Err(unsupported(source, &description, reason, advice));
         let task = match task_of(&description) {
             Ok(task) => task,
@@ -199,18 +195,11 @@ impl Draft {
             );
         }
         let trained = description.metadata.get("imgsz").and_then(|text| literal::image_size(text));
-        let side = |dimension: &Dimension, trained: Option<usize>| match dimension {
-            Dimension::Fixed(length) => *length,
-            Dimension::Dynamic(_) => trained.unwrap_or(DEFAULT_SIDE),
+        let trained = trained.map(|(height, width)| (width, height));
+        let (width, height) = match picture_size((columns, rows), trained, wanted_size) {
+            Ok(size) => size,
+            Err((reason, advice)) => return refuse(reason, advice),
         };
-        let height = side(rows, trained.map(|size| size.0));
-        let width = side(columns, trained.map(|size| size.1));
-        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
-            return refuse(
-                format!("its input is {width}x{height} pixels; each side must be 1 to {MAX_SIDE}"),
-                "Export it with a smaller input",
-            );
-        }
         let batch = match batch {
             Dimension::Dynamic(_) => Batch::Dynamic,
             Dimension::Fixed(count) if (1..=most_images(width, height)).contains(count) => Batch::Fixed(*count),
@@ -365,12 +354,12 @@ mod tests {
     }
 
     fn refusal(description: Description) -> String {
-        Draft::new("m.onnx", description).unwrap_err().to_string()
+        Draft::new("m.onnx", description, None).unwrap_err().to_string()
     }
 
     #[test]
     fn fixed_shapes_need_no_run() {
-        let draft = Draft::new("m.onnx", description(&[1, 3, 384, 640], &[1, 84, 5040], &[])).unwrap();
+        let draft = Draft::new("m.onnx", description(&[1, 3, 384, 640], &[1, 84, 5040], &[]), None).unwrap();
         assert_eq!((draft.input.width, draft.input.height), (640, 384));
         let seen = draft.declared.clone().unwrap();
         assert_eq!(seen[0].shape, [1, 84, 5040]);
@@ -381,16 +370,16 @@ mod tests {
     #[test]
     fn free_sizes_come_from_the_metadata_or_are_640() {
         let free = [-1, 3, -1, -1];
-        let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[])).unwrap();
+        let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[]), None).unwrap();
         assert_eq!((draft.input.width, draft.input.height, draft.declared), (640, 640, None));
         assert_eq!(draft.batch, Batch::Dynamic);
-        let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[("imgsz", "[384, 672]")])).unwrap();
+        let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[("imgsz", "[384, 672]")]), None).unwrap();
         assert_eq!((draft.input.width, draft.input.height), (672, 384));
     }
 
     #[test]
     fn what_is_no_detector_is_refused_with_its_shapes() {
-        let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[])).unwrap();
+        let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[]), None).unwrap();
         let seen = [Seen { shape: vec![1, 1000], largest: None }];
         let text = draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
         assert!(text.contains("m.onnx") && text.contains("[1, 1000]") && text.contains("classifier"), "{text}");
@@ -418,7 +407,7 @@ mod tests {
         for (name, element) in [("orig_target_sizes", ElementType::I64), ("im_shape", ElementType::F32)] {
             last.inputs.push(tensor(name, element, &[-1, 2]));
         }
-        let input = Draft::new("m", last).unwrap().input;
+        let input = Draft::new("m", last, None).unwrap().input;
         assert_eq!((input.width, input.height, input.channels_last), (640, 384, true));
         assert_eq!(input.sizes[0].values(640, 384), [640, 384]);
         assert_eq!(input.sizes[1].values(640, 384), [384, 640]);
@@ -440,7 +429,7 @@ mod tests {
         for side in [80, 40, 20] {
             old.outputs.push(tensor("raw", ElementType::F32, &[1, 3, side, side, 85]));
         }
-        let draft = Draft::new("m", old).unwrap();
+        let draft = Draft::new("m", old, None).unwrap();
         let seen = draft.declared.clone().unwrap();
         assert_eq!(draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap().read_outputs, [0]);
     }

@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::error::{Error, Result};
 use super::form::{ChannelOrder, Filter};
+use super::input::MAX_SIDE;
 use super::layout::Family;
 use super::letterbox::Anchor;
 use super::provider::{Provider, Tuning};
@@ -55,6 +57,30 @@ pub struct Reading {
     pub white_is_255: Option<bool>,
     /// What pictures are scaled with.
     pub filter: Filter,
+    /// Width and height of the input, where the model leaves them free.
+    pub size: Option<(usize, usize)>,
+}
+
+impl Reading {
+    /// Takes "WIDTHxHEIGHT", one number for a square, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for anything else, and for sides outside of 1 to [`MAX_SIDE`].
+    pub fn parse_size(text: &str) -> Result<Option<(usize, usize)>> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=MAX_SIDE).contains(side));
+        let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
+        let size = side(width).zip(side(height)).ok_or_else(|| Error::Setting {
+            setting: "input-size",
+            reason: format!(
+                "\"{text}\" is no size; write WIDTHxHEIGHT, such as 640x384, with 1 to {MAX_SIDE} pixels each"
+            ),
+        })?;
+        Ok(Some(size))
+    }
 }
 
 /// What sessions and threads are planned for.
@@ -117,6 +143,7 @@ impl Plan {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
 
@@ -150,6 +177,16 @@ mod tests {
         assert_eq!(of(&spec(0, OptimizeFor::Throughput), true), (2, 1));
         assert_eq!(of(&spec(0, OptimizeFor::Latency), true), (1, 1));
         assert_eq!(of(&spec(5, OptimizeFor::Throughput), true).0, 5);
+    }
+
+    #[test]
+    fn sizes_are_width_and_height() {
+        assert_eq!(Reading::parse_size(" "), Ok(None));
+        assert_eq!(Reading::parse_size("640x384"), Ok(Some((640, 384))));
+        assert_eq!(Reading::parse_size("1280"), Ok(Some((1280, 1280))));
+        for wrong in ["0", "640x", "x", "wide", "-3x3", "640x99999", "1x2x3"] {
+            assert!(Reading::parse_size(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
     }
 
     #[test]

@@ -136,12 +136,7 @@ impl Tensor {
     }
 
     fn scalar(name: &str, data_type: i32, value: i32) -> Self {
-        Self {
-            data_type: Some(data_type),
-            int32_data: vec![value],
-            name: Some(name.to_owned()),
-            ..Self::default()
-        }
+        Self { data_type: Some(data_type), int32_data: vec![value], name: Some(name.to_owned()), ..Self::default() }
     }
 }
 
@@ -362,7 +357,7 @@ mod tests {
         let (runtime, _) = Runtime::load(&RuntimeOptions { search_dirs, ..RuntimeOptions::default() }).unwrap();
         let setup = cpu_setup(runtime, &EngineSpec::default(), Plan::new(&EngineSpec::default(), 1, false));
         let (mut session, _) = Session::open(runtime, model, &setup, &[], None).unwrap();
-        let draft = Draft::new("test", session.describe()).unwrap();
+        let draft = Draft::new("test", session.describe(), None).unwrap();
         let mut input = session.input(1, &draft.input).unwrap();
         let SlotMut::F32(pixels) = input.slot(0) else { panic!("the model takes f32") };
         let mut noise = 1_u32;

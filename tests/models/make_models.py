@@ -286,4 +286,26 @@ def quantised():
     onnx.save(made, HERE / "quantised.onnx")
 
 
+def free_size():
+    """A picture of any size, as Ultralytics' dynamic=True leaves it; each cell finds the box (128, 80) to (192, 112), class 2."""
+    nodes, constants, cells = [], [], []
+    found = np.zeros(84, np.float32)
+    found[:4], found[4 + 2] = [160, 96, 64, 32], 0.75
+    constants.append(numpy_helper.from_array(np.zeros((84, 3, 1, 1), np.float32), "weights"))
+    constants.append(numpy_helper.from_array(found, "found"))
+    constants.append(numpy_helper.from_array(np.array([0, 84, -1], np.int64), "rows"))
+    for stride in [8, 16, 32]:
+        nodes.append(h.make_node("AveragePool", ["images"], [f"pooled_{stride}"], kernel_shape=[stride] * 2, strides=[stride] * 2))
+        nodes.append(h.make_node("Conv", [f"pooled_{stride}", "weights", "found"], [f"map_{stride}"]))
+        nodes.append(h.make_node("Reshape", [f"map_{stride}", "rows"], [f"cells_{stride}"]))
+        cells.append(f"cells_{stride}")
+    nodes.append(h.make_node("Concat", cells, ["output0"], axis=2))
+    inputs = [value("images", T.FLOAT, ["batch", 3, "height", "width"])]
+    graph = h.make_graph(nodes, "free_size", inputs, [value("output0", T.FLOAT, ["batch", 84, "anchors"])], constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / "free_size.onnx")
+
+
 quantised()
+free_size()

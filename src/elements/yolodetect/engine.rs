@@ -71,6 +71,7 @@ impl Ready {
                     order: settings.channel_order.order(),
                     white_is_255: settings.input_range.white_is_255(),
                     filter: settings.resize_filter.into(),
+                    size: detect::Reading::parse_size(&settings.input_size)?,
                 },
                 memory_limit: settings.memory_limit,
                 provider_dirs: search_dirs,

@@ -67,6 +67,8 @@ pub struct Settings {
     pub max_inflight: u32,
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
+    /// As written; a wrong one is told when the element starts.
+    pub input_size: String,
     pub resize_mode: ResizeMode,
     pub resize_filter: ResizeFilter,
     pub channel_order: ChannelOrder,
@@ -106,6 +108,7 @@ impl Default for Settings {
             max_inflight: 0,
             model_layout: ModelLayout::default(),
             memory_limit: 0,
+            input_size: String::new(),
             resize_mode: ResizeMode::default(),
             resize_filter: ResizeFilter::default(),
             channel_order: ChannelOrder::default(),
@@ -162,6 +165,7 @@ impl Settings {
             "batch-size" => self.batch_size = value.get().expect(fits),
             "model-layout" => self.model_layout = value.get().expect(fits),
             "memory-limit" => self.memory_limit = value.get().expect(fits),
+            "input-size" => self.input_size = text(),
             "resize-mode" => self.resize_mode = value.get().expect(fits),
             "resize-filter" => self.resize_filter = value.get().expect(fits),
             "channel-order" => self.channel_order = value.get().expect(fits),
@@ -204,6 +208,7 @@ impl Settings {
             "batch-size" => self.batch_size.to_value(),
             "model-layout" => self.model_layout.to_value(),
             "memory-limit" => self.memory_limit.to_value(),
+            "input-size" => self.input_size.to_value(),
             "resize-mode" => self.resize_mode.to_value(),
             "resize-filter" => self.resize_filter.to_value(),
             "channel-order" => self.channel_order.to_value(),
@@ -332,6 +337,11 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .nick("Model layout")
             .blurb("How the model's output is read, where the model does not show it")
             .default_value(defaults.model_layout)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("input-size")
+            .nick("Input size")
+            .blurb("WIDTHxHEIGHT of the model's input, where the model leaves it free (empty = as it was trained, else 640x640)")
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ResizeMode>("resize-mode")
