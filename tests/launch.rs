@@ -276,3 +276,30 @@ fn many_lines_pass_while_gst_launch_waits_for_nothing() {
     assert_eq!(text.lines().count(), 24 * 17);
     assert!(run.stdout.contains("24 of 24 files"), "{}", run.stdout);
 }
+
+/// OpenVINO where set-up found it worth its place, and only for models that it is good at.
+#[test]
+fn the_fastest_provider_is_taken_by_itself() {
+    let Some(plugins) = plugin_dir() else { return };
+    let has = |file: &str| plugins.join("../vx").join(file).exists();
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let expected = if processor.contains("GenuineIntel") && has("libonnxruntime_providers_openvino_plugin.so") {
+        "OpenVINOExecutionProvider"
+    } else if processor.contains("avx512_bf16") && has("openvino/libonnxruntime_providers_openvino.so") {
+        "OpenVINOExecutionProvider"
+    } else {
+        "CPUExecutionProvider"
+    };
+    let provider = |properties: &str| {
+        let detect = format!("vxyolodetect {properties} ! vxjsonenc header=true ! fdsink");
+        let run = finish(launch(&plugins, &format!("-q filesrc location={CLIP} ! vxkeyframedec ! {detect}")));
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        let lines = lines(&run.stdout);
+        assert_eq!(lines.len(), 17);
+        let people = lines.iter().filter_map(|line| line["detections"].as_array()).map(Vec::len).sum::<usize>();
+        (lines[0]["header"]["detector"]["provider"].as_str().unwrap().to_owned(), people)
+    };
+    assert_eq!(provider(""), (expected.to_owned(), 8));
+    assert_eq!(provider("execution-provider=cpu"), ("CPUExecutionProvider".to_owned(), 8));
+    assert_eq!(provider("model-file=tests/models/quantised.onnx").0, "CPUExecutionProvider");
+}

@@ -109,7 +109,7 @@ impl Accelerator {
                 (with_options(tensorrt, options).build(), precision)
             }
             Provider::OpenVino => {
-                device = self.option("device").unwrap_or("CPU").to_ascii_uppercase();
+                device = self.device()?.unwrap_or("CPU").to_owned();
                 let (config, precision) = self.openvino_config(&device);
                 let openvino = OpenVINO::default().with_device_type(&device);
                 (openvino.with_arbitrary_config("load_config", config).build(), precision)
@@ -126,6 +126,13 @@ impl Accelerator {
         let name = name_of(provider).unwrap_or_default().to_owned();
         let builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
         Ok((builder, Description { name, device, precision }))
+    }
+
+    /// The option `device`, by OpenVINO's names.
+    fn device(&self) -> Result<Option<&'static str>, OpenError> {
+        let Some(wanted) = self.option("device") else { return Ok(None) };
+        let known = ["CPU", "GPU", "NPU"].into_iter().find(|known| wanted.eq_ignore_ascii_case(known));
+        known.map(Some).ok_or_else(|| fails(format!("its device can be CPU, GPU or NPU, not {wanted}")))
     }
 
     /// Options that are the provider's, not ours.
@@ -175,14 +182,11 @@ impl Accelerator {
 
         let name = plugin::register(runtime, library)?;
         let is_openvino = name == plugin::OPENVINO;
-        let wanted = match self.option("device").map(str::to_ascii_uppercase).as_deref() {
-            None if is_openvino => Some(DeviceType::CPU),
-            None => None,
-            Some("CPU") => Some(DeviceType::CPU),
-            Some("GPU") => Some(DeviceType::GPU),
-            Some("NPU") => Some(DeviceType::NPU),
-            Some(other) => return Err(fails(format!("its device can be CPU, GPU or NPU, not {other}"))),
-        };
+        let wanted = self.device()?.or(is_openvino.then_some("CPU")).map(|device| match device {
+            "CPU" => DeviceType::CPU,
+            "GPU" => DeviceType::GPU,
+            _ => DeviceType::NPU,
+        });
         let devices: Vec<_> = runtime
             .environment
             .devices()
@@ -272,7 +276,8 @@ mod plugin {
         let Some(new) = new else {
             return Err(fails(format!(
                 "{} finds no device that it can use (OpenVINO's finds only Intel's; for other processors `VX_OPENVINO=all make \
-                 setup` fetches an ONNX Runtime that has OpenVINO built in)",
+                 setup` fetches an ONNX Runtime with OpenVINO built in, which is used if the first element of the process \
+                 asks for openvino or auto)",
                 library.display()
             )));
         };

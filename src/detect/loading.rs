@@ -213,7 +213,15 @@ fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info:
         Some(declared) => declared,
         None => {
             let images = images_of(draft.batch);
-            let failed = |reason| Error::Inference { model: bytes.name.clone(), reason };
+            let failed = |reason| {
+                let asked = reading.size.map(|(width, height)| {
+                    format!(
+                        "; input-size asks for {width}x{height}, and although the model says that its size is free, it may \
+                         work with one only: leave input-size away, or take multiples of 32"
+                    )
+                });
+                Error::Inference { model: bytes.name.clone(), reason: format!("{reason}{}", asked.unwrap_or_default()) }
+            };
             let input = session.input(images, &draft.input).map_err(failed)?;
             let see = |outputs: &[OutputView<'_>]| {
                 let seen = outputs.iter().map(|output| Seen {
@@ -279,7 +287,7 @@ fn report(
 fn invalid(bytes: &ModelBytes, error: OpenError) -> Error {
     let reason = if error.is_no_model {
         format!("it is no ONNX file, or it is cut short; download or export it again ({})", error.reason)
-    } else if error.reason.to_lowercase().contains("external data") {
+    } else if ["external data", "filesystem error"].iter().any(|words| error.reason.to_lowercase().contains(words)) {
         format!("its weights are in a file of their own, which has to lie beside it ({})", error.reason)
     } else {
         format!("{}; export it again with an older opset, or use a newer ONNX Runtime", error.reason)
