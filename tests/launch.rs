@@ -283,13 +283,11 @@ fn the_fastest_provider_is_taken_by_itself() {
     let Some(plugins) = plugin_dir() else { return };
     let has = |file: &str| plugins.join("../vx").join(file).exists();
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let expected = if processor.contains("GenuineIntel") && has("libonnxruntime_providers_openvino_plugin.so") {
-        "OpenVINOExecutionProvider"
-    } else if processor.contains("avx512_bf16") && has("openvino/libonnxruntime_providers_openvino.so") {
-        "OpenVINOExecutionProvider"
-    } else {
-        "CPUExecutionProvider"
-    };
+    let plugs_in = processor.contains("GenuineIntel") && has("libonnxruntime_providers_openvino_plugin.so");
+    let is_built_in = !processor.contains("GenuineIntel")
+        && processor.contains("avx512_bf16")
+        && has("openvino/libonnxruntime_providers_openvino.so");
+    let expected = if plugs_in || is_built_in { "OpenVINOExecutionProvider" } else { "CPUExecutionProvider" };
     let provider = |properties: &str| {
         let detect = format!("vxyolodetect {properties} ! vxjsonenc header=true ! fdsink");
         let run = finish(launch(&plugins, &format!("-q filesrc location={CLIP} ! vxkeyframedec ! {detect}")));

@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn sizes_are_width_and_height() {
-        assert_eq!(Reading::parse_size(" "), Ok(None));
-        assert_eq!(Reading::parse_size("640x384"), Ok(Some((640, 384))));
-        assert_eq!(Reading::parse_size("1280"), Ok(Some((1280, 1280))));
+        for (text, size) in [(" ", None), ("640x384", Some((640, 384))), ("1280", Some((1280, 1280)))] {
+            assert_eq!(Reading::parse_size(text).unwrap(), size, "{text}");
+        }
         for wrong in ["0", "640x", "x", "wide", "-3x3", "640x99999", "1x2x3"] {
             assert!(Reading::parse_size(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
         }
