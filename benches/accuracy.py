@@ -8,8 +8,9 @@
 DIR holds JPEGs and `annotations.json` in COCO's form with the 80 classes of COCO; each photograph goes through
 `filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`. PROGRAM is called as `PROGRAM coco MODEL DIR -o RESULTS` (photographs
 read by OpenCV), as `PROGRAM detect --conf C MODEL FILES...` (read by FFmpeg, as the elements do; JSON lines), and as
-`PROGRAM coco-score DIR RESULTS`, which prints AP and AP50. OpenCV and FFmpeg smooth the colours of a JPEG differently; a
-model that is quantised dynamically makes more of that than of anything else, so the difference is that to the second.
+`PROGRAM coco-score DIR RESULTS`, which prints AP and AP50. OpenCV's and FFmpeg's inverse transforms of a JPEG round
+differently (of 4 samples in 100, by a level or two); models that are quantised dynamically turn that alone into AP differences
+of up to 0.01, so the difference is that to the second.
 Properties are those of vxyolodetect; without any, the table has the CPU
 provider and the automatic choice. Skips, and says so, where the photographs or the program are missing.
 """

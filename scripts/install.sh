@@ -36,7 +36,8 @@ install)
     install -d "$plugindir" "$librarydir" "$bindir"
     : >"$list"
     for library in "$libraries"/lib* "$libraries"/openvino/lib*; do
-        [ -e "$library" ] || continue
+        # Not every machine has one of its own for OpenVINO.
+        [ -e "$library" ] || [ "$library" != "$libraries/openvino/lib*" ] || continue
         name=${library#"$libraries"/}
         echo "$name" >>"$list"
         install -d "$librarydir/$(dirname "$name")"

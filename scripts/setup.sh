@@ -10,13 +10,14 @@
 # 3. ONNX Runtime's shared library, and on x86-64 Linux the OpenVINO provider that plugs into it, out of their Python
 #    wheels, pinned by version and SHA-256, into .deps/lib. Only the libraries are taken, so the wheel's Python version
 #    does not matter and nothing is installed into any Python.
-# 4. The plug-in takes Intel's devices only. Where another processor multiplies brain floats (AMD since Zen 4), which makes
-#    OpenVINO nearly twice as fast there as the CPU provider: an ONNX Runtime with OpenVINO built in, into .deps/lib/openvino.
+# 4. The plug-in takes Intel's devices only. Where another processor multiplies brain floats (AMD since Zen 4), OpenVINO is
+#    the faster there too (README, Figures): an ONNX Runtime with OpenVINO built in, into .deps/lib/openvino.
 #
 # Environment:
 #   ORT_DYLIB_PATH   an ONNX Runtime library of your own: then none is fetched
 #   VX_OPENVINO      cpu (default): what the provider needs to run on the CPU; all: Intel GPU and NPU as well (50 MB more,
-#                    their drivers are yours to install), and 4. whatever the processor; no: nothing of it
+#                    their drivers are yours to install), and 4. on any processor but Intel's; no: nothing of it,
+#                    and what was fetched of it goes
 #   PIP_INDEX_URL    and pip's other settings: where wheels come from
 set -euo pipefail
 
@@ -34,7 +35,7 @@ readonly BUILT_IN_VERSION=1.24.1
 readonly BUILT_IN_PLATFORM=manylinux_2_28_x86_64
 readonly BUILT_IN_SHA256=d617fac2f59a6ab5ea59a788c3e1592240a129642519aaeaa774761dfe35150e
 readonly BUILT_IN_FILES='libonnxruntime.so.* libonnxruntime_providers_openvino.so libonnxruntime_providers_shared.so
-  libopenvino.so.???? libopenvino_onnx_frontend.so.???? libopenvino_intel_cpu_plugin.so libtbb.so.* libtbbmalloc.so*'
+  libopenvino.so.???? libopenvino_onnx_frontend.so.???? libopenvino_intel_cpu_plugin.so libtbb.so.*'
 
 # The provider with its CPU device. Left out are the GPU and NPU devices with their tuning table (cache.json), and the
 # devices that only combine others (auto, hetero, auto_batch): the provider loads and runs without them.
@@ -288,7 +289,7 @@ openvino_wanted() {
 built_in_stamp() { echo "onnxruntime-openvino $BUILT_IN_VERSION $BUILT_IN_SHA256"; }
 built_in_wanted() {
     ! own_ort && [ "$openvino" != no ] && [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] &&
-        { [ "$openvino" = all ] || { ! grep -q GenuineIntel /proc/cpuinfo && grep -q avx512_bf16 /proc/cpuinfo; }; } &&
+        ! grep -qs GenuineIntel /proc/cpuinfo && { [ "$openvino" = all ] || grep -qs avx512_bf16 /proc/cpuinfo; } &&
         ! stamp_holds openvino-built-in "$(built_in_stamp)"
 }
 wheels_wanted() { ort_wanted || openvino_wanted || built_in_wanted; }
@@ -406,7 +407,7 @@ bring_openvino() {
     openvino_wanted || return 0
     say "fetching the OpenVINO provider $OPENVINO_VERSION (some 53 MB)"
     if ! fetch_wheel onnxruntime-ep-openvino "$OPENVINO_VERSION" "$OPENVINO_SHA256" --platform "$OPENVINO_PLATFORM" \
-        --python-version 3.12; then
+        --python-version 3.12 --retries 1; then
         warn "the OpenVINO provider could not be fetched; $reason. Everything works without it, on Intel processors slower;" \
             "'make setup' tries again, VX_OPENVINO=no leaves it out"
         return
@@ -422,9 +423,9 @@ bring_openvino() {
 
 bring_built_in() {
     built_in_wanted || return 0
-    say "fetching ONNX Runtime $BUILT_IN_VERSION with OpenVINO, which is the faster on this processor (some 84 MB)"
+    say "fetching ONNX Runtime $BUILT_IN_VERSION with OpenVINO built in, for processors that are not Intel's (some 84 MB)"
     if ! fetch_wheel onnxruntime-openvino "$BUILT_IN_VERSION" "$BUILT_IN_SHA256" --python-version 3.12 --implementation cp \
-        --abi cp312 --platform "$BUILT_IN_PLATFORM"; then
+        --abi cp312 --platform "$BUILT_IN_PLATFORM" --retries 1; then
         warn "it could not be fetched; $reason. Everything works without it, slower; 'make setup' tries again, VX_OPENVINO=no" \
             "leaves it out"
         return
@@ -433,6 +434,14 @@ bring_built_in() {
     # shellcheck disable=SC2086 # a list
     unpack_wheel openvino-built-in "$(built_in_stamp)" lib/openvino $BUILT_IN_FILES
     set +f
+}
+
+# remove_fetched STAMP-NAME: the files that its stamp lists, and the stamp.
+remove_fetched() {
+    local stamp=$deps/$1.stamp line
+    [ -f "$stamp" ] || return 0
+    { read -r line && while IFS= read -r line; do rm -f "$deps/$line"; done; } <"$stamp"
+    rm -f "$stamp"
 }
 
 # ------------------------------------------------------------------ commands
@@ -477,6 +486,10 @@ setup() {
     link_ort
     bring_openvino
     bring_built_in
+    if [ "$openvino" = no ]; then
+        remove_fetched openvino
+        remove_fetched openvino-built-in
+    fi
     say 'ready'
 }
 

@@ -250,22 +250,22 @@ mod plugin {
 
     /// Registers a library in this process, once; the name of its provider.
     pub(super) fn register(runtime: &'static Runtime, library: &Path) -> Result<String, OpenError> {
-        static REGISTERED: Mutex<Option<HashMap<PathBuf, String>>> = Mutex::new(None);
+        static REGISTERED: Mutex<Option<HashMap<PathBuf, Result<String, String>>>> = Mutex::new(None);
         let mut registered = REGISTERED.lock();
         let registered = registered.get_or_insert_default();
-        if let Some(name) = registered.get(library) {
-            return Ok(name.clone());
+        if let Some(known) = registered.get(library) {
+            return known.clone().map_err(fails);
         }
         let names = || -> Vec<String> {
             runtime.environment.devices().filter_map(|device| device.ep().ok().map(str::to_owned)).collect()
         };
         let before = names();
-        let is_openvino = library.to_string_lossy().contains("openvino");
+        let is_openvino = library.file_name().is_some_and(|name| name.to_string_lossy().contains("openvino"));
         // OpenVINO's options carry the name that it is registered under.
         let stem = library.file_stem().unwrap_or_default().to_string_lossy();
         let name = if is_openvino { OPENVINO } else { &stem };
         // A library of the same name from another place: the first one stays.
-        if is_openvino && let Some(known) = registered.values().find(|known| *known == OPENVINO) {
+        if is_openvino && let Some(known) = registered.values().flatten().find(|known| *known == OPENVINO) {
             return Ok(known.clone());
         }
         runtime
@@ -273,15 +273,15 @@ mod plugin {
             .register_ep_library(name, library)
             .map_err(|error| fails(format!("{} cannot be loaded: {error}", library.display())))?;
         let new = names().into_iter().find(|name| !before.contains(name));
-        let Some(new) = new else {
-            return Err(fails(format!(
+        let new = new.ok_or_else(|| {
+            format!(
                 "{} finds no device that it can use (OpenVINO's finds only Intel's; for other processors `VX_OPENVINO=all make \
                  setup` fetches an ONNX Runtime with OpenVINO built in, which is used if the first element of the process \
-                 asks for openvino or auto)",
+                 asks for openvino, and neither runtime-library nor ORT_DYLIB_PATH for another one)",
                 library.display()
-            )));
-        };
+            )
+        });
         registered.insert(library.to_owned(), new.clone());
-        Ok(new)
+        new.map_err(fails)
     }
 }

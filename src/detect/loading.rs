@@ -79,7 +79,8 @@ fn open_cpu(
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
     }
     let setup = cpu_setup(runtime, spec, plan);
-    let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(bytes, error))?;
+    let (mut session, _) =
+        Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(runtime, bytes, error))?;
     let model = understand(bytes, &mut session, spec.reading, info)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
@@ -108,7 +109,7 @@ fn open_accelerated(
     plan: Plan,
 ) -> Result<Opened> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None);
-    let (mut inspected, _) = inspected.map_err(|error| invalid(bytes, error))?;
+    let (mut inspected, _) = inspected.map_err(|error| invalid(runtime, bytes, error))?;
     let model = understand(bytes, &mut inspected, spec.reading, info)?;
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
@@ -214,7 +215,7 @@ fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info:
         None => {
             let images = images_of(draft.batch);
             let failed = |reason| {
-                let asked = reading.size.map(|(width, height)| {
+                let asked = reading.size.filter(|_| draft.has_free_size()).map(|(width, height)| {
                     format!(
                         "; input-size asks for {width}x{height}, and although the model says that its size is free, it may \
                          work with one only: leave input-size away, or take multiples of 32"
@@ -255,7 +256,11 @@ fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
         Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => Some((name.clone(), length)),
         _ => None,
     });
-    dynamic.collect()
+    let lengths: Vec<(String, usize)> = dynamic.collect();
+    // A name that stands for height and width can be fixed only where these are equal.
+    let is_plain =
+        |(name, length): &(String, usize)| lengths.iter().all(|other| other.0 != *name || other.1 == *length);
+    lengths.iter().filter(|named| is_plain(named)).cloned().collect()
 }
 
 fn report(
@@ -284,13 +289,20 @@ fn report(
     }
 }
 
-fn invalid(bytes: &ModelBytes, error: OpenError) -> Error {
+fn invalid(runtime: &Runtime, bytes: &ModelBytes, error: OpenError) -> Error {
     let reason = if error.is_no_model {
         format!("it is no ONNX file, or it is cut short; download or export it again ({})", error.reason)
-    } else if ["external data", "filesystem error"].iter().any(|words| error.reason.to_lowercase().contains(words)) {
+    } else if ["external data", "cannot get file size"].iter().any(|words| error.reason.to_lowercase().contains(words))
+    {
         format!("its weights are in a file of their own, which has to lie beside it ({})", error.reason)
     } else {
-        format!("{}; export it again with an older opset, or use a newer ONNX Runtime", error.reason)
+        let newer =
+            if runtime.has_provider(&Provider::OpenVino) { "execution-provider=cpu, which may have a" } else { "a" };
+        let version = runtime.version();
+        format!(
+            "{}; export it again with an older opset, or use {newer} newer ONNX Runtime than {version}",
+            error.reason
+        )
     };
     Error::ModelInvalid { model: bytes.name.clone(), reason }
 }

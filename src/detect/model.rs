@@ -224,6 +224,12 @@ impl Draft {
         Ok(Self { source: source.to_owned(), input, batch, declared, names, task, description })
     }
 
+    /// Whether it leaves width or height free.
+    pub fn has_free_size(&self) -> bool {
+        let picture = self.description.inputs.iter().find(|input| input.name == self.input.name);
+        picture.is_some_and(|input| input.shape[1..].iter().any(|side| matches!(side, Dimension::Dynamic(_))))
+    }
+
     /// The model, now that its outputs were seen.
     ///
     /// # Errors

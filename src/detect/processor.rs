@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use once_cell::sync::Lazy;
+
 /// What matters about the processor. OpenVINO computes on every x86-64 processor, but its plugin provider takes Intel's only,
 /// and 32-bit floats it computes no faster than the CPU provider does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,7 +19,9 @@ pub(super) struct Processor {
 
 /// This machine's processor, as Linux describes it; all false where it does not.
 pub(super) fn processor() -> Processor {
-    std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default()
+    static PROCESSOR: Lazy<Processor> =
+        Lazy::new(|| std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default());
+    *PROCESSOR
 }
 
 fn parse_processor(cpuinfo: &str) -> Processor {

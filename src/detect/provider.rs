@@ -15,8 +15,8 @@ use super::runtime::Runtime;
 #[non_exhaustive]
 pub enum Provider {
     /// The best that is present: CUDA where ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple
-    /// systems, OpenVINO where it is found and the processor is Intel's or multiplies brain floats, else the CPU provider,
-    /// which is also the best for dynamically quantised models.
+    /// systems, OpenVINO where it is found and the processor is Intel's or multiplies brain floats, else the CPU provider.
+    /// Dynamically quantised models are run by the CPU provider.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU provider.
@@ -136,6 +136,16 @@ pub struct Tuning {
 }
 
 impl Tuning {
+    /// Whether nothing is asked for that the CPU provider cannot do.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.precision, Precision::Auto | Precision::Fp32) && self.options.is_empty()
+    }
+
+    /// Whether the option `device` names another than the processor.
+    fn is_for_another_device(&self) -> bool {
+        self.options.iter().any(|(key, value)| key == "device" && !value.eq_ignore_ascii_case("CPU"))
+    }
+
     /// Takes "key=value,key=value".
     ///
     /// # Errors
@@ -195,6 +205,23 @@ impl Choice {
     }
 }
 
+/// Whether OpenVINO is the best to run a model that is not quantised dynamically. In 32-bit floats it is no faster than the CPU
+/// provider but on Intel's processors.
+fn suits_openvino(tuning: &Tuning, processor: Processor) -> bool {
+    let multiplies_bf16 = processor.has_bf16 && matches!(tuning.precision, Precision::Auto | Precision::Bf16);
+    processor.is_intel || multiplies_bf16 || tuning.is_for_another_device()
+}
+
+/// Whether `wanted` runs best, or only, on an ONNX Runtime with OpenVINO built in: the plugin takes Intel's devices only.
+pub(super) fn wants_built_in_openvino(wanted: &Provider, tuning: &Tuning, processor: Processor) -> bool {
+    let is_wanted = match wanted {
+        Provider::OpenVino => true,
+        Provider::Auto => suits_openvino(tuning, processor),
+        _ => false,
+    };
+    is_wanted && !processor.is_intel && !tuning.is_for_another_device()
+}
+
 /// Decides what is tried, in this order, for a model that `is_quantised` dynamically or not; `dirs` are searched for plugin
 /// providers before ONNX Runtime's own folder.
 ///
@@ -202,6 +229,7 @@ impl Choice {
 /// [`Error::ProviderUnavailable`] for a provider asked for by name that is not there.
 pub(super) fn choose(
     wanted: &Provider,
+    tuning: &Tuning,
     runtime: &Runtime,
     dirs: &[PathBuf],
     is_quantised: bool,
@@ -217,30 +245,36 @@ pub(super) fn choose(
                     choices.push(Choice::built_in(provider));
                 }
             }
-            // OpenVINO computes `ConvInteger` in 32-bit floats, at less than half the speed of the CPU provider.
-            let Processor { is_intel, has_bf16, .. } = processor();
-            if !is_quantised && (is_intel || has_bf16) {
-                if runtime.has_provider(&Provider::OpenVino) {
+            let has_openvino = runtime.has_provider(&Provider::OpenVino);
+            if suits_openvino(tuning, processor()) {
+                if has_openvino {
                     choices.push(Choice::built_in(Provider::OpenVino));
                 } else if has_plugins
-                    && is_intel
+                    && processor().is_intel
                     && let Ok(library) = find_openvino(runtime, dirs)
                 {
                     choices.push(Choice { provider: Provider::OpenVino, library: Some(library) });
                 }
+            }
+            // CUDA has no `ConvInteger`, and OpenVINO computes it in 32-bit floats, at less than half the speed of this one.
+            if is_quantised && tuning.is_plain() {
+                choices.clear();
             }
             choices.push(Choice::built_in(Provider::Cpu));
             Ok(choices)
         }
         named if runtime.has_provider(named) => Ok(vec![Choice::built_in(named.clone())]),
         Provider::OpenVino | Provider::Library(_) if !has_plugins => Err(unavailable(
-            "this build has no plugin providers; build it with the cargo feature plugin-providers".to_owned(),
+            "this build has no plugin providers, and the ONNX Runtime in use has none of that name built in; build it with \
+             the cargo feature plugin-providers"
+                .to_owned(),
         )),
         Provider::OpenVino => {
             let library = find_openvino(runtime, dirs).map_err(|looked_in| {
                 unavailable(format!(
-                    "{OPENVINO_LIBRARY} is not in {}; run `make setup` in the source tree, or \
-                     `pip install onnxruntime-ep-openvino` and copy the libraries of its package beside ONNX Runtime",
+                    "{OPENVINO_LIBRARY} is not in {}; run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make \
+                     setup for processors that are not Intel's), or `pip install onnxruntime-ep-openvino` and copy the \
+                     libraries of its package beside ONNX Runtime",
                     looked_in.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
                 ))
             })?;
@@ -294,6 +328,29 @@ mod tests {
         }
         let text = "tpu".parse::<Provider>().unwrap_err().to_string();
         assert!(text.contains("tpu") && text.contains("openvino"), "{text}");
+    }
+
+    #[test]
+    fn openvino_is_taken_where_it_is_the_best() {
+        let intel = Processor { is_intel: true, ..Processor::default() };
+        let zen4 = Processor { has_bf16: true, has_vnni: true, ..Processor::default() };
+        let zen2 = Processor::default();
+        let tuning = |precision, options| Tuning { precision, options: Tuning::parse_options(options).unwrap() };
+        let plain = tuning(Precision::Auto, "");
+        let suits = [intel, zen4, zen2].map(|processor| suits_openvino(&plain, processor));
+        assert_eq!(suits, [true, true, false]);
+        let built_in = |wanted, tuning: &Tuning| {
+            [intel, zen4, zen2].map(|processor| wants_built_in_openvino(&wanted, tuning, processor))
+        };
+        assert_eq!(built_in(Provider::Auto, &plain), [false, true, false]);
+        assert_eq!(built_in(Provider::Auto, &tuning(Precision::Fp32, "")), [false; 3]);
+        assert_eq!(built_in(Provider::OpenVino, &plain), [false, true, true]);
+        // Only the plugin brings other devices.
+        assert_eq!(built_in(Provider::OpenVino, &tuning(Precision::Auto, "device=GPU")), [false; 3]);
+        assert_eq!(built_in(Provider::OpenVino, &tuning(Precision::Auto, "device=cpu")), [false, true, true]);
+        assert_eq!(built_in(Provider::Cpu, &plain), [false; 3]);
+        assert!(plain.is_plain() && !tuning(Precision::Bf16, "").is_plain());
+        assert!(!tuning(Precision::Auto, "device=GPU").is_plain());
     }
 
     #[test]

@@ -1,27 +1,26 @@
 //! Dynamically quantised models, put into the form that the CPU provider computes fastest.
 //!
-//! ONNX Runtime runs `ConvInteger` as a product of matrices, weights on the left. On x86-64 it has fast kernels for unsigned
-//! left sides only; signed weights, as `quantize_dynamic` writes them on request, take a loop of plain C++, about ten times
-//! slower. And with VNNI instructions a signed right side, the picture's, is twice as fast as the unsigned one that
-//! `DynamicQuantizeLinear` gives. Both can be had without another result: the operator multiplies values minus zero points,
-//! so values and zero point may be moved by 128 together. [`for_cpu`] does that:
+//! ONNX Runtime runs `ConvInteger` as a product of matrices, weights on the left. On most x86-64 processors it has fast kernels
+//! for unsigned left sides only: signed weights, which `quantize_dynamic` writes unless told otherwise, take a loop of plain
+//! C++, about ten times slower (before 1.24 they were refused). And since 1.25 (its pull request 27671) a signed right side,
+//! the picture's, is with VNNI instructions twice as fast as the unsigned one that `DynamicQuantizeLinear` gives. Both can be
+//! had without another result: the operator multiplies values minus zero points, so values and zero point may be moved by 128
+//! together. [`for_cpu`] does that:
 //!
 //! - weights of signed bytes, and their zero points, become unsigned ones;
-//! - with VNNI, what `DynamicQuantizeLinear` measured (its scale and zero point) goes to a `QuantizeLinear` beside it that
-//!   rounds the same values to signed bytes. Where it kept to 0..=255 this one keeps to -128..=127, so the sums are equal to
-//!   the last bit.
-//!
-//! Without VNNI signed right sides are left alone: there their kernel adds in 16 bits and saturates.
+//! - with [`Gain::SignedPictures`] what `DynamicQuantizeLinear` measured (its scale and zero point) goes to a
+//!   `QuantizeLinear` beside it that rounds the same values to signed bytes. Where the one keeps to 0..=255 the other keeps to
+//!   -128..=127, so the sums are equal to the last bit.
 //!
 //! Only what has to change is decoded (field numbers: onnx.proto, `ModelProto`, `GraphProto`, `NodeProto`, `TensorProto`);
 //! every other byte is copied. Whatever is out of the ordinary makes it `None`, and the model is run as it came. Pure
-//! functions.
+//! functions; time and memory grow with the length of the file and not faster.
 
 use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 use prost::bytes::Buf;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 
 /// Fields of `ModelProto` and `GraphProto`.
 const MODEL_GRAPH: u32 = 7;
@@ -33,6 +32,23 @@ const GRAPH_VALUES: [u32; 3] = [11, 12, 13];
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
 const INT32: i32 = 6;
+
+/// Largest file that is changed: there are then up to three copies of it for a moment.
+const MAX_LENGTH: usize = 256 << 20;
+/// Most fields of a message, and so most nodes of a graph, and most names that they read and write.
+const MAX_FIELDS: usize = 200_000;
+/// Weights that share zero points in chains longer than this are left as they are.
+const MAX_ROUNDS: usize = 8;
+
+/// What there is to be gained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gain {
+    /// By unsigned weights.
+    UnsignedWeights,
+    /// By signed pictures as well: on processors with VNNI, from ONNX Runtime 1.25. Without VNNI their kernel adds in 16 bits
+    /// and saturates.
+    SignedPictures,
+}
 
 /// What signed and unsigned bytes are apart.
 const HALF: i32 = 128;
@@ -73,6 +89,10 @@ struct Tensor {
     name: Option<String>,
     #[prost(bytes = "vec", optional, tag = "9")]
     raw_data: Option<Vec<u8>>,
+    #[prost(string, optional, tag = "12")]
+    doc_string: Option<String>,
+    #[prost(bytes = "vec", repeated, tag = "16")]
+    metadata: Vec<Vec<u8>>,
 }
 
 /// `AttributeProto` of an integer.
@@ -87,7 +107,7 @@ struct IntAttribute {
     kind: i32,
 }
 
-/// Only the name of a `ValueInfoProto` or `TensorProto`.
+/// Only the name of a `ValueInfoProto`.
 #[derive(Clone, PartialEq, Message)]
 struct ValueName {
     #[prost(string, tag = "1")]
@@ -115,6 +135,14 @@ impl Node {
         self.op_type.as_deref() == Some(op_type) && matches!(self.domain.as_deref(), None | Some("" | "ai.onnx"))
     }
 
+    /// Whether a graph is among its attributes (`AttributeProto.g` and `.graphs`): such a graph sees the names of this one.
+    fn holds_graph(&self) -> bool {
+        let is_graph = |attribute: &Vec<u8>| {
+            fields(attribute).is_none_or(|fields| fields.iter().any(|field| matches!(field.number, 6 | 11)))
+        };
+        self.attribute.iter().any(is_graph)
+    }
+
     fn input(&self, slot: usize) -> Option<&str> {
         self.input.get(slot).map(String::as_str).filter(|name| !name.is_empty())
     }
@@ -122,17 +150,16 @@ impl Node {
 
 impl Tensor {
     /// The same values and 128 more, as unsigned bytes; `None` where it is not signed bytes.
-    fn unsigned(&self) -> Option<Self> {
-        let mut tensor = self.clone();
+    fn unsigned(mut self) -> Option<Self> {
         if self.data_type != Some(INT8) {
             return None;
         }
-        tensor.data_type = Some(UINT8);
-        tensor.raw_data.iter_mut().flatten().for_each(|byte| *byte ^= 0x80);
-        for value in &mut tensor.int32_data {
+        self.data_type = Some(UINT8);
+        self.raw_data.iter_mut().flatten().for_each(|byte| *byte ^= 0x80);
+        for value in &mut self.int32_data {
             *value = i32::from(i8::try_from(*value).ok()?) + HALF;
         }
-        Some(tensor)
+        Some(self)
     }
 
     fn scalar(name: &str, data_type: i32, value: i32) -> Self {
@@ -159,13 +186,17 @@ impl Field<'_> {
     }
 
     fn tensor(&self) -> Option<Tensor> {
-        self.message(&[1, 2, 5, 8, 9])
+        self.message(&[1, 2, 5, 8, 9, 12, 16])
     }
 }
 
+/// The fields of a message; `None` if it is none, or of too many.
 fn fields(mut rest: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut fields = Vec::new();
     while rest.has_remaining() {
+        if fields.len() == MAX_FIELDS {
+            return None;
+        }
         let start = rest;
         let (number, wire_type) = decode_key(&mut rest).ok()?;
         let mut payload = &start[..0];
@@ -181,8 +212,13 @@ fn fields(mut rest: &[u8]) -> Option<Vec<Field<'_>>> {
 }
 
 fn put(number: u32, message: &impl Message, into: &mut Vec<u8>) {
+    put_bytes(number, &message.encode_to_vec(), into);
+}
+
+fn put_bytes(number: u32, payload: &[u8], into: &mut Vec<u8>) {
     encode_key(number, WireType::LengthDelimited, into);
-    into.extend(message.encode_length_delimited_to_vec());
+    encode_varint(payload.len() as u64, into);
+    into.extend_from_slice(payload);
 }
 
 /// Whether an ONNX file has convolutions of bytes that are quantised while it runs. The word may stand there for another
@@ -193,22 +229,21 @@ pub(super) fn is_dynamic(model: &[u8]) -> bool {
 
 /// The ONNX file `model` with the same results in less time on an x86-64 processor; `None` where there is nothing to gain or
 /// the model is not understood.
-pub(super) fn for_cpu(model: &[u8], has_vnni: bool) -> Option<Vec<u8>> {
-    if !is_dynamic(model) {
+pub(super) fn for_cpu(model: &[u8], gain: Gain) -> Option<Vec<u8>> {
+    // A model with our names in it has been here before, or would get them twice.
+    if !is_dynamic(model) || model.len() > MAX_LENGTH || memchr::memmem::find(model, MARK.as_bytes()).is_some() {
         return None;
     }
     let parts = fields(model)?;
     let mut graphs = parts.iter().filter(|part| part.number == MODEL_GRAPH);
-    let graph = graph_for_cpu(graphs.next()?.payload, has_vnni)?;
+    let graph = graph_for_cpu(graphs.next()?.payload, gain)?;
     if graphs.next().is_some() {
         return None;
     }
     let mut made = Vec::with_capacity(model.len() + graph.len() / 16 + 1024);
     for part in &parts {
         if part.number == MODEL_GRAPH {
-            encode_key(MODEL_GRAPH, WireType::LengthDelimited, &mut made);
-            prost::encoding::encode_varint(graph.len() as u64, &mut made);
-            made.extend_from_slice(&graph);
+            put_bytes(MODEL_GRAPH, &graph, &mut made);
         } else {
             made.extend_from_slice(part.whole);
         }
@@ -216,22 +251,32 @@ pub(super) fn for_cpu(model: &[u8], has_vnni: bool) -> Option<Vec<u8>> {
     Some(made)
 }
 
-fn graph_for_cpu(graph: &[u8], has_vnni: bool) -> Option<Vec<u8>> {
+fn graph_for_cpu(graph: &[u8], gain: Gain) -> Option<Vec<u8>> {
     let parts = fields(graph)?;
     let of = |number: u32| parts.iter().filter(move |part| part.number == number);
-    let mut nodes = of(GRAPH_NODE).map(Field::node).collect::<Option<Vec<Node>>>()?;
-    // Graphs inside of operators see the names of this one.
-    if nodes.iter().any(|node| ["If", "Loop", "Scan", "SequenceMap"].iter().any(|op| node.is(op))) {
+    let (mut nodes, mut names) = (Vec::new(), 0);
+    for part in of(GRAPH_NODE) {
+        let node = part.node()?;
+        names += node.input.len() + node.output.len();
+        if names > MAX_FIELDS {
+            return None;
+        }
+        nodes.push(node);
+    }
+    if nodes.iter().any(Node::holds_graph) {
         return None;
     }
-    let tensors = of(GRAPH_INITIALIZER).filter_map(Field::tensor);
-    let tensors = tensors.filter_map(|tensor| Some((tensor.name.clone()?, tensor.unsigned()?)));
-    let mut unsigned: HashMap<String, Tensor> = tensors.collect();
+    let tensors = parts.iter().enumerate().filter(|(_, part)| part.number == GRAPH_INITIALIZER);
+    let tensors = tensors.filter_map(|(place, part)| {
+        let tensor = part.tensor()?.unsigned()?;
+        Some((tensor.name.clone()?, (place, tensor)))
+    });
+    let mut unsigned: Unsigned = tensors.collect();
     keep_convertible(&mut unsigned, &nodes, &declared(&parts)?);
 
     let mut inserted = HashMap::<usize, Vec<Node>>::new();
     let mut constants = Vec::new();
-    if has_vnni && sign_pictures(&mut nodes, &mut inserted) {
+    if gain == Gain::SignedPictures && sign_pictures(&mut nodes, &mut inserted) {
         constants.push(Tensor::scalar(HALF_NAME, INT32, HALF));
     }
     if constants.is_empty() && unsigned.is_empty() {
@@ -246,33 +291,34 @@ fn graph_for_cpu(graph: &[u8], has_vnni: bool) -> Option<Vec<u8>> {
         }
     }
 
+    let changed: HashMap<usize, &Tensor> = unsigned.values().map(|(place, tensor)| (*place, tensor)).collect();
     let mut made = Vec::with_capacity(graph.len() + graph.len() / 16);
     let mut node_indices = 0..;
-    for part in &parts {
+    for (place, part) in parts.iter().enumerate() {
         match part.number {
             GRAPH_NODE => {
                 let index = node_indices.next()?;
                 inserted.remove(&index).iter().flatten().for_each(|node| put(GRAPH_NODE, node, &mut made));
                 put(GRAPH_NODE, &nodes[index], &mut made);
             }
-            GRAPH_INITIALIZER => {
-                let name = part.tensor().and_then(|tensor| tensor.name);
-                match name.and_then(|name| unsigned.get(&name)) {
-                    Some(tensor) => put(GRAPH_INITIALIZER, tensor, &mut made),
-                    None => made.extend_from_slice(part.whole),
-                }
-            }
-            _ => made.extend_from_slice(part.whole),
+            _ => match changed.get(&place) {
+                Some(&tensor) => put(GRAPH_INITIALIZER, tensor, &mut made),
+                None => made.extend_from_slice(part.whole),
+            },
         }
     }
     constants.iter().for_each(|constant| put(GRAPH_INITIALIZER, constant, &mut made));
     Some(made)
 }
 
-/// Names of what is added; should a model have them already, ONNX Runtime refuses the result and gets the original.
-const HALF_NAME: &str = "vx/128";
-const ZERO_NAME: &str = "vx/zero_point";
-const SIGNED: &str = "/vx/signed";
+/// Signed tensors by name, with their place among the fields of the graph, as they are once unsigned.
+type Unsigned = HashMap<String, (usize, Tensor)>;
+
+/// In every name that is added.
+const MARK: &str = "gstvx~";
+const HALF_NAME: &str = "gstvx~128";
+const ZERO_NAME: &str = "gstvx~zero_point";
+const SIGNED: &str = "/gstvx~signed";
 
 /// Names whose types the graph declares.
 fn declared(parts: &[Field<'_>]) -> Option<HashSet<String>> {
@@ -281,16 +327,16 @@ fn declared(parts: &[Field<'_>]) -> Option<HashSet<String>> {
 }
 
 /// Whether both weights and zero point of the node are among `unsigned`, or there is no zero point.
-fn is_convertible(node: &Node, unsigned: &HashMap<String, Tensor>) -> bool {
+fn is_convertible(node: &Node, unsigned: &Unsigned) -> bool {
     node.is("ConvInteger")
         && node.input(1).is_some_and(|name| unsigned.contains_key(name))
         && node.input(3).is_none_or(|name| unsigned.contains_key(name))
 }
 
 /// Keeps of `unsigned` what nothing else reads than `ConvInteger` as weights or zero point, of which both are there.
-fn keep_convertible(unsigned: &mut HashMap<String, Tensor>, nodes: &[Node], declared: &HashSet<String>) {
+fn keep_convertible(unsigned: &mut Unsigned, nodes: &[Node], declared: &HashSet<String>) {
     unsigned.retain(|name, _| !declared.contains(name));
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let (mut fit, mut unfit) = (HashSet::new(), HashSet::new());
         for node in nodes {
             let converts = is_convertible(node, unsigned);
@@ -306,6 +352,7 @@ fn keep_convertible(unsigned: &mut HashMap<String, Tensor>, nodes: &[Node], decl
             return;
         }
     }
+    unsigned.clear();
 }
 
 /// Gives each `ConvInteger` that reads a `DynamicQuantizeLinear` the same in signed bytes; `inserted` gets what has to stand
@@ -323,7 +370,7 @@ fn sign_pictures(nodes: &mut [Node], inserted: &mut HashMap<usize, Vec<Node>>) -
         }
         let (signed, signed_zero) = (format!("{picture}{SIGNED}"), format!("{zero_point}{SIGNED}"));
         if is_signed.insert(picture.to_owned()) {
-            let (wide, moved) = (format!("{zero_point}/vx/wide"), format!("{zero_point}/vx/moved"));
+            let (wide, moved) = (format!("{zero_point}/gstvx~wide"), format!("{zero_point}/gstvx~moved"));
             inserted.entry(index).or_default().extend([
                 Node::cast(zero_point, &wide, INT32),
                 Node::new("Sub", &[&wide, HALF_NAME], &moved),
@@ -338,113 +385,5 @@ fn sign_pictures(nodes: &mut [Node], inserted: &mut HashMap<usize, Vec<Node>>) -
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may panic")]
-mod tests {
-    use std::path::Path;
-
-    use super::super::form::SlotMut;
-    use super::super::loading::cpu_setup;
-    use super::super::model::Draft;
-    use super::super::plan::{EngineSpec, Plan};
-    use super::super::runtime::{Runtime, RuntimeOptions};
-    use super::super::session::Session;
-    use super::super::source::{ModelBytes, ModelSource};
-    use super::*;
-
-    /// What a model gives for a picture of noise.
-    fn outputs(model: &ModelBytes) -> Vec<Vec<f32>> {
-        let search_dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/lib")];
-        let (runtime, _) = Runtime::load(&RuntimeOptions { search_dirs, ..RuntimeOptions::default() }).unwrap();
-        let setup = cpu_setup(runtime, &EngineSpec::default(), Plan::new(&EngineSpec::default(), 1, false));
-        let (mut session, _) = Session::open(runtime, model, &setup, &[], None).unwrap();
-        let draft = Draft::new("test", session.describe(), None).unwrap();
-        let mut input = session.input(1, &draft.input).unwrap();
-        let SlotMut::F32(pixels) = input.slot(0) else { panic!("the model takes f32") };
-        let mut noise = 1_u32;
-        for pixel in pixels {
-            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *pixel = (noise >> 8) as f32 / (1 << 24) as f32;
-        }
-        let every: Vec<usize> = (0..session.describe().outputs.len()).collect();
-        session.run(&input, 1, &every, |views| views.iter().map(|view| view.values.to_vec()).collect()).unwrap()
-    }
-
-    /// Nodes and constants of a model.
-    fn decoded(model: &[u8]) -> (Vec<Node>, Vec<Tensor>) {
-        let parts = fields(model).unwrap();
-        let graph = fields(parts.iter().find(|part| part.number == MODEL_GRAPH).unwrap().payload).unwrap();
-        let nodes = graph.iter().filter(|part| part.number == GRAPH_NODE).map(|part| part.node().unwrap());
-        let tensors = graph.iter().filter(|part| part.number == GRAPH_INITIALIZER).filter_map(Field::tensor);
-        (nodes.collect(), tensors.collect())
-    }
-
-    fn same_results(path: &Path) {
-        let source = ModelSource::File(path.to_owned());
-        let bytes = std::fs::read(path).unwrap();
-        let expected = outputs(&source.read(None).unwrap().unchanged());
-        assert!(expected.iter().flatten().any(|value| value.abs() > 1e-3), "{} gives nothing", path.display());
-        for has_vnni in [false, true] {
-            let Some(changed) = for_cpu(&bytes, has_vnni) else {
-                assert!(!has_vnni, "{} is left as it is", path.display());
-                continue;
-            };
-            let dir = tempfile::tempdir().unwrap();
-            let place = dir.path().join("changed.onnx");
-            std::fs::write(&place, changed).unwrap();
-            let changed = ModelSource::File(place).read(None).unwrap().unchanged();
-            // Without VNNI signed right sides may saturate, which is why they are not made there.
-            if !has_vnni || super::super::processor::processor().has_vnni {
-                assert_eq!(outputs(&changed), expected, "{} with VNNI: {has_vnni}", path.display());
-            }
-        }
-    }
-
-    #[test]
-    fn results_are_the_same_to_the_last_bit() {
-        same_results(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/quantised.onnx"));
-    }
-
-    #[test]
-    fn results_of_whole_detectors_are_the_same() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
-        for name in ["yolo26n_int8.onnx", "yolo11n_320_int8.onnx"] {
-            if folder.join(name).exists() {
-                same_results(&folder.join(name));
-            } else {
-                println!("skipped: {} is not there", folder.join(name).display());
-            }
-        }
-    }
-
-    #[test]
-    fn weights_become_unsigned_where_nothing_else_reads_them() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/quantised.onnx");
-        let original = std::fs::read(path).unwrap();
-        let kinds = |model: &[u8]| {
-            let (_, tensors) = decoded(model);
-            let kind = |name: &str| tensors.iter().find(|tensor| tensor.name.as_deref() == Some(name))?.data_type;
-            ["signed", "signed_zero", "symmetric", "shared", "shared_zero", ZERO_NAME].map(kind)
-        };
-        let (int8, uint8) = (Some(INT8), Some(UINT8));
-        assert_eq!(kinds(&original), [int8, int8, int8, int8, int8, None]);
-        let changed = for_cpu(&original, false).unwrap();
-        assert_eq!(kinds(&changed), [uint8, uint8, uint8, int8, int8, uint8]);
-        let operators = |model: &[u8], op: &str| decoded(model).0.iter().filter(|node| node.is(op)).count();
-        assert_eq!(operators(&changed, "QuantizeLinear"), 0);
-        // One picture is read by two operators.
-        let changed = for_cpu(&original, true).unwrap();
-        assert_eq!((operators(&original, "ConvInteger"), operators(&changed, "QuantizeLinear")), (4, 3));
-    }
-
-    #[test]
-    fn what_is_no_such_model_is_left_alone() {
-        assert!(for_cpu(b"", true).is_none() && for_cpu(b"ConvInteger", true).is_none());
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/quantised.onnx");
-        let bytes = std::fs::read(path).unwrap();
-        for cut in 1..bytes.len() {
-            // Must not panic; what is left of a file may still be a model.
-            let _ = for_cpu(&bytes[..cut], true);
-        }
-        assert!(for_cpu(&for_cpu(&bytes, true).unwrap(), true).is_none(), "it is as it should be already");
-    }
-}
+#[path = "quantised_tests.rs"]
+mod tests;

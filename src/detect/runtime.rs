@@ -13,7 +13,7 @@ use once_cell::sync::OnceCell;
 
 use super::error::{Error, Result, panic_message};
 use super::processor::processor;
-use super::provider::{Precision, Provider};
+use super::provider::{Provider, Tuning, wants_built_in_openvino};
 
 /// Severity of a line of ONNX Runtime's own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,7 @@ pub struct RuntimeOptions {
     /// What models will be run on.
     pub provider: Provider,
     /// How.
-    pub precision: Precision,
+    pub tuning: Tuning,
     /// Takes the log.
     pub log: LogSink,
     /// Least severe level that is logged; the lower ones cost time.
@@ -57,7 +57,7 @@ impl Default for RuntimeOptions {
             library: None,
             search_dirs: Vec::new(),
             provider: Provider::Auto,
-            precision: Precision::Auto,
+            tuning: Tuning::default(),
             log: Arc::new(|_, _| {}),
             log_level: LogLevel::Warning,
         }
@@ -92,9 +92,9 @@ const VARIABLE: &str = "ORT_DYLIB_PATH";
 impl Runtime {
     /// Loads ONNX Runtime, or gives the one that is loaded already.
     ///
-    /// The library is looked for in this order: `options.library`, `ORT_DYLIB_PATH`, `options.search_dirs`,
-    /// `LD_LIBRARY_PATH`, the system's library folders. The second value is a note for the user where a library was asked for
-    /// by name and another one is in use already; a process can have only one.
+    /// The library is looked for in this order: `options.library`, `ORT_DYLIB_PATH`, `openvino` in `options.search_dirs` where
+    /// that is the better one, `options.search_dirs`, `LD_LIBRARY_PATH`, the system's library folders. The second value is a
+    /// note for the user where another library than the wanted one is in use already; a process can have only one.
     ///
     /// # Errors
     /// [`Error::RuntimeNotFound`] with every place that was tried, [`Error::RuntimeUnusable`] if what is there cannot be
@@ -145,13 +145,20 @@ impl Runtime {
         &self.version
     }
 
+    /// Its minor version, 31 of "1.31.1".
+    pub(super) fn minor_version(&self) -> Option<u32> {
+        self.version.strip_prefix("1.")?.split('.').next()?.parse().ok()
+    }
+
     fn note(&self, options: &RuntimeOptions) -> Option<String> {
-        let wanted = options.library.as_ref()?;
-        let found = named(wanted).ok()?;
+        let (wanted, why) = match &options.library {
+            Some(wanted) => (named(wanted).ok()?, "was asked for"),
+            None => (with_openvino(options)?, "has OpenVINO, which is the best here"),
+        };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        (real(&found) != real(&self.library)).then(|| {
+        (real(&wanted) != real(&self.library)).then(|| {
             format!(
-                "{} was asked for, but this process already uses {}; only one ONNX Runtime can be loaded, so the first one stays",
+                "{} {why}, but this process already uses {}; only one ONNX Runtime can be loaded, so the first one stays",
                 wanted.display(),
                 self.library.display()
             )
@@ -159,7 +166,16 @@ impl Runtime {
     }
 
     fn open(options: &RuntimeOptions) -> Result<Self> {
-        let library = find(options)?;
+        // One that cannot be loaded after all is no reason to fail where it is merely the better one.
+        let better = with_openvino(options).map(|library| Self::open_library(options, library));
+        match better {
+            Some(Ok(runtime)) => Ok(runtime),
+            Some(Err(error)) if options.provider != Provider::Auto => Err(error),
+            _ => Self::open_library(options, find(options)?),
+        }
+    }
+
+    fn open_library(options: &RuntimeOptions, library: PathBuf) -> Result<Self> {
         let unusable = |reason: String| Error::RuntimeUnusable {
             library: library.clone(),
             reason,
@@ -229,10 +245,6 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
     if let Some(wanted) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         return named(Path::new(&wanted));
     }
-    let with_openvino = options.search_dirs.iter().filter(|_| wants_openvino_built_in(options));
-    if let Some(library) = with_openvino.map(|dir| absolute(dir).join(WITH_OPENVINO)).find_map(|dir| library_in(&dir)) {
-        return Ok(library);
-    }
     let from_variable = std::env::var_os("LD_LIBRARY_PATH");
     let from_variable = from_variable.iter().flat_map(std::env::split_paths).filter(|dir| !dir.as_os_str().is_empty());
     let mut looked_in = Vec::new();
@@ -249,15 +261,12 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
     Err(Error::RuntimeNotFound { looked_in })
 }
 
-/// Whether OpenVINO is wanted and its plugin provider is no good.
-fn wants_openvino_built_in(options: &RuntimeOptions) -> bool {
-    let processor = processor();
-    let is_wanted = match options.provider {
-        Provider::OpenVino => true,
-        Provider::Auto => processor.has_bf16 && matches!(options.precision, Precision::Auto | Precision::Bf16),
-        _ => false,
-    };
-    is_wanted && !processor.is_intel
+/// The library with OpenVINO built in, if that is there and is the better one, and none is asked for by name.
+fn with_openvino(options: &RuntimeOptions) -> Option<PathBuf> {
+    let is_free = options.library.is_none() && std::env::var_os(VARIABLE).is_none_or(|value| value.is_empty());
+    let is_wanted = is_free && wants_built_in_openvino(&options.provider, &options.tuning, processor());
+    let mut places = options.search_dirs.iter().filter(|_| is_wanted).map(|dir| absolute(dir).join(WITH_OPENVINO));
+    places.find_map(|dir| library_in(&dir))
 }
 
 /// A library or folder that was asked for by name.

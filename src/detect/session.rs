@@ -135,7 +135,7 @@ impl Session {
                 builder
             }
         };
-        let faster = model.for_cpu().filter(|_| matches!(setup, Setup::Cpu { .. }));
+        let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime)).flatten();
         let inner = match (faster.map(|bytes| builder.commit_from_memory(bytes)), &model.content) {
             (Some(Ok(session)), _) => session,
             (_, Content::Static(bytes)) => builder.commit_from_memory(bytes)?,

@@ -12,7 +12,8 @@ use once_cell::sync::{Lazy, OnceCell};
 
 use super::error::{Error, Result};
 use super::processor::processor;
-use super::quantised;
+use super::quantised::{self, Gain};
+use super::runtime::Runtime;
 
 /// Largest model file: the most that protobuf, and so ONNX, allows without external data.
 pub const MAX_MODEL: u64 = 2 << 30;
@@ -48,9 +49,14 @@ impl ModelBytes {
     }
 
     /// The same model in a form that the CPU provider computes faster on this processor; `None` where it is best as it is.
-    pub fn for_cpu(&self) -> Option<&[u8]> {
+    pub fn for_cpu(&self, runtime: &Runtime) -> Option<&[u8]> {
         let Content::Owned(bytes) = &self.content else { return None };
-        let make = || cfg!(target_arch = "x86_64").then(|| quantised::for_cpu(bytes, processor().has_vnni)).flatten();
+        let make = || {
+            let is_recent = runtime.minor_version().is_some_and(|minor| minor >= 25);
+            let signs = is_recent && processor().has_vnni;
+            let gain = if signs { Gain::SignedPictures } else { Gain::UnsignedWeights };
+            cfg!(target_arch = "x86_64").then(|| quantised::for_cpu(bytes, gain)).flatten()
+        };
         self.for_cpu.get_or_init(make).as_deref()
     }
 

@@ -33,6 +33,12 @@ impl Ready {
         if !settings.region_of_interest.is_empty() {
             settings.region_of_interest.parse::<Region>()?;
         }
+        let provider: detect::Provider = settings.execution_provider.parse()?;
+        let tuning = detect::Tuning {
+            precision: settings.precision.into(),
+            options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
+        };
+        let size = detect::Reading::parse_size(&settings.input_size)?;
         let search_dirs = places::plugin_file(FACTORY).as_deref().map(places::library_dirs).unwrap_or_default();
         let log_level = match ORT_CAT.threshold() {
             gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
@@ -43,8 +49,8 @@ impl Ready {
         let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
             library: settings.runtime_library.clone(),
             search_dirs: search_dirs.clone(),
-            provider: settings.execution_provider.parse()?,
-            precision: settings.precision.into(),
+            provider: provider.clone(),
+            tuning: tuning.clone(),
             log: Arc::new(log),
             log_level,
         })?;
@@ -53,7 +59,7 @@ impl Ready {
             runtime,
             &detect::EngineSpec {
                 model: settings.model_file.clone().map_or(detect::ModelSource::BuiltIn, detect::ModelSource::File),
-                provider: settings.execution_provider.parse()?,
+                provider,
                 sessions: settings.sessions as usize,
                 intra_op_threads: settings.intra_op_threads as usize,
                 inter_op_threads: settings.inter_op_threads as usize,
@@ -61,17 +67,14 @@ impl Ready {
                 batch_timeout: Duration::from_nanos(settings.batch_timeout),
                 optimize_for: settings.optimize_for.into(),
                 pin_threads: settings.cpu_affinity,
-                tuning: detect::Tuning {
-                    precision: settings.precision.into(),
-                    options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
-                },
+                tuning,
                 reading: detect::Reading {
                     family: settings.model_layout.family(),
                     anchor: settings.resize_mode.anchor(),
                     order: settings.channel_order.order(),
                     white_is_255: settings.input_range.white_is_255(),
                     filter: settings.resize_filter.into(),
-                    size: detect::Reading::parse_size(&settings.input_size)?,
+                    size,
                 },
                 memory_limit: settings.memory_limit,
                 provider_dirs: search_dirs,

@@ -35,7 +35,11 @@ pub struct ModelFile {
 /// Loads a model on the CPU and looks at it.
 pub fn inspect(path: &Path) -> Result<ModelFile, String> {
     let plugin = gst::init().ok().and_then(|()| gst::Registry::get().find_plugin("vx")?.filename());
-    let options = RuntimeOptions { search_dirs: libraries::dirs(plugin.as_deref()), ..RuntimeOptions::default() };
+    let options = RuntimeOptions {
+        search_dirs: libraries::dirs(plugin.as_deref()),
+        provider: Provider::Cpu,
+        ..RuntimeOptions::default()
+    };
     let words = |error: gstvx::detect::Error| error.to_string();
     let (runtime, note) = Runtime::load(&options).map_err(words)?;
     let mut warnings: Vec<String> = note.into_iter().collect();
