@@ -209,6 +209,8 @@ fn a_model_that_is_wrong_for_batches_is_run_one_by_one() {
     for ticket in tickets {
         assert!((ticket.wait().unwrap().detections[0].confidence - 0.75).abs() < 1e-3);
     }
+    let scores = Engine::acquire(runtime(), &model("wrong_scores.onnx")).unwrap();
+    assert_eq!(scores.provider().batch_size, 1);
     let engine = Engine::acquire(runtime(), &model("far_away.onnx")).unwrap();
     assert_eq!((engine.provider().batch_size, &engine.provider().fallback), (4, &None));
 }
@@ -254,6 +256,28 @@ fn models_that_cannot_be_run_as_they_lie_say_what_to_do() {
     assert!(open(model.clone()).is_err());
     std::fs::write(&weights, &bytes).unwrap();
     assert_eq!(open(model).unwrap().submit(grey(90), settings(0.25)).wait().unwrap().detections.len(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn pipes_are_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = |name: &str| {
+        let path = folder.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    };
+    let text = open(pipe("model.onnx")).unwrap_err().to_string();
+    assert!(text.contains("model.onnx") && text.contains("regular file"), "{text}");
+    let model = folder.path().join("beside.onnx");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/pose.onnx"), &model).unwrap();
+    let engine = open(model.clone()).unwrap();
+    let labels = Labels::resolve(engine.model(), Some(&pipe("labels.txt"))).unwrap_err().to_string();
+    assert!(labels.contains("labels.txt") && labels.contains("regular file"), "{labels}");
+    drop(engine);
+    pipe("beside.onnx.modelinfo");
+    let text = open(model).unwrap_err().to_string();
+    assert!(text.contains("modelinfo") && text.contains("regular file"), "{text}");
 }
 
 #[test]

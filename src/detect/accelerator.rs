@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ort::ep::{ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, DirectML, OpenVINO, TensorRT, WebGPU};
 use ort::session::builder::SessionBuilder;
 
-use super::processor::processor;
+use super::processor::{Processor, processor};
 use super::provider::{Choice, Precision, Provider, Tuning};
 use super::runtime::Runtime;
 use super::session::OpenError;
@@ -109,8 +109,8 @@ impl Accelerator {
                 (with_options(tensorrt, options).build(), precision)
             }
             Provider::OpenVino => {
-                device = self.device()?.unwrap_or("CPU").to_owned();
-                let (config, precision) = self.openvino_config(&device);
+                device = self.device().unwrap_or("CPU").to_owned();
+                let (config, precision) = self.openvino_config(&device)?;
                 let openvino = OpenVINO::default().with_device_type(&device);
                 (openvino.with_arbitrary_config("load_config", config).build(), precision)
             }
@@ -128,11 +128,8 @@ impl Accelerator {
         Ok((builder, Description { name, device, precision }))
     }
 
-    /// The option `device`, by OpenVINO's names.
-    fn device(&self) -> Result<Option<&'static str>, OpenError> {
-        let Some(wanted) = self.option("device") else { return Ok(None) };
-        let known = ["CPU", "GPU", "NPU"].into_iter().find(|known| wanted.eq_ignore_ascii_case(known));
-        known.map(Some).ok_or_else(|| fails(format!("its device can be CPU, GPU or NPU, not {wanted}")))
+    fn device(&self) -> Option<&'static str> {
+        self.tuning.device().ok().flatten()
     }
 
     /// Options that are the provider's, not ours.
@@ -141,8 +138,8 @@ impl Accelerator {
     }
 
     /// OpenVINO's configuration of `device` as JSON, and the precision that it makes.
-    fn openvino_config(&self, device: &str) -> (String, &'static str) {
-        let (hint, precision) = self.openvino_precision(device);
+    fn openvino_config(&self, device: &str) -> Result<(String, &'static str), OpenError> {
+        let (hint, precision) = self.openvino_precision(device)?;
         let mut config = serde_json::Map::new();
         let mut set = |key: &str, value: &str| config.insert(key.to_owned(), value.into());
         if let Some(hint) = hint {
@@ -157,7 +154,9 @@ impl Accelerator {
         self.own_options().for_each(|(key, value)| drop(set(key, value)));
         let mut devices = serde_json::Map::new();
         devices.insert(device.to_owned(), config.into());
-        (serde_json::Value::from(devices).to_string(), precision)
+        let says_itself = self.option("INFERENCE_PRECISION_HINT").is_some();
+        let precision = if says_itself { "as its options say" } else { precision };
+        Ok((serde_json::Value::from(devices).to_string(), precision))
     }
 
     #[cfg(not(feature = "plugin-providers"))]
@@ -182,7 +181,7 @@ impl Accelerator {
 
         let name = plugin::register(runtime, library)?;
         let is_openvino = name == plugin::OPENVINO;
-        let wanted = self.device()?.or(is_openvino.then_some("CPU")).map(|device| match device {
+        let wanted = self.device().or(is_openvino.then_some("CPU")).map(|device| match device {
             "CPU" => DeviceType::CPU,
             "GPU" => DeviceType::GPU,
             _ => DeviceType::NPU,
@@ -204,7 +203,7 @@ impl Accelerator {
             _ => "NPU",
         };
         let (options, precision) = if is_openvino {
-            let (config, precision) = self.openvino_config(device);
+            let (config, precision) = self.openvino_config(device)?;
             (vec![(format!("{name}.load_config"), config)], precision)
         } else if self.tuning.precision == Precision::Auto {
             (self.own_options().map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect(), "as the model")
@@ -215,15 +214,21 @@ impl Accelerator {
         Ok((builder, Description { name, device: device.to_owned(), precision }))
     }
 
-    /// OpenVINO's hint and what that makes: brain floats where the processor multiplies them, as is its own default.
-    fn openvino_precision(&self, device: &str) -> (Option<&'static str>, &'static str) {
-        match self.tuning.precision {
-            Precision::Auto if device != "CPU" => (None, "as the device prefers"),
-            Precision::Auto if processor().has_bf16 => (Some("bf16"), "bf16"),
+    /// OpenVINO's hint and what that makes: brain floats where the processor multiplies them, as is its own default. On a
+    /// processor without a format it would take another one and not say so.
+    fn openvino_precision(&self, device: &str) -> Result<(Option<&'static str>, &'static str), OpenError> {
+        let Processor { has_bf16, has_fp16, .. } = processor();
+        let is_processor = device == "CPU";
+        let lacks = |format: &str| Err(fails(format!("this processor does not multiply {format}; set precision=auto")));
+        Ok(match self.tuning.precision {
+            Precision::Auto if !is_processor => (None, "as the device prefers"),
+            Precision::Auto if has_bf16 => (Some("bf16"), "bf16"),
             Precision::Auto | Precision::Fp32 => (Some("f32"), "f32"),
+            Precision::Bf16 if is_processor && !has_bf16 => return lacks("bf16"),
+            Precision::Fp16 if is_processor && !has_fp16 => return lacks("f16"),
             Precision::Bf16 => (Some("bf16"), "bf16"),
             Precision::Fp16 => (Some("f16"), "f16"),
-        }
+        })
     }
 }
 
@@ -276,8 +281,9 @@ mod plugin {
         let new = new.ok_or_else(|| {
             format!(
                 "{} finds no device that it can use (OpenVINO's finds only Intel's; for other processors `VX_OPENVINO=all make \
-                 setup` fetches an ONNX Runtime with OpenVINO built in, which is used if the first element of the process \
-                 asks for openvino, and neither runtime-library nor ORT_DYLIB_PATH for another one)",
+                 setup` fetches an ONNX Runtime with OpenVINO built in, which is used if the element that starts first in \
+                 a process, the last one of its pipeline, asks for openvino, and neither runtime-library nor ORT_DYLIB_PATH \
+                 for another one)",
                 library.display()
             )
         });

@@ -86,6 +86,7 @@ impl Engine {
     /// Whatever keeps the model from being read, run or understood, or the provider from being used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
         let model = spec.model.read(memory::budget(spec.memory_limit))?;
+        spec.tuning.device()?;
         let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
         let is_device = choices.first().is_some_and(|choice| choice.provider.is_device());
         let key = Key {

@@ -157,8 +157,16 @@ pub(super) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 /// ONNX Runtime's words without the place in its own source that they begin with: "/onnxruntime_src/a.cc:12 void f(int) It
-/// failed" is "It failed".
-pub(super) fn plain_words(message: &str) -> &str {
+/// failed" is "It failed", also where that is the status of an operator.
+pub(super) fn plain_words(message: &str) -> String {
+    const STATUS: &str = "Status Message: ";
+    match message.split_once(STATUS) {
+        Some((operator, status)) => format!("{operator}{STATUS}{}", without_place(status)),
+        None => without_place(message).to_owned(),
+    }
+}
+
+fn without_place(message: &str) -> &str {
     let mut words = message.trim();
     if words.starts_with('/')
         && let Some(signature) = words.find('(')

@@ -118,6 +118,13 @@ pub(super) fn tell_outputs(
     // What stands behind the class scores is no class: the layout is told without it.
     let extra = hints.task.extra();
     let by_row = rows < columns && !(rows <= MOST_FINISHED && columns == 6 + extra);
+    let features = if by_row { rows } else { columns };
+    if extra > 0 && features <= 4 + extra {
+        let reason = format!(
+            "its output [1, {rows}, {columns}] has no room for the {extra} values that its metadata tells of each object"
+        );
+        return refuse(reason, "Export it again, so that metadata and outputs belong together");
+    }
     let (told_rows, told_columns) =
         if by_row { (rows.saturating_sub(extra), columns) } else { (rows, columns.saturating_sub(extra)) };
     tell(told_rows, told_columns, width, height, hints).map(|told| Told { outputs: read, ..told })

@@ -40,9 +40,19 @@ pub(super) fn picture_size(
         let reason = format!("its input is {width}x{height} pixels; each side must be 1 to {MAX_SIDE}");
         return Err((reason, "Export it with a smaller input"));
     }
+    let told = |dimension: &Dimension| match dimension {
+        Dimension::Fixed(length) => format!("fixed ({length})"),
+        Dimension::Dynamic(_) => "free".to_owned(),
+    };
     match wanted {
         Some(wanted) if wanted != (width, height) => Err((
-            format!("its input is fixed to {width}x{height}, and input-size is {}x{}", wanted.0, wanted.1),
+            format!(
+                "its input is of {} width and {} height, and input-size is {}x{}",
+                told(columns),
+                told(rows),
+                wanted.0,
+                wanted.1
+            ),
             "Leave input-size away, or export the model with a free size (dynamic=True in Ultralytics' export)",
         )),
         _ => Ok((width, height)),
@@ -113,7 +123,7 @@ mod tests {
         assert_eq!(size(fixed(), fixed(), None, Some((640, 640))), Ok((640, 640)));
         let (reason, advice) = size(fixed(), fixed(), None, Some((640, 384))).unwrap_err();
         assert!(
-            reason.contains("640x640") && reason.contains("640x384") && advice.contains("free"),
+            reason.contains("fixed (640) width") && reason.contains("640x384") && advice.contains("free"),
             "{reason} {advice}"
         );
         assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().0.contains("99999x640"));

@@ -3,13 +3,13 @@
 //! Owns the order in which they are looked for; reads label files with a limit. Plain data once made.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use super::error::{Error, Result};
 use super::literal::{MAX_CLASSES, MAX_NAME};
 use super::model::Model;
+use super::source::open_regular;
 
 /// Longest label file, in bytes.
 pub const MAX_LABEL_FILE: u64 = 4 << 20;
@@ -195,7 +195,7 @@ impl Labels {
 /// One name for each line.
 fn read(path: &Path) -> Result<Vec<String>> {
     let refuse = |reason: String| Error::LabelFile { path: path.to_owned(), reason };
-    let file = File::open(path).map_err(|error| refuse(format!("{error}; check the path")))?;
+    let file = open_regular(path).map_err(|error| refuse(format!("{error}; check the path")))?;
     let mut bytes = Vec::new();
     file.take(MAX_LABEL_FILE + 1)
         .read_to_end(&mut bytes)

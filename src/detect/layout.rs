@@ -140,6 +140,19 @@ pub enum Family {
     EndToEnd,
 }
 
+impl std::fmt::Display for Family {
+    /// Its name among the values of `model-layout`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V8 => "v8",
+            Self::V8Transposed => "v8-transposed",
+            Self::V5 => "v5",
+            Self::Yolox => "yolox",
+            Self::EndToEnd => "end-to-end",
+        })
+    }
+}
+
 /// The outcome: layout, classes, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
@@ -210,7 +223,7 @@ pub(super) fn tell(
         let why = "as was set";
         let misfit = |wants: &str| {
             Err((
-                format!("its output {shape} cannot be read as {family:?}: that is {wants}"),
+                format!("its output {shape} cannot be read as {family}: that is {wants}"),
                 "Set another layout, or auto".to_owned(),
             ))
         };

@@ -3,15 +3,14 @@
 //! Owns what is done differently for each provider before the workers start. Blocking: reads, compiles and runs the model.
 
 use super::accelerator::{Accelerator, name_of};
-use super::binding::InputTensor;
+use super::batches;
 use super::decode::OutputView;
 use super::error::{Error, Result};
-use super::form::SlotMut;
 use super::heads::Seen;
 use super::model::{Batch, Draft, Model, most_images};
 use super::modelinfo::ModelInfo;
 use super::plan::{EngineSpec, Plan, Reading};
-use super::provider::{Choice, Precision, Provider, ProviderReport};
+use super::provider::{Choice, Provider, ProviderReport};
 use super::runtime::Runtime;
 use super::session::{OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
@@ -39,8 +38,10 @@ pub(super) fn open_first(
     spec: &EngineSpec,
     modelinfo: &str,
 ) -> Result<Opened> {
-    let info = ModelInfo::parse(modelinfo)
-        .map_err(|reason| Error::ModelInvalid { model: format!("the .modelinfo file of {}", bytes.name), reason })?;
+    let info = ModelInfo::parse(modelinfo).map_err(|reason| Error::Setting {
+        setting: ".modelinfo",
+        reason: format!("beside {}: {reason}", bytes.name),
+    })?;
     let mut reasons = Vec::new();
     for (index, choice) in choices.iter().enumerate() {
         let is_last = index + 1 == choices.len();
@@ -54,8 +55,21 @@ pub(super) fn open_first(
                 reasons.push(format!("{provider}: {reason}"));
             }
             Ok(mut opened) => {
+                if choice.provider == Provider::Cpu && !spec.tuning.is_plain() && reasons.is_empty() {
+                    let tuning = "its own precision or options were asked for, of which the CPU provider has none";
+                    reasons.push(format!("no other provider is there that suits {}, and {tuning}", bytes.name));
+                }
                 opened.report.fallback = (!reasons.is_empty()).then(|| reasons.join("; "));
-                check_batches(bytes, &mut opened)?;
+                let Opened { model, session, report, plan, .. } = &mut opened;
+                if model.batch == Batch::Dynamic
+                    && report.batch_size > 1
+                    && let Some(reason) = batches::objection(&bytes.name, session, model)?
+                {
+                    (plan.batch_size, report.batch_size) = (1, 1);
+                    let note = format!("batches of one, although more were asked for: {reason}");
+                    let before = report.fallback.take();
+                    report.fallback = Some(before.map_or(note.clone(), |before| format!("{before}; {note}")));
+                }
                 return Ok(opened);
             }
             Err(error) => return Err(error),
@@ -71,9 +85,7 @@ fn open_cpu(
     (spec, info): (&EngineSpec, &ModelInfo),
     plan: Plan,
 ) -> Result<Opened> {
-    let precision = spec.tuning.precision;
-    let wants_another = !matches!(precision, Precision::Auto | Precision::Fp32) || !spec.tuning.options.is_empty();
-    if wants_another && spec.provider != Provider::Auto {
+    if !spec.tuning.is_plain() && spec.provider != Provider::Auto {
         let reason =
             "it computes in the model's own number format and takes no options; set precision=auto, or use openvino";
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
@@ -114,7 +126,11 @@ fn open_accelerated(
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
-        reason: format!("{} does not run on it: {reason}; use the provider cpu", bytes.name),
+        reason: format!(
+            "{} does not run on it: {reason}; use the provider cpu{}",
+            bytes.name,
+            if bytes.is_quantised { ", which is the one for dynamically quantised models" } else { "" }
+        ),
     };
     let accelerator =
         Accelerator { choice: choice.clone(), tuning: spec.tuning.clone(), threads: plan.intra_op_threads };
@@ -141,68 +157,6 @@ fn open_accelerated(
     let super::accelerator::Description { name, device, precision } = description;
     let report = report(choice.provider.clone(), name, device, precision, (on_it, on_cpu), plan, &model);
     Ok(Opened { model, session, setup, overrides, report, plan })
-}
-
-/// Runs two pictures at once and one after the other: some models that say they take any number are wrong for more than
-/// one. Such a model is run with one picture at a time, and the report says so.
-fn check_batches(bytes: &ModelBytes, opened: &mut Opened) -> Result<()> {
-    let Opened { model, session, report, plan, .. } = opened;
-    if model.batch != Batch::Dynamic || report.batch_size < 2 {
-        return Ok(());
-    }
-    let failed = |reason| Error::Inference { model: bytes.name.clone(), reason };
-    let mut input = session.input(2, &model.input).map_err(failed)?;
-    fill(input.slot(0), 1);
-    fill(input.slot(1), 2);
-    let outputs = |session: &mut Session, input: &InputTensor, images: usize| {
-        let values = |views: &[OutputView<'_>]| views.iter().map(|view| view.values.to_vec()).collect::<Vec<_>>();
-        session.run(input, images, &model.read_outputs, values)
-    };
-    let both = outputs(session, &input, 2);
-    let first = outputs(session, &input, 1);
-    fill(input.slot(0), 2);
-    let second = outputs(session, &input, 1);
-    let reason = match (both, first, second) {
-        (Ok(both), Ok(first), Ok(second)) => {
-            let apart = both.iter().zip(first.iter().zip(&second)).map(|(both, (first, second))| {
-                let alone = first.iter().chain(second);
-                let largest = alone.clone().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-                let differs = both.iter().zip(alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest;
-                if both.len() == first.len() + second.len() { differs } else { f32::INFINITY }
-            });
-            let apart = apart.fold(0.0, f32::max);
-            (apart > BATCH_TOLERANCE)
-                .then(|| "two pictures at once give something else than one after the other".to_owned())
-        }
-        (Err(reason), Ok(_), Ok(_)) => Some(reason),
-        (_, Err(reason), _) | (_, _, Err(reason)) => {
-            return Err(failed(reason));
-        }
-    };
-    if let Some(reason) = reason {
-        plan.batch_size = 1;
-        report.batch_size = 1;
-        let note = format!("batches of one, although more were asked for: {reason}");
-        report.fallback = Some(report.fallback.take().map_or(note.clone(), |before| format!("{before}; {note}")));
-    }
-    Ok(())
-}
-
-/// Largest share of the largest value by which batches may differ: 16-bit floats have 11 bits.
-const BATCH_TOLERANCE: f32 = 0.02;
-
-/// A picture of stripes, other ones for each `seed`.
-fn fill(slot: SlotMut<'_>, seed: usize) {
-    let share = |index: usize| ((index / 7 * (seed + 2)) % 17) as f32 / 17.0;
-    match slot {
-        SlotMut::F32(values) => values.iter_mut().enumerate().for_each(|(index, value)| *value = share(index)),
-        SlotMut::F16(values) => {
-            values.iter_mut().enumerate().for_each(|(index, value)| *value = half::f16::from_f32(share(index)));
-        }
-        SlotMut::U8(values) => {
-            values.iter_mut().enumerate().for_each(|(index, value)| *value = (share(index) * 255.0) as u8);
-        }
-    }
 }
 
 /// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
@@ -295,6 +249,8 @@ fn invalid(runtime: &Runtime, bytes: &ModelBytes, error: OpenError) -> Error {
     } else if ["external data", "cannot get file size"].iter().any(|words| error.reason.to_lowercase().contains(words))
     {
         format!("its weights are in a file of their own, which has to lie beside it ({})", error.reason)
+    } else if error.reason.contains("is not a registered function/op") {
+        format!("{}: it needs an operator that ONNX Runtime does not have; export it without", error.reason)
     } else {
         let newer =
             if runtime.has_provider(&Provider::OpenVino) { "execution-provider=cpu, which may have a" } else { "a" };

@@ -28,6 +28,7 @@
 
 mod accelerator;
 mod area;
+mod batches;
 mod binding;
 mod colour;
 mod decode;

@@ -181,7 +181,10 @@ impl Draft {
         }
         let [batch, one, two, three] = input.shape.as_slice() else {
             return refuse(
-                format!("its input has {} dimensions, not the four of a picture", input.shape.len()),
+                match input.shape.len() {
+                    0 => "its input declares no shape, and a picture has four dimensions".to_owned(),
+                    count => format!("its input has {count} dimensions, not the four of a picture"),
+                },
                 "An image detector takes [batch, 3, height, width]; this may be a model for another purpose",
             );
         };
@@ -250,8 +253,12 @@ impl Draft {
         let size = (self.input.width, self.input.height);
         let sized = !self.input.sizes.is_empty();
         let Told { layout, class_count, reason, outputs } =
-            tell_outputs(&self.description.outputs, seen, size, sized, hints)
-                .map_err(|(reason, advice)| unsupported(&self.source, &self.description, reason, &advice))?;
+            tell_outputs(&self.description.outputs, seen, size, sized, hints).map_err(|(reason, advice)| {
+                let is_told_beside = reading.family.is_none() && info.family.is_some();
+                let beside = "The .modelinfo file beside it says so; correct its id or take it away".to_owned();
+                let advice = if is_told_beside { beside } else { advice };
+                unsupported(&self.source, &self.description, reason, &advice)
+            })?;
         if class_count.is_some_and(|count| count > literal::MAX_CLASSES) {
             let reason = format!("its output would have over {} classes", literal::MAX_CLASSES);
             let advice = "This may be a model for another purpose";

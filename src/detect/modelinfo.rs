@@ -3,12 +3,12 @@
 //! Ini-style, a section for each tensor (GStreamer's documentation of GstAnalyticsModelInfo). Taken from it are `ranges` of
 //! the input (the values that 0 and 255 stand for, for each channel) and the `id` of an output, where it names a layout.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use super::error::{Error, Result};
 use super::layout::Family;
+use super::source::open_regular;
 
 /// Longest file that is read, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -31,10 +31,12 @@ pub(super) fn beside(model: &Path) -> Result<String> {
     let mut name = model.as_os_str().to_owned();
     name.push(".modelinfo");
     for path in [Path::new(&name).to_owned(), model.with_extension("modelinfo")] {
-        let Ok(file) = File::open(&path) else { continue };
-        let mut text = String::new();
-        let read = file.take(MOST_BYTES + 1).read_to_string(&mut text);
         let refuse = |reason: String| Error::ModelUnreadable { path: path.clone(), reason };
+        let mut text = String::new();
+        let read = match open_regular(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            file => file.and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text)),
+        };
         read.map_err(|error| refuse(format!("{error}; take it away or write it again")))?;
         if text.len() as u64 > MOST_BYTES {
             return Err(refuse("it is too long for a modelinfo file; take it away or write it again".to_owned()));

@@ -13,6 +13,8 @@ pub(super) struct Processor {
     pub is_intel: bool,
     /// Whether it multiplies 16-bit brain floats.
     pub has_bf16: bool,
+    /// Whether it multiplies 16-bit floats.
+    pub has_fp16: bool,
     /// Whether it multiplies unsigned by signed bytes and adds in 32 bits.
     pub has_vnni: bool,
 }
@@ -34,6 +36,7 @@ fn parse_processor(cpuinfo: &str) -> Processor {
     Processor {
         is_intel: field("vendor_id") == "GenuineIntel",
         has_bf16: has("amx_bf16") || has("avx512_bf16"),
+        has_fp16: has("avx512_fp16") || has("amx_fp16"),
         has_vnni: has("avx512_vnni") || has("avx_vnni"),
     }
 }
@@ -51,7 +54,7 @@ mod tests {
     #[test]
     fn processors_are_told_by_vendor_and_flags() {
         let xeon = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 sse\n";
-        assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true, has_vnni: false });
+        assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true, ..Processor::default() });
         assert_eq!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"), Processor::default());
         assert!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu avx512_vnni\n").has_vnni);
         assert_eq!(parse_processor(""), Processor::default());

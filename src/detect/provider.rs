@@ -141,9 +141,22 @@ impl Tuning {
         matches!(self.precision, Precision::Auto | Precision::Fp32) && self.options.is_empty()
     }
 
+    /// The option `device`, by OpenVINO's names.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for any other name.
+    pub(super) fn device(&self) -> Result<Option<&'static str>> {
+        let Some((_, wanted)) = self.options.iter().find(|(key, _)| key == "device") else { return Ok(None) };
+        let known = ["CPU", "GPU", "NPU"].into_iter().find(|known| wanted.eq_ignore_ascii_case(known));
+        known.map(Some).ok_or_else(|| Error::Setting {
+            setting: "execution-provider-options",
+            reason: format!("device can be CPU, GPU or NPU, not {wanted}"),
+        })
+    }
+
     /// Whether the option `device` names another than the processor.
     fn is_for_another_device(&self) -> bool {
-        self.options.iter().any(|(key, value)| key == "device" && !value.eq_ignore_ascii_case("CPU"))
+        self.device().is_ok_and(|device| device.is_some_and(|device| device != "CPU"))
     }
 
     /// Takes "key=value,key=value".
@@ -256,7 +269,8 @@ pub(super) fn choose(
                     choices.push(Choice { provider: Provider::OpenVino, library: Some(library) });
                 }
             }
-            // CUDA has no `ConvInteger`, and OpenVINO computes it in 32-bit floats, at less than half the speed of this one.
+            // CUDA has no `ConvInteger`; OpenVINO refuses most such models, or computes it in 32-bit floats, at less than half
+            // the speed of this one.
             if is_quantised && tuning.is_plain() {
                 choices.clear();
             }

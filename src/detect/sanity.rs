@@ -27,6 +27,9 @@ pub(super) fn complaint(layout: Layout, outputs: Outputs<'_>, (width, height): (
     if least >= 1.0 {
         return Some("all of its scores are 1 or more".to_owned());
     }
+    if most > 1.01 {
+        return Some(format!("its scores reach {most:.2}, and none is above 1"));
+    }
     let limit = FAR * width.max(height) as f32;
     let farthest = boxes.fold(0.0_f32, |farthest, value| farthest.max(value.abs()));
     (farthest > limit).then(|| format!("its boxes reach {farthest:.0} pixels, for an input of {width}x{height}"))
@@ -56,6 +59,8 @@ fn parts<'a>(
         Layout::EndToEnd => {
             (Box::new(rows.clone().flat_map(|row| &row[..4]).copied()), Box::new(rows.map(|row| row[4])))
         }
+        // Its boxes are not yet in pixels.
+        Layout::Yolox => (Box::new(std::iter::empty()), Box::new(rows.flat_map(|row| &row[4..]).copied())),
         Layout::Separate(form) if matches!(form.scores, Scores::OfClasses) => {
             (Box::new(first.values.iter().copied()), Box::new(outputs.views.get(1)?.values.iter().copied()))
         }

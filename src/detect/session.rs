@@ -71,7 +71,7 @@ pub(super) struct OpenError {
 impl<R> From<ort::Error<R>> for OpenError {
     fn from(error: ort::Error<R>) -> Self {
         let is_no_model = error.code() == ort::ErrorCode::InvalidProtobuf;
-        Self { is_no_model, reason: plain_words(error.message()).to_owned() }
+        Self { is_no_model, reason: plain_words(error.message()) }
     }
 }
 
@@ -278,7 +278,7 @@ fn allocator(session: &ort::session::Session, wants_pinned: bool) -> Allocator {
 }
 
 fn words(error: &ort::Error) -> String {
-    plain_words(error.message()).to_owned()
+    plain_words(error.message())
 }
 
 /// Keeps a plugin provider that another engine has registered from taking this session too.

@@ -113,8 +113,17 @@ impl ModelSource {
     }
 }
 
+/// Opens a file, if it is a regular one: a pipe would be waited for until somebody writes to it.
+pub(super) fn open_regular(path: &Path) -> std::io::Result<File> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return File::open(path);
+    }
+    Err(std::io::Error::other("it is not a regular file"))
+}
+
 fn read(path: &Path, memory: Option<u64>) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let file = open_regular(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
         std::io::ErrorKind::PermissionDenied => "this user may not read it; change its permissions".to_owned(),
         _ => error.to_string(),
@@ -122,9 +131,6 @@ fn read(path: &Path, memory: Option<u64>) -> Result<Vec<u8>, String> {
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     if metadata.is_dir() {
         return Err("it is a folder; name the .onnx file in it".to_owned());
-    }
-    if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
     }
     if metadata.len() > MAX_MODEL {
         return Err(format!(

@@ -272,7 +272,12 @@ impl Worker {
             let outputs = Outputs { views, images };
             if !is_readable((model.layout, model.task), model.class_count, outputs, size) {
                 let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
-                return Err(format!("its outputs became {}", shapes.join(", ")));
+                let (layout, (width, height)) = (model.layout, size);
+                return Err(format!(
+                    "its outputs became {}, which cannot be read as {layout} of a {width}x{height} input; export it with \
+                     outputs of fixed shape",
+                    shapes.join(", ")
+                ));
             }
             if *looked_at < FRAMES {
                 *looked_at += 1;

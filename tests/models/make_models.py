@@ -184,6 +184,13 @@ odd("wrong_batch", ([*MEAN, h.make_node("Shape", ["images"], ["shape"]), h.make_
                      h.make_node("Cast", ["count"], ["share"], to=T.FLOAT), h.make_node("Mul", ["level", "nothing"], ["none"]),
                      h.make_node("Add", ["rows", "none"], ["each"]), h.make_node("Div", ["each", "share"], ["output0"])],
                     [ONE, constant("first", np.int64(0)), constant("nothing", np.float32(0))]))
+# The same of a model whose boxes are in pixels, which are right.
+odd("wrong_scores", ([*MEAN, h.make_node("Shape", ["images"], ["shape"]), h.make_node("Gather", ["shape", "first"], ["count"]),
+                      h.make_node("Cast", ["count"], ["share"], to=T.FLOAT), h.make_node("Mul", ["level", "nothing"], ["none"]),
+                      h.make_node("Add", ["rows", "none"], ["each"]), h.make_node("Pow", ["share", "is_score"], ["divisor"]),
+                      h.make_node("Div", ["each", "divisor"], ["output0"])],
+                     [ONE, constant("first", np.int64(0)), constant("nothing", np.float32(0)),
+                      constant("is_score", np.concatenate([np.zeros((1, 4, 1), np.float32), np.ones((1, 10, 1), np.float32)], 1))]))
 # Not a number wherever the picture is bright, which black is not.
 odd("not_a_number", ([*MEAN, h.make_node("Sub", ["half", "level"], ["under"]), h.make_node("Sqrt", ["under"], ["odd"]),
                       h.make_node("Mul", ["odd", "nothing"], ["none"]), h.make_node("Add", ["rows", "none"], ["output0"])],

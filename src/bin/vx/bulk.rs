@@ -1,10 +1,11 @@
 //! `vxbulkbin` in a pipeline of its own, its lines put together to units.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crossbeam_channel::Sender;
 use gst::prelude::*;
+use gstvx::elements::places;
 use parking_lot::Mutex;
 
 use crate::libraries;
@@ -56,25 +57,12 @@ pub fn init() -> Result<(), String> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     gst::init().map_err(|error| error.to_string())?;
     DONE.get_or_init(|| {
-        // Remembered from before this program's own elements take the place of the plugin's.
-        *INSTALLED.lock() = gst::Registry::get().find_plugin("vx").and_then(|plugin| plugin.filename());
+        // Asked before this program's own elements take the place of the plugin's.
+        let installed = gst::Registry::get().find_plugin("vx").and_then(|plugin| plugin.filename());
+        places::set_library_dirs(libraries::dirs(installed.as_deref()));
         gstvx::plugin_register_static().map_err(|error| error.to_string())
     })
     .clone()
-}
-
-static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
-
-/// The first folder that has ONNX Runtime, where nobody says which to take.
-fn runtime_library() -> Option<PathBuf> {
-    let has_it = |dir: &PathBuf| {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("libonnxruntime."))
-    };
-    if std::env::var_os("ORT_DYLIB_PATH").is_some() {
-        return None;
-    }
-    libraries::dirs(INSTALLED.lock().as_deref()).into_iter().find(has_it)
 }
 
 impl Bulk {
@@ -85,10 +73,6 @@ impl Bulk {
     pub fn new(properties: &Properties, events: &Sender<Event>, how: Hand) -> Result<Self, String> {
         init()?;
         let bin = gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())?;
-        let has_runtime = properties.iter().any(|(name, _)| name == "runtime-library");
-        if let Some(library) = runtime_library().filter(|_| !has_runtime) {
-            bin.set_property("runtime-library", library.display().to_string());
-        }
         for (name, value) in properties {
             set(&bin, name, value)?;
         }

@@ -39,7 +39,7 @@ impl Ready {
             options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
         };
         let size = detect::Reading::parse_size(&settings.input_size)?;
-        let search_dirs = places::plugin_file(FACTORY).as_deref().map(places::library_dirs).unwrap_or_default();
+        let search_dirs = places::library_dirs_of(FACTORY);
         let log_level = match ORT_CAT.threshold() {
             gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
             gst::DebugLevel::Warning | gst::DebugLevel::Fixme => detect::LogLevel::Warning,
