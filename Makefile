@@ -75,6 +75,9 @@ demo: build
 
 test: build
 	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet $(FEATURES)
+	@for library in $(ROOT).deps/lib/openvino/libonnxruntime.so.*; do \
+		[ ! -e "$$library" ] || { set -x; ORT_DYLIB_PATH=$$library $(CARGO) test --quiet $(FEATURES) --test detect_engine --test detect_models; }; \
+	done
 
 mutations: setup
 	$(CARGO) test --release --quiet $(FEATURES) --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
