@@ -2,6 +2,8 @@
 //!
 //! Owns what is done differently for each provider before the workers start. Blocking: reads, compiles and runs the model.
 
+use std::time::Duration;
+
 use super::accelerator::{Accelerator, name_of};
 use super::batches;
 use super::decode::OutputView;
@@ -136,7 +138,7 @@ fn open_accelerated(
         Accelerator { choice: choice.clone(), tuning: spec.tuning.clone(), threads: plan.intra_op_threads };
     let setup = Setup::Accelerated(accelerator);
     let overrides = fixed_dimensions(&model, plan.batch_size);
-    let profile = tempfile::tempdir().map_err(|error| unavailable(format!("no temporary folder: {error}")))?;
+    let profile = profile_folder().map_err(|error| unavailable(format!("no temporary folder: {error}")))?;
     let (mut session, description) =
         Session::open(runtime, bytes, &setup, &overrides, Some(&profile.path().join("run")))
             .map_err(|error| unavailable(error.reason))?;
@@ -157,6 +159,20 @@ fn open_accelerated(
     let super::accelerator::Description { name, device, precision } = description;
     let report = report(choice.provider.clone(), name, device, precision, (on_it, on_cpu), plan, &model);
     Ok(Opened { model, session, setup, overrides, report, plan })
+}
+
+/// A folder for a profile, once those are gone that a program which was ended while it loaded a model has left behind.
+fn profile_folder() -> std::io::Result<tempfile::TempDir> {
+    const PREFIX: &str = "vx-profile-";
+    const OLD: Duration = Duration::from_secs(3600);
+    for entry in std::env::temp_dir().read_dir()?.flatten() {
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) && age().is_some_and(|age| age > OLD) {
+            // Somebody else's stays.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    tempfile::Builder::new().prefix(PREFIX).tempdir()
 }
 
 /// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.

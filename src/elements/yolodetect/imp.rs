@@ -242,6 +242,19 @@ impl YoloDetect {
                     gst::error!(CAT, imp = self, "unusable caps {}", caps.caps());
                     return false;
                 };
+                let settings = self.settings.lock().clone();
+                if settings.region_is_outside_of(&info) {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::LibraryError::Settings,
+                        (
+                            "region-of-interest={} lies outside of frames of {}x{}: nothing will be found in them",
+                            settings.region_of_interest,
+                            info.width(),
+                            info.height()
+                        )
+                    );
+                }
                 self.queue.set_info(info);
                 self.queue.put(Item::Event(event)).is_ok()
             }

@@ -63,6 +63,15 @@ impl Region {
     }
 }
 
+impl Settings {
+    /// Whether `region-of-interest` leaves nothing to be seen of such frames.
+    pub fn region_is_outside_of(&self, info: &gst_video::VideoInfo) -> bool {
+        let (width, height) = (info.width(), info.height());
+        let area = self.region.map(|region| region.area(width, height));
+        area.is_some_and(|area| area.x >= width as usize || area.y >= height as usize)
+    }
+}
+
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub struct Scope {
@@ -150,6 +159,17 @@ mod tests {
         for wrong in ["", "1,2,3", "a,b,c,d", "0,0,0,5", "-1,0,5,5", "1,2,3,4,5"] {
             assert!(wrong.parse::<Region>().unwrap_err().to_string().contains("left,top,width,height"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_region_may_lie_outside_of_the_frame() {
+        let is_outside = |text: &str| {
+            let settings = Settings { region: Some(text.parse().unwrap()), ..Settings::default() };
+            settings.region_is_outside_of(&info())
+        };
+        assert!(is_outside("640,0,10,10") && is_outside("0,5000,10,10"));
+        assert!(!is_outside("639,359,10,10") && !is_outside("0.5,0.5,1,1"));
+        assert!(!Settings::default().region_is_outside_of(&info()));
     }
 
     #[test]
