@@ -160,6 +160,12 @@ pub(super) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 /// failed" is "It failed", also where that is the status of an operator.
 pub(super) fn plain_words(message: &str) -> String {
     const STATUS: &str = "Status Message: ";
+    if let Some((_, words)) = message.split_once("[OpenVINO-EP] ") {
+        // Lines of its own that only name places in its source.
+        let lines = words.lines().map(|line| line.split(": Exception from ").next().unwrap_or(line));
+        let lines: Vec<_> = lines.filter(|line| !line.starts_with("Exception from ")).collect();
+        return lines.join(": ");
+    }
     match message.split_once(STATUS) {
         Some((operator, status)) => format!("{operator}{STATUS}{}", without_place(status)),
         None => without_place(message).to_owned(),
@@ -208,6 +214,15 @@ mod tests {
             (
                 "/src/p.cc:2043 Provider& Library::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load : x",
                 "Failed to load : x",
+            ),
+            (
+                "Non-zero status code returned while running Add node. Name:'/a' Status Message: /src/e.h:583 void f() 12 by 20",
+                "Non-zero status code returned while running Add node. Name:'/a' Status Message: 12 by 20",
+            ),
+            (
+                "/o/b.cc:136 B::B(int) /o/i.cc:28 auto f(int) [OpenVINO-EP] While loading g: Exception from src/core.cpp:114:\n\
+                 Exception from src/config.cpp:475:\nNotFound: no property NOPE",
+                "While loading g: NotFound: no property NOPE",
             ),
             ("Protobuf parsing failed.", "Protobuf parsing failed."),
             ("/no/brackets", "/no/brackets"),
