@@ -97,7 +97,8 @@ fn open_cpu(
         Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(runtime, bytes, error))?;
     let model = understand(bytes, &mut session, spec.reading, info)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
-    let report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
+    let mut report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
+    report.is_rearranged = session.is_rearranged();
     Ok(Opened { model, session, setup, overrides: Vec::new(), report, plan })
 }
 
@@ -249,6 +250,7 @@ fn report(
         precision: precision.to_owned(),
         fallback: None,
         operators,
+        is_rearranged: false,
         sessions: plan.sessions,
         intra_op_threads: plan.intra_op_threads,
         inter_op_threads: plan.inter_op_threads,

@@ -191,6 +191,8 @@ pub struct ProviderReport {
     pub fallback: Option<String>,
     /// Operators of the model that run on it, and on the CPU provider; both 0 for the CPU provider itself.
     pub operators: (usize, usize),
+    /// Whether the model was put into another form first, in which the CPU provider computes the same in less time.
+    pub is_rearranged: bool,
     /// Sessions, each with a worker thread of its own.
     pub sessions: usize,
     /// Threads inside one operator, for each session.

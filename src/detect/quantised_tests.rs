@@ -5,11 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::detect::engine::Engine;
 use crate::detect::form::SlotMut;
 use crate::detect::loading::cpu_setup;
 use crate::detect::model::Draft;
 use crate::detect::plan::{EngineSpec, Plan};
 use crate::detect::processor::processor;
+use crate::detect::provider::Provider;
 use crate::detect::runtime::{Runtime, RuntimeOptions};
 use crate::detect::session::Session;
 use crate::detect::source::{ModelBytes, ModelSource};
@@ -115,6 +117,8 @@ fn results_of_whole_detectors_are_the_same() {
 fn sessions_of_the_cpu_provider_run_the_changed_form() {
     let gains = cfg!(target_arch = "x86_64") && processor().has_vnni && runtime().minor_version() >= Some(25);
     let (before, after) = (run(&read(&example()).unchanged()).1, run(&read(&example())).1);
+    let engine = EngineSpec { model: ModelSource::File(example()), provider: Provider::Cpu, ..EngineSpec::default() };
+    assert_eq!(Engine::acquire(runtime(), &engine).unwrap().provider().is_rearranged, cfg!(target_arch = "x86_64"));
     // Signed pictures are three operators more; unsigned weights alone do not show.
     assert_eq!(after > before, gains, "{before} operators, then {after}");
 }

@@ -78,6 +78,8 @@ impl<R> From<ort::Error<R>> for OpenError {
 /// A session, what its runs are bound to, and scratch memory for outputs that are no f32.
 pub(super) struct Session {
     inner: ort::session::Session,
+    /// Whether it runs the form of the model that the CPU provider is faster with.
+    is_rearranged: bool,
     /// Whether the device copies faster from and to memory of its own kind.
     wants_pinned: bool,
     binding: OutputBinding,
@@ -136,17 +138,30 @@ impl Session {
             }
         };
         let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime)).flatten();
-        let inner = match (faster.map(|bytes| builder.commit_from_memory(bytes)), &model.content) {
-            (Some(Ok(session)), _) => session,
-            (_, Content::Static(bytes)) => builder.commit_from_memory(bytes)?,
-            (_, Content::Owned(bytes)) => builder.commit_from_memory(bytes)?,
-            (_, Content::Path(path)) => builder.commit_from_file(path)?,
+        let faster = faster.and_then(|bytes| builder.commit_from_memory(bytes).ok());
+        let is_rearranged = faster.is_some();
+        let inner = match (faster, &model.content) {
+            (Some(session), _) => session,
+            (None, Content::Static(bytes)) => builder.commit_from_memory(bytes)?,
+            (None, Content::Owned(bytes)) => builder.commit_from_memory(bytes)?,
+            (None, Content::Path(path)) => builder.commit_from_file(path)?,
         };
         let wants_pinned =
             matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());
-        let session =
-            Self { inner, wants_pinned, binding: OutputBinding::default(), floats: Vec::new(), shapes: Vec::new() };
+        let session = Self {
+            inner,
+            is_rearranged,
+            wants_pinned,
+            binding: OutputBinding::default(),
+            floats: Vec::new(),
+            shapes: Vec::new(),
+        };
         Ok((session, runs_on))
+    }
+
+    /// Whether it runs the form of the model that the CPU provider is faster with.
+    pub fn is_rearranged(&self) -> bool {
+        self.is_rearranged
     }
 
     /// Ends the profile and tells how many operators ran on each provider, by ONNX Runtime's name.

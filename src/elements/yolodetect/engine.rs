@@ -91,7 +91,7 @@ impl Ready {
             if settings.classes.trim().is_empty() { None } else { Some(labels.parse_classes(&settings.classes)?) };
         gst::info!(
             CAT,
-            "{}: {}x{}, {} ({}); {} on {}, {}, {} sessions of {} threads, ONNX Runtime {} ({})",
+            "{}: {}x{}, {} ({}); {} on {}, {}{}, {} sessions of {} threads, ONNX Runtime {} ({})",
             model.source,
             model.width,
             model.height,
@@ -100,6 +100,7 @@ impl Ready {
             report.name,
             report.device,
             report.precision,
+            if report.is_rearranged { " (its bytes rearranged for speed, with the same results)" } else { "" },
             report.sessions,
             report.intra_op_threads,
             runtime.version(),
@@ -162,6 +163,7 @@ impl Ready {
             .field("precision", &report.precision)
             .field("provider-operators", report.operators.0 as u32)
             .field("cpu-operators", report.operators.1 as u32)
+            .field("rearranged", report.is_rearranged)
             .field("batch-size", report.batch_size as u32)
             .field("sessions", report.sessions as u32)
             .field("intra-op-threads", report.intra_op_threads as u32)
