@@ -68,3 +68,22 @@ fn parts<'a>(
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::OutputView;
+    use super::*;
+
+    #[test]
+    fn scores_above_one_are_complained_of() {
+        // Cells of 6 numbers: box, objectness, one class.
+        let cell = |objectness, class| [0.1, 0.2, 0.3, 0.4, objectness, class];
+        let of = |cells: &[[f32; 6]]| {
+            let values: Vec<f32> = cells.iter().flatten().copied().collect();
+            let view = OutputView { shape: &[1, cells.len(), 6], values: &values };
+            complaint(Layout::Yolox, Outputs { views: &[view], images: 1 }, (64, 64))
+        };
+        assert_eq!(of(&[cell(0.0, 0.5), cell(1.0, 0.0)]), None);
+        assert!(of(&[cell(0.0, 0.5), cell(12.0, 0.0)]).is_some_and(|text| text.contains("12.00")));
+    }
+}
