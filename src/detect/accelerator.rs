@@ -280,10 +280,8 @@ mod plugin {
         let new = names().into_iter().find(|name| !before.contains(name));
         let new = new.ok_or_else(|| {
             format!(
-                "{} finds no device that it can use (OpenVINO's finds only Intel's; for other processors `VX_OPENVINO=all make \
-                 setup` fetches an ONNX Runtime with OpenVINO built in, which is used if the element that starts first in \
-                 a process, the last one of its pipeline, asks for openvino, and neither runtime-library nor ORT_DYLIB_PATH \
-                 for another one)",
+                "{} finds no device that it can use (OpenVINO's takes Intel's only; for other processors `VX_OPENVINO=all make \
+                 setup` fetches an ONNX Runtime that has it built in)",
                 library.display()
             )
         });

@@ -159,15 +159,16 @@ pub(super) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 /// ONNX Runtime's words without the place in its own source that they begin with: "/onnxruntime_src/a.cc:12 void f(int) It
 /// failed" is "It failed", also where that is the status of an operator.
 pub(super) fn plain_words(message: &str) -> String {
-    const STATUS: &str = "Status Message: ";
+    const SOURCE: &str = ": /onnxruntime";
     if let Some((_, words)) = message.split_once("[OpenVINO-EP] ") {
         // Lines of its own that only name places in its source.
         let lines = words.lines().map(|line| line.split(": Exception from ").next().unwrap_or(line));
-        let lines: Vec<_> = lines.filter(|line| !line.starts_with("Exception from ")).collect();
+        let lines = lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Exception from "));
+        let lines: Vec<_> = lines.collect();
         return lines.join(": ");
     }
-    match message.split_once(STATUS) {
-        Some((operator, status)) => format!("{operator}{STATUS}{}", without_place(status)),
+    match message.find(SOURCE) {
+        Some(at) => format!("{}: {}", &message[..at], without_place(&message[at + 2..])),
         None => without_place(message).to_owned(),
     }
 }
@@ -216,12 +217,12 @@ mod tests {
                 "Failed to load : x",
             ),
             (
-                "Non-zero status code returned while running Add node. Name:'/a' Status Message: /src/e.h:583 void f() 12 by 20",
+                "Non-zero status code returned while running Add node. Name:'/a' Status Message: /onnxruntime/e.h:583 void f() 12 by 20",
                 "Non-zero status code returned while running Add node. Name:'/a' Status Message: 12 by 20",
             ),
             (
                 "/o/b.cc:136 B::B(int) /o/i.cc:28 auto f(int) [OpenVINO-EP] While loading g: Exception from src/core.cpp:114:\n\
-                 Exception from src/config.cpp:475:\nNotFound: no property NOPE",
+                 Exception from src/config.cpp:475:\nNotFound: no property NOPE\n\n\n",
                 "While loading g: NotFound: no property NOPE",
             ),
             ("Protobuf parsing failed.", "Protobuf parsing failed."),

@@ -189,7 +189,7 @@ fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info:
                 let asked = reading.size.filter(|_| draft.has_free_size()).map(|(width, height)| {
                     format!(
                         "; input-size asks for {width}x{height}, and although the model says that its size is free, it may \
-                         work with one only: leave input-size away, or take multiples of 32"
+                         work with one only: leave input-size away, or try another"
                     )
                 });
                 Error::Inference { model: bytes.name.clone(), reason: format!("{reason}{}", asked.unwrap_or_default()) }

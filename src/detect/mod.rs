@@ -86,6 +86,7 @@ pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor, Reading};
 pub use prepare::Preparer;
 pub use provider::{Precision, Provider, ProviderReport, Tuning};
 pub use runtime::{LogLevel, LogSink, Runtime, RuntimeOptions};
+pub use source::read_regular;
 pub use source::{MAX_MODEL, ModelSource};
 pub use task::{Details, Mask, Rotated, Task};
 pub use tensor::{Dimension, ElementType, TensorInfo};

@@ -76,7 +76,7 @@ impl Reading {
         let size = side(width).zip(side(height)).ok_or_else(|| Error::Setting {
             setting: "input-size",
             reason: format!(
-                "\"{text}\" is no size; write WIDTHxHEIGHT, such as 640x384, with 1 to {MAX_SIDE} pixels each"
+                "\"{text}\" is no size; write WIDTHxHEIGHT, such as 640x384, or one number for a square, 1 to {MAX_SIDE} pixels each"
             ),
         })?;
         Ok(Some(size))

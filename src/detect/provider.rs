@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::error::{Error, Result};
 use super::processor::{Processor, has_nvidia, processor};
-use super::runtime::Runtime;
+use super::runtime::{Runtime, built_in_openvino};
 
 /// Who runs the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -286,6 +286,17 @@ pub(super) fn choose(
                 .to_owned(),
         )),
         Provider::OpenVino => {
+            if wants_built_in_openvino(wanted, tuning, processor())
+                && let Some(better) = built_in_openvino(dirs)
+            {
+                return Err(unavailable(format!(
+                    "{} has it, but this process already uses {}; a process has one ONNX Runtime, that of the element that \
+                     starts first, the last one of its pipeline: set that one to openvino or auto too, and leave \
+                     runtime-library and ORT_DYLIB_PATH away",
+                    better.display(),
+                    runtime.library().display()
+                )));
+            }
             let library = find_openvino(runtime, dirs).map_err(|looked_in| {
                 unavailable(format!(
                     "{OPENVINO_LIBRARY} is not in {}; run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make \

@@ -261,12 +261,16 @@ fn find(options: &RuntimeOptions) -> Result<PathBuf> {
     Err(Error::RuntimeNotFound { looked_in })
 }
 
+/// The library with OpenVINO built in, if there is one.
+pub(super) fn built_in_openvino(dirs: &[PathBuf]) -> Option<PathBuf> {
+    dirs.iter().find_map(|dir| library_in(&absolute(dir).join(WITH_OPENVINO)))
+}
+
 /// The library with OpenVINO built in, if that is there and is the better one, and none is asked for by name.
 fn with_openvino(options: &RuntimeOptions) -> Option<PathBuf> {
     let is_free = options.library.is_none() && std::env::var_os(VARIABLE).is_none_or(|value| value.is_empty());
     let is_wanted = is_free && wants_built_in_openvino(&options.provider, &options.tuning, processor());
-    let mut places = options.search_dirs.iter().filter(|_| is_wanted).map(|dir| absolute(dir).join(WITH_OPENVINO));
-    places.find_map(|dir| library_in(&dir))
+    is_wanted.then(|| built_in_openvino(&options.search_dirs)).flatten()
 }
 
 /// A library or folder that was asked for by name.

@@ -113,6 +113,16 @@ impl ModelSource {
     }
 }
 
+/// All of a file, if it is a regular one.
+///
+/// # Errors
+/// The system's, and for pipes and devices, which might be waited for.
+pub fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Opens a file, if it is a regular one: a pipe would be waited for until somebody writes to it.
 pub(super) fn open_regular(path: &Path) -> std::io::Result<File> {
     let kind = std::fs::metadata(path)?.file_type();

@@ -164,11 +164,11 @@ fn set(bin: &gst::Element, name: &str, value: &str) -> Result<(), String> {
     let Some(pspec) = element.find_property(property) else {
         return Err(format!("{} has no property {property}", element.name()));
     };
-    let value = gst::glib::Value::deserialize_with_pspec(value, &pspec)
-        .map_err(|_| format!("{name}: \"{value}\" is not a value of it; {}", values_of(&pspec)))?;
     if !pspec.flags().contains(gst::glib::ParamFlags::WRITABLE) {
         return Err(format!("{name} can only be read"));
     }
+    let value = gst::glib::Value::deserialize_with_pspec(value, &pspec)
+        .map_err(|_| format!("{name}: \"{value}\" is not a value of it; {}", values_of(&pspec)))?;
     if !is_in_range(&pspec, &value) {
         return Err(format!("{name}: {text} is out of its range; `gst-inspect-1.0` shows it", text = describe(&value)));
     }

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use gstvx::detect::read_regular;
+
 use crate::unit::{Unit, Units};
 
 /// A folder of results.
@@ -37,7 +39,7 @@ impl Cache {
         match model {
             None => add(b"built-in"),
             Some(path) => {
-                let content = std::fs::read(path).map_err(|error| failed(path, error))?;
+                let content = read_regular(path).map_err(|error| failed(path, error))?;
                 add(&content);
                 neighbours(path, &content).iter().for_each(|neighbour| add(neighbour.as_bytes()));
             }

@@ -1,5 +1,6 @@
 //! `vxbulkbin` over GstBin: lanes inside, one source pad, lines out.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
@@ -30,6 +31,8 @@ pub struct BulkBin {
     pub(super) has_begun: AtomicBool,
     /// From PLAYING on.
     pub(super) is_playing: AtomicBool,
+    /// What detectors have warned of: each lane's would say the same of the model and the provider.
+    told: Mutex<HashSet<String>>,
 }
 
 #[glib::object_subclass]
@@ -58,6 +61,7 @@ impl ObjectSubclass for BulkBin {
             threads: Mutex::default(),
             has_begun: AtomicBool::new(false),
             is_playing: AtomicBool::new(false),
+            told: Mutex::default(),
         }
     }
 }
@@ -130,6 +134,7 @@ impl ElementImpl for BulkBin {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::NullToReady => {
+                self.told.lock().clear();
                 // Loads the model, or says why it cannot.
                 let lane = self.lanes.lock().first().cloned().ok_or(gst::StateChangeError)?;
                 lane.rest(gst::State::Ready).inspect_err(|_| {
@@ -213,7 +218,12 @@ impl BinImpl for BulkBin {
             }
             gst::MessageView::Warning(warning) => {
                 if let Some(lane) = lane_of(message.src()) {
-                    lane.warn(warning.error().message().to_owned());
+                    let error = warning.error();
+                    let is_detector = message.src() == Some(lane.detector.upcast_ref());
+                    lane.warn(error.message().to_owned());
+                    if is_detector && !self.told.lock().insert(error.message().to_owned()) {
+                        return;
+                    }
                 }
             }
             _ => {}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use gstvx::detect::read_regular;
 
 use crate::bulk::Properties;
 use crate::files::Shard;
@@ -180,10 +181,11 @@ pub fn relevant(properties: &Properties) -> String {
     // The last of a name is the one that counts.
     let last: BTreeMap<&String, &String> = properties.iter().map(|(name, value)| (name, value)).collect();
     let relevant = last.into_iter().filter(|(name, _)| !HOW.contains(&name.as_str()));
-    let relevant = relevant.map(|(name, value)| match name.ends_with("-file").then(|| std::fs::read(value)) {
-        Some(Ok(content)) => format!("{name}={}", blake3::hash(&content)),
-        _ => format!("{name}={value}"),
-    });
+    let relevant =
+        relevant.map(|(name, value)| match name.ends_with("-file").then(|| read_regular(Path::new(value))) {
+            Some(Ok(content)) => format!("{name}={}", blake3::hash(&content)),
+            _ => format!("{name}={value}"),
+        });
     relevant.collect::<Vec<_>>().join("\n")
 }
 
