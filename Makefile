@@ -76,7 +76,7 @@ demo: build
 test: build
 	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet $(FEATURES)
 	@for library in $(ROOT).deps/lib/openvino/libonnxruntime.so.*; do \
-		[ ! -e "$$library" ] || { set -x; ORT_DYLIB_PATH=$$library $(CARGO) test --quiet $(FEATURES) --test detect_engine --test detect_models; }; \
+		[ ! -e "$$library" ] || { set -x; ORT_DYLIB_PATH=$$library $(CARGO) test --quiet $(FEATURES) --test detect_engine --test detect_models; } || exit 1; \
 	done
 
 mutations: setup

@@ -30,7 +30,7 @@ readonly OPENVINO_VERSION=1.8.1
 readonly OPENVINO_PLATFORM=manylinux_2_28_x86_64
 readonly OPENVINO_SHA256=3832643158c8c187fcab6db661cde2a8c06a2b3559d95d0f2411ac0e51c5e924
 
-# The last one with OpenVINO built in; newer ones only take it as a plug-in.
+# The last one that is published with OpenVINO built in.
 readonly BUILT_IN_VERSION=1.24.1
 readonly BUILT_IN_PLATFORM=manylinux_2_28_x86_64
 readonly BUILT_IN_SHA256=d617fac2f59a6ab5ea59a788c3e1592240a129642519aaeaa774761dfe35150e
