@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffmpeg_sys_next as ffi;
 
@@ -10,8 +11,10 @@ use super::error::Error;
 use super::frame::Frame;
 use super::hardware::Assignment;
 use super::packet::Packet;
+use super::parameter_sets::Syntax;
 use super::pixel::PixelFormat;
-use super::pool::PictureMemory;
+use super::pool::{Beginning, PictureMemory};
+use super::unwritten;
 use super::video_stream::VideoStream;
 
 /// What a decoder is for.
@@ -45,7 +48,14 @@ pub(super) struct Decoder {
     context: NonNull<ffi::AVCodecContext>,
     name: String,
     /// The context's `opaque` points to this: it outlives the context and does not move.
-    resources: Box<Resources>,
+    shared: Box<Shared>,
+}
+
+/// What the callbacks of a decoder work with, on any thread.
+struct Shared {
+    resources: Resources,
+    /// Pictures begin black, since parts of this one are known to stay as they are.
+    begins_black: AtomicBool,
 }
 
 // SAFETY: the context is owned by this value alone and FFmpeg ties it to no thread; calls are made through &mut self.
@@ -60,7 +70,8 @@ impl Decoder {
         let context = NonNull::new(context).ok_or_else(|| Error::memory("avcodec_alloc_context3"))?;
         // SAFETY: an AVCodec's name is a static, terminated string.
         let name = unsafe { CStr::from_ptr((*codec).name) }.to_string_lossy().into_owned();
-        let decoder = Self { context, name, resources: Box::new(resources.clone()) };
+        let shared = Box::new(Shared { resources: resources.clone(), begins_black: AtomicBool::new(false) });
+        let decoder = Self { context, name, shared };
         let raw = decoder.context.as_ptr();
         // SAFETY: both are valid; the parameters are copied.
         let result = unsafe { ffi::avcodec_parameters_to_context(raw, stream.parameters()) };
@@ -74,20 +85,27 @@ impl Decoder {
             (*raw).flags |= ffi::AV_CODEC_FLAG_UNALIGNED as c_int;
             // A larger picture is refused before its memory is asked for.
             (*raw).max_pixels = i64::try_from(resources.max_pixels).unwrap_or(i64::MAX);
-            (*raw).opaque = std::ptr::from_ref::<Resources>(&decoder.resources).cast_mut().cast();
+            (*raw).opaque = std::ptr::from_ref::<Shared>(&decoder.shared).cast_mut().cast();
             (*raw).get_buffer2 = Some(get_buffer);
             // Both callbacks may be called from any thread.
             #[cfg(not(ffmpeg_6_0))]
             {
                 (*raw).thread_safe_callbacks = 1;
             }
-            if let Some(device) = &decoder.resources.device {
+            if let Some(device) = &decoder.shared.resources.device {
                 device.attach(raw)?;
                 (*raw).get_format = Some(get_format);
             }
             let threads = match purpose {
                 Purpose::Keyframes { slice_threads } => {
-                    (*raw).skip_frame = ffi::AVDiscard::AVDISCARD_NONKEY;
+                    // Packets are chosen already. What is skipped here is what some AVI files pack behind a keyframe: frames
+                    // that need others. Not the second field of a keyframe, which may be coded from the first (P): MPEG-2, and
+                    // H.264, where even that much skipping is too much.
+                    (*raw).skip_frame = if stream.syntax() == Some(Syntax::H264) {
+                        ffi::AVDiscard::AVDISCARD_DEFAULT
+                    } else {
+                        ffi::AVDiscard::AVDISCARD_NONINTRA
+                    };
                     (*raw).thread_type = ffi::FF_THREAD_SLICE;
                     slice_threads
                 }
@@ -119,18 +137,43 @@ impl Decoder {
         if kind == ffi::FF_THREAD_SLICE { u32::try_from(count).unwrap_or(1) } else { 1 }
     }
 
-    /// Decodes one packet alone, without memory of those before: all its pictures, nearly always one.
-    pub(super) fn decode_alone(&mut self, packet: &Packet) -> Result<Vec<Frame>, Error> {
-        let mut frames = Vec::new();
-        let decoded = self.decode(packet, &mut frames).and_then(|()| self.drain(&mut frames));
-        self.flush();
+    /// Decodes one keyframe alone, without memory of those before: all its pictures, nearly always one. It has a packet, or
+    /// one for each field. A picture of which parts are missing is flagged as corrupt, and black there.
+    pub(super) fn decode_alone(&mut self, packets: &[Packet]) -> Result<Vec<Frame>, Error> {
+        let (mut frames, mut decoded) = self.decode_once(packets);
+        if frames.iter().any(unwritten::has_marks) {
+            frames.clear();
+            self.shared.begins_black.store(true, Ordering::Relaxed);
+            (frames, decoded) = self.decode_once(packets);
+            self.shared.begins_black.store(false, Ordering::Relaxed);
+            frames.iter_mut().for_each(Frame::mark_corrupt);
+        }
+        // Of two fields the second may be coded from the first.
+        if packets.len() == 1 && !frames.is_empty() && frames.iter().all(Frame::is_predicted) {
+            return Err(Error::Damaged("the container marks it as a keyframe, but it needs frames before it".into()));
+        }
+        if packets.iter().any(Packet::is_corrupt) {
+            frames.iter_mut().for_each(Frame::mark_corrupt);
+        }
         if !frames.is_empty() {
             return Ok(frames);
         }
-        if let Some(refusal) = self.resources.device.as_ref().and_then(Assignment::refusal) {
+        if let Some(refusal) = self.shared.resources.device.as_ref().and_then(Assignment::refusal) {
             return Err(refusal);
         }
         decoded.map(|()| frames)
+    }
+
+    fn decode_once(&mut self, packets: &[Packet]) -> (Vec<Frame>, Result<(), Error>) {
+        let mut frames = Vec::new();
+        let mut decoded = Ok(());
+        for packet in packets {
+            // A second field that cannot be decoded costs itself.
+            decoded = decoded.and(self.decode(packet, &mut frames));
+        }
+        let drained = self.drain(&mut frames);
+        self.flush();
+        (frames, decoded.and(drained))
     }
 
     /// Decodes the next packet of a stretch: the pictures that are complete by then.
@@ -158,13 +201,13 @@ impl Decoder {
             // SAFETY: the context is open and the frame is empty and ours.
             let result = unsafe { ffi::avcodec_receive_frame(self.context.as_ptr(), frame.as_mut_ptr()) };
             match result {
-                0.. => frames.push(match &self.resources.device {
-                    Some(device) => device.fetch(frame, &self.resources.memory)?,
+                0.. => frames.push(match &self.shared.resources.device {
+                    Some(device) => device.fetch(frame, &self.shared.resources.memory)?,
                     None => frame,
                 }),
                 ffi::AVERROR_EOF => return Ok(()),
                 _ if result == ffi::AVERROR(ffi::EAGAIN) => return Ok(()),
-                _ => return Err(failed("avcodec_receive_frame", result)),
+                _ => return Err(self.failed("avcodec_receive_frame", result)),
             }
         }
     }
@@ -173,7 +216,20 @@ impl Decoder {
     fn send(&mut self, packet: *const ffi::AVPacket) -> Result<(), Error> {
         // SAFETY: the context is open; the packet is valid or null; the decoder takes a reference of its own.
         let result = unsafe { ffi::avcodec_send_packet(self.context.as_ptr(), packet) };
-        if result < 0 { Err(failed("avcodec_send_packet", result)) } else { Ok(()) }
+        if result < 0 { Err(self.failed("avcodec_send_packet", result)) } else { Ok(()) }
+    }
+
+    fn failed(&self, operation: &'static str, code: c_int) -> Error {
+        let raw = self.context.as_ptr();
+        // SAFETY: the context is open.
+        let (width, height) = unsafe { ((*raw).width, (*raw).height) };
+        // What libavutil's check of picture sizes returns; libavcodec forgets a size that it has refused.
+        if code == ffi::AVERROR(ffi::EINVAL) && (width == 0 || height == 0) {
+            return Error::Damaged(
+                "the decoder refuses the picture: its size is wrong, or more than max-pixels allows".into(),
+            );
+        }
+        Error::call(operation, code)
     }
 }
 
@@ -188,8 +244,8 @@ unsafe extern "C" fn get_buffer(context: *mut ffi::AVCodecContext, frame: *mut f
         // SAFETY: as this function was called.
         return unsafe { ffi::avcodec_default_get_buffer2(context, frame, flags) };
     };
-    // SAFETY: set in Decoder::open to resources that outlive the context; never changed.
-    let resources = unsafe { &*(*context).opaque.cast::<Resources>() };
+    // SAFETY: set in Decoder::open to what outlives the context; never changed.
+    let shared = unsafe { &*(*context).opaque.cast::<Shared>() };
     // SAFETY: the frame is valid; its size is to be read here, not the context's.
     let (mut width, mut height) = unsafe { ((*frame).width, (*frame).height) };
     let mut alignment = [0; ffi::AV_NUM_DATA_POINTERS as usize];
@@ -198,10 +254,11 @@ unsafe extern "C" fn get_buffer(context: *mut ffi::AVCodecContext, frame: *mut f
         ffi::avcodec_align_dimensions2(context, &raw mut width, &raw mut height, alignment.as_mut_ptr());
     }
     let alignment = [alignment[0], alignment[1], alignment[2], alignment[3]];
+    let beginning = if shared.begins_black.load(Ordering::Relaxed) { Beginning::Black } else { Beginning::Marked };
     // A panic must not cross into C: it would abort the process.
     let filled = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: libavcodec gives a frame without buffers to fill.
-        unsafe { resources.memory.fill(frame, format, (width, height), alignment) }
+        unsafe { shared.resources.memory.fill(frame, format, (width, height), alignment, beginning) }
     }));
     match filled {
         Ok(Ok(())) => 0,
@@ -224,20 +281,10 @@ unsafe extern "C" fn get_format(
     }
     // SAFETY: count entries lie before the end.
     let offered = unsafe { std::slice::from_raw_parts(offered, count) };
-    // SAFETY: set in Decoder::open to resources that outlive the context; never changed.
-    let resources = unsafe { &*(*context).opaque.cast::<Resources>() };
-    let chosen = resources.device.as_ref().and_then(|device| device.choose_format(offered));
+    // SAFETY: set in Decoder::open to what outlives the context; never changed.
+    let shared = unsafe { &*(*context).opaque.cast::<Shared>() };
+    let chosen = shared.resources.device.as_ref().and_then(|device| device.choose_format(offered));
     chosen.map_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE, PixelFormat::raw)
-}
-
-fn failed(operation: &'static str, code: c_int) -> Error {
-    if code == ffi::AVERROR(ffi::EINVAL) {
-        // What libavutil's check of picture sizes returns.
-        return Error::Damaged(
-            "the decoder refuses the picture: its size is wrong, or more than max-pixels allows".into(),
-        );
-    }
-    Error::call(operation, code)
 }
 
 impl Drop for Decoder {

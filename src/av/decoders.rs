@@ -10,6 +10,7 @@
 //! interrupted within a picture, so after a stop the thread finishes what it is at, finds no more work and ends.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
@@ -19,7 +20,7 @@ use super::error::Error;
 use super::frame::Frame;
 use super::io::Interrupt;
 use super::opening::{self, LockTimes};
-use super::packet::{Packet, SideData};
+use super::packet::Packet;
 use super::video_stream::VideoStream;
 
 /// What the threads of a reader share among them.
@@ -59,7 +60,8 @@ pub(super) struct Decoded {
 }
 
 struct Job {
-    packet: Packet,
+    /// Of one keyframe.
+    packets: Vec<Packet>,
     done: Sender<Decoded>,
 }
 
@@ -77,8 +79,6 @@ pub(super) struct Decoders {
     queue: Receiver<Job>,
     workers: usize,
     pending: VecDeque<(Option<i64>, Receiver<Decoded>)>,
-    /// What a demuxer says only once but every decoder has to know.
-    standing: Vec<SideData>,
     lock_times: LockTimes,
 }
 
@@ -108,7 +108,6 @@ impl Decoders {
             queue,
             workers: 0,
             pending: VecDeque::new(),
-            standing: Vec::new(),
             lock_times: LockTimes::default(),
         })
     }
@@ -147,14 +146,12 @@ impl Decoders {
         self.pending.len() >= most
     }
 
-    /// Takes the packet's data and decodes it, at once or on another thread.
-    pub(super) fn put(&mut self, video: &VideoStream, packet: &mut Packet) -> Result<(), Error> {
-        let mut packet = packet.take()?;
-        packet.exchange_standing(&mut self.standing)?;
-        let pts = packet.timestamp();
+    /// Takes the packets of a keyframe and decodes them on another thread.
+    pub(super) fn put(&mut self, video: &VideoStream, packets: Vec<Packet>) -> Result<(), Error> {
+        let pts = packets.first().and_then(Packet::timestamp);
         let (done, result) = bounded(1);
         self.pending.push_back((pts, result));
-        let job = Job { packet, done };
+        let job = Job { packets, done };
         if self.workers < self.pending.len().min(self.capacity) {
             self.start_worker(video)?;
         }
@@ -240,10 +237,14 @@ impl Drop for Decoders {
 impl Job {
     fn run(self, decoder: &mut Decoder) {
         let started = Instant::now();
-        let pts = self.packet.timestamp();
+        let pts = self.packets.first().and_then(Packet::timestamp);
+        let bytes = self.packets.iter().map(Packet::byte_len).sum();
         let with_time = |frame: Frame| (frame.timestamp().or(pts), frame);
-        let pictures = decoder.decode_alone(&self.packet).map(|frames| frames.into_iter().map(with_time).collect());
+        // Whoever waits for this keyframe, and for those after it, must hear of it whatever happens.
+        let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_alone(&self.packets)))
+            .unwrap_or_else(|_| Err(Error::Damaged("decoding it ended in a panic, which is a bug in vx".into())));
+        let pictures = decoded.map(|frames| frames.into_iter().map(with_time).collect());
         // Nobody waits for it any more after a seek.
-        let _ = self.done.send(Decoded { pts, pictures, bytes: self.packet.byte_len(), took: started.elapsed() });
+        let _ = self.done.send(Decoded { pts, pictures, bytes, took: started.elapsed() });
     }
 }

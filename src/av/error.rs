@@ -42,6 +42,14 @@ pub enum Error {
         /// What such a file is called.
         kind: &'static str,
     },
+    /// The file is of a kind that the installed FFmpeg has no means to read.
+    #[error("this is {kind}, which the installed FFmpeg ({version}) cannot read")]
+    Unreadable {
+        /// What such a file is called.
+        kind: String,
+        /// Version of libavformat in use.
+        version: String,
+    },
     /// The container is known but cannot be read: cut, or damaged.
     #[error("{0}")]
     Damaged(String),

@@ -10,7 +10,7 @@ use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 use super::pixel::PixelFormat;
-use super::pool::PictureMemory;
+use super::pool::{Beginning, PictureMemory};
 use super::turn::Turn;
 
 /// Colour description as the code points of ISO/IEC 23091-2 (the numbers FFmpeg and GStreamer share); 2 = not said.
@@ -27,10 +27,42 @@ pub struct Colour {
 }
 
 impl Colour {
+    const LIMITED: u32 = 1;
+    const FULL: u32 = 2;
+    /// Matrix coefficients of red, green and blue themselves.
+    const IDENTITY: u32 = 0;
+    const NOT_SAID: u32 = 2;
+    /// Matrix coefficients of BT.601 (BT.470 B/G).
+    const BT601: u32 = 5;
+
     /// Whether all codes are used.
     #[must_use]
     pub fn is_full_range(self) -> bool {
-        self.range == 2
+        self.range == Self::FULL
+    }
+
+    /// Whether the stream says which matrix its luma and chroma were made with.
+    #[must_use]
+    pub fn names_matrix(self) -> bool {
+        self.matrix != Self::IDENTITY && self.matrix != Self::NOT_SAID
+    }
+
+    /// What pictures of this colour in `from` are to have after a conversion to `to`: what they are where both have luma,
+    /// BT.601 in limited range for red, green and blue that become luma and chroma.
+    #[must_use]
+    pub fn converted(self, from: PixelFormat, to: PixelFormat) -> Self {
+        let is_full =
+            self.is_full_range() || from.is_full_range_by_name() || from.is_gray() && self.range != Self::LIMITED;
+        match (from.is_rgb(), to.is_rgb()) {
+            (_, true) => Self { range: Self::FULL, matrix: Self::IDENTITY, ..self },
+            (true, false) if to.is_gray() => Self { range: Self::FULL, matrix: Self::BT601, ..self },
+            (true, false) => Self { range: Self::LIMITED, matrix: Self::BT601, ..self },
+            (false, false) if from.is_gray() && !self.names_matrix() => {
+                Self { range: if is_full { Self::FULL } else { Self::LIMITED }, matrix: Self::BT601, ..self }
+            }
+            (false, false) if is_full => Self { range: Self::FULL, ..self },
+            (false, false) => self,
+        }
     }
 }
 
@@ -77,7 +109,7 @@ impl Frame {
             (*raw).height = h;
         }
         // SAFETY: as above.
-        let filled = unsafe { memory.fill(raw, format, (w, h), [64; 4]) };
+        let filled = unsafe { memory.fill(raw, format, (w, h), [64; 4], Beginning::AsItIs) };
         filled.map_err(|code| Error::call("allocation of a picture", code))?;
         Ok(frame)
     }
@@ -208,6 +240,26 @@ impl Frame {
         }
     }
 
+    /// The colour description with what the pixel format itself says: `yuvj` formats, and grey where nothing else is said, use
+    /// all codes.
+    #[must_use]
+    pub fn effective_colour(&self) -> Colour {
+        let colour = self.colour();
+        self.pixel_format()
+            .map_or(colour, |format| if format.is_rgb() { colour } else { colour.converted(format, format) })
+    }
+
+    /// Describes the colour anew.
+    pub(super) fn set_colour(&mut self, colour: Colour) {
+        let frame = self.as_mut_ptr();
+        // SAFETY: the frame is valid and ours; the fields are 32-bit enums, and the numbers came out of such fields or are
+        // among those that every supported FFmpeg knows.
+        unsafe {
+            (&raw mut (*frame).color_range).cast::<u32>().write(colour.range);
+            (&raw mut (*frame).colorspace).cast::<u32>().write(colour.matrix);
+        }
+    }
+
     /// The turn that the frame itself asks for (EXIF, H.264 display orientation).
     #[must_use]
     pub fn turn(&self) -> Option<Turn> {
@@ -258,6 +310,36 @@ impl Frame {
         let (start, len) = self.plane_span(plane)?;
         // SAFETY: plane_span checked that start..start + len lies inside a buffer that this frame keeps alive.
         Some(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+
+    /// The bytes of the first plane, and how far from the start of its buffer it begins; `None` where it is not plain.
+    pub(super) fn first_plane_with_offset(&self) -> Option<(&[u8], usize)> {
+        let plane = self.plane(0).filter(|_| self.stride(0) > 0)?;
+        let buffer = self.get().buf[0];
+        if buffer.is_null() {
+            return None;
+        }
+        // SAFETY: a non-null entry of buf is valid for the frame's life.
+        let start = unsafe { (*buffer).data } as usize;
+        Some((plane, (plane.as_ptr() as usize).checked_sub(start)?))
+    }
+
+    /// Whether the decoder says that the picture was coded from others, and so is no keyframe whatever the container says.
+    pub(super) fn is_predicted(&self) -> bool {
+        #[cfg(ffmpeg_6_1)]
+        let is_key = self.get().flags & ffi::AV_FRAME_FLAG_KEY != 0;
+        #[cfg(not(ffmpeg_6_1))]
+        let is_key = self.get().key_frame != 0;
+        // SAFETY: the frame is valid; the C enum is read as an integer.
+        let kind = unsafe { (&raw const (*self.as_ptr()).pict_type).cast::<u32>().read() };
+        let predicted = [ffi::AVPictureType::AV_PICTURE_TYPE_P, ffi::AVPictureType::AV_PICTURE_TYPE_B];
+        !is_key && predicted.iter().any(|predicted| *predicted as u32 == kind)
+    }
+
+    /// Flags the picture as one with parts missing.
+    pub(super) fn mark_corrupt(&mut self) {
+        // SAFETY: the frame is valid and ours.
+        unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_FRAME_FLAG_CORRUPT };
     }
 
     pub(super) fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]> {

@@ -116,6 +116,12 @@ impl Gaps {
         drained
     }
 
+    /// Forgets everything and the decoder too: the video goes on in another codec.
+    pub(super) fn renew(&mut self) {
+        self.clear();
+        self.decoder = None;
+    }
+
     /// Forgets everything, as after a seek.
     pub(super) fn clear(&mut self) {
         if let Some(decoder) = &mut self.decoder {

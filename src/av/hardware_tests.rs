@@ -92,6 +92,7 @@ fn read(reader: &mut KeyframeReader) -> Result<(Vec<Picture>, usize), Error> {
                 pictures.push((frame.pixel_format()?.name().to_owned(), luma.copied().collect()));
             }
             Step::Damaged { .. } => damaged += 1,
+            Step::Notice(_) => {}
             Step::End => return Ok((pictures, damaged)),
         }
     }

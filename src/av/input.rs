@@ -11,7 +11,7 @@ use ffmpeg_sys_next as ffi;
 use super::error::{Error, version_text};
 use super::io::{ByteSource, Interrupt, Io};
 use super::packet::Packet;
-use super::unopened::why_not_opened;
+use super::unopened::{known_trouble, why_not_opened};
 use super::video_stream::VideoStream;
 
 /// Longest metadata text that is passed on, in bytes.
@@ -95,6 +95,23 @@ impl Input {
             }
             _ => Err(Error::call("avformat_find_stream_info", result)),
         }
+    }
+
+    /// Opens the container once more, to be read from its beginning. The caller holds the opening lock.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); then nothing can be read any more.
+    pub(super) fn reopen(&mut self, max_pixels: u64) -> Result<(), Error> {
+        let (source, bytes_read) = self.io.take_source()?;
+        let mut again = Self::open(source, self.interrupt.clone(), max_pixels)?;
+        again.io.add_bytes_read(bytes_read);
+        *self = again;
+        Ok(())
+    }
+
+    /// Why the file gives no picture, where its first bytes tell.
+    pub(super) fn known_trouble(&self) -> Option<Error> {
+        known_trouble(self.io.head())
     }
 
     /// Fails with the source's own error, if it had one, or if the work was interrupted.
@@ -241,17 +258,40 @@ impl Input {
     }
 
     /// Marks other streams than `video` as not to be read, and of it all but the keyframes if the demuxer's times can be
-    /// relied on then.
+    /// relied on then. Where a programme may go on in another stream, other videos are read too.
     pub(super) fn select(&mut self, video: &VideoStream, only_keyframes: bool) {
-        for &stream in self.streams() {
+        let may_move = self.programme_may_move();
+        for (index, &stream) in self.streams().iter().enumerate() {
             let discard = match stream == video.as_ptr() {
                 true if only_keyframes => ffi::AVDiscard::AVDISCARD_NONKEY,
                 true => ffi::AVDiscard::AVDISCARD_DEFAULT,
+                false if may_move && self.is_video(index) => ffi::AVDiscard::AVDISCARD_DEFAULT,
                 false => ffi::AVDiscard::AVDISCARD_ALL,
             };
             // SAFETY: a valid stream of the open context, which &mut self owns.
             unsafe { (*stream).discard = discard };
         }
+    }
+
+    /// Whether streams may end and others begin in the midst of the file: transport and program streams.
+    pub(super) fn programme_may_move(&self) -> bool {
+        self.container_names().split(',').any(|name| matches!(name, "mpegts" | "mpeg"))
+    }
+
+    /// Marks a stream as not to be read.
+    pub(super) fn leave_out(&mut self, index: c_int) {
+        let stream = usize::try_from(index).ok().and_then(|index| self.streams().get(index).copied());
+        if let Some(stream) = stream {
+            // SAFETY: a valid stream of the open context, which &mut self owns.
+            unsafe { (*stream).discard = ffi::AVDiscard::AVDISCARD_ALL };
+        }
+    }
+
+    /// Whether the container itself tells how long its streams are; elsewhere FFmpeg estimates from times or bytes.
+    pub(super) fn tells_duration(&self) -> bool {
+        // SAFETY: an open context; the C enum is read as an integer.
+        let method = unsafe { (&raw const (*self.context.as_ptr()).duration_estimation_method).cast::<u32>().read() };
+        method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM as u32
     }
 
     fn media_type(&self, index: usize) -> i32 {
@@ -354,6 +394,8 @@ impl Input {
         // SAFETY: the context is open and the packet is empty and ours.
         let result = unsafe { ffi::av_read_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
         if result >= 0 {
+            // A read ahead may have been interrupted all the same: whoever interrupts sees that by other means.
+            self.io.forget_interruption();
             return Ok(true);
         }
         self.check_source()?;
@@ -365,6 +407,8 @@ impl Input {
         let context = self.context.as_ptr();
         let flags = ffi::AVSEEK_FLAG_BACKWARD;
         // An interrupted read leaves its mark on the IO, which would end the next one.
+        self.io.forget_interruption();
+        self.io.renew_allowance();
         // SAFETY: the IO context is ours and valid.
         unsafe {
             (*self.io.as_ptr()).error = 0;

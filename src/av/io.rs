@@ -23,6 +23,13 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// How many of the first bytes are kept to tell what a file that cannot be opened was meant to be.
 const HEAD_BYTES: usize = 1024;
 
+/// Times a file may be read over, beyond a fixed number of bytes: demuxers read a few parts twice, and refill their buffer after
+/// jumps. More than this only a file does whose index leads in circles.
+const READ_OVER: u64 = 200;
+
+/// Bytes that may be read of a file of any length.
+const READ_AT_LEAST: u64 = 256 << 20;
+
 /// Bytes for a demuxer.
 pub trait ByteSource: Send {
     /// Reads at least one byte at the current position into `buffer`, 0 at the end. May wait; the wait must end when
@@ -88,6 +95,8 @@ struct Shared {
     interrupt: Interrupt,
     position: u64,
     bytes_read: u64,
+    /// Bytes that may still be read before the demuxer is held to go in circles; `None` where the length is unknown.
+    allowance: Option<u64>,
     /// Reads do not go past this byte until they reach it.
     fence: u64,
     head: Vec<u8>,
@@ -107,11 +116,14 @@ unsafe impl Send for Io {}
 impl Io {
     pub(super) fn new(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
         let seekable = source.is_seekable();
+        let mut source = source;
+        let allowance = allowance(&mut *source);
         let shared = Shared {
             source,
             interrupt,
             position: 0,
             bytes_read: 0,
+            allowance,
             fence: 0,
             head: Vec::with_capacity(HEAD_BYTES),
             error: None,
@@ -166,6 +178,29 @@ impl Io {
         self.shared_mut().error.take()
     }
 
+    /// Forgets that a read was interrupted: what comes next is a new attempt.
+    pub(super) fn forget_interruption(&mut self) {
+        self.shared_mut().error.take_if(|error| *error == SourceError::Interrupted);
+    }
+
+    /// Reading begins anew on purpose, as after a seek: what was read so far counts no more as going in circles.
+    pub(super) fn renew_allowance(&mut self) {
+        let shared = self.shared_mut();
+        shared.allowance = allowance(&mut *shared.source);
+    }
+
+    /// The source, moved to its beginning, and the bytes that were read of it. Nothing more can be read through this.
+    pub(super) fn take_source(&mut self) -> Result<(Box<dyn ByteSource>, u64), Error> {
+        let shared = self.shared_mut();
+        shared.source.seek(0)?;
+        Ok((std::mem::replace(&mut shared.source, Box::new(Nothing)), shared.bytes_read))
+    }
+
+    /// Counts bytes that were read of the source before.
+    pub(super) fn add_bytes_read(&mut self, bytes: u64) {
+        self.shared_mut().bytes_read += bytes;
+    }
+
     /// Bytes taken from the source.
     pub(super) fn bytes_read(&self) -> u64 {
         self.shared().bytes_read
@@ -201,7 +236,7 @@ impl Io {
         let read = shared.source.read(buffer);
         shared.source.seek(shared.position)?;
         let count = read?;
-        shared.bytes_read += count as u64;
+        shared.count(count)?;
         Ok(count)
     }
 
@@ -246,7 +281,50 @@ unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i6
     moved.unwrap_or_else(|_| i64::from(ffi::AVERROR(ffi::EIO)))
 }
 
+/// What may be read of a source.
+fn allowance(source: &mut dyn ByteSource) -> Option<u64> {
+    let size = source.size().filter(|_| source.is_seekable())?;
+    Some(size.saturating_mul(READ_OVER).saturating_add(READ_AT_LEAST))
+}
+
+/// What is left where a source was taken away.
+struct Nothing;
+
+impl ByteSource for Nothing {
+    fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, SourceError> {
+        Ok(0)
+    }
+
+    fn seek(&mut self, _position: u64) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn size(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn jumps_are_free(&self) -> bool {
+        false
+    }
+}
+
 impl Shared {
+    /// Counts bytes that were read; fails where they are far more than the file has.
+    fn count(&mut self, bytes: usize) -> Result<(), SourceError> {
+        self.bytes_read += bytes as u64;
+        let Some(allowance) = &mut self.allowance else { return Ok(()) };
+        *allowance = allowance.checked_sub(bytes as u64).ok_or_else(|| {
+            SourceError::Failed(
+                "the file's index leads in circles: the same bytes are read again and again without an end".into(),
+            )
+        })?;
+        Ok(())
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> c_int {
         if self.interrupt.is_set() {
             self.error = Some(SourceError::Interrupted);
@@ -264,8 +342,10 @@ impl Shared {
                     self.head.extend(buffer[..count].iter().take(wanted));
                 }
                 self.position += count as u64;
-                self.bytes_read += count as u64;
-                count as c_int
+                match self.count(count) {
+                    Ok(()) => count as c_int,
+                    Err(error) => self.fail(error),
+                }
             }
             Err(error) => self.fail(error),
         }

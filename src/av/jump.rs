@@ -1,17 +1,22 @@
 //! From keyframe to keyframe, without reading what lies between.
 //!
-//! **mp4 and mov**, by their index. Told to discard what is not a keyframe, FFmpeg's mov demuxer skips samples without reading them, but does not count
-//! their composition offsets (`ctts`): every keyframe after the first skip then carries the presentation time offset of
-//! some other sample (libavformat/mov.c, `mov_read_packet`; 5.1 to 7.1). A seek sets that count right. So the next
+//! **mp4 and mov**, by their index. Told to discard what is not a keyframe, FFmpeg's mov demuxer skips samples without reading
+//! them, but does not count their composition offsets (`ctts`): every keyframe after the first skip then carries the presentation
+//! time offset of some other sample (libavformat/mov.c, `mov_read_packet`; 5.1 to 7.1). A seek sets that count right. So the next
 //! keyframe is looked up in the index and sought to, which reads nothing in between either.
 //!
 //! **Matroska and WebM**, by their block headers (see matroska.rs), where jumps in the file are free. What is found goes
 //! into FFmpeg's index, so that its demuxer can be sent there.
+//!
+//! Places in a file are told by byte position, never by time: times repeat and go back in files that were concatenated, edited
+//! or damaged, and a demuxer can only be sent to a time. Where it lands elsewhere the jump is given up ([`Jump::Lost`]). Every
+//! jump leads to an index entry or a block behind the last one, so there are no more jumps than entries or blocks.
 
 use super::error::Error;
 use super::input::Input;
 use super::matroska::{Found, Walker};
 use super::packet::Packet;
+use super::parameter_sets::ParameterSets;
 use super::video_stream::VideoStream;
 
 /// Top-level boxes looked at to tell whether there are fragments.
@@ -20,142 +25,27 @@ const BOXES: usize = 64;
 /// Seeks for one keyframe before the index is held to be unusable.
 const TRIES: usize = 6;
 
+/// Bytes of a keyframe that is skipped in which parameter sets are looked for.
+const HEAD_BYTES: usize = 512;
+
+/// Keyframes further apart than this, or twice as far as any before, are doubted: the common encoders put one every 10 s at most
+/// (x264 and x265: 250 frames).
+const DOUBTFUL_SECONDS: i64 = 12;
+
+/// The same for a file with a single keyframe.
+const DOUBTFUL_SECONDS_ALONE: i64 = 2;
+
 /// Finds and reads the keyframes of a file, and nothing else of it.
-pub(super) enum Jumper {
+pub(super) struct Jumper {
+    way: Way,
+    spacing: Spacing,
+    /// Where the stretch ends that is read frame by frame because its length is doubtful; `None` for the end of the file.
+    gap_end: Option<i64>,
+}
+
+enum Way {
     Index(IndexJumper),
     Blocks(BlockJumper),
-}
-
-impl Jumper {
-    /// For `input` if its container is of a kind that allows it.
-    pub(super) fn new(input: &mut Input, video: &VideoStream) -> Result<Option<Self>, Error> {
-        if let Some(jumper) = IndexJumper::new(input, video)? {
-            return Ok(Some(Self::Index(jumper)));
-        }
-        let is_matroska = input.container_names().split(',').any(|name| name == "matroska");
-        if !is_matroska || !input.jumps_are_free() {
-            return Ok(None);
-        }
-        let walker = Walker::new(input)?;
-        Ok(walker.map(|walker| Self::Blocks(BlockJumper { walker, ahead: None, last: None })))
-    }
-
-    /// Forgets where it was, as after a seek.
-    pub(super) fn reset(&mut self) {
-        match self {
-            Self::Index(jumper) => jumper.last = None,
-            Self::Blocks(jumper) => (jumper.last, jumper.ahead) = (None, None),
-        }
-    }
-
-    /// Reads the next keyframe of `video` into `packet`; those decoded before `earliest` need not be read.
-    pub(super) fn next(
-        &mut self,
-        earliest: i64,
-        input: &mut Input,
-        video: &VideoStream,
-        packet: &mut Packet,
-    ) -> Result<Jump, Error> {
-        match self {
-            Self::Index(jumper) => jumper.next(earliest, input, video, packet),
-            Self::Blocks(jumper) => jumper.next(earliest, input, video, packet),
-        }
-    }
-}
-
-/// The next keyframe that the demuxer itself comes to; false at the end.
-fn read_on(input: &mut Input, video: &VideoStream, packet: &mut Packet) -> Result<bool, Error> {
-    while input.read(packet)? {
-        if packet.stream_index() == video.index() && packet.is_key() && packet.byte_len() > 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// By the block headers of a Matroska file.
-pub(super) struct BlockJumper {
-    walker: Walker,
-    /// The keyframe after the one handed out last, if it is known already.
-    ahead: Option<Found>,
-    /// Presentation time of the last packet handed out.
-    last: Option<i64>,
-}
-
-impl BlockJumper {
-    fn next(
-        &mut self,
-        earliest: i64,
-        input: &mut Input,
-        video: &VideoStream,
-        packet: &mut Packet,
-    ) -> Result<Jump, Error> {
-        let Some(last) = self.last else {
-            // The first keyframe, at the beginning or after a seek, comes as it is.
-            if !read_on(input, video, packet)? {
-                return Ok(Jump::End);
-            }
-            let Some(time) = packet.pts() else { return Ok(Jump::Lost) };
-            if let Some(position) = video.indexed_position(time).and_then(|position| u64::try_from(position).ok()) {
-                self.walker.go_to(position);
-            }
-            self.last = Some(time);
-            return Ok(Jump::Landed);
-        };
-        let mut adjacent = true;
-        let found = loop {
-            let found = match self.ahead.take() {
-                Some(found) => Some(found),
-                None => match self.walker.next(input) {
-                    Ok(found) => found,
-                    Err(Some(error)) => return Err(error),
-                    Err(None) => return Ok(Jump::Lost),
-                },
-            };
-            let Some(found) = found else { return Ok(Jump::End) };
-            if found.time > last {
-                adjacent &= found.adjacent;
-                if found.time >= earliest {
-                    break found;
-                }
-                adjacent = false;
-            }
-        };
-        if !adjacent {
-            self.ahead = match self.walker.next(input) {
-                Ok(ahead) => ahead,
-                Err(Some(error)) => return Err(error),
-                Err(None) => return Ok(Jump::Lost),
-            };
-            video.add_to_index(found.cluster, found.time, true);
-            // Asked for the last entry of its index, the demuxer reads to the end of the file in search of more.
-            match self.ahead {
-                Some(ahead) => video.add_to_index(ahead.cluster, ahead.time, true),
-                None => video.add_to_index(found.cluster, found.time.saturating_add(1), false),
-            }
-            input.set_fence(found.end);
-            input.set_direct(true);
-            let sought = input.seek(video, found.time);
-            input.set_direct(false);
-            sought?;
-        }
-        if !read_on(input, video, packet)? || packet.pts() != Some(found.time) {
-            return Ok(Jump::Lost);
-        }
-        self.last = Some(found.time);
-        Ok(Jump::Landed)
-    }
-}
-
-/// By the index that FFmpeg holds of an mp4 or mov file.
-pub(super) struct IndexJumper {
-    /// What a seek must ask for beyond a keyframe's decoding time to land on it: the demuxer takes the target for a
-    /// presentation time.
-    shift: i64,
-    /// Decoding time of the last packet handed out.
-    last: Option<i64>,
-    /// Whether the index is that of the whole file: no fragments follow that have their own.
-    is_complete: bool,
 }
 
 /// What a [`Jumper`] came to.
@@ -164,8 +54,249 @@ pub(super) enum Jump {
     Landed,
     /// The end of the file.
     End,
-    /// The index does not lead there: read on from front to back.
+    /// The container names no keyframe for implausibly long: read frame by frame until [`Jumper::ends_gap`].
+    Doubt,
+    /// The index does not lead there: read the file from front to back.
     Lost,
+}
+
+/// What a jump has to work with.
+pub(super) struct Reach<'a> {
+    pub(super) input: &'a mut Input,
+    pub(super) video: &'a VideoStream,
+    pub(super) packet: &'a mut Packet,
+    /// Parameter sets in force, where the codec has them: a keyframe that changes them is not skipped.
+    pub(super) sets: Option<&'a ParameterSets>,
+    /// Keyframes decoded before this time need not be read.
+    pub(super) earliest: i64,
+}
+
+impl Jumper {
+    /// For `input` if its container is of a kind that allows it.
+    pub(super) fn new(input: &mut Input, video: &VideoStream) -> Result<Option<Self>, Error> {
+        let spacing = Spacing::new(video.time_base());
+        if let Some(jumper) = IndexJumper::new(input, video)? {
+            return Ok(Some(Self { way: Way::Index(jumper), spacing, gap_end: None }));
+        }
+        let is_matroska = input.container_names().split(',').any(|name| name == "matroska");
+        if !is_matroska || !input.jumps_are_free() {
+            return Ok(None);
+        }
+        let walker = Walker::new(input, video.is_intra_only())?;
+        let way = |walker| Way::Blocks(BlockJumper { walker, ahead: None, last: None });
+        Ok(walker.map(|walker| Self { way: way(walker), spacing, gap_end: None }))
+    }
+
+    /// Forgets where it was, as after a seek.
+    pub(super) fn reset(&mut self) {
+        self.gap_end = None;
+        match &mut self.way {
+            Way::Index(jumper) => jumper.last = None,
+            Way::Blocks(jumper) => (jumper.last, jumper.ahead) = (None, None),
+        }
+    }
+
+    /// Reads the next keyframe.
+    pub(super) fn next(&mut self, reach: &mut Reach<'_>) -> Result<Jump, Error> {
+        let jump = match &mut self.way {
+            Way::Index(jumper) => jumper.next(&mut self.spacing, &mut self.gap_end, reach)?,
+            Way::Blocks(jumper) => jumper.next(&mut self.spacing, &mut self.gap_end, reach)?,
+        };
+        self.spacing.keyframes += u64::from(matches!(jump, Jump::Landed));
+        Ok(jump)
+    }
+
+    /// Whether a packet that was read within a doubtful gap is the keyframe at its end, from where jumping goes on: the gap is
+    /// what the container says it is.
+    pub(super) fn ends_gap(&mut self, packet: &Packet) -> bool {
+        if self.gap_end.is_none() || packet.position() != self.gap_end {
+            return false;
+        }
+        let (Some(position), Some(time)) = (packet.position(), packet.timestamp()) else { return false };
+        self.gap_end = None;
+        self.spacing.keyframes += 1;
+        let before = match &mut self.way {
+            Way::Index(jumper) => {
+                let dts = packet.dts().unwrap_or(time);
+                jumper.last.replace(At { number: 0, position, dts }).map_or(dts, |last| dts.saturating_sub(last.dts))
+            }
+            Way::Blocks(jumper) => {
+                jumper.ahead = None;
+                jumper.last.replace((position, time)).map_or(0, |last| time.saturating_sub(last.1))
+            }
+        };
+        self.spacing.longest = self.spacing.longest.max(before);
+        true
+    }
+}
+
+/// How far apart keyframes were so far.
+struct Spacing {
+    keyframes: u64,
+    /// Longest distance that turned out to be right.
+    longest: i64,
+    doubtful: i64,
+    doubtful_alone: i64,
+}
+
+impl Spacing {
+    fn new((num, den): (i64, i64)) -> Self {
+        let units = |seconds: i64| seconds.saturating_mul(den) / num.max(1);
+        let (doubtful, doubtful_alone) = (units(DOUBTFUL_SECONDS), units(DOUBTFUL_SECONDS_ALONE));
+        Self { keyframes: 0, longest: 0, doubtful, doubtful_alone }
+    }
+
+    fn is_doubtful(&self, distance: i64, is_last: bool) -> bool {
+        let limit = if is_last && self.keyframes <= 1 { self.doubtful_alone } else { self.doubtful };
+        distance > limit.max(self.longest.saturating_mul(2))
+    }
+}
+
+/// The next keyframe that the demuxer itself comes to; false at the end.
+fn read_on(reach: &mut Reach<'_>) -> Result<bool, Error> {
+    while reach.input.read(reach.packet)? {
+        let packet = &reach.packet;
+        if packet.stream_index() == reach.video.index() && packet.is_key() && packet.byte_len() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the keyframe at byte `position` changes parameter sets.
+fn changes_parameters(position: i64, reach: &mut Reach<'_>) -> Result<bool, Error> {
+    let (Some(sets), Ok(position)) = (reach.sets, u64::try_from(position)) else { return Ok(false) };
+    let mut head = [0; HEAD_BYTES];
+    let count = reach.input.read_at(position, &mut head)?;
+    Ok(sets.would_change(&head[..count]))
+}
+
+/// By the block headers of a Matroska file.
+struct BlockJumper {
+    walker: Walker,
+    /// The keyframe after the one handed out last, if it is known already.
+    ahead: Option<Found>,
+    /// Byte position and presentation time of the last packet handed out.
+    last: Option<(i64, i64)>,
+}
+
+impl BlockJumper {
+    fn next(&mut self, spacing: &mut Spacing, gap_end: &mut Option<i64>, reach: &mut Reach<'_>) -> Result<Jump, Error> {
+        let Some((last_position, last_time)) = self.last else {
+            // The first keyframe, at the beginning or after a seek, comes as it is.
+            if !read_on(reach)? {
+                return Ok(Jump::End);
+            }
+            let (Some(time), Some(position)) = (reach.packet.pts(), reach.packet.position()) else {
+                return Ok(Jump::Lost);
+            };
+            let cluster = reach.video.indexed_position(time).filter(|&cluster| cluster < position);
+            if let Some(cluster) = cluster.and_then(|cluster| u64::try_from(cluster).ok()) {
+                self.walker.go_to(cluster);
+            }
+            self.last = Some((position, time));
+            return Ok(Jump::Landed);
+        };
+        let mut adjacent = true;
+        let mut before = last_time;
+        let found = loop {
+            let found = match self.ahead.take() {
+                Some(found) => Some(found),
+                None => match self.walker.next(reach.input) {
+                    Ok(found) => found,
+                    Err(Some(error)) => return Err(error),
+                    Err(None) => return Ok(Jump::Lost),
+                },
+            };
+            let Some(found) = found else {
+                let end = self.walker.last_time().unwrap_or(before);
+                if adjacent_gap(before, last_time) && spacing.is_doubtful(end.saturating_sub(before), true) {
+                    *gap_end = None;
+                    self.last = None;
+                    return Ok(Jump::Doubt);
+                }
+                return Ok(Jump::End);
+            };
+            if found.position <= last_position {
+                continue;
+            }
+            adjacent &= found.adjacent;
+            let distance = found.time.saturating_sub(before);
+            if adjacent_gap(before, last_time) && spacing.is_doubtful(distance, false) {
+                *gap_end = Some(found.position);
+                return Ok(Jump::Doubt);
+            }
+            spacing.longest = spacing.longest.max(distance);
+            // What is not later than the last is not too close to it either: times start over.
+            if found.time >= reach.earliest
+                || found.time <= last_time
+                || changes_parameters(found.position.saturating_add(found.head), reach)?
+            {
+                break found;
+            }
+            adjacent = false;
+            before = found.time;
+        };
+        if !adjacent {
+            self.ahead = match self.walker.next(reach.input) {
+                Ok(ahead) => ahead,
+                Err(Some(error)) => return Err(error),
+                Err(None) => return Ok(Jump::Lost),
+            };
+            reach.video.add_to_index(found.cluster, found.time, true);
+            // Asked for the last entry of its index, the demuxer reads to the end of the file in search of more.
+            match self.ahead {
+                Some(ahead) if ahead.time > found.time => reach.video.add_to_index(ahead.cluster, ahead.time, true),
+                _ => reach.video.add_to_index(found.cluster, found.time.saturating_add(1), false),
+            }
+            if !jump_to(found.time, found.end, reach)? {
+                return Ok(Jump::Lost);
+            }
+        }
+        if !read_on(reach)? || reach.packet.position() != Some(found.position) {
+            return Ok(Jump::Lost);
+        }
+        self.last = Some((found.position, found.time));
+        Ok(Jump::Landed)
+    }
+}
+
+/// Whether the keyframe before a gap is the one handed out last, from where reading on leads through the gap.
+fn adjacent_gap(before: i64, last: i64) -> bool {
+    before == last
+}
+
+/// Sends the demuxer to a time, reading no further than byte `end`; false where it cannot go there.
+fn jump_to(time: i64, end: i64, reach: &mut Reach<'_>) -> Result<bool, Error> {
+    reach.input.set_fence(end);
+    reach.input.set_direct(true);
+    let sought = reach.input.seek(reach.video, time);
+    reach.input.set_direct(false);
+    match sought {
+        Ok(()) => Ok(true),
+        Err(Error::Call { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A sample in the index.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// Its number when it was looked up last: fragments may have put others before it since.
+    number: usize,
+    position: i64,
+    dts: i64,
+}
+
+/// By the index that FFmpeg holds of an mp4 or mov file.
+struct IndexJumper {
+    /// What a seek must ask for beyond a keyframe's decoding time to land on it: the demuxer takes the target for a
+    /// presentation time.
+    shift: i64,
+    /// The last packet handed out.
+    last: Option<At>,
+    /// Whether the index is that of the whole file: no fragments follow that have their own.
+    is_complete: bool,
 }
 
 impl IndexJumper {
@@ -179,69 +310,96 @@ impl IndexJumper {
         Ok(Some(Self { shift: 0, last: None, is_complete }))
     }
 
-    fn next(
-        &mut self,
-        earliest: i64,
-        input: &mut Input,
-        video: &VideoStream,
-        packet: &mut Packet,
-    ) -> Result<Jump, Error> {
+    /// The number of the last packet in the index as it is now.
+    fn number_of(&self, last: At, video: &VideoStream) -> Option<usize> {
+        let is_it = |number: &usize| {
+            video.index_entry(*number).is_some_and(|entry| entry.position == last.position && entry.dts == last.dts)
+        };
+        Some(last.number).filter(is_it).or_else(|| (0..video.index_len()).find(is_it))
+    }
+
+    fn next(&mut self, spacing: &mut Spacing, gap_end: &mut Option<i64>, reach: &mut Reach<'_>) -> Result<Jump, Error> {
         let Some(last) = self.last else {
             // Nothing has been skipped yet: the first keyframe comes as it is.
-            return self.read_on(input, video, packet);
+            return self.read_on(reach);
         };
-        match video.next_keyframe(last, earliest) {
-            Some(next) if next.adjacent => self.read_on(input, video, packet),
-            Some(next) => {
-                input.set_fence(next.end);
-                input.set_direct(true);
-                let jump = self.seek_to(next.dts, input, video, packet);
-                input.set_direct(false);
-                jump
+        let Some(number) = self.number_of(last, reach.video) else { return Ok(Jump::Lost) };
+        let (mut before, mut end) = (last.dts, last.dts);
+        for candidate in number + 1..reach.video.index_len() {
+            let Some(entry) = reach.video.index_entry(candidate) else { break };
+            end = end.max(entry.dts);
+            if !entry.is_key {
+                continue;
             }
-            None if self.is_complete => Ok(Jump::End),
-            // The index ends here. A fragmented file goes on; what it gives has to be read again after a seek.
-            None => match self.read_on(input, video, packet)? {
-                Jump::Landed => match packet.dts() {
-                    Some(dts) => self.seek_to(dts, input, video, packet),
-                    None => Ok(Jump::Lost),
-                },
-                other => Ok(other),
+            let distance = entry.dts.saturating_sub(before);
+            if adjacent_gap(before, last.dts) && spacing.is_doubtful(distance, false) {
+                *gap_end = Some(entry.position);
+                return Ok(Jump::Doubt);
+            }
+            spacing.longest = spacing.longest.max(distance);
+            // What is not later than the last is not too close to it either: times start over.
+            let is_wanted = entry.dts >= reach.earliest || entry.dts <= last.dts;
+            if !is_wanted && !changes_parameters(entry.position, reach)? {
+                before = entry.dts;
+                continue;
+            }
+            if candidate == number + 1 {
+                let jump = self.read_on(reach)?;
+                let is_there = reach.packet.position() == Some(entry.position);
+                return Ok(if matches!(jump, Jump::Landed) && !is_there { Jump::Lost } else { jump });
+            }
+            return self.seek_to(At { number: candidate, position: entry.position, dts: entry.dts }, entry.end, reach);
+        }
+        if self.is_complete {
+            if adjacent_gap(before, last.dts) && spacing.is_doubtful(end.saturating_sub(before), true) {
+                *gap_end = None;
+                return Ok(Jump::Doubt);
+            }
+            return Ok(Jump::End);
+        }
+        // The index ends here. A fragmented file goes on; what it gives has to be read again after a seek.
+        match self.read_on(reach)? {
+            Jump::Landed => match self.last {
+                Some(at) => self.seek_to(at, i64::MAX, reach),
+                None => Ok(Jump::Lost),
             },
+            other => Ok(other),
         }
     }
 
     /// The next keyframe that the demuxer itself comes to.
-    fn read_on(&mut self, input: &mut Input, video: &VideoStream, packet: &mut Packet) -> Result<Jump, Error> {
-        if !read_on(input, video, packet)? {
+    fn read_on(&mut self, reach: &mut Reach<'_>) -> Result<Jump, Error> {
+        if !read_on(reach)? {
             return Ok(Jump::End);
         }
-        let (Some(dts), Some(pts)) = (packet.dts(), packet.pts()) else { return Ok(Jump::Lost) };
+        let packet = &reach.packet;
+        let (Some(dts), Some(pts), Some(position)) = (packet.dts(), packet.pts(), packet.position()) else {
+            return Ok(Jump::Lost);
+        };
         if self.last.is_none() {
             self.shift = pts.saturating_sub(dts);
         }
-        self.last = Some(dts);
+        self.last = Some(At { number: self.last.map_or(0, |last| last.number + 1), position, dts });
         Ok(Jump::Landed)
     }
 
-    fn seek_to(
-        &mut self,
-        dts: i64,
-        input: &mut Input,
-        video: &VideoStream,
-        packet: &mut Packet,
-    ) -> Result<Jump, Error> {
-        let before = self.last;
+    /// Seeks to a keyframe whose bytes end at `end`.
+    fn seek_to(&mut self, target: At, end: i64, reach: &mut Reach<'_>) -> Result<Jump, Error> {
         for _ in 0..TRIES {
-            input.seek(video, dts.saturating_add(self.shift))?;
-            let Jump::Landed = self.read_on(input, video, packet)? else { break };
-            let landed = packet.dts().unwrap_or(dts);
-            if landed == dts {
+            if !jump_to(target.dts.saturating_add(self.shift), end, reach)? {
+                break;
+            }
+            let Jump::Landed = self.read_on(reach)? else { break };
+            let Some(landed) = self.last else { break };
+            if landed.position == target.position {
+                self.last = Some(At { number: target.number, ..landed });
                 return Ok(Jump::Landed);
             }
-            self.shift = self.shift.saturating_add(dts.saturating_sub(landed));
+            if landed.dts == target.dts {
+                break;
+            }
+            self.shift = self.shift.saturating_add(target.dts.saturating_sub(landed.dts));
         }
-        self.last = before;
         Ok(Jump::Lost)
     }
 }
@@ -249,22 +407,12 @@ impl IndexJumper {
 /// Whether there are movie fragments (`moof`) among the top-level boxes of an ISO file. True also where that cannot be
 /// told.
 fn has_fragments(input: &mut Input) -> Result<bool, Error> {
-    let mut at = 0_u64;
+    let mut boxes = super::boxes::Boxes::new();
     for _ in 0..BOXES {
-        let mut head = [0; 16];
-        let count = input.read_at(at, &mut head)?;
-        let Some((header, long)) = head[..count].split_first_chunk::<8>() else { return Ok(false) };
-        let [s0, s1, s2, s3, kind @ ..] = *header;
-        let size = match u32::from_be_bytes([s0, s1, s2, s3]) {
-            // To the end of the file.
-            0 => return Ok(kind == *b"moof"),
-            1 => long.first_chunk::<8>().map_or(0, |size| u64::from_be_bytes(*size)),
-            size => size.into(),
-        };
-        if kind == *b"moof" || size < 8 {
-            return Ok(true);
+        let Some(found) = boxes.next(input)? else { return Ok(false) };
+        if found.kind == *b"moof" || found.end.is_none() {
+            return Ok(found.kind == *b"moof" || found.is_broken);
         }
-        at = at.saturating_add(size);
     }
     Ok(true)
 }

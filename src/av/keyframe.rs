@@ -25,6 +25,10 @@ pub struct Counts {
     pub between: u64,
     /// Packets that could not be decoded.
     pub damaged: u64,
+    /// Pictures with parts that are missing or were made up by the decoder.
+    pub corrupt: u64,
+    /// Keyframes that the container's index names past the end of the file.
+    pub missing: u64,
     /// Packets that are encrypted.
     pub encrypted: u64,
     /// Time spent reading from the container.
@@ -125,6 +129,15 @@ impl Keyframe {
     }
 }
 
+/// A keyframe as the container has it: where it is and how large, for no more than reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Presentation time of the container in nanoseconds; may be negative or unknown.
+    pub pts_ns: Option<i64>,
+    /// Bytes of its packets.
+    pub bytes: u64,
+}
+
 /// What [`KeyframeReader::next`](super::KeyframeReader::next) came to.
 #[derive(Debug)]
 pub enum Step {
@@ -137,6 +150,8 @@ pub enum Step {
         /// What FFmpeg says.
         reason: String,
     },
+    /// Something to know about the file, told once. Nothing is lost by it.
+    Notice(String),
     /// Nothing more.
     End,
 }

@@ -1,58 +1,54 @@
 //! The job of this layer: the keyframes of a file, one after the other.
 //!
-//! Demuxer, decoder and the rules that hold them to keyframes: the demuxer is told to skip everything else before it
-//! reads it, packets that are not flagged as keyframes are dropped (VP9, AV1 and GIF decoders decode what they get),
-//! each keyframe is decoded alone (see decoders.rs), and the decoder is told to skip the rest.
+//! Which packets those are is decided in packets.rs; each is decoded alone (see decoders.rs). Here they are brought together:
+//! decoders that work while the next packet is read, frames between keyframes where those are too far apart, and a clip's first
+//! frame where its keyframe lies before its beginning.
 //!
 //! Thread rule: one thread at a time. [`Interrupt`] ends a call from any other.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::decoder::Resources;
-use super::decoders::{Decoded, Decoders};
+use super::decoder::{Decoder, Purpose, Resources};
+use super::decoders::{Decoded, Decoders, ThreadOptions};
 use super::error::Error;
 use super::frame::Frame;
 use super::gaps::Gaps;
 use super::hardware;
 use super::input::{Input, metadata_key};
 use super::io::{ByteSource, Interrupt};
-use super::jump::{Jump, Jumper};
-use super::keyframe::{Counts, Info, Keyframe, Step};
+use super::keyframe::{Counts, Info, Keyframe, Listed, Step};
 use super::opening;
 use super::options::Options;
 use super::packet::Packet;
+use super::packets::{Next, Packets, Rules, to_units};
 use super::video_stream::VideoStream;
+
+/// Packets that are decoded at most to get to the first frame of a clip whose keyframe lies before it.
+const APPROACH_PACKETS: usize = 5000;
 
 /// A file opened for its keyframes.
 pub struct KeyframeReader {
     decoders: Decoders,
-    // The stream points into the input: fields are dropped in this order.
-    pub(super) video: VideoStream,
-    input: Input,
-    pub(super) packet: Packet,
+    packets: Packets,
+    resources: Resources,
+    threads: ThreadOptions,
     /// What came out of the decoders and is still to be given out, in order.
     ready: VecDeque<Outcome>,
     /// Frames between keyframes, where they are wanted.
     gaps: Option<Gaps>,
-    min_interval_ns: i64,
-    /// Time of the last keyframe that was handed to the decoders, and its decoding time.
-    pub(super) last_taken: Option<(i64, i64)>,
     /// Frames that may still be given out.
     wanted: u64,
     max_frames: u64,
-    jumper: Option<Jumper>,
-    /// Time of the last keyframe that was read before the jumper lost its way: what lies before is known.
-    pub(super) known_until: Option<i64>,
-    /// Time of the last keyframe read.
-    pub(super) last_read: Option<i64>,
-    pub(super) interrupt: Interrupt,
+    interrupt: Interrupt,
     at_end: bool,
+    /// Why reading ended before the end: told when all that came before is given out.
+    failure: Option<Error>,
     /// How long the last packet took to read, and to decode.
     pace: (Duration, Duration),
     counts: Counts,
+    /// What the decoder said of the last packet that it could not decode.
     last_damage: String,
-    /// Why no device decodes although one was asked for.
     no_device: Option<String>,
     info: Info,
 }
@@ -66,6 +62,7 @@ struct Decoding {
 enum Outcome {
     Picture { pts: Option<i64>, frame: Frame, packet: Option<Decoding> },
     Damage { pts: Option<i64>, reason: String },
+    Notice(String),
 }
 
 impl KeyframeReader {
@@ -99,11 +96,7 @@ impl KeyframeReader {
         let lock_times = lock.leave();
         let units = |ns: u64| to_units(video.time_base(), i64::try_from(ns).unwrap_or(i64::MAX));
         let gaps = (options.max_gap_ns > 0)
-            .then(|| Gaps::new(units(options.max_gap_ns), decoders.threads().0, resources, interrupt.clone()));
-        let jumper = if gaps.is_none() { Jumper::new(&mut input, &video)? } else { None };
-        // A mov demuxer that discards loses count of presentation times: see jump.rs.
-        let only_keyframes = gaps.is_none() && (jumper.is_some() || !input.container_names().contains("mp4"));
-        input.select(&video, only_keyframes);
+            .then(|| Gaps::new(units(options.max_gap_ns), decoders.threads().0, resources.clone(), interrupt.clone()));
         let info = Info {
             container: input.container(),
             container_names: input.container_names(),
@@ -117,23 +110,19 @@ impl KeyframeReader {
             frame_rate: input.frame_rate(&video),
             is_interlaced: video.is_interlaced(),
         };
-        let packet = Packet::new()?;
+        let rules = Rules { max_pixels, min_interval_ns: options.min_interval_ns, wants_all: gaps.is_some() };
         Ok(Self {
             decoders,
-            video,
-            input,
-            packet,
+            packets: Packets::new(input, video, &rules, interrupt.clone())?,
+            resources,
+            threads: options.threads,
             ready: VecDeque::new(),
             gaps,
-            min_interval_ns: i64::try_from(options.min_interval_ns).unwrap_or(i64::MAX),
-            last_taken: None,
             wanted: options.max_frames,
             max_frames: options.max_frames,
-            jumper,
-            known_until: None,
-            last_read: None,
             interrupt,
             at_end: false,
+            failure: None,
             pace: (Duration::ZERO, Duration::ZERO),
             counts: Counts { lock_times, ..Counts::default() },
             last_damage: String::new(),
@@ -152,8 +141,33 @@ impl KeyframeReader {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = self.counts;
+        let tally = &self.packets.tally;
+        (counts.dropped_packets, counts.skipped) = (tally.dropped, tally.skipped);
+        (counts.encrypted, counts.missing) = (tally.encrypted, tally.missing);
         counts.lock_times += self.decoders.lock_times();
+        counts.lock_times += tally.lock_times;
         counts
+    }
+
+    /// What is missing or incomplete of what was read so far, in words; empty where nothing is.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let counts = self.counts();
+        let mut problems = self.packets.tally.problems.clone();
+        let frames = |count: u64| if count == 1 { "1 frame".to_owned() } else { format!("{count} frames") };
+        if counts.damaged > 0 {
+            problems.push(format!("{} could not be read or decoded: {}", frames(counts.damaged), self.last_damage));
+        }
+        if counts.corrupt > 0 {
+            problems.push(format!(
+                "{} incomplete: parts are missing or were made up by the decoder",
+                frames(counts.corrupt)
+            ));
+        }
+        if counts.encrypted > 0 && counts.frames > 0 {
+            problems.push(format!("{} encrypted", frames(counts.encrypted)));
+        }
+        problems
     }
 
     /// The device that decodes, by its name; `None` for the processor. It may hand over to that with the first picture.
@@ -171,26 +185,27 @@ impl KeyframeReader {
     /// Whether the source has random access, so that [`seek`](Self::seek) may work.
     #[must_use]
     pub fn is_seekable(&self) -> bool {
-        self.input.is_seekable()
+        self.packets.input.is_seekable()
     }
 
     /// Bytes taken from the source so far.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
-        self.input.bytes_read()
+        self.packets.input.bytes_read()
     }
 
     /// The container's first presentation time in nanoseconds, where it has one.
     #[must_use]
     pub fn start_ns(&self) -> Option<i64> {
-        self.input.start_us().and_then(|us| us.checked_mul(1000))
+        self.packets.input.start_us().and_then(|us| us.checked_mul(1000))
     }
 
     /// The next keyframe.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], an error of the source, or at the end of a file that gave no picture the reason why.
-    #[expect(clippy::should_implement_trait, reason = "three outcomes and an error do not fit Iterator")]
+    /// [`Error::Interrupted`]; when all that came before was given out, an error of the source, or at the end of a file that gave
+    /// no picture the reason why.
+    #[expect(clippy::should_implement_trait, reason = "four outcomes and an error do not fit Iterator")]
     pub fn next(&mut self) -> Result<Step, Error> {
         loop {
             if self.interrupt.is_set() {
@@ -203,6 +218,7 @@ impl KeyframeReader {
                 Some(Outcome::Picture { pts, frame, packet }) => {
                     self.counts.frames += 1;
                     self.counts.between += u64::from(packet.is_none());
+                    self.counts.corrupt += u64::from(frame.is_corrupt());
                     self.wanted = self.wanted.saturating_sub(1);
                     return Ok(Step::Keyframe(self.describe(pts, frame, packet)));
                 }
@@ -211,6 +227,7 @@ impl KeyframeReader {
                     self.last_damage.clone_from(&reason);
                     return Ok(Step::Damaged { pts_ns: pts.and_then(|ts| self.to_ns(ts)), reason });
                 }
+                Some(Outcome::Notice(text)) => return Ok(Step::Notice(text)),
                 None => {}
             }
             // Reading ahead of the decoders is worth it only while it is faster than they are: from a slow source a
@@ -221,12 +238,35 @@ impl KeyframeReader {
             if let Some(decoded) = self.decoders.take(wait, &self.interrupt)? {
                 self.take_in(decoded)?;
             } else if self.at_end {
+                if let Some(failure) = self.failure.take() {
+                    return Err(failure);
+                }
                 self.explain_nothing()?;
-                return Ok(Step::End);
+                return Ok(self.packets.tally.untold_problem().map_or(Step::End, Step::Notice));
             } else {
                 self.feed()?;
             }
         }
+    }
+
+    /// The next keyframe that [`next`](Self::next) would hand to a decoder, whatever `max_frames` says; `None` at the end. A reader
+    /// is for one or the other.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], [`Error::Encrypted`], an error of the source or of the container.
+    pub fn list_next(&mut self) -> Result<Option<Listed>, Error> {
+        while !self.interrupt.is_set() {
+            match self.packets.next()? {
+                Next::Keyframe(packets) | Next::Hidden(packets) => {
+                    let pts_ns = packets.first().and_then(Packet::timestamp).and_then(|time| self.to_ns(time));
+                    return Ok(Some(Listed { pts_ns, bytes: packets.iter().map(Packet::byte_len).sum() }));
+                }
+                Next::Encrypted => return Err(Error::Encrypted),
+                Next::End => return Ok(None),
+                Next::TooClose(_) | Next::Between(_) | Next::Nothing | Next::Moved => {}
+            }
+        }
+        Err(Error::Interrupted)
     }
 
     /// Makes up for a frame that was given out and is not counted among those wanted.
@@ -239,6 +279,10 @@ impl KeyframeReader {
         self.counts.decode_time += decoded.took;
         match decoded.pictures {
             Ok(pictures) => {
+                if pictures.is_empty() {
+                    let reason = "the decoder gave no picture for this keyframe".into();
+                    self.ready.push_back(Outcome::Damage { pts: decoded.pts, reason });
+                }
                 for (pts, frame) in pictures {
                     let packet = Some(Decoding { bytes: decoded.bytes, took: decoded.took });
                     self.ready.push_back(Outcome::Picture { pts, frame, packet });
@@ -255,109 +299,145 @@ impl KeyframeReader {
     /// # Errors
     /// When the container cannot be searched, or the source fails.
     pub fn seek(&mut self, position_ns: i64) -> Result<(), Error> {
-        self.input.seek(&self.video, to_units(self.video.time_base(), position_ns))?;
-        if let Some(jumper) = &mut self.jumper {
-            jumper.reset();
-        }
+        self.packets.seek(to_units(self.packets.video.time_base(), position_ns))?;
         self.decoders.clear();
         self.ready.clear();
         if let Some(gaps) = &mut self.gaps {
             gaps.clear();
         }
-        self.last_taken = None;
         self.wanted = self.max_frames;
-        (self.known_until, self.last_read) = (None, None);
         self.at_end = false;
+        self.failure = None;
         Ok(())
     }
 
     /// Reads a packet and hands it to the decoders if it is a keyframe.
     fn feed(&mut self) -> Result<(), Error> {
         let started = Instant::now();
-        let read = self.read();
+        let next = self.packets.next();
         let took = started.elapsed();
         self.counts.read_time += took;
-        match read {
-            Ok(true) => {}
-            Ok(false) => {
-                self.at_end = true;
-                return self.follow_with(|gaps, _, frames| gaps.end(frames));
+        self.ready.extend(self.packets.tally.notices.drain(..).map(Outcome::Notice));
+        match next {
+            Ok(Next::Keyframe(packets)) => self.decode_keyframe(packets, took),
+            Ok(Next::Hidden(packets)) => self.approach(packets),
+            Ok(Next::TooClose(packet)) => self.follow_with(|gaps, _, frames| gaps.begin(packet, false, frames)),
+            Ok(Next::Between(packet)) => self.follow_with(|gaps, video, frames| gaps.add(video, packet, frames)),
+            Ok(Next::Nothing) => Ok(()),
+            Ok(Next::Encrypted) if self.counts.key_packets > 0 => {
+                let pts = self.packets.time();
+                self.drain_decoders()?;
+                self.ready.push_back(Outcome::Damage { pts, reason: "the video is encrypted from here on".into() });
+                Ok(())
             }
-            Err(error @ Error::Call { .. }) => {
-                // What the demuxer cannot read it cannot skip either: give out what is in the decoders and end.
+            Ok(Next::Encrypted) => Ok(()),
+            Ok(Next::Moved) => self.change_decoders(),
+            Ok(Next::End) => {
+                self.at_end = true;
+                self.follow_with(|gaps, _, frames| gaps.end(frames))
+            }
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
+                // What cannot be read cannot be skipped either: what is in the decoders is given out, then comes the end.
                 self.at_end = true;
                 self.drain_decoders()?;
-                let reason = format!("the file cannot be read on from here: {error}");
-                self.ready.push_back(Outcome::Damage { pts: self.packet.timestamp(), reason });
-                return Ok(());
+                match error {
+                    Error::Call { .. } => {
+                        let reason = format!("the file cannot be read on from here: {error}");
+                        self.ready.push_back(Outcome::Damage { pts: self.packets.time(), reason });
+                    }
+                    error => self.failure = Some(error),
+                }
+                Ok(())
             }
-            Err(error) => return Err(error),
         }
-        if self.packet.stream_index() != self.video.index() || self.packet.byte_len() == 0 {
-            return Ok(());
-        }
-        let time = self.packet.timestamp();
-        if self.packet.is_encrypted() {
-            self.counts.encrypted += u64::from(self.packet.is_key());
-            if self.counts.encrypted == 1 && self.counts.frames > 0 {
-                self.drain_decoders()?;
-                self.ready
-                    .push_back(Outcome::Damage { pts: time, reason: "the video is encrypted from here on".into() });
-            }
-            return Ok(());
-        }
-        if !self.packet.is_key() {
-            self.counts.dropped_packets += 1;
-            if self.gaps.is_some() {
-                let packet = self.packet.take()?;
-                self.follow_with(|gaps, video, frames| gaps.add(video, packet, frames))?;
-            }
-            return Ok(());
-        }
-        if self.known_until.zip(time).is_some_and(|(known, time)| time <= known) {
-            return Ok(());
-        }
-        self.last_read = time;
-        if self.follows_too_closely(time) {
-            self.counts.skipped += 1;
-            if self.gaps.is_some() {
-                let keyframe = self.packet.take()?;
-                self.follow_with(|gaps, _, frames| gaps.begin(keyframe, false, frames))?;
-            }
-            return Ok(());
-        }
-        self.last_taken = time.map(|time| (time, self.packet.dts().unwrap_or(time)));
+    }
+
+    fn decode_keyframe(&mut self, packets: Vec<Packet>, took: Duration) -> Result<(), Error> {
         self.counts.key_packets += 1;
-        self.counts.key_bytes += self.packet.byte_len();
+        self.counts.key_bytes += packets.iter().map(Packet::byte_len).sum::<u64>();
         self.pace.0 = took;
         if self.gaps.is_none() {
-            return self.decoders.put(&self.video, &mut self.packet);
+            return self.decoders.put(&self.packets.video, packets);
         }
         // What comes of a keyframe must be known before what follows it: some are so in name only.
-        let keyframe = self.packet.share()?;
-        self.decoders.put(&self.video, &mut self.packet)?;
+        let shared = packets.iter().map(Packet::share).collect::<Result<Vec<_>, _>>()?;
+        self.decoders.put(&self.packets.video, packets)?;
         let Some(decoded) = self.decoders.take(true, &self.interrupt)? else { return Ok(()) };
+        let mut shared = shared.into_iter();
+        let Some(keyframe) = shared.next() else { return Ok(()) };
         if decoded.pictures.as_ref().is_ok_and(Vec::is_empty) {
-            self.follow_with(|gaps, video, frames| gaps.add(video, keyframe, frames))
+            self.follow_with(|gaps, video, frames| gaps.add(video, keyframe, frames))?;
         } else {
             let is_given = decoded.pictures.is_ok();
             self.follow_with(|gaps, _, frames| gaps.begin(keyframe, is_given, frames))?;
             self.take_in(decoded)?;
-            Ok(())
         }
+        shared.try_for_each(|field| self.follow_with(|gaps, video, frames| gaps.add(video, field, frames)))
     }
 
-    pub(super) fn follows_too_closely(&self, time: Option<i64>) -> bool {
-        let Some((time, (last, _))) = time.zip(self.last_taken) else { return false };
-        let interval = time.saturating_sub(last);
-        interval >= 0 && self.to_ns(interval).is_some_and(|ns| ns < self.min_interval_ns)
+    /// Decodes on from a keyframe that lies before the clip's beginning, to the first frame that is seen.
+    fn approach(&mut self, packets: Vec<Packet>) -> Result<(), Error> {
+        self.drain_decoders()?;
+        let started = Instant::now();
+        let pts = packets.first().and_then(Packet::timestamp);
+        self.counts.key_packets += 1;
+        self.counts.key_bytes += packets.iter().map(Packet::byte_len).sum::<u64>();
+        let lock = opening::enter();
+        let threads = self.decoders.threads().0;
+        let decoder = Decoder::open(&self.packets.video, Purpose::EveryFrame { threads }, &self.resources);
+        self.counts.lock_times += lock.leave();
+        let mut decoder = decoder?;
+        let mut frames = Vec::new();
+        let mut decoded = packets.iter().try_for_each(|packet| decoder.decode(packet, &mut frames));
+        for _ in 0..APPROACH_PACKETS {
+            if !frames.is_empty() {
+                break;
+            }
+            if self.interrupt.is_set() {
+                return Err(Error::Interrupted);
+            }
+            let Some(packet) = self.packets.next_in_a_row()? else { break };
+            if packet.is_key() && !packet.is_hidden() {
+                self.packets.put_back(packet);
+                break;
+            }
+            decoded = decoder.decode(&packet, &mut frames);
+        }
+        if frames.is_empty() {
+            decoded = decoder.drain(&mut frames);
+        }
+        self.counts.decode_time += started.elapsed();
+        match (frames.into_iter().next(), decoded) {
+            (Some(frame), _) => {
+                self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
+            }
+            (None, Err(error)) => self.ready.push_back(Outcome::Damage { pts, reason: error.to_string() }),
+            // All that was hidden stays so: the next keyframe is where the clip begins.
+            (None, Ok(())) => {}
+        }
+        Ok(())
     }
 
-    /// Decoding time before which keyframes surely follow too closely. It and presentation time lie a few frames apart,
-    /// so what is only just too close is read.
-    fn earliest_wanted(&self) -> i64 {
-        let Some((_, last)) = self.last_taken else { return i64::MIN };
-        last.saturating_add(to_units(self.video.time_base(), self.min_interval_ns.saturating_sub(1_000_000_000).max(0)))
+    /// Decoders for what the video has become.
+    fn change_decoders(&mut self) -> Result<(), Error> {
+        self.drain_decoders()?;
+        let lock = opening::enter();
+        let opened = self
+            .packets
+            .video
+            .check_size(self.resources.max_pixels)
+            .and_then(|()| Decoders::open(&self.packets.video, self.threads, self.resources.clone()));
+        self.counts.lock_times += lock.leave();
+        self.counts.lock_times += self.decoders.lock_times();
+        self.decoders = opened?;
+        if let Some(gaps) = &mut self.gaps {
+            gaps.renew();
+        }
+        self.info.codec = self.packets.video.codec_long_name();
+        self.info.decoder = self.decoders.name().to_owned();
+        self.info.stream_index = self.packets.video.index();
+        Ok(())
     }
 
     /// Takes what is inside the decoders.
@@ -376,7 +456,7 @@ impl KeyframeReader {
         let Some(gaps) = &mut self.gaps else { return Ok(()) };
         let started = Instant::now();
         let mut frames = Vec::new();
-        let decoded = act(gaps, &self.video, &mut frames);
+        let decoded = act(gaps, &self.packets.video, &mut frames);
         if frames.is_empty() && decoded.is_ok() {
             return Ok(());
         }
@@ -394,40 +474,42 @@ impl KeyframeReader {
         }
     }
 
-    /// Reads the next packet: of a file that is jumped through the next keyframe, else whatever comes.
-    pub(super) fn read(&mut self) -> Result<bool, Error> {
-        let earliest = self.earliest_wanted();
-        if let Some(jumper) = &mut self.jumper {
-            match jumper.next(earliest, &mut self.input, &self.video, &mut self.packet)? {
-                Jump::Landed => return Ok(true),
-                Jump::End => return Ok(false),
-                Jump::Lost => {
-                    self.known_until = self.last_read;
-                    self.jumper = None;
-                    self.input.select(&self.video, false);
-                    if let Some(last) = self.known_until {
-                        self.input.seek(&self.video, last)?;
-                    }
-                }
-            }
-        }
-        self.input.read(&mut self.packet)
-    }
-
     /// At the end: if no picture came, say why.
     fn explain_nothing(&mut self) -> Result<(), Error> {
         if self.counts.frames > 0 {
             return Ok(());
         }
-        Err(self.counts.why_no_picture(&self.info.codec, &self.last_damage, self.input.byte_len()))
+        Err(self.why_nothing())
+    }
+
+    fn why_nothing(&mut self) -> Error {
+        let input = &mut self.packets.input;
+        if let Some(known) = input.known_trouble() {
+            return known;
+        }
+        let is_elsewhere = self.info.container_names.split(',').any(|name| name == "mp4")
+            && self.packets.video.index_len() > 0
+            && self.packets.tally.keyframes + self.packets.tally.dropped + self.packets.tally.encrypted == 0
+            && self.packets.tally.problems.is_empty();
+        if is_elsewhere {
+            return Error::Reference { kind: "a movie whose media data lies in another file" };
+        }
+        let bytes = self.packets.input.byte_len();
+        let cause = self.packets.tally.problems.first().cloned();
+        let error = self.counts().why_no_picture(&self.info.codec, &self.last_damage, bytes);
+        match (error, cause) {
+            (Error::NoKeyframes(_), Some(cause)) => Error::Damaged(cause),
+            (error, _) => error,
+        }
     }
 
     fn describe(&self, pts: Option<i64>, frame: Frame, packet: Option<Decoding>) -> Keyframe {
+        let video = &self.packets.video;
         Keyframe {
             pts_ns: pts.and_then(|ts| self.to_ns(ts)),
             duration_ns: frame.duration().and_then(|units| self.to_ns(units)).and_then(|ns| u64::try_from(ns).ok()),
-            pixel_aspect_ratio: self.input.sample_aspect_ratio(&self.video, &frame),
-            turn: frame.turn().unwrap_or_else(|| self.video.turn()),
+            pixel_aspect_ratio: self.packets.input.sample_aspect_ratio(video, &frame),
+            turn: frame.turn().or_else(|| self.packets.still_turn()).unwrap_or_else(|| video.turn()),
             packet_bytes: packet.as_ref().map_or(0, |packet| packet.bytes),
             decode_time: packet.as_ref().map_or(Duration::ZERO, |packet| packet.took),
             is_keyframe: packet.is_some(),
@@ -436,14 +518,8 @@ impl KeyframeReader {
     }
 
     /// Units of the stream's time base in nanoseconds, rounded towards zero; `None` where i64 cannot hold it.
-    pub(super) fn to_ns(&self, units: i64) -> Option<i64> {
-        let (num, den) = self.video.time_base();
+    fn to_ns(&self, units: i64) -> Option<i64> {
+        let (num, den) = self.packets.video.time_base();
         i64::try_from(i128::from(units) * i128::from(num) * 1_000_000_000 / i128::from(den)).ok()
     }
-}
-
-/// Nanoseconds in units of a time base, rounded towards zero and kept within i64.
-fn to_units((num, den): (i64, i64), ns: i64) -> i64 {
-    let units = i128::from(ns) * i128::from(den) / (i128::from(num.max(1)) * 1_000_000_000);
-    i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX })
 }

@@ -43,6 +43,10 @@ const VIDEO: u64 = 1;
 pub(super) struct Found {
     /// Byte position of its cluster.
     pub cluster: i64,
+    /// Byte position of its block's content, as FFmpeg's demuxer has it of the packet.
+    pub position: i64,
+    /// Bytes of that content before the frame's own.
+    pub head: i64,
     /// Byte position after it.
     pub end: i64,
     /// Its presentation time in units of the stream's time base.
@@ -59,6 +63,10 @@ pub(super) struct Walker {
     cluster: Option<Cluster>,
     /// A block in a group: it is a keyframe unless a reference to another follows in the group.
     in_group: Option<Found>,
+    /// Every block is a keyframe, whatever its flag says: the codec knows no other frames.
+    is_intra_only: bool,
+    /// Latest time of a block of the video.
+    last_time: Option<i64>,
     /// Frames of the video since the last keyframe.
     others: u64,
     /// Elements read, and where counting began.
@@ -95,7 +103,7 @@ impl Element {
 
 impl Walker {
     /// Over the file of `input`, if it is one with a single video. `None` also where something is unusual.
-    pub(super) fn new(input: &mut Input) -> Result<Option<Self>, Error> {
+    pub(super) fn new(input: &mut Input, is_intra_only: bool) -> Result<Option<Self>, Error> {
         let mut at = 0;
         let mut track = None;
         // EBML header, segment, and what stands before the first cluster.
@@ -104,8 +112,16 @@ impl Walker {
             match (element.id, element.size) {
                 (SEGMENT, _) => at += element.header,
                 (CLUSTER, _) => {
-                    let walker = |track| Self { at, track, cluster: None, in_group: None, others: 0, effort: (0, at) };
-                    return Ok(track.map(walker));
+                    return Ok(track.map(|track| Self {
+                        at,
+                        track,
+                        cluster: None,
+                        in_group: None,
+                        is_intra_only,
+                        last_time: None,
+                        others: 0,
+                        effort: (0, at),
+                    }));
                 }
                 (TRACKS, Some(size)) if size <= TRACKS_BYTES => {
                     track = only_video(&read(input, at + element.header, size)?);
@@ -116,6 +132,11 @@ impl Walker {
             }
         }
         Ok(None)
+    }
+
+    /// Latest presentation time of the blocks passed so far.
+    pub(super) fn last_time(&self) -> Option<i64> {
+        self.last_time
     }
 
     /// Goes on from the cluster at byte position `cluster`.
@@ -158,8 +179,9 @@ impl Walker {
                 REFERENCE_BLOCK => self.others += u64::from(self.in_group.take().is_some()),
                 SIMPLE_BLOCK | BLOCK => {
                     let end = self.at.saturating_add(element.size.ok_or(None)?);
-                    if let Some((found, flags)) = self.block(element.content(), end).ok_or(None)? {
-                        let is_keyframe = element.id == SIMPLE_BLOCK && flags & 0x80 != 0;
+                    if let Some((found, flags)) = self.block(element.content(), self.at, end).ok_or(None)? {
+                        self.last_time = self.last_time.max(Some(found.time));
+                        let is_keyframe = self.is_intra_only || element.id == SIMPLE_BLOCK && flags & 0x80 != 0;
                         if is_keyframe || element.id == BLOCK {
                             self.at = end;
                             self.others = 0;
@@ -184,7 +206,7 @@ impl Walker {
     }
 
     /// Time and flags of a block, `Some(None)` for other tracks; `None` where it cannot be read.
-    fn block(&self, content: &[u8], end: u64) -> Option<Option<(Found, u8)>> {
+    fn block(&self, content: &[u8], position: u64, end: u64) -> Option<Option<(Found, u8)>> {
         let (track, len) = vint(content, true)?;
         if track? != self.track {
             return Some(None);
@@ -197,8 +219,24 @@ impl Walker {
         }
         let time = cluster.time.checked_add(i16::from_be_bytes([high, low]).into())?;
         let (cluster, end) = (i64::try_from(cluster.start).ok()?, i64::try_from(end).ok()?);
-        Some(Some((Found { cluster, end, time, adjacent: self.others == 0 }, flags)))
+        let (position, head) = (i64::try_from(position).ok()?, i64::try_from(len).ok()? + 3);
+        Some(Some((Found { cluster, position, head, end, time, adjacent: self.others == 0 }, flags)))
     }
+}
+
+/// Byte position after the segment, where the file says so.
+pub(super) fn segment_end(input: &mut Input) -> Result<Option<u64>, Error> {
+    let mut at = 0_u64;
+    for _ in 0..8 {
+        let Some(element) = element_at(input, at)? else { break };
+        let end = element.size.map(|size| at.saturating_add(element.header).saturating_add(size));
+        if element.id == SEGMENT {
+            return Ok(end);
+        }
+        let Some(end) = end else { break };
+        at = end;
+    }
+    Ok(None)
 }
 
 /// Number of the only video track in the content of a `Tracks` element.

@@ -3,9 +3,11 @@
 //! The only place in the crate with `unsafe`. It knows no GStreamer and logs nothing: what happens comes back as values.
 //! FFmpeg's global state (its log callback among it) is left alone, since other libraries in the process share it.
 
+mod boxes;
 mod decoder;
 mod decoders;
 mod error;
+mod fields;
 mod frame;
 mod gaps;
 mod hardware;
@@ -14,17 +16,21 @@ mod io;
 mod jump;
 mod keyframe;
 mod keyframes;
-mod listing;
 mod matroska;
 pub mod opening;
 mod options;
 mod packet;
+mod packets;
+mod parameter_sets;
 mod pixel;
 mod pool;
 mod probe;
+mod programme;
 mod scaler;
+mod still;
 mod turn;
 mod unopened;
+mod unwritten;
 mod video_stream;
 
 pub use decoders::{ThreadOptions, ThreadType};
@@ -32,9 +38,8 @@ pub use error::{Error, SourceError};
 pub use frame::{Colour, Frame, PlaneBytes};
 pub use hardware::Hardware;
 pub use io::{ByteSource, Interrupt};
-pub use keyframe::{Counts, Info, Keyframe, Step};
+pub use keyframe::{Counts, Info, Keyframe, Listed, Step};
 pub use keyframes::KeyframeReader;
-pub use listing::Listed;
 pub use opening::LockTimes;
 pub use options::{DEFAULT_MAX_PIXELS, Options};
 pub use pixel::{PixelFormat, PlaneGeometry};

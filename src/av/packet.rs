@@ -77,6 +77,65 @@ impl Packet {
         Some(self.get().pts).filter(|&pts| pts != ffi::AV_NOPTS_VALUE)
     }
 
+    /// Byte position in the file, where the demuxer tells it.
+    pub(super) fn position(&self) -> Option<i64> {
+        Some(self.get().pos).filter(|&position| position >= 0)
+    }
+
+    /// Whether the container hides the picture: decoded for the sake of later ones, but outside of its edit list.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.get().flags & ffi::AV_PKT_FLAG_DISCARD != 0
+    }
+
+    /// Takes back that the picture is hidden.
+    pub(super) fn show(&mut self) {
+        // SAFETY: the packet is valid and ours.
+        unsafe { (*self.as_mut_ptr()).flags &= !ffi::AV_PKT_FLAG_DISCARD };
+    }
+
+    /// Whether the demuxer knows that bytes are missing.
+    pub(super) fn is_corrupt(&self) -> bool {
+        self.get().flags & ffi::AV_PKT_FLAG_CORRUPT != 0
+    }
+
+    /// The compressed bytes.
+    pub(super) fn data(&self) -> &[u8] {
+        let packet = self.get();
+        let len = usize::try_from(packet.size).unwrap_or(0);
+        if packet.data.is_null() || len == 0 {
+            return &[];
+        }
+        // SAFETY: non-null data has `size` bytes that live as long as the packet's reference, which &self keeps.
+        unsafe { std::slice::from_raw_parts(packet.data, len) }
+    }
+
+    /// Puts `prefix` before the packet's bytes.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub(super) fn prepend(&mut self, prefix: &[u8]) -> Result<(), Error> {
+        let mut longer = Self::new()?;
+        let len = prefix.len().saturating_add(self.data().len());
+        let len = std::ffi::c_int::try_from(len).map_err(|_| Error::memory("av_new_packet"))?;
+        // SAFETY: the packet is valid and empty; on success it has `len` bytes and the padding that decoders ask for.
+        let result = unsafe { ffi::av_new_packet(longer.as_mut_ptr(), len) };
+        if result < 0 {
+            return Err(Error::call("av_new_packet", result));
+        }
+        // SAFETY: both packets are valid; properties are copied and side data shared.
+        let result = unsafe { ffi::av_packet_copy_props(longer.as_mut_ptr(), self.as_ptr()) };
+        if result < 0 {
+            return Err(Error::call("av_packet_copy_props", result));
+        }
+        // SAFETY: fresh memory of prefix.len() + data.len() bytes, which nobody else knows.
+        let target = unsafe { std::slice::from_raw_parts_mut(longer.get().data, len as usize) };
+        let (head, tail) = target.split_at_mut(prefix.len());
+        head.copy_from_slice(prefix);
+        tail.copy_from_slice(self.data());
+        *self = longer;
+        Ok(())
+    }
+
     /// Whether the demuxer left the packet encrypted, for want of a key.
     pub(super) fn is_encrypted(&self) -> bool {
         self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO).is_some()
@@ -88,6 +147,11 @@ impl Packet {
         // SAFETY: both packets are valid, the target is empty.
         unsafe { ffi::av_packet_move_ref(taken.as_mut_ptr(), self.as_mut_ptr()) };
         Ok(taken)
+    }
+
+    /// Codec headers that hold from this packet on, where the container changes them here.
+    pub(super) fn new_extradata(&self) -> Option<&[u8]> {
+        self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA)
     }
 
     /// Another reference to the same data.

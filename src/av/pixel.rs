@@ -130,10 +130,16 @@ impl PixelFormat {
         self.descriptor().is_some_and(|descriptor| descriptor.log2_chroma_w == descriptor.log2_chroma_h)
     }
 
-    /// Whether the samples are red, green and blue (no colour matrix applies).
+    /// Whether the samples are red, green and blue, or point to such in a palette (no colour matrix applies).
     #[must_use]
     pub fn is_rgb(self) -> bool {
-        self.has_flag(ffi::AV_PIX_FMT_FLAG_RGB as u64)
+        self.has_flag((ffi::AV_PIX_FMT_FLAG_RGB | ffi::AV_PIX_FMT_FLAG_PAL) as u64) || self.name().starts_with("xyz")
+    }
+
+    /// Whether there is luma alone, with alpha or without.
+    #[must_use]
+    pub fn is_gray(self) -> bool {
+        self.descriptor().is_some_and(|descriptor| descriptor.nb_components <= 2) && !self.is_rgb()
     }
 
     /// Whether pictures in this format are handles of a device, without bytes to read.

@@ -18,6 +18,7 @@ use ffmpeg_sys_next as ffi;
 use parking_lot::Mutex;
 
 use super::pixel::PixelFormat;
+use super::unwritten;
 
 /// Most bytes kept while nobody uses them: four pictures of 8K in 10 bits.
 const MOST_SPARE_BYTES: usize = 400 << 20;
@@ -30,6 +31,9 @@ const ALIGNMENT: usize = 64;
 
 /// FFmpeg's SIMD code may read and write this far past the end of a plane.
 const PADDING: usize = 16 + ALIGNMENT;
+
+/// Files after which a block that none of them used is given back: a few large pictures must not stay for the rest of a run.
+const SPARE_FILES: u64 = 4;
 
 /// Picture memory shared by all decoders that have a clone of this.
 #[derive(Clone, Default)]
@@ -66,9 +70,18 @@ impl std::fmt::Debug for FramePool {
 }
 
 impl FramePool {
-    /// The pool as one file uses it.
+    /// The pool as one file uses it. Memory that the last few files did not use goes back to the system.
     pub(super) fn for_file(&self) -> PictureMemory {
-        PictureMemory { pool: self.clone(), user: self.0.users.fetch_add(1, Ordering::Relaxed) }
+        let user = self.0.users.fetch_add(1, Ordering::Relaxed);
+        let aged = {
+            let mut spare = self.0.spare.lock();
+            let (aged, kept) =
+                std::mem::take(&mut *spare).into_iter().partition(|block| block.user + SPARE_FILES < user);
+            *spare = kept;
+            aged
+        };
+        drop::<VecDeque<Block>>(aged);
+        PictureMemory { pool: self.clone(), user }
     }
 
     /// Gives memory that nobody uses back to the system.
@@ -81,6 +94,17 @@ impl FramePool {
     pub fn spare_bytes(&self) -> usize {
         self.0.spare.lock().iter().map(|block| block.layout.size()).sum()
     }
+}
+
+/// What a fresh picture looks like before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// As the memory was left, for what is surely written whole.
+    AsItIs,
+    /// With marks that tell what was not written (see unwritten.rs).
+    Marked,
+    /// Black.
+    Black,
 }
 
 /// Where the pictures of one file get their memory.
@@ -102,6 +126,7 @@ impl PictureMemory {
         format: PixelFormat,
         coded: (c_int, c_int),
         alignment: [c_int; 4],
+        beginning: Beginning,
     ) -> Result<(), c_int> {
         let (strides, sizes) = plane_sizes(format, coded, alignment)?;
         let too_large = ffi::AVERROR(ffi::ENOMEM);
@@ -131,6 +156,30 @@ impl PictureMemory {
             }
             (*frame).extended_data = (&raw mut (*frame).data).cast();
             (*frame).buf[0] = buffer;
+        }
+        match beginning {
+            Beginning::AsItIs => {}
+            Beginning::Marked => {
+                // SAFETY: the first plane's bytes lie in the block, which is initialised and has no other user yet.
+                let plane = unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), sizes[0]) };
+                unwritten::mark(plane, usize::try_from(strides[0]).unwrap_or(0));
+            }
+            Beginning::Black => {
+                let range = ffi::AVColorRange::AVCOL_RANGE_UNSPECIFIED;
+                let strides = strides.map(|stride| stride as isize);
+                // SAFETY: the frame has planes of these lines for a picture of the coded size; formats without a black are
+                // refused and stay as they are.
+                unsafe {
+                    ffi::av_image_fill_black(
+                        (&raw mut (*frame).data).cast::<*mut u8>(),
+                        strides.as_ptr(),
+                        format.raw(),
+                        range,
+                        coded.0,
+                        coded.1,
+                    )
+                };
+            }
         }
         Ok(())
     }
@@ -255,6 +304,18 @@ mod tests {
         drop(pictures);
         assert!(pool.spare_bytes() <= MOST_SPARE_BYTES);
         assert!(pool.0.spare.lock().len() <= MOST_SPARE_BLOCKS);
+    }
+
+    #[test]
+    fn memory_that_no_file_uses_any_more_is_given_back() {
+        let pool = FramePool::default();
+        drop(frame(&pool.for_file(), "gray", 4000, 4000));
+        for file in 0..=SPARE_FILES {
+            assert!(pool.spare_bytes() > 16_000_000, "after {file} small files");
+            drop(frame(&pool.for_file(), "gray", 64, 64));
+        }
+        pool.for_file();
+        assert!(pool.spare_bytes() < 100_000, "{} bytes", pool.spare_bytes());
     }
 
     #[test]

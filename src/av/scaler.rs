@@ -64,7 +64,8 @@ impl Scaler {
         format.closest(&candidates).unwrap_or(format)
     }
 
-    /// A copy of `frame` in the format `to`, same size, colour matrix and range taken from the frame.
+    /// A copy of `frame` in the format `to`, same size. Its colour is that of the frame as far as the format allows (see
+    /// [`Colour::converted`](super::Colour::converted)), and the copy says so.
     ///
     /// # Errors
     /// When swscale does not know the pair of formats, or memory is short.
@@ -99,19 +100,26 @@ impl Scaler {
         if context.is_null() {
             return Err(Error::Damaged(format!("swscale cannot convert {from:?} pictures to {to:?}")));
         }
-        let colour = frame.colour();
-        let full_range = colour.is_full_range() || from.is_full_range_by_name() || from.is_rgb();
-        let keeps_range = !to.is_rgb();
+        let source = frame.effective_colour();
+        let target = frame.colour().converted(from, to);
+        converted.set_colour(target);
         // SAFETY: any colour space number is allowed, unknown ones give the default table, which is static.
-        let coefficients = unsafe { ffi::sws_getCoefficients(colour.matrix as c_int) };
-        // SAFETY: context is valid, the table has its four entries; brightness 0, contrast and saturation 1 in 16.16.
+        let tables = [source, target].map(|colour| unsafe { ffi::sws_getCoefficients(colour.matrix as c_int) });
+        // From RGB to RGB swscale may go by way of luma and chroma: there and back by the same matrix.
+        let tables = match (from.is_rgb(), to.is_rgb()) {
+            (_, true) => [tables[0]; 2],
+            (true, false) => [tables[1]; 2],
+            (false, false) => tables,
+        };
+        let ranges = [source.is_full_range() || from.is_rgb(), target.is_full_range()];
+        // SAFETY: context is valid, the tables have their four entries; brightness 0, contrast and saturation 1 in 16.16.
         unsafe {
             ffi::sws_setColorspaceDetails(
                 context,
-                coefficients,
-                full_range.into(),
-                coefficients,
-                (!keeps_range || full_range).into(),
+                tables[0],
+                ranges[0].into(),
+                tables[1],
+                ranges[1].into(),
                 0,
                 1 << 16,
                 1 << 16,

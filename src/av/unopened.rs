@@ -21,6 +21,9 @@ pub(super) fn why_not_opened(io: &mut Io, code: c_int) -> Error {
     if let Some(kind) = reference_file(io.head()) {
         return Error::Reference { kind };
     }
+    if let Some(error) = known_trouble(io.head()) {
+        return error;
+    }
     let detail = message(code);
     match io.head().get(4..8) {
         Some(b"ftyp" | b"mdat" | b"wide" | b"moov" | b"free" | b"skip") => Error::Damaged(format!(
@@ -37,6 +40,37 @@ pub(super) fn why_not_opened(io: &mut Io, code: c_int) -> Error {
             Error::NotMedia { version: format!("libavformat {}", version_text(version)), detail }
         }
     }
+}
+
+/// Why a file that begins with `head` gives no picture, if it is of a kind that FFmpeg has often been without.
+pub(super) fn known_trouble(head: &[u8]) -> Option<Error> {
+    let kind = if head.starts_with(b"RIFF") && head.get(8..16) == Some(b"WEBPVP8X") && head.get(20)? & 2 != 0 {
+        "an animated WebP picture".to_owned()
+    } else if head.get(4..8) == Some(b"ftyp") {
+        still_brand(head)?
+    } else {
+        return None;
+    };
+    // SAFETY: no preconditions.
+    let version = unsafe { ffi::avformat_version() };
+    Some(Error::Unreadable { kind, version: format!("libavformat {}", version_text(version)) })
+}
+
+/// What an ISO file is called whose major or compatible brands are those of still pictures (ISO/IEC 23008-12, AVIF), unless
+/// they are those of a movie too.
+fn still_brand(head: &[u8]) -> Option<String> {
+    let size = u32::from_be_bytes(*head.first_chunk()?) as usize;
+    let brands = head.get(8..size.min(head.len()))?;
+    let is_movie = brands.chunks_exact(4).any(|brand| matches!(brand, b"isom" | b"mp41" | b"mp42" | b"qt  "));
+    let name = match brands.first_chunk::<4>()? {
+        b"heic" | b"heix" | b"heim" | b"heis" => "HEIC",
+        b"hevc" | b"hevx" => "HEIC sequence",
+        b"avif" | b"avis" => "AVIF",
+        b"mif1" | b"msf1" | b"miaf" => "HEIF",
+        _ => return None,
+    };
+    let major = String::from_utf8_lossy(&brands[..4]);
+    (!is_movie).then(|| format!("a still image of the kind {name} (brand {major}), not a video"))
 }
 
 /// What a text file is called that only names other files or addresses, if `head` begins one.

@@ -8,6 +8,7 @@ use ffmpeg_sys_next as ffi;
 use super::error::Error;
 use super::frame::display_matrix;
 use super::input::text;
+use super::parameter_sets::Syntax;
 use super::turn::Turn;
 
 /// A video stream of an [`Input`] and the decoder for it. Valid as long as the input, which it never outlives: both
@@ -15,25 +16,34 @@ use super::turn::Turn;
 pub(super) struct VideoStream {
     stream: NonNull<ffi::AVStream>,
     codec: NonNull<ffi::AVCodec>,
+    /// The codec's number when the decoder was chosen.
+    codec_id: u32,
 }
 
 // SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
 unsafe impl Send for VideoStream {}
 
-/// A keyframe in a demuxer's index.
-pub(super) struct IndexedKeyframe {
-    /// Its decoding time in units of the stream's time base.
+/// A sample in a demuxer's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IndexEntry {
+    /// Decoding time in units of the stream's time base.
     pub dts: i64,
-    /// Whether no other sample lies between it and the one before.
-    pub adjacent: bool,
+    /// Byte position.
+    pub position: i64,
     /// Byte position after it.
     pub end: i64,
+    /// Whether the container calls it a keyframe.
+    pub is_key: bool,
+    /// Whether it lies outside of the edit list.
+    pub is_hidden: bool,
 }
 
 impl VideoStream {
     /// `stream` belongs to an open context, `codec` is one of libavcodec's static descriptions.
     pub(super) fn new(stream: NonNull<ffi::AVStream>, codec: NonNull<ffi::AVCodec>) -> Self {
-        Self { stream, codec }
+        let mut video = Self { stream, codec, codec_id: 0 };
+        video.codec_id = video.codec_id();
+        video
     }
 
     pub(super) fn as_ptr(&self) -> *mut ffi::AVStream {
@@ -98,27 +108,69 @@ impl VideoStream {
         unsafe { ffi::av_add_index_entry(self.stream.as_ptr(), position, timestamp, 0, 0, flags as c_int) };
     }
 
-    /// The keyframe in the demuxer's index that follows the sample decoded at `dts`, the first not before `earliest`.
-    pub(super) fn next_keyframe(&self, dts: i64, earliest: i64) -> Option<IndexedKeyframe> {
-        let stream = self.stream.as_ptr();
-        let flags = ffi::AVSEEK_FLAG_ANY | ffi::AVSEEK_FLAG_BACKWARD;
-        // SAFETY: a valid stream, only read.
-        let found = unsafe { ffi::av_index_search_timestamp(stream, dts, flags) };
-        let position = usize::try_from(found).ok()?;
-        for candidate in position + 1..self.index_len() {
-            // SAFETY: a valid stream and an index below its length; the entry is valid until the demuxer is called again.
-            let entry = unsafe { ffi::avformat_index_get_entry(stream, candidate as i32).as_ref() }?;
-            let entry_flags = entry.flags();
-            if entry_flags & ffi::AVINDEX_KEYFRAME != 0
-                && entry_flags & ffi::AVINDEX_DISCARD_FRAME == 0
-                && entry.timestamp > dts
-                && entry.timestamp >= earliest
-            {
-                let (dts, end) = (entry.timestamp, entry.pos.saturating_add(entry.size().into()));
-                return Some(IndexedKeyframe { dts, adjacent: candidate == position + 1, end });
-            }
+    /// An entry of the demuxer's index.
+    pub(super) fn index_entry(&self, number: usize) -> Option<IndexEntry> {
+        let number = c_int::try_from(number).ok()?;
+        // SAFETY: a valid stream; numbers past the end give null; the entry is valid until the demuxer is called again.
+        let entry = unsafe { ffi::avformat_index_get_entry(self.stream.as_ptr(), number).as_ref() }?;
+        let flags = entry.flags();
+        Some(IndexEntry {
+            dts: entry.timestamp,
+            position: entry.pos,
+            end: entry.pos.saturating_add(entry.size().into()),
+            is_key: flags & ffi::AVINDEX_KEYFRAME != 0,
+            is_hidden: flags & ffi::AVINDEX_DISCARD_FRAME != 0,
+        })
+    }
+
+    /// FFmpeg's number of the codec, as the container has it now.
+    pub(super) fn codec_id(&self) -> u32 {
+        // SAFETY: valid parameters; the C enum is read as an integer, for a newer library may know more codecs.
+        unsafe { (&raw const (*self.parameters()).codec_id).cast::<u32>().read() }
+    }
+
+    /// Whether the container has named another codec since the decoder was chosen.
+    pub(super) fn codec_has_changed(&self) -> bool {
+        self.codec_id() != self.codec_id
+    }
+
+    /// How parameter sets stand in the packets of the codec; `None` where there are none.
+    pub(super) fn syntax(&self) -> Option<Syntax> {
+        use ffi::AVCodecID as Codec;
+        let syntaxes = [
+            (Codec::AV_CODEC_ID_H264, Syntax::H264),
+            (Codec::AV_CODEC_ID_HEVC, Syntax::Hevc),
+            (Codec::AV_CODEC_ID_MPEG1VIDEO, Syntax::Mpeg12),
+            (Codec::AV_CODEC_ID_MPEG2VIDEO, Syntax::Mpeg12),
+            (Codec::AV_CODEC_ID_MPEG4, Syntax::Mpeg4),
+            (Codec::AV_CODEC_ID_VC1, Syntax::Vc1),
+            (Codec::AV_CODEC_ID_AV1, Syntax::Av1),
+        ];
+        syntaxes.into_iter().find(|(codec, _)| *codec as u32 == self.codec_id).map(|(_, syntax)| syntax)
+    }
+
+    /// Whether every frame of the codec is a keyframe, whatever containers say.
+    pub(super) fn is_intra_only(&self) -> bool {
+        // SAFETY: a static AVCodec, of which the bindings know the codec's number.
+        let descriptor = unsafe { ffi::avcodec_descriptor_get(self.codec.as_ref().id).as_ref() };
+        descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0)
+    }
+
+    /// What the container holds for the decoder: parameter sets, in a form that depends on the codec.
+    pub(super) fn extradata(&self) -> &[u8] {
+        // SAFETY: valid parameters.
+        let parameters = unsafe { &*self.parameters() };
+        let len = usize::try_from(parameters.extradata_size).unwrap_or(0);
+        if parameters.extradata.is_null() || len == 0 {
+            return &[];
         }
-        None
+        // SAFETY: extradata has that many bytes; they live as long as the stream, and the demuxer is not called meanwhile.
+        unsafe { std::slice::from_raw_parts(parameters.extradata, len) }
+    }
+
+    /// Length of the stream in its own time base, where the container tells it.
+    pub(super) fn duration(&self) -> Option<i64> {
+        Some(self.get().duration).filter(|&duration| duration != ffi::AV_NOPTS_VALUE && duration > 0)
     }
 
     /// Fails if the container says that pictures have more than `max_pixels`.

@@ -18,6 +18,7 @@ pub fn post(element: &KeyframeDec, error: &av::Error, location: Option<&str>) {
     }
     match error {
         av::Error::Source(_) => post!(gst::ResourceError::Read),
+        av::Error::Unreadable { .. } => post!(gst::StreamError::CodecNotFound),
         av::Error::Empty | av::Error::NotMedia { .. } | av::Error::Reference { .. } => {
             post!(gst::StreamError::TypeNotFound)
         }
@@ -37,6 +38,7 @@ fn advice(error: &av::Error) -> &'static str {
         av::Error::Source(_) => "Check that the source can still be read",
         av::Error::Empty => "Check that it was copied or recorded completely",
         av::Error::NotMedia { .. } => "Check with `ffprobe` what it is",
+        av::Error::Unreadable { .. } => "Convert it to JPEG or PNG, or install a newer FFmpeg",
         av::Error::Reference { .. } => "Read those files one by one",
         av::Error::NoVideo { .. } => "Leave it out of the list",
         av::Error::NoSuchStream { .. } => "Set stream-index to one of them, or to -1 for the best",

@@ -55,6 +55,8 @@ const SAME: &[(&str, gst_video::VideoFormat)] = {
         ("gbrap", F::Gbra),
         ("gbrap10le", F::Gbra10le),
         ("gbrap12le", F::Gbra12le),
+        ("rgba64le", F::Rgba64Le),
+        ("bgra64le", F::Bgra64Le),
     ]
 };
 
@@ -79,17 +81,27 @@ pub fn to_av(format: gst_video::VideoFormat) -> Option<av::PixelFormat> {
     SAME.iter().find(|(_, known)| *known == format).and_then(|(name, _)| av::PixelFormat::from_name(name))
 }
 
-/// The colorimetry of `frame` in `format`, or `None` where the stream says nothing of it and caps should say nothing.
-/// Where it says only a part, the matrix is BT.601 as in FFmpeg, the rest GStreamer's default for the size.
-pub fn colorimetry(frame: &av::Frame, format: gst_video::VideoFormat) -> Option<gst_video::VideoColorimetry> {
-    let (width, height) = (u32::try_from(frame.width()).ok()?, u32::try_from(frame.height()).ok()?);
-    let default = gst_video::VideoInfo::builder(format, width, height).build().ok()?.colorimetry();
+/// The colorimetry of pictures with this `colour` in `format`, or `None` where nothing is said of it and caps should say nothing
+/// either. Where only a part is said, the matrix is BT.601 as in FFmpeg, the rest GStreamer's default for the size.
+///
+/// Where caps say nothing GStreamer guesses the matrix from the size, which a quarter turn changes; then the guess for the size
+/// `stored` in the file is written down.
+pub fn colorimetry(
+    colour: av::Colour,
+    format: gst_video::VideoFormat,
+    size: (u32, u32),
+    stored: (u32, u32),
+) -> Option<gst_video::VideoColorimetry> {
+    let guess = |(width, height): (u32, u32)| {
+        let info = gst_video::VideoInfo::builder(format, width, height).build();
+        info.map(|info| info.colorimetry()).ok()
+    };
+    let default = guess(size)?;
     let info = gst_video::VideoFormatInfo::from_format(format);
-    if !info.is_yuv() {
+    if !info.is_yuv() && !info.is_gray() {
         return Some(default);
     }
-    let colour = frame.colour();
-    let is_full = colour.is_full_range() || frame.pixel_format().is_ok_and(av::PixelFormat::is_full_range_by_name);
+    let is_full = colour.is_full_range();
     // Code points 0 and 2 say nothing.
     let said = |code: u32| Some(code).filter(|&code| code != 2 && code != 0);
     let matrix = said(colour.matrix)
@@ -101,8 +113,8 @@ pub fn colorimetry(frame: &av::Frame, format: gst_video::VideoFormat) -> Option<
     let primaries = said(colour.primaries)
         .map(gst_video::VideoColorPrimaries::from_iso)
         .filter(|primaries| *primaries != gst_video::VideoColorPrimaries::Unknown);
-    if !is_full && matrix.is_none() && transfer.is_none() && primaries.is_none() {
-        return None;
+    if !is_full && matrix.is_none() && transfer.is_none() && primaries.is_none() && !info.is_gray() {
+        return guess(stored).filter(|stored| *stored != default);
     }
     Some(gst_video::VideoColorimetry::new(
         if is_full { gst_video::VideoColorRange::Range0_255 } else { gst_video::VideoColorRange::Range16_235 },

@@ -11,7 +11,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::queue::ByteQueue;
-use super::seeking::{Clock, Playback};
+use super::seeking::Playback;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::Session;
 use super::{errors, formats};
@@ -27,15 +27,14 @@ pub(super) struct State {
     /// How the sink pad is driven; `None` while it is not.
     pub mode: Option<gst::PadMode>,
     pub playback: Playback,
-    pub clock: Clock,
     pub duration: Option<gst::ClockTime>,
     /// Stream time of the last frame put out.
     pub position: Option<gst::ClockTime>,
     pub seqnum: Option<gst::Seqnum>,
     /// Whether the opened file can be searched.
     pub is_seekable: bool,
-    /// EOS was sent or an error posted.
-    pub finished: bool,
+    /// Running time after the last frame put out: a stream that follows on the same pad goes on there.
+    pub running_end: gst::ClockTime,
     /// The message that no device decodes was posted.
     pub told_of_fallback: bool,
     pub stats: Stats,
@@ -49,6 +48,8 @@ pub(super) struct Stats {
     pub bytes_read: u64,
     /// The device that decodes.
     pub hardware: Option<String>,
+    /// What is missing or incomplete, in words.
+    pub problems: Vec<String>,
     pub open_time: gst::ClockTime,
     pub push_time: gst::ClockTime,
 }
@@ -248,14 +249,7 @@ impl KeyframeDec {
     fn sink_event(&self, event: gst::Event) -> bool {
         use gst::EventView;
         match event.view() {
-            EventView::StreamStart(_) => {
-                // Another file on the same pad.
-                if std::mem::take(&mut self.state.lock().finished) {
-                    self.reset();
-                    return self.start_task().is_ok();
-                }
-                true
-            }
+            EventView::StreamStart(_) => self.next_stream(),
             EventView::Eos(_) => {
                 self.queue.end();
                 true
@@ -278,6 +272,27 @@ impl KeyframeDec {
             // Caps, segment and tags of the byte stream end here: the frames get their own.
             _ => true,
         }
+    }
+
+    /// A stream begins on the sink pad: the one before it, if there is one, is put out to its end first.
+    fn next_stream(&self) -> bool {
+        if !self.queue.has_begun() {
+            return true;
+        }
+        gst::debug!(CAT, imp = self, "another stream begins");
+        if !self.queue.end_before_next() {
+            return false;
+        }
+        let running_end = self.state.lock().running_end;
+        // The task has ended its round when its stream lock is free.
+        drop(self.srcpad.stream_lock());
+        self.reset();
+        {
+            let mut state = self.state.lock();
+            state.running_end = running_end;
+            state.playback.go_on_at(gst::ClockTime::ZERO, running_end);
+        }
+        self.start_task().is_ok()
     }
 
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
@@ -332,7 +347,6 @@ impl KeyframeDec {
             // The task may have come further while it was being stopped; what counts is the new segment.
             std::mem::swap(&mut state.playback, &mut playback);
             state.seqnum = Some(seqnum);
-            state.finished = false;
         }
         drop(round_ended);
         self.start_task().is_ok()
@@ -374,6 +388,8 @@ impl Stats {
             .field("key-packets", counts.key_packets)
             .field("dropped-packets", counts.dropped_packets)
             .field("damaged", counts.damaged)
+            .field("corrupted", counts.corrupt)
+            .field("missing-keyframes", counts.missing)
             .field("bytes-read", self.bytes_read)
             .field("keyframe-bytes", counts.key_bytes)
             .field("open-time", self.open_time)
@@ -382,6 +398,9 @@ impl Stats {
             .field("read-time", nanoseconds(counts.read_time))
             .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
+        if !self.problems.is_empty() {
+            stats = stats.field("problems", gst::Array::new(&self.problems));
+        }
         if let Some(info) = &self.info {
             let (threads, thread_type) = info.threads;
             stats = stats

@@ -56,6 +56,8 @@ struct Traits {
     pixel_aspect_ratio: (i32, i32),
     frame_rate: Option<(i32, i32)>,
     colour: av::Colour,
+    /// Size in the file, before any turn.
+    stored: (u32, u32),
     interlaced: bool,
 }
 
@@ -78,6 +80,7 @@ impl Outlet {
         info: &av::Info,
         orientation: Orientation,
     ) -> Result<Output, Refusal> {
+        let stored = size_of(&keyframe.frame)?;
         let keyframe = match orientation {
             Orientation::Upright => keyframe.upright(&mut self.scaler)?,
             Orientation::Stored => keyframe,
@@ -86,19 +89,18 @@ impl Outlet {
         let top_field_first = frame.interlaced_top_field_first();
         let (is_corrupt, is_keyframe) = (frame.is_corrupt(), keyframe.is_keyframe);
         self.interlaced |= info.is_interlaced || top_field_first.is_some();
-        let size = (u32::try_from(frame.width()), u32::try_from(frame.height()));
-        let (Ok(width), Ok(height)) = size else { return Err(Refusal::Frame("the picture has no size".into())) };
         let traits = Traits {
             format: frame.pixel_format()?,
-            size: (width, height),
+            size: size_of(frame)?,
             pixel_aspect_ratio: keyframe.pixel_aspect_ratio,
             frame_rate: info.frame_rate,
             colour: frame.colour(),
+            stored,
             interlaced: self.interlaced,
         };
         let mut new_caps = None;
         if self.agreed.as_ref().is_none_or(|agreed| agreed.source != traits) {
-            let agreed = agree(pad, frame, traits)?;
+            let agreed = agree(pad, traits)?;
             new_caps = Some(agreed.caps.clone());
             self.agreed = Some(agreed);
         }
@@ -134,26 +136,28 @@ impl Outlet {
 }
 
 /// Finds the format that downstream takes: the decoder's own, or else the closest.
-fn agree(pad: &gst::Pad, frame: &av::Frame, traits: Traits) -> Result<Agreed, Refusal> {
+fn agree(pad: &gst::Pad, traits: Traits) -> Result<Agreed, Refusal> {
     let allowed = pad.peer_query_caps(None);
     let native = formats::to_gst(traits.format);
     if let Some(format) = native {
-        let (info, caps) = describe(frame, format, &traits)?;
+        let (info, caps) = describe(traits.format, format, &traits)?;
         if allowed.can_intersect(&caps) {
             return Ok(Agreed { source: traits, info, caps, convert_to: None, takes_video_meta: None });
         }
     }
     let mut candidates = Vec::new();
     for &format in formats::FORMATS.iter() {
-        let (info, caps) = describe(frame, format, &traits)?;
-        if let Some(av) = formats::to_av(format)
-            && allowed.can_intersect(&caps)
-        {
+        let Some(av) = formats::to_av(format) else { continue };
+        let (info, caps) = describe(av, format, &traits)?;
+        if allowed.can_intersect(&caps) {
             candidates.push((av, info, caps));
         }
     }
-    let av_formats: Vec<_> = candidates.iter().map(|(format, ..)| *format).collect();
-    let closest = traits.format.closest(&av_formats);
+    // Red, green and blue stay so where they can: no matrix, no subsampling.
+    let is_akin = |format: &av::PixelFormat| format.is_rgb() == traits.format.is_rgb();
+    let all: Vec<_> = candidates.iter().map(|(format, ..)| *format).collect();
+    let akin: Vec<_> = all.iter().copied().filter(is_akin).collect();
+    let closest = traits.format.closest(if akin.is_empty() { &all } else { &akin });
     let Some((format, info, caps)) =
         closest.and_then(|closest| candidates.into_iter().find(|(format, ..)| *format == closest))
     else {
@@ -163,9 +167,16 @@ fn agree(pad: &gst::Pad, frame: &av::Frame, traits: Traits) -> Result<Agreed, Re
     Ok(Agreed { source: traits, info, caps, convert_to: Some(format), takes_video_meta: None })
 }
 
-/// What frames like `frame` are called in `format`.
+fn size_of(frame: &av::Frame) -> Result<(u32, u32), Refusal> {
+    match (u32::try_from(frame.width()), u32::try_from(frame.height())) {
+        (Ok(width), Ok(height)) => Ok((width, height)),
+        _ => Err(Refusal::Frame("the picture has no size".into())),
+    }
+}
+
+/// What frames with these traits are called when they are in `format`, which is `pixels` to FFmpeg.
 fn describe(
-    frame: &av::Frame,
+    pixels: av::PixelFormat,
     format: gst_video::VideoFormat,
     traits: &Traits,
 ) -> Result<(gst_video::VideoInfo, gst::Caps), Refusal> {
@@ -181,7 +192,8 @@ fn describe(
         .fps(gst::Fraction::new(num, den))
         .par(gst::Fraction::new(par_num, par_den))
         .interlace_mode(interlace_mode);
-    let colorimetry = formats::colorimetry(frame, format);
+    let colour = traits.colour.converted(traits.format, pixels);
+    let colorimetry = formats::colorimetry(colour, format, traits.size, traits.stored);
     if let Some(colorimetry) = &colorimetry {
         builder = builder.colorimetry(colorimetry);
     }

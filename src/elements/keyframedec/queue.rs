@@ -47,6 +47,12 @@ struct State {
     is_stale: bool,
     /// The reader wants nothing more.
     refused: bool,
+    /// Bytes or an end have come since the queue was reset.
+    has_begun: bool,
+    /// Another stream waits for the end of this one.
+    is_followed: bool,
+    /// The reader has dealt with the stream.
+    is_finished: bool,
 }
 
 impl State {
@@ -65,6 +71,7 @@ impl ByteQueue {
     pub fn push(&self, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
         let chunk = buffer.into_mapped_buffer_readable().map_err(|_| gst::FlowError::Error)?;
         let mut state = self.state.lock();
+        state.has_begun = true;
         while state.bytes >= state.limit() && !state.closed() {
             self.changed.wait(&mut state);
         }
@@ -84,8 +91,46 @@ impl ByteQueue {
 
     /// Upstream has nothing more.
     pub fn end(&self) {
-        self.state.lock().ended = true;
+        {
+            let mut state = self.state.lock();
+            (state.ended, state.has_begun) = (true, true);
+        }
         self.changed.notify_all();
+    }
+
+    /// Whether anything has come since the last reset.
+    pub fn has_begun(&self) -> bool {
+        self.state.lock().has_begun
+    }
+
+    /// Ends the stream because another follows, and waits until the reader has dealt with it; false if that was flushed.
+    pub fn end_before_next(&self) -> bool {
+        let mut state = self.state.lock();
+        // Where upstream has ended the stream itself, downstream is told so too.
+        state.is_followed = !state.ended;
+        state.ended = true;
+        self.changed.notify_all();
+        while !state.is_finished && !state.flushing && !state.is_stale {
+            self.changed.wait(&mut state);
+        }
+        state.is_finished
+    }
+
+    /// The reader has dealt with the stream; whether another one waits for that, so that it is not the end of all.
+    pub fn finish(&self) -> bool {
+        let is_followed = {
+            let mut state = self.state.lock();
+            state.is_finished = true;
+            state.is_followed
+        };
+        self.changed.notify_all();
+        is_followed
+    }
+
+    /// Whether the reader was asked to stop.
+    pub fn is_interrupted(&self) -> bool {
+        let state = self.state.lock();
+        state.flushing || state.interrupted
     }
 
     /// The reader wants nothing more: what upstream still sends is answered with EOS.
@@ -138,7 +183,7 @@ impl ByteQueue {
     /// The reader goes on after an interrupt, or wants more after all.
     pub fn resume(&self) {
         let mut state = self.state.lock();
-        (state.interrupted, state.refused) = (false, false);
+        (state.interrupted, state.refused, state.is_finished) = (false, false, false);
     }
 
     /// Whether bytes were thrown away since this was last asked: what comes next does not follow on what was read.

@@ -51,6 +51,13 @@ impl Playback {
         self.segment.set_position(position);
     }
 
+    /// Times have gone back: playback goes on at `position`, in running time where it was, at `running_time`.
+    pub fn go_on_at(&mut self, position: gst::ClockTime, running_time: gst::ClockTime) {
+        self.start_at(position);
+        self.segment.set_offset(gst::ClockTime::ZERO);
+        self.segment.set_base(running_time);
+    }
+
     /// The segment to announce: buffers carry the container's time, moved by `shift` where that would be negative.
     pub fn to_buffer_time(&self, clock: Clock) -> gst::FormattedSegment<gst::ClockTime> {
         let mut segment = self.segment.clone();

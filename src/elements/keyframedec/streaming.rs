@@ -19,6 +19,9 @@ use crate::elements::{origin, startup, top_level, upstream};
 /// Damaged packets that get a warning on the bus; further ones are only logged, so that a ruined file floods nobody.
 const WARNINGS: u64 = 20;
 
+/// Interruptions in a row that nobody asked for before they are an error.
+const FALSE_ALARMS: u32 = 100;
+
 /// An opened file and what the task knows of its progress.
 pub(super) struct Session {
     reader: av::KeyframeReader,
@@ -29,8 +32,25 @@ pub(super) struct Session {
     seek: Option<Seek>,
     announced: bool,
     segment_due: bool,
+    /// The next frame does not follow on the last.
+    is_discontinuous: bool,
     warnings: u64,
-    last_pts: Option<gst::ClockTime>,
+    /// Where the last frame lies, and when it ends.
+    last: Option<Last>,
+    /// The segment announced last.
+    segment: gst::FormattedSegment<gst::ClockTime>,
+    /// The container's time at stream time zero, as it was told downstream.
+    told_origin_ns: Option<i64>,
+    /// Reads in a row that were interrupted by nobody.
+    false_alarms: u32,
+}
+
+/// The last frame put out.
+#[derive(Clone, Copy)]
+struct Last {
+    container_ns: i64,
+    pts: gst::ClockTime,
+    duration: gst::ClockTime,
 }
 
 /// Why the task stops.
@@ -72,7 +92,18 @@ impl KeyframeDec {
         };
         let stop = match session {
             Ok(mut session) => {
-                let result = self.advance(&mut session);
+                let mut result = self.advance(&mut session);
+                if matches!(result, Err(Stop::Interrupted)) && !self.is_stopping() {
+                    session.false_alarms += 1;
+                    result = if session.false_alarms < FALSE_ALARMS {
+                        gst::warning!(CAT, imp = self, "reading was interrupted by nobody: going on");
+                        Ok(())
+                    } else {
+                        Err(Stop::Input(av::Error::Source("reading was interrupted again and again".into())))
+                    };
+                } else {
+                    session.false_alarms = 0;
+                }
                 let location = session.location.clone();
                 // After a fault of the input there is nothing to go on with: a restart opens the file anew.
                 if !matches!(result, Err(Stop::Input(_))) {
@@ -85,6 +116,16 @@ impl KeyframeDec {
         if let Some((stop, location)) = stop {
             self.stop(stop, location.as_deref());
         }
+    }
+
+    /// Whether a flush, a seek or a change of state wants the task to stop.
+    fn is_stopping(&self) -> bool {
+        let is_flushing = |pad: &gst::Pad| pad.pad_flags().contains(gst::PadFlags::FLUSHING);
+        self.interrupt.is_set()
+            || self.queue.is_interrupted()
+            || is_flushing(&self.srcpad)
+            || is_flushing(&self.sinkpad)
+            || self.task_pad().task_state() != gst::TaskState::Started
     }
 
     fn open(&self) -> Result<Session, Stop> {
@@ -134,8 +175,12 @@ impl KeyframeDec {
             seek: None,
             announced: false,
             segment_due: true,
+            is_discontinuous: true,
             warnings: 0,
-            last_pts: None,
+            last: None,
+            segment: gst::FormattedSegment::new(),
+            told_origin_ns: None,
+            false_alarms: 0,
         })
     }
 
@@ -146,7 +191,8 @@ impl KeyframeDec {
                 *session.clock.get_or_insert_with(|| Clock { origin_ns: session.reader.start_ns().unwrap_or(0) });
             session.reader.seek(clock.container_ns(seek.position))?;
             session.segment_due = true;
-            session.last_pts = None;
+            session.is_discontinuous = true;
+            session.last = None;
             session.seek = Some(seek);
         }
         let step = session.reader.next();
@@ -155,12 +201,18 @@ impl KeyframeDec {
             state.stats.counts = session.reader.counts();
             state.stats.bytes_read = session.reader.bytes_read();
             state.stats.hardware = session.reader.device().map(str::to_owned);
+            state.stats.problems = session.reader.problems();
         }
         self.tell_of_fallback(session);
         match step? {
             av::Step::Keyframe(keyframe) => self.put_out(session, keyframe),
             av::Step::Damaged { pts_ns, reason } => {
                 self.warn_of_damage(session, pts_ns, "was left out", &reason);
+                Ok(())
+            }
+            av::Step::Notice(text) => {
+                let file = session.location.as_deref().unwrap_or("the stream");
+                gst::element_imp_warning!(self, gst::StreamError::Demux, ("{file}: {text}"));
                 Ok(())
             }
             av::Step::End => Err(Stop::Eos),
@@ -171,10 +223,16 @@ impl KeyframeDec {
         let (pts_ns, duration_ns) = (keyframe.pts_ns, keyframe.duration_ns);
         let (bytes, decode_time, is_keyframe) = (keyframe.packet_bytes, keyframe.decode_time, keyframe.is_keyframe);
         let duration = duration_ns.map(gst::ClockTime::from_nseconds);
-        let clock = *session.clock.get_or_insert_with(|| {
+        let mut clock = *session.clock.get_or_insert_with(|| {
             let starts = [session.reader.start_ns(), pts_ns].into_iter().flatten();
             Clock { origin_ns: starts.min().unwrap_or(0) }
         });
+        let went_back = session.last.zip(pts_ns).filter(|(last, ns)| *ns < last.container_ns).map(|(last, _)| last);
+        if went_back.is_some() {
+            // A recording in which times start over may start over below its beginning.
+            clock.origin_ns = clock.origin_ns.min(pts_ns.unwrap_or(clock.origin_ns));
+            session.clock = Some(clock);
+        }
         let stream_time = pts_ns.map(|ns| clock.stream_time(ns));
         if !self.is_wanted(session, stream_time, duration)? {
             session.reader.want_one_more();
@@ -201,23 +259,34 @@ impl KeyframeDec {
                 return Err(Stop::Interrupted);
             }
         }
+        if let (Some(last), Some(time)) = (went_back, stream_time) {
+            // Running time goes on where it was, as if the frame followed on the last.
+            let end = session.segment.to_running_time(last.pts).unwrap_or_default() + last.duration;
+            self.state.lock().playback.go_on_at(time, end);
+            (session.segment_due, session.is_discontinuous) = (true, true);
+        }
         if std::mem::take(&mut session.segment_due) {
-            self.push_segment(clock);
+            session.segment = self.push_segment(clock);
+        }
+        if session.told_origin_ns.replace(clock.origin_ns) != Some(clock.origin_ns) {
+            self.srcpad.push_event(origin::event(clock.origin_ns));
         }
         if !std::mem::replace(&mut session.announced, true) {
-            self.srcpad.push_event(origin::event(clock.origin_ns));
             let orientation = (orientation == Orientation::Stored).then_some(turn.tag());
             self.srcpad.push_event(gst::event::Tag::new(tags(session.reader.info(), orientation)));
         }
         let mut buffer = session.outlet.fit_layout(&self.srcpad, output.buffer)?;
         let pts = stream_time.map(|time| time + clock.buffer_time_at_zero());
-        // Damaged files jump back; sinks would drop or misplace what does.
-        let pts = pts.map(|pts| session.last_pts.map_or(pts, |last| pts.max(last)));
-        session.last_pts = pts.or(session.last_pts);
+        if let (Some(pts), Some(container_ns)) = (pts, pts_ns) {
+            session.last = Some(Last { container_ns, pts, duration: duration.unwrap_or_default() });
+        }
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(pts);
             buffer.set_duration(duration);
+            if std::mem::take(&mut session.is_discontinuous) {
+                buffer.set_flags(gst::BufferFlags::DISCONT);
+            }
         }
         let kind = if is_keyframe { "keyframe" } else { "frame between keyframes" };
         gst::debug!(CAT, imp = self, "{kind} at {}: {bytes} bytes, decoded in {decode_time:.1?}", pts.display());
@@ -227,6 +296,10 @@ impl KeyframeDec {
             let mut state = self.state.lock();
             state.stats.push_time += clock_time(started);
             state.position = stream_time.or(state.position);
+            let running_time = pts.and_then(|pts| session.segment.to_running_time(pts));
+            if let Some(running_time) = running_time {
+                state.running_end = running_time + duration.unwrap_or_default();
+            }
         }
         pushed.map(|_| ()).map_err(Stop::Downstream)
     }
@@ -267,10 +340,9 @@ impl KeyframeDec {
         self.srcpad.push_event(gst::event::StreamStart::builder(&id).group_id(group).seqnum(seqnum).build());
     }
 
-    fn push_segment(&self, clock: Clock) {
+    fn push_segment(&self, clock: Clock) -> gst::FormattedSegment<gst::ClockTime> {
         let segment = {
             let mut state = self.state.lock();
-            state.clock = clock;
             let duration = state.duration;
             state.playback.segment.set_duration(duration);
             state.playback.to_buffer_time(clock)
@@ -278,6 +350,7 @@ impl KeyframeDec {
         let seqnum = self.seqnum();
         gst::debug!(CAT, imp = self, "{segment:?}");
         self.srcpad.push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
+        segment
     }
 
     /// The sequence number of the last seek, or one for this run of the stream.
@@ -367,20 +440,23 @@ impl KeyframeDec {
             ),
         }
         self.queue.refuse();
-        self.end_stream();
+        self.end_stream(is_error);
     }
 
-    fn end_stream(&self) {
+    /// Tells downstream, and whoever waits for the end.
+    fn end_stream(&self, is_error: bool) {
         let seqnum = self.seqnum();
         if self.srcpad.sticky_event::<gst::event::StreamStart>(0).is_none() {
             self.push_stream_start();
         }
         let (segment_done, position) = {
-            let mut state = self.state.lock();
-            state.finished = true;
-            (state.playback.segment.flags().contains(gst::SegmentFlags::SEGMENT), state.position)
+            let state = self.state.lock();
+            let is_segment = state.playback.segment.flags().contains(gst::SegmentFlags::SEGMENT);
+            (is_segment && !is_error, state.position)
         };
-        if segment_done {
+        if self.queue.finish() && !is_error {
+            gst::debug!(CAT, imp = self, "another stream follows");
+        } else if segment_done {
             let position = gst::GenericFormattedValue::from(position);
             let message = gst::message::SegmentDone::builder(position).src(&*self.obj()).seqnum(seqnum).build();
             let _ = self.obj().post_message(message);

@@ -50,6 +50,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         match reader.next().map_err(|error| error.to_string())? {
             Step::Keyframe(keyframe) => break Some(keyframe),
             Step::Damaged { reason, .. } => damage = Some(reason),
+            Step::Notice(_) => {}
             Step::End => break None,
         }
     };
@@ -70,6 +71,10 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
             }
             Err(error) => return Err(error.to_string()),
         }
+    }
+    let problems = reader.problems();
+    if !problems.is_empty() {
+        damage = Some(damage.into_iter().chain(problems).collect::<Vec<_>>().join("; "));
     }
     let info = reader.info();
     let pixel_format = first.as_ref().and_then(|first| first.frame.pixel_format().ok());
