@@ -391,7 +391,7 @@ impl IndexJumper {
             }
             let Jump::Landed = self.read_on(reach)? else { break };
             let Some(landed) = self.last else { break };
-            if landed.position == target.position {
+            if (landed.position, landed.dts) == (target.position, target.dts) {
                 self.last = Some(At { number: target.number, ..landed });
                 return Ok(Jump::Landed);
             }

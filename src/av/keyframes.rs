@@ -491,6 +491,12 @@ impl KeyframeReader {
             && self.packets.video.index_len() > 0
             && self.packets.tally.keyframes + self.packets.tally.dropped + self.packets.tally.encrypted == 0
             && self.packets.tally.problems.is_empty();
+        if is_elsewhere && !self.packets.input.is_seekable() {
+            return Error::Damaged(
+                "its media data does not lie in the order in which it is shown, so that it has to be read from a file: use filesrc"
+                    .into(),
+            );
+        }
         if is_elsewhere {
             return Error::Reference { kind: "a movie whose media data lies in another file" };
         }

@@ -43,17 +43,18 @@ pub(super) struct Packets {
     in_gap: bool,
     /// The demuxer skips all but keyframes.
     only_keyframes: bool,
-    /// Keyframes handed out so far, by byte position (more than one packet may have the same).
-    given: HashMap<i64, u32>,
+    /// Keyframes handed out so far (packets of one block have the same place).
+    given: HashMap<Place, u32>,
     /// Of those, what has to be passed over: they were handed out before reading began anew.
-    known: HashMap<i64, u32>,
+    known: HashMap<Place, u32>,
     sets: Option<ParameterSets>,
     standing: Vec<SideData>,
     fields: Option<Fields>,
     programme: Programme,
-    /// What a still picture says of its orientation.
-    still_turn: Option<Turn>,
+    /// What a still picture says beside its pixels.
+    still: Option<still::Findings>,
     is_still: bool,
+    is_mp4: bool,
     /// Hidden frames are those of a fragment that overlaps the one before.
     overlaps: bool,
     /// All that follows are previews of a picture that was handed out.
@@ -67,6 +68,10 @@ pub(super) struct Packets {
     interrupt: Interrupt,
     pub(super) tally: Tally,
 }
+
+/// What tells a packet from others however it is read: its byte position, and where samples may be shown more than once (edit
+/// lists of mp4), its decoding time.
+type Place = (i64, i64);
 
 /// What was seen while reading.
 #[derive(Debug, Clone, Default)]
@@ -145,6 +150,7 @@ impl Packets {
             && (jumper.is_some() || !input.container_names().contains("mp4"));
         input.select(&video, only_keyframes);
         let is_still = input.container_names().ends_with("_pipe");
+        let is_mp4 = input.container_names().split(',').any(|name| name == "mp4");
         let mut packets = Self {
             packet: Packet::new()?,
             backlog: VecDeque::new(),
@@ -157,8 +163,9 @@ impl Packets {
             standing: Vec::new(),
             fields: None,
             programme: Programme::default(),
-            still_turn: None,
+            still: None,
             is_still,
+            is_mp4,
             overlaps: false,
             only_previews: false,
             max_pixels: rules.max_pixels,
@@ -189,7 +196,7 @@ impl Packets {
 
     /// The turn that a still picture's EXIF data asks for.
     pub(super) fn still_turn(&self) -> Option<Turn> {
-        self.still_turn
+        self.still.and_then(|still| still.turn)
     }
 
     /// Moves to the keyframe at or before `timestamp`, or to the first after it.
@@ -266,10 +273,12 @@ impl Packets {
         }
         self.last_taken = time.map(|time| (time, self.packet.dts().unwrap_or(time)));
         let is_hidden = self.packet.is_hidden();
-        if self.is_still && self.tally.keyframes == 1 {
+        if self.is_still {
             let findings = still::examine(self.packet.data(), &self.input.container_names());
-            self.still_turn = findings.turn;
-            self.only_previews = findings.has_previews;
+            if self.still.is_some_and(|first| first.has_preview(&findings)) {
+                return Ok(Next::Nothing);
+            }
+            self.only_previews = self.still.get_or_insert(findings).has_previews;
         }
         let packets = self.whole_keyframe()?;
         Ok(if is_hidden { Next::Hidden(packets) } else { Next::Keyframe(packets) })
@@ -282,22 +291,19 @@ impl Packets {
             return;
         }
         if self.packet.is_key() {
-            self.overlaps = self.packet.position().is_some_and(|position| self.is_overlap(position));
+            self.overlaps = self.place().is_some_and(|place| self.is_overlap(place));
         }
         if self.overlaps {
             self.packet.show();
         }
     }
 
-    /// Whether the run of hidden samples up to the one at `position` begins at a time that the sample before it has passed.
-    fn is_overlap(&self, position: i64) -> bool {
+    /// Whether the run of hidden samples up to the one at this place begins at a time that the sample before it has passed.
+    fn is_overlap(&self, (position, dts): Place) -> bool {
         let entry = |number: usize| self.video.index_entry(number);
         let numbers = (0..self.video.index_len()).rev();
-        let Some(mut number) =
-            numbers.into_iter().find(|&number| entry(number).is_some_and(|it| it.position == position))
-        else {
-            return false;
-        };
+        let is_it = |number: &usize| entry(*number).is_some_and(|it| (it.position, it.dts) == (position, dts));
+        let Some(mut number) = numbers.into_iter().find(is_it) else { return false };
         while let (Some(this), Some(before)) = (entry(number), number.checked_sub(1).and_then(entry)) {
             if before.dts >= this.dts {
                 return true;
@@ -380,21 +386,26 @@ impl Packets {
         Ok(packets)
     }
 
+    fn place(&self) -> Option<Place> {
+        let dts = if self.is_mp4 { self.packet.dts()? } else { 0 };
+        Some((self.packet.position()?, dts))
+    }
+
     fn is_known(&mut self) -> bool {
-        let Some(position) = self.packet.position() else { return false };
-        let Some(count) = self.known.get_mut(&position) else { return false };
+        let Some(place) = self.place() else { return false };
+        let Some(count) = self.known.get_mut(&place) else { return false };
         *count -= 1;
         if *count == 0 {
-            self.known.remove(&position);
+            self.known.remove(&place);
         }
         true
     }
 
     fn note_given(&mut self) {
         if (self.jumper.is_some() || self.only_keyframes)
-            && let Some(position) = self.packet.position()
+            && let Some(place) = self.place()
         {
-            *self.given.entry(position).or_default() += 1;
+            *self.given.entry(place).or_default() += 1;
         }
     }
 
@@ -421,7 +432,7 @@ impl Packets {
             let jump = jumper.next(&mut Reach { input, video, packet, sets: self.sets.as_ref(), earliest })?;
             match jump {
                 // A jump that comes back to where it was before would do so for ever.
-                Jump::Landed if self.packet.position().is_some_and(|at| self.given.contains_key(&at)) => {
+                Jump::Landed if self.place().is_some_and(|place| self.given.contains_key(&place)) => {
                     self.begin_anew()?
                 }
                 Jump::Landed => return Ok(true),
@@ -448,7 +459,7 @@ impl Packets {
         if jumper.ends_gap(&self.packet) {
             self.in_gap = false;
             self.input.select(&self.video, self.only_keyframes);
-        } else if self.packet.is_key() && !self.packet.position().is_some_and(|at| self.given.contains_key(&at)) {
+        } else if self.packet.is_key() && !self.place().is_some_and(|place| self.given.contains_key(&place)) {
             (self.jumper, self.in_gap) = (None, false);
             self.say_that_flags_are_wrong();
         }
@@ -470,7 +481,7 @@ impl Packets {
                 if self.packet.stream_index() != self.video.index() || self.packet.byte_len() == 0 {
                     continue;
                 }
-                if self.packet.is_key() && self.packet.position().is_none_or(|at| !self.known.contains_key(&at)) {
+                if self.packet.is_key() && self.place().is_none_or(|place| !self.known.contains_key(&place)) {
                     self.say_that_flags_are_wrong();
                     return Ok(true);
                 }
@@ -521,8 +532,7 @@ impl Packets {
             return Ok(());
         }
         let length = self.input.byte_len();
-        let is_indexed = self.input.container_names().split(',').any(|name| name == "mp4");
-        if let Some(length) = length.and_then(|length| i64::try_from(length).ok()).filter(|_| is_indexed) {
+        if let Some(length) = length.and_then(|length| i64::try_from(length).ok()).filter(|_| self.is_mp4) {
             let entries = (0..self.video.index_len()).filter_map(|number| self.video.index_entry(number));
             let is_intra_only = self.video.is_intra_only();
             let lost = entries.filter(|entry| entry.end > length);

@@ -10,43 +10,57 @@ use super::turn::Turn;
 const WITH_PREVIEWS: [&[u8]; 4] = [b"MPF\0", b"hdrgm:Version", b"GContainer", b"MotionPhoto"];
 
 /// What was found.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     /// The turn that shows the picture upright, where FFmpeg's decoder does not tell it.
     pub(super) turn: Option<Turn>,
     /// What follows in the file are previews and gain maps of this picture.
     pub(super) has_previews: bool,
+    /// Lines and columns of a JPEG, as four bytes of its frame header.
+    jpeg_size: Option<[u8; 4]>,
+}
+
+impl Findings {
+    /// Whether what was found of a later picture makes it a preview of this one: a JPEG of another size behind a JPEG.
+    pub(super) fn has_preview(&self, later: &Findings) -> bool {
+        self.jpeg_size.is_some() && later.jpeg_size.is_some() && self.jpeg_size != later.jpeg_size
+    }
 }
 
 /// Looks into a still picture; `container` is FFmpeg's name of the demuxer.
 pub(super) fn examine(picture: &[u8], container: &str) -> Findings {
     match container {
         // FFmpeg's JPEG decoder tells the orientation itself.
-        "jpeg_pipe" => Findings { turn: None, has_previews: has_previews(picture) },
-        "png_pipe" | "webp_pipe" | "tiff_pipe" => Findings { turn: orientation(picture), has_previews: false },
+        "jpeg_pipe" => jpeg(picture),
+        "png_pipe" | "webp_pipe" | "tiff_pipe" => Findings { turn: orientation(picture), ..Findings::default() },
         _ => Findings::default(),
     }
 }
 
-/// Whether a JPEG's application segments announce further pictures.
-fn has_previews(jpeg: &[u8]) -> bool {
-    let mut rest = jpeg.get(2..).unwrap_or_default();
+/// What a JPEG's segments say of its size and of further pictures (ITU-T T.81 B.1.1).
+fn jpeg(picture: &[u8]) -> Findings {
+    let mut findings = Findings::default();
+    let mut rest = picture.get(2..).unwrap_or_default();
     while let [0xff, marker, high, low, ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         // Start of scan: no application segment follows.
         if *marker == 0xda || length < 2 {
-            return false;
+            break;
         }
-        let Some((segment, after)) = rest.split_at_checked(2 + length) else { return false };
+        let Some((segment, after)) = rest.split_at_checked(2 + length) else { break };
         let content = &segment[4..];
+        // Frame headers, but for three markers between them that are none.
+        if (0xc0..=0xcf).contains(marker) && ![0xc4, 0xc8, 0xcc].contains(marker) {
+            findings.jpeg_size = content.get(1..).and_then(|size| size.first_chunk().copied());
+        }
         if (0xe1..=0xef).contains(marker)
             && WITH_PREVIEWS.iter().any(|mark| memchr::memmem::find(content, mark).is_some())
         {
-            return true;
+            findings.has_previews = true;
         }
         rest = after;
     }
-    false
+    findings
 }
 
 /// The EXIF orientation (EXIF 2.32, tag 0x0112).
@@ -74,19 +88,26 @@ fn orientation(picture: &[u8]) -> Option<Turn> {
 mod tests {
     use super::*;
 
+    fn previews_in(picture: &[u8]) -> bool {
+        jpeg(picture).has_previews
+    }
+
     #[test]
     fn jpegs_that_carry_others_are_known_by_their_segments() {
         let segment = |marker: u8, content: &[u8]| {
             let length = (content.len() as u16 + 2).to_be_bytes();
             [&[0xff, marker][..], &length, content].concat()
         };
-        let jpeg = |segments: &[Vec<u8>]| {
+        let made = |segments: &[Vec<u8>]| {
             [&[0xff, 0xd8][..], &segments.concat(), &[0xff, 0xda, 0, 2, b'M', b'P', b'F', 0]].concat()
         };
-        assert!(has_previews(&jpeg(&[segment(0xe0, b"JFIF\0"), segment(0xe2, b"MPF\0MM")])));
-        assert!(has_previews(&jpeg(&[segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0 hdrgm:Version=\"1.0\"")])));
-        assert!(!has_previews(&jpeg(&[segment(0xe0, b"JFIF\0"), segment(0xe2, b"ICC_PROFILE\0")])), "not in the scan");
-        assert!(!has_previews(&[]) && !has_previews(&[0xff, 0xd8, 0xff]));
+        assert!(previews_in(&made(&[segment(0xe0, b"JFIF\0"), segment(0xe2, b"MPF\0MM")])));
+        assert!(previews_in(&made(&[segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0 hdrgm:Version=\"1.0\"")])));
+        assert!(!previews_in(&made(&[segment(0xe0, b"JFIF\0"), segment(0xe2, b"ICC_PROFILE\0")])), "not in the scan");
+        assert!(!previews_in(&[]) && !previews_in(&[0xff, 0xd8, 0xff]));
+        let sized = |columns: u8| jpeg(&made(&[segment(0xc4, b"tables"), segment(0xc0, &[8, 0, 90, 0, columns, 1])]));
+        assert!(sized(120).has_preview(&sized(40)) && !sized(120).has_preview(&sized(120)));
+        assert!(!sized(120).has_preview(&Findings::default()));
     }
 
     #[test]

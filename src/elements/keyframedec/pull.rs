@@ -1,11 +1,10 @@
 //! Pull mode: bytes taken from upstream at any position (filesrc).
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::av::{ByteSource, SourceError};
 
@@ -13,59 +12,36 @@ use crate::av::{ByteSource, SourceError};
 pub struct PullSource {
     pad: gst::Pad,
     position: u64,
-    /// Longest wait for a range; `None` for ever.
-    limit: Option<Duration>,
-}
-
-/// How a range that was asked for stands.
-enum Pull {
-    Waiting,
-    Over,
-    /// It took too long: the thread that told upstream to give up.
-    Ended(JoinHandle<bool>),
+    /// Looks after pulls that take too long; `None` where they may.
+    watchdog: Option<Watchdog>,
 }
 
 impl PullSource {
+    /// Over what is upstream of `pad`; `limit` is the longest wait for a range, `None` for ever.
     pub fn new(pad: gst::Pad, limit: Option<Duration>) -> Self {
-        Self { pad, position: 0, limit }
+        let watchdog = limit.map(|limit| Watchdog::new(&pad, limit));
+        Self { pad, position: 0, watchdog }
     }
 
     /// Asks upstream for a range. Where that takes longer than the limit upstream is told to give up, by a flush that
     /// makes a call that waits for data return; only a source that is stuck in the system itself cannot. `None` at the
     /// end.
-    fn pull(&self, wanted: u32) -> Result<Option<gst::Buffer>, SourceError> {
-        let Some(limit) = self.limit else { return self.outcome(self.pad.pull_range(self.position, wanted)) };
-        let state = Arc::new(Mutex::new(Pull::Waiting));
-        let clock = gst::SystemClock::obtain();
-        let limit_ns = gst::ClockTime::from_nseconds(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
-        let alarm = clock.new_single_shot_id(clock.time().saturating_add(limit_ns));
-        let (watched, pad) = (Arc::clone(&state), self.pad.downgrade());
-        let armed = alarm.wait_async(move |_, _, _| {
-            let mut state = watched.lock();
-            if let (Pull::Waiting, Some(pad)) = (&*state, pad.upgrade()) {
-                // Not on the clock's own thread, which others wait for.
-                *state = Pull::Ended(std::thread::spawn(move || pad.push_event(gst::event::FlushStart::new())));
-            }
-        });
-        if armed.is_err() {
-            gst::warning!(super::imp::CAT, obj = self.pad, "no clock to watch over io-timeout");
-        }
+    fn pull(&mut self, wanted: u32) -> Result<Option<gst::Buffer>, SourceError> {
+        let Some(watchdog) = &mut self.watchdog else {
+            return self.outcome(self.pad.pull_range(self.position, wanted));
+        };
+        watchdog.begin();
         let pulled = self.pad.pull_range(self.position, wanted);
-        alarm.unschedule();
-        match std::mem::replace(&mut *state.lock(), Pull::Over) {
-            Pull::Waiting | Pull::Over => self.outcome(pulled),
-            Pull::Ended(flush) => {
-                // A flush has its two ends in this order; a panic in it has been told by the thread itself.
-                let _ = flush.join();
-                self.pad.push_event(gst::event::FlushStop::new(false));
-                pulled.map(Some).map_err(|_| {
-                    let (seconds, position) = (limit.as_secs_f64(), self.position);
-                    SourceError::Failed(format!(
-                        "upstream did not deliver the bytes at {position} within {seconds} s (io-timeout)"
-                    ))
-                })
-            }
+        if !watchdog.end() {
+            return self.outcome(pulled);
         }
+        self.pad.push_event(gst::event::FlushStop::new(false));
+        pulled.map(Some).map_err(|_| {
+            let (seconds, position) = (watchdog.limit.as_secs_f64(), self.position);
+            SourceError::Failed(format!(
+                "upstream did not deliver the bytes at {position} within {seconds} s (io-timeout)"
+            ))
+        })
     }
 
     fn outcome(&self, pulled: Result<gst::Buffer, gst::FlowError>) -> Result<Option<gst::Buffer>, SourceError> {
@@ -107,5 +83,100 @@ impl ByteSource for PullSource {
 
     fn jumps_are_free(&self) -> bool {
         true
+    }
+}
+
+/// Tells upstream to give up when a pull takes longer than the limit. One thread for all pulls of a source, started with the
+/// first; it sleeps while they are quick.
+struct Watchdog {
+    limit: Duration,
+    pad: gst::glib::WeakRef<gst::Pad>,
+    watch: Arc<Watch>,
+    has_thread: bool,
+}
+
+#[derive(Default)]
+struct Watch {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    Idle,
+    /// A pull is under way; it has taken too long at this time.
+    Pulling(Instant),
+    /// Upstream is being told to give up.
+    GivingUp,
+    /// Upstream was told.
+    GaveUp,
+    /// The source is gone.
+    Over,
+}
+
+impl Watchdog {
+    fn new(pad: &gst::Pad, limit: Duration) -> Self {
+        Self { limit, pad: pad.downgrade(), watch: Arc::default(), has_thread: false }
+    }
+
+    /// A pull begins.
+    fn begin(&mut self) {
+        let deadline = Instant::now().checked_add(self.limit);
+        *self.watch.phase.lock() = deadline.map_or(Phase::Idle, Phase::Pulling);
+        if std::mem::replace(&mut self.has_thread, true) {
+            return;
+        }
+        let (watch, pad, limit) = (Arc::clone(&self.watch), self.pad.clone(), self.limit);
+        let thread = std::thread::Builder::new().name("vx-io-timeout".into()).spawn(move || watch.run(&pad, limit));
+        if thread.is_err() {
+            gst::warning!(super::imp::CAT, "no thread could be started to watch over io-timeout");
+        }
+    }
+
+    /// A pull has ended; whether upstream was told to give up. That is then waited for, since flushes come in pairs.
+    fn end(&self) -> bool {
+        let mut phase = self.watch.phase.lock();
+        while *phase == Phase::GivingUp {
+            self.watch.changed.wait(&mut phase);
+        }
+        std::mem::take(&mut *phase) == Phase::GaveUp
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        *self.watch.phase.lock() = Phase::Over;
+        self.watch.changed.notify_all();
+    }
+}
+
+impl Watch {
+    fn run(&self, pad: &gst::glib::WeakRef<gst::Pad>, limit: Duration) {
+        let mut phase = self.phase.lock();
+        loop {
+            match *phase {
+                Phase::Over => return,
+                Phase::Pulling(deadline) if deadline <= Instant::now() => {
+                    *phase = Phase::GivingUp;
+                    MutexGuard::unlocked(&mut phase, || {
+                        if let Some(pad) = pad.upgrade() {
+                            pad.push_event(gst::event::FlushStart::new());
+                        }
+                    });
+                    if *phase == Phase::GivingUp {
+                        *phase = Phase::GaveUp;
+                    }
+                    self.changed.notify_all();
+                }
+                Phase::Pulling(deadline) => {
+                    let _ = self.changed.wait_until(&mut phase, deadline);
+                }
+                // No pull that begins meanwhile is late before this is over.
+                _ => {
+                    let _ = self.changed.wait_for(&mut phase, limit);
+                }
+            }
+        }
     }
 }

@@ -16,6 +16,9 @@ use crate::av::{ByteSource, SourceError};
 /// Most bytes looked at to tell whether a container reads from front to back.
 const SNIFF_BYTES: usize = 1 << 20;
 
+/// Bytes of a PNG file in which an animation shows (`acTL`, behind the header and before the picture).
+const PNG_HEAD: usize = 1024;
+
 /// Opens what arrives in `queue` from upstream of `pad`: by seeks if upstream takes them, as a stream if the container
 /// reads from front to back, else from a temporary file of at most `spool_limit` bytes, written first.
 pub fn open(
@@ -62,11 +65,18 @@ fn reads_front_to_back(head: &[u8]) -> Order {
     if is_transport_stream && head.len() < 3 * 192 {
         return Order::NeedsBytes(3 * 192);
     }
+    // Of animations the demuxer reads the end of the chunks first.
+    if starts(b"\x89PNG") {
+        if head.len() < PNG_HEAD {
+            return Order::NeedsBytes(PNG_HEAD);
+        }
+        let is_animation = head.windows(4).any(|window| window == b"acTL");
+        return if is_animation { Order::MustBeSearched } else { Order::FrontToBack };
+    }
     let known = starts(b"\x1a\x45\xdf\xa3") // Matroska, WebM
         || starts(b"FLV\x01")
         || starts(b"OggS")
         || starts(b"DKIF") // IVF
-        || starts(b"\x89PNG")
         || starts(b"\xff\xd8\xff") // JPEG
         || starts(b"YUV4MPEG2 ")
         || starts(b"\x00\x00\x01\xba") // MPEG program stream
@@ -135,6 +145,7 @@ impl ByteSource for StreamSource {
 struct SpooledSource {
     file: File,
     size: u64,
+    position: u64,
 }
 
 impl SpooledSource {
@@ -165,18 +176,27 @@ impl SpooledSource {
             file.write_all(&buffer[..count]).map_err(failed)?;
         }
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Self { file, size })
+        Ok(Self { file, size, position: 0 })
     }
 }
 
 impl ByteSource for SpooledSource {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.file
-            .read(buffer)
-            .map_err(|error| SourceError::Failed(format!("the temporary file cannot be read: {error}")))
+        if self.position >= self.size {
+            return Ok(0);
+        }
+        let failed = |error| SourceError::Failed(format!("the temporary file cannot be read: {error}"));
+        let count = self.file.read(buffer).map_err(failed)?;
+        self.position += count as u64;
+        Ok(count)
     }
 
     fn seek(&mut self, position: u64) -> Result<(), SourceError> {
+        self.position = position;
+        // Files may name any position; past the end there is nothing, and the system refuses those beyond 2^63.
+        if position >= self.size {
+            return Ok(());
+        }
         let moved = self.file.seek(SeekFrom::Start(position));
         moved
             .map(|_| ())
