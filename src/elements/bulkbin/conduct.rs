@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 
 use super::imp::{BulkBin, CAT};
 use super::lane::Lane;
-use super::output::{Refused, no_room};
 use super::plan::{Plan, Situation};
 use super::run::{Files, Gate, Sums};
 use super::settings::{OnError, Order};
@@ -222,16 +221,14 @@ impl BulkBin {
             let begun = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
             let _ = self.obj().post_message(gst::message::Element::builder(begun).src(&*self.obj()).build());
             let Some(mut summary) = lane.play(&file, &run.gate, run.timeout) else { break };
-            let mut put = self.output.finish(lane.index, &summary.to_line());
-            if let Err(Refused::NoRoom(error)) = put {
-                // Its lines are lost, and the file with them, but nobody else.
-                summary.fail(&no_room(&error));
-                put = self.output.finish_bare(lane.index, &summary.to_line());
-            }
-            if put.is_err() {
-                break;
-            }
+            let Ok(all_lost) = self.output.finish(lane.index, &mut summary) else { break };
+            run.sums.lock().add(&summary);
             self.tell(run, &summary);
+            // Files of other lanes, which were reported as read.
+            for lost in all_lost {
+                run.sums.lock().replace(&lost.before, &lost.summary);
+                self.tell(run, &lost.summary);
+            }
         }
     }
 
@@ -255,7 +252,6 @@ impl BulkBin {
 
     /// Says on the bus and in the log what a file came to.
     fn tell(&self, run: &Run, summary: &Summary) {
-        run.sums.lock().add(summary);
         gst::info!(
             CAT,
             imp = self,

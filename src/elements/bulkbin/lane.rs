@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use parking_lot::{Condvar, Mutex};
 
-use super::output::{Output, Refused, no_room};
+use super::output::{Output, Refused};
 use super::run::Gate;
 use super::summary::{Failure, Status, Summary};
 
@@ -269,11 +269,11 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
                     Ok(gst::FlowSuccess::Ok)
                 }
                 Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
-                Err(Refused::NoRoom(error)) => {
-                    let error = no_room(&error);
+                Err(Refused::Lost { error, lines }) => {
+                    let failure = Failure::new(&error, None);
                     let mut report = inbox.report.lock();
-                    report.failure.get_or_insert_with(|| Failure::new(&error, None));
-                    report.lines = 0;
+                    report.failure.get_or_insert(failure);
+                    report.lines = lines;
                     drop(report);
                     inbox.changed.notify_all();
                     Err(gst::FlowError::Error)

@@ -147,6 +147,14 @@ impl Sums {
         self.infer += seconds.infer;
     }
 
+    /// Corrects what was added of a file whose lines were lost afterwards.
+    pub fn replace(&mut self, before: &Summary, after: &Summary) {
+        let is_failed = |summary: &Summary| u64::from(summary.status == Status::Failed);
+        self.failed = self.failed + is_failed(after) - is_failed(before);
+        self.keyframes = self.keyframes + after.keyframes - before.keyframes;
+        self.detections = self.detections + after.detections - before.detections;
+    }
+
     pub fn to_structure(&self) -> gst::structure::Builder {
         let time = |seconds: f64| (seconds * 1e9) as u64;
         gst::Structure::builder("vxbulkbin-stats")

@@ -115,6 +115,17 @@ impl Summary {
         self.error = Some(Failure::new(error, None));
     }
 
+    /// Makes it that of a file whose lines were lost, all but the first `lines`. An earlier reason of its failure stays.
+    pub(super) fn lose(&mut self, error: &gst::glib::Error, lines: u64) {
+        if self.error.is_none() {
+            self.fail(error);
+        }
+        self.keyframes = lines;
+        if lines == 0 {
+            self.detections = 0;
+        }
+    }
+
     /// As a line, with its end.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
