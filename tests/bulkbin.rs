@@ -329,6 +329,69 @@ fn downstream_that_has_enough_ends_the_run() {
 }
 
 #[test]
+fn whoever_gets_a_message_may_ask_for_statistics() {
+    let files = files();
+    let list = list(&files);
+    let (done, is_done) = std::sync::mpsc::channel();
+    // In a thread of its own, so that a deadlock is a failure and no hang.
+    std::thread::spawn(move || {
+        let launch = |downstream: &str| {
+            let launch = format!(
+                "vxbulkbin name=bulk file-list={} execution-provider=cpu lanes=2 order=as-given{downstream}",
+                list.display()
+            );
+            let (pipeline, sink) = pipeline(&launch);
+            let bulk = pipeline.by_name("bulk").unwrap();
+            let (asked, weak) = (std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)), bulk.downgrade());
+            let count = std::sync::Arc::clone(&asked);
+            pipeline.bus().unwrap().set_sync_handler(move |_bus, _message| {
+                if let Some(bulk) = weak.upgrade() {
+                    let stats: gst::Structure = bulk.property("stats");
+                    assert!(stats.get::<u64>("files").is_ok());
+                    let mut query = gst::query::Position::new(gst::Format::Percent);
+                    let _ = bulk.query(&mut query);
+                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                gst::BusSyncReply::Drop
+            });
+            (pipeline, sink, bulk, asked)
+        };
+        let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
+        let to_end = |sink: &gst_app::AppSink| {
+            while sink.try_pull_sample(patience).is_some() {}
+            assert!(sink.is_eos());
+        };
+        let (pipeline, sink, bulk, asked) = launch("");
+        pipeline.set_state(gst::State::Playing).unwrap();
+        to_end(&sink);
+        assert_eq!(bulk.property::<gst::Structure>("stats").get::<u64>("failed"), Ok(2));
+        // Back and forth, the run over or not.
+        for state in [gst::State::Paused, gst::State::Playing, gst::State::Ready, gst::State::Paused, gst::State::Null]
+        {
+            pipeline.set_state(state).unwrap();
+        }
+        for states in [[gst::State::Paused, gst::State::Playing], [gst::State::Playing, gst::State::Paused]] {
+            for state in states {
+                pipeline.set_state(state).unwrap();
+            }
+            assert!(sink.try_pull_preroll(patience).is_some());
+            pipeline.set_state(gst::State::Ready).unwrap();
+        }
+        pipeline.set_state(gst::State::Playing).unwrap();
+        assert!(bulk.send_event(gst::event::Eos::new()));
+        to_end(&sink);
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) > 100);
+        let (pipeline, sink, ..) = launch(" ! identity eos-after=3");
+        pipeline.set_state(gst::State::Playing).unwrap();
+        to_end(&sink);
+        pipeline.set_state(gst::State::Null).unwrap();
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(3 * PATIENCE).expect("asking for statistics from a message ends");
+}
+
+#[test]
 fn a_plan_is_made_for_each_run_anew() {
     let (pipeline, sink) = pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();

@@ -98,7 +98,8 @@ impl BulkBin {
     }
 
     fn reserve(&self, lane: usize, info: &gst_video::VideoInfo) {
-        let Some(run) = self.run.lock().clone() else { return };
+        let run = self.run.lock().clone();
+        let Some(run) = run else { return };
         let pixels = u64::from(info.width()) * u64::from(info.height());
         let bits = (info.size() as u64 * 8).div_ceil(pixels.max(1));
         let bytes = run.plan.frame_bytes(info.width(), info.height(), bits as u32);
@@ -319,14 +320,16 @@ impl BulkBin {
 
     /// Ends what lanes do and wait for, since nobody takes their lines any more.
     pub(super) fn abandon(&self, kind: gst::ProgressType) {
-        if let Some(run) = self.run.lock().clone() {
+        let run = self.run.lock().clone();
+        if let Some(run) = run {
             run.is_stopping.store(true, Ordering::Release);
             run.files.stop();
             run.gate.open();
             self.tell_progress(&run, kind);
         }
         self.output.flush();
-        self.lanes.lock().clone().iter().for_each(Lane::cancel);
+        let lanes = self.lanes.lock().clone();
+        lanes.iter().for_each(Lane::cancel);
     }
 
     /// Ends a run, whatever its lanes wait for.
@@ -344,7 +347,8 @@ impl BulkBin {
         let lanes = self.lanes.lock().clone();
         lanes.iter().for_each(Lane::cancel);
         let me = std::thread::current().id();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             if thread.thread().id() != me {
                 let _ = thread.join();
             }

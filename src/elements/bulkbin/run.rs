@@ -52,6 +52,20 @@ struct GateState {
     ended: BTreeSet<usize>,
 }
 
+impl GateState {
+    /// Whether frames of so many bytes of `lane` fit; if so they count, else the lane counts for nothing.
+    fn admit(&mut self, lane: usize, bytes: u64, limit: Option<u64>) -> bool {
+        if self.ended.contains(&lane) {
+            return true;
+        }
+        let others: u64 = self.held.iter().filter(|(other, _)| **other != lane).map(|(_, bytes)| bytes).sum();
+        let fits = limit.is_none_or(|limit| others.saturating_add(bytes) <= limit) || others == 0 || self.is_open;
+        // Two lanes that both want more must not wait for what each other has.
+        self.held.insert(lane, if fits { bytes } else { 0 });
+        fits
+    }
+}
+
 impl Gate {
     pub fn new(limit: Option<u64>, process_limit: Option<u64>) -> Self {
         Self { limit, process_limit, ..Self::default() }
@@ -78,22 +92,13 @@ impl Gate {
     pub fn acquire(&self, lane: usize, bytes: u64) -> bool {
         let mut has_waited = false;
         let mut state = self.state.lock();
-        loop {
-            if state.ended.contains(&lane) {
-                return has_waited;
-            }
-            let others: u64 = state.held.iter().filter(|(other, _)| **other != lane).map(|(_, bytes)| bytes).sum();
-            let fits = self.limit.is_none_or(|limit| others.saturating_add(bytes) <= limit);
-            if fits || others == 0 || state.is_open {
-                state.held.insert(lane, bytes);
-                return has_waited;
-            }
-            // Two lanes that both want more must not wait for what each other has.
-            state.held.insert(lane, 0);
+        while !state.admit(lane, bytes, self.limit) {
             self.changed.notify_all();
             has_waited = true;
             self.changed.wait(&mut state);
         }
+        drop(state);
+        has_waited
     }
 
     /// The lane's file has ended.
@@ -153,6 +158,11 @@ impl Sums {
         self.failed = self.failed + is_failed(after) - is_failed(before);
         self.keyframes = self.keyframes + after.keyframes - before.keyframes;
         self.detections = self.detections + after.detections - before.detections;
+    }
+
+    /// Files that are done, of all.
+    pub fn share(&self) -> f32 {
+        self.done as f32 / self.files.max(1) as f32
     }
 
     pub fn to_structure(&self) -> gst::structure::Builder {

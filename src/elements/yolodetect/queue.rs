@@ -73,6 +73,21 @@ impl State {
         if self.items.iter().any(ends) { None } else { self.refusal.as_mut() }
     }
 
+    /// Takes out the next item.
+    fn next(&mut self) -> Option<Taken> {
+        if self.is_flushing {
+            return None;
+        }
+        let item = self.items.pop_front()?;
+        self.is_busy = true;
+        if let (Item::Event(event), Some(refusal)) = (&item, self.refusal)
+            && refusal.ends_with(event)
+        {
+            self.refusal = None;
+        }
+        Some(Taken { item, is_refused: self.refusal.is_some() })
+    }
+
     /// The error that upstream will not hear of, since it pushes no frame any more; it counts as reported from here on.
     fn take_unreported(&mut self) -> Option<gst::FlowError> {
         let is_eos = |item: &Item| matches!(item, Item::Event(event) if event.type_() == gst::EventType::Eos);
@@ -156,13 +171,13 @@ impl Queue {
     /// As [`put_frame`](Self::put_frame).
     pub fn wait_for_room(&self, most: usize) -> Result<(), gst::FlowError> {
         let mut state = self.state.lock();
-        loop {
-            Self::check(&mut state)?;
-            if state.frames < most.max(1) {
-                return Ok(());
-            }
+        let mut flow = Self::check(&mut state);
+        while flow.is_ok() && state.frames >= most.max(1) {
             self.changed.wait(&mut state);
+            flow = Self::check(&mut state);
         }
+        drop(state);
+        flow
     }
 
     /// Whether frames are taken.
@@ -182,31 +197,16 @@ impl Queue {
     /// Waits until everything inside was pushed; false if flushed meanwhile.
     pub fn wait_until_empty(&self) -> bool {
         let mut state = self.state.lock();
-        while (!state.items.is_empty() || state.is_busy) && !state.is_flushing {
-            self.changed.wait(&mut state);
-        }
+        let is_at_work = |state: &mut State| !state.is_flushing && (state.is_busy || !state.items.is_empty());
+        self.changed.wait_while(&mut state, is_at_work);
         !state.is_flushing
     }
 
     /// Waits for the next item; `None` when flushed.
     pub fn take(&self) -> Option<Taken> {
         let mut state = self.state.lock();
-        loop {
-            if state.is_flushing {
-                return None;
-            }
-            if let Some(item) = state.items.pop_front() {
-                state.is_busy = true;
-                if let (Item::Event(event), Some(refusal)) = (&item, state.refusal)
-                    && refusal.ends_with(event)
-                {
-                    state.refusal = None;
-                }
-                let is_refused = state.refusal.is_some();
-                return Some(Taken { item, is_refused });
-            }
-            self.changed.wait(&mut state);
-        }
+        self.changed.wait_while(&mut state, |state| !state.is_flushing && state.items.is_empty());
+        state.next()
     }
 
     /// The frame taken last is dealt with; gives the error of downstream that nobody but this element can report.

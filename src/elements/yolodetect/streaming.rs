@@ -59,15 +59,15 @@ pub(super) struct Outlet {
 impl YoloDetect {
     /// Upstream's thread: submits a frame and queues it.
     pub(super) fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let Some(info) = self.info.lock().clone() else {
+        let info = self.info.lock().clone();
+        let Some(info) = info else {
             gst::element_imp_error!(self, gst::CoreError::Negotiation, ("a frame came before its caps"));
             return Err(gst::FlowError::NotNegotiated);
         };
-        let (engine, settings, labels, most) = {
-            let ready = self.ready.lock();
-            let Some(ready) = &*ready else { return Err(gst::FlowError::Flushing) };
+        let tools = self.ready.lock().as_ref().map(|ready| {
             (ready.engine.clone(), Arc::clone(&ready.detect), Arc::clone(&ready.labels), ready.max_inflight)
-        };
+        });
+        let Some((engine, settings, labels, most)) = tools else { return Err(gst::FlowError::Flushing) };
         self.queue.wait_for_room(most)?;
         let wait = match self.look(&buffer, &info) {
             Look::Away => Wait::Nothing,
