@@ -392,7 +392,7 @@ fn whoever_gets_a_message_may_ask_for_statistics() {
 }
 
 #[test]
-fn a_plan_is_made_for_each_run_anew() {
+fn a_plan_is_made_for_each_run_and_leaves_alone_what_the_user_sets() {
     let (pipeline, sink) = pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();
     let decoder = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder").unwrap();
@@ -407,7 +407,27 @@ fn a_plan_is_made_for_each_run_anew() {
     let cores = num_cpus::get();
     let one = cores.min(16);
     assert_eq!((threads(1), threads(4 * cores), threads(1)), (one, 1, one));
-    decoder.set_property("thread-count", 3_u32);
-    assert_eq!((threads(1), threads(4 * cores)), (3, 3));
+    // What the user sets stays, also where it is what the last plan had set; 0 leaves it open again.
+    for by_user in [one as u32, 3] {
+        decoder.set_property("thread-count", by_user);
+        assert_eq!((threads(1), threads(4 * cores)), (by_user as usize, by_user as usize));
+        let second = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder-1").unwrap();
+        assert_eq!(second.property::<u32>("thread-count"), by_user);
+        let stats: gst::Structure = bulk.property("stats");
+        assert_eq!(stats.get::<u32>("decoder-threads"), Ok(by_user));
+    }
+    decoder.set_property("thread-count", 0_u32);
+    assert_eq!((threads(4 * cores), threads(1)), (1, one));
+    let detector = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector").unwrap();
+    let in_flight = detector.property::<u32>("max-inflight");
+    assert!(in_flight > 1);
+    for by_user in [in_flight, 1, 0] {
+        detector.set_property("max-inflight", by_user);
+        threads(2);
+        let expected = if by_user == 0 { in_flight } else { by_user };
+        let second = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector-1").unwrap();
+        let found = [&detector, &second].map(|detector| detector.property::<u32>("max-inflight"));
+        assert_eq!(found, [expected; 2]);
+    }
     pipeline.set_state(gst::State::Null).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Conducting a run: lanes made and equipped, a thread for each, what they report passed on.
+//! Conducting a run: lanes made, a thread for each, what they report passed on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,6 +76,9 @@ impl BulkBin {
             }
             lane.link()?;
             self.guard_memory(&lane);
+            if lane.index == 0 {
+                self.equipment.watch(&lane);
+            }
             lanes.push(lane);
         }
         *self.lanes.lock() = lanes;
@@ -125,7 +128,7 @@ impl BulkBin {
         let files: Vec<(String, u64)> = files.map(|file| (file.clone(), byte_len(&file))).collect();
         let sessions = self.first_stats().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
         let budget = memory::budget(settings.memory_limit);
-        let plan = Plan::new(Situation {
+        let mut plan = Plan::new(Situation {
             cores: num_cpus::get(),
             memory: budget,
             files: files.len(),
@@ -133,12 +136,11 @@ impl BulkBin {
             lanes: settings.lanes as usize,
             sessions: sessions as usize,
         });
-        gst::info!(CAT, imp = self, "{} files: {plan:?}", files.len());
         let failed = |error: glib::BoolError| format!("lanes cannot be made: {error}");
         self.add_lanes(plan.lanes).map_err(failed)?;
         let lanes: Vec<Lane> = self.lanes.lock().iter().take(plan.lanes).cloned().collect();
-        let last = self.run.lock().as_ref().map(|run| run.plan);
-        self.equip(&lanes, &plan, last.as_ref());
+        self.equipment.equip(&lanes, &mut plan);
+        gst::info!(CAT, imp = self, "{} files: {plan:?}", files.len());
         self.output.start();
         self.has_begun.store(false, Ordering::Relaxed);
         let total = files.len() as u64;
@@ -167,36 +169,6 @@ impl BulkBin {
             self.threads.lock().push(thread.map_err(|error| format!("no thread could be started: {error}"))?);
         }
         Ok(())
-    }
-
-    /// Gives all lanes the properties of the first, and the plan's where those are left open.
-    fn equip(&self, lanes: &[Lane], plan: &Plan, last: Option<&Plan>) {
-        let Some((first, others)) = lanes.split_first() else { return };
-        for other in others {
-            let pairs = [
-                (&first.decoder, &other.decoder),
-                (&first.detector, &other.detector),
-                (&first.encoder, &other.encoder),
-            ];
-            pairs.into_iter().for_each(|(from, to)| copy_properties(from, to));
-        }
-        // What was planned last time counts as left open.
-        let is_open = |name: &str, element: &gst::Element, planned: fn(&Plan) -> usize| {
-            let value = element.property::<u32>(name);
-            value == 0 || last.is_some_and(|last| value as usize == planned(last))
-        };
-        let threads = plan.decoder_threads as u32;
-        let in_flight = plan.frames_in_flight as u32;
-        let wants_threads = is_open("thread-count", &first.decoder, |plan| plan.decoder_threads);
-        let wants_flight = is_open("max-inflight", &first.detector, |plan| plan.frames_in_flight);
-        for lane in lanes {
-            if wants_threads {
-                lane.decoder.set_property("thread-count", threads);
-            }
-            if wants_flight {
-                lane.detector.set_property("max-inflight", in_flight);
-            }
-        }
     }
 
     /// A lane's thread: file after file.
@@ -360,17 +332,4 @@ impl BulkBin {
 /// Length of a file; 0 for what cannot be looked at.
 fn byte_len(file: &str) -> u64 {
     std::fs::metadata(file).map_or(0, |metadata| metadata.len())
-}
-
-/// Sets on `to` what is set on `from`.
-fn copy_properties(from: &gst::Element, to: &gst::Element) {
-    let is_setting = |property: &glib::ParamSpec| {
-        let flags = property.flags();
-        flags.contains(glib::ParamFlags::READWRITE)
-            && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
-            && !["name", "parent"].contains(&property.name())
-    };
-    for property in from.list_properties().iter().filter(|property| is_setting(property)) {
-        to.set_property_from_value(property.name(), &from.property_value(property.name()));
-    }
 }

@@ -11,6 +11,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::conduct::Run;
+use super::equipment::Equipment;
 use super::lane::Lane;
 use super::output::{Out, Output};
 use super::run::Sums;
@@ -25,6 +26,7 @@ pub struct BulkBin {
     srcpad: gst::Pad,
     pub(super) settings: Mutex<Settings>,
     pub(super) lanes: Mutex<Vec<Lane>>,
+    pub(super) equipment: Arc<Equipment>,
     pub(super) output: Arc<Output>,
     pub(super) run: Mutex<Option<Arc<Run>>>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -57,6 +59,7 @@ impl ObjectSubclass for BulkBin {
             srcpad,
             settings: Mutex::default(),
             lanes: Mutex::default(),
+            equipment: Arc::default(),
             output: Arc::default(),
             run: Mutex::default(),
             threads: Mutex::default(),
