@@ -135,6 +135,37 @@ fn the_bus_tells_of_each_file_and_of_the_whole() {
 }
 
 #[test]
+fn a_damaged_file_is_neither_ok_nor_failed_and_says_what_is_wrong() {
+    init();
+    let Some(damaged) = common::damaged("bulk-damaged.mp4") else { return };
+    let files = [damaged.display().to_string(), clip().display().to_string()];
+    let launch =
+        format!("vxbulkbin name=bulk file-list={} on-error=stop execution-provider=cpu", list(&files).display());
+    let (pipeline, sink) = pipeline(&launch);
+    let (messages, told) = std::sync::mpsc::channel();
+    pipeline.bus().unwrap().set_sync_handler(move |_bus, message| {
+        if let Some(structure) = message.structure().filter(|structure| structure.name() == "vx-file") {
+            let _ = messages.send(structure.to_owned());
+        }
+        gst::BusSyncReply::Pass
+    });
+    let found = by_file(lines(&play(&pipeline, &sink)));
+    let stats: gst::Structure = pipeline.by_name("bulk").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let (summary, frames) = found[&files[0]].split_last().unwrap();
+    assert_eq!((&summary["status"], &summary["error"]), (&"damaged".into(), &Value::Null));
+    assert_eq!(summary["keyframes"], frames.len());
+    assert!(summary["problems"][0].as_str().unwrap().contains(char::is_alphabetic), "{summary}");
+    let (summary, _) = found[&files[1]].split_last().unwrap();
+    assert!(summary["status"] == "ok" && summary.get("problems").is_none(), "{summary}");
+    let counts = ["done", "damaged", "failed"].map(|name| stats.get::<u64>(name).unwrap());
+    assert_eq!(counts, [2, 1, 0], "{stats}");
+    let told = told.try_iter().find(|structure| structure.get("status") == Ok("damaged")).unwrap();
+    assert_eq!(told.get::<&str>("file"), Ok(files[0].as_str()));
+    assert!(!told.get::<gst::Array>("problems").unwrap().is_empty());
+}
+
+#[test]
 fn one_model_is_loaded_for_all_lanes_and_runs() {
     let files: Vec<String> = files().into_iter().take(3).collect();
     // Settings that no other test here has, so that the engine is this test's own.

@@ -278,10 +278,11 @@ impl BulkBin {
     fn post_progress(&self, kind: gst::ProgressType, run: &Run) {
         let sums = run.sums.lock().clone();
         let text = format!(
-            "{} of {} files, {} failed, {} keyframes, {} detections, {:.1} s",
+            "{} of {} files, {} failed, {} damaged, {} keyframes, {} detections, {:.1} s",
             sums.done,
             sums.files,
             sums.failed,
+            sums.damaged,
             sums.keyframes,
             sums.detections,
             run.started.elapsed().as_secs_f64()

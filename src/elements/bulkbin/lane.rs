@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::output::{Output, Refused};
 use super::run::Gate;
-use super::summary::{Failure, Status, Summary};
+use super::summary::{Failure, Summary};
 
 /// Texts of warnings that are kept for each file.
 const MAX_WARNINGS: usize = 8;
@@ -215,8 +215,7 @@ impl Lane {
         }
         summary.keyframes = report.lines;
         summary.warnings = report.warnings;
-        summary.status = if failure.is_some() { Status::Failed } else { Status::Ok };
-        summary.error = failure;
+        summary.end(failure);
         summary.seconds.total = started.elapsed().as_secs_f64();
         Some(summary)
     }

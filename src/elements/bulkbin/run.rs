@@ -123,6 +123,7 @@ pub(super) struct Sums {
     pub files: u64,
     pub done: u64,
     pub failed: u64,
+    pub damaged: u64,
     pub keyframes: u64,
     pub detections: u64,
     pub bytes_read: u64,
@@ -139,6 +140,7 @@ impl Sums {
     pub fn add(&mut self, summary: &Summary) {
         self.done += 1;
         self.failed += u64::from(summary.status == Status::Failed);
+        self.damaged += u64::from(summary.status == Status::Damaged);
         self.keyframes += summary.keyframes;
         self.detections += summary.detections;
         self.bytes_read += summary.bytes_read;
@@ -154,8 +156,9 @@ impl Sums {
 
     /// Corrects what was added of a file whose lines were lost afterwards.
     pub fn replace(&mut self, before: &Summary, after: &Summary) {
-        let is_failed = |summary: &Summary| u64::from(summary.status == Status::Failed);
-        self.failed = self.failed + is_failed(after) - is_failed(before);
+        let is = |status, summary: &Summary| u64::from(summary.status == status);
+        self.failed = self.failed + is(Status::Failed, after) - is(Status::Failed, before);
+        self.damaged = self.damaged + is(Status::Damaged, after) - is(Status::Damaged, before);
         self.keyframes = self.keyframes + after.keyframes - before.keyframes;
         self.detections = self.detections + after.detections - before.detections;
     }
@@ -171,6 +174,7 @@ impl Sums {
             .field("files", self.files)
             .field("done", self.done)
             .field("failed", self.failed)
+            .field("damaged", self.damaged)
             .field("keyframes", self.keyframes)
             .field("detections", self.detections)
             .field("bytes-read", self.bytes_read)
@@ -191,6 +195,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn sums_follow_what_a_file_came_to() {
+        let damaged = Summary { status: Status::Damaged, keyframes: 5, detections: 3, ..Summary::new("a") };
+        let failed = Summary { status: Status::Failed, keyframes: 2, detections: 3, ..Summary::new("a") };
+        let mut sums = Sums { files: 3, ..Sums::default() };
+        [Summary::new("b"), damaged.clone(), failed.clone()].iter().for_each(|summary| sums.add(summary));
+        assert_eq!((sums.done, sums.damaged, sums.failed, sums.keyframes, sums.detections), (3, 1, 1, 7, 6));
+        sums.replace(&damaged, &failed);
+        assert_eq!((sums.done, sums.damaged, sums.failed, sums.keyframes, sums.detections), (3, 0, 2, 4, 6));
+    }
 
     #[test]
     fn the_largest_file_comes_first_and_the_missing_last() {
