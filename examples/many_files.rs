@@ -43,7 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 if let Some(summary) = summary
                     && let (Ok(file), Ok(status)) = (summary.get::<&str>("file"), summary.get::<&str>("status"))
                 {
-                    eprintln!("{file}: {status} {}", summary.get::<&str>("error").unwrap_or_default());
+                    let problems = summary.get::<gst::Array>("problems").unwrap_or_default();
+                    let problems: Vec<&str> = problems.iter().filter_map(|problem| problem.get().ok()).collect();
+                    let error = summary.get::<&str>("error").unwrap_or_default();
+                    eprintln!("{file}: {status} {error}{}", problems.join("; "));
                 }
             }
             gst::MessageView::Error(error) => {

@@ -135,6 +135,37 @@ fn the_bus_tells_of_each_file_and_of_the_whole() {
 }
 
 #[test]
+fn a_damaged_file_is_neither_ok_nor_failed_and_says_what_is_wrong() {
+    init();
+    let Some(damaged) = common::damaged("bulk-damaged.mp4") else { return };
+    let files = [damaged.display().to_string(), clip().display().to_string()];
+    let launch =
+        format!("vxbulkbin name=bulk file-list={} on-error=stop execution-provider=cpu", list(&files).display());
+    let (pipeline, sink) = pipeline(&launch);
+    let (messages, told) = std::sync::mpsc::channel();
+    pipeline.bus().unwrap().set_sync_handler(move |_bus, message| {
+        if let Some(structure) = message.structure().filter(|structure| structure.name() == "vx-file") {
+            let _ = messages.send(structure.to_owned());
+        }
+        gst::BusSyncReply::Pass
+    });
+    let found = by_file(lines(&play(&pipeline, &sink)));
+    let stats: gst::Structure = pipeline.by_name("bulk").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let (summary, frames) = found[&files[0]].split_last().unwrap();
+    assert_eq!((&summary["status"], &summary["error"]), (&"damaged".into(), &Value::Null));
+    assert_eq!(summary["keyframes"], frames.len());
+    assert!(summary["problems"][0].as_str().unwrap().contains(char::is_alphabetic), "{summary}");
+    let (summary, _) = found[&files[1]].split_last().unwrap();
+    assert!(summary["status"] == "ok" && summary.get("problems").is_none(), "{summary}");
+    let counts = ["done", "damaged", "failed"].map(|name| stats.get::<u64>(name).unwrap());
+    assert_eq!(counts, [2, 1, 0], "{stats}");
+    let told = told.try_iter().find(|structure| structure.get("status") == Ok("damaged")).unwrap();
+    assert_eq!(told.get::<&str>("file"), Ok(files[0].as_str()));
+    assert!(!told.get::<gst::Array>("problems").unwrap().is_empty());
+}
+
+#[test]
 fn one_model_is_loaded_for_all_lanes_and_runs() {
     let files: Vec<String> = files().into_iter().take(3).collect();
     // Settings that no other test here has, so that the engine is this test's own.
@@ -329,7 +360,70 @@ fn downstream_that_has_enough_ends_the_run() {
 }
 
 #[test]
-fn a_plan_is_made_for_each_run_anew() {
+fn whoever_gets_a_message_may_ask_for_statistics() {
+    let files = files();
+    let list = list(&files);
+    let (done, is_done) = std::sync::mpsc::channel();
+    // In a thread of its own, so that a deadlock is a failure and no hang.
+    std::thread::spawn(move || {
+        let launch = |downstream: &str| {
+            let launch = format!(
+                "vxbulkbin name=bulk file-list={} execution-provider=cpu lanes=2 order=as-given{downstream}",
+                list.display()
+            );
+            let (pipeline, sink) = pipeline(&launch);
+            let bulk = pipeline.by_name("bulk").unwrap();
+            let (asked, weak) = (std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)), bulk.downgrade());
+            let count = std::sync::Arc::clone(&asked);
+            pipeline.bus().unwrap().set_sync_handler(move |_bus, _message| {
+                if let Some(bulk) = weak.upgrade() {
+                    let stats: gst::Structure = bulk.property("stats");
+                    assert!(stats.get::<u64>("files").is_ok());
+                    let mut query = gst::query::Position::new(gst::Format::Percent);
+                    let _ = bulk.query(&mut query);
+                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                gst::BusSyncReply::Drop
+            });
+            (pipeline, sink, bulk, asked)
+        };
+        let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
+        let to_end = |sink: &gst_app::AppSink| {
+            while sink.try_pull_sample(patience).is_some() {}
+            assert!(sink.is_eos());
+        };
+        let (pipeline, sink, bulk, asked) = launch("");
+        pipeline.set_state(gst::State::Playing).unwrap();
+        to_end(&sink);
+        assert_eq!(bulk.property::<gst::Structure>("stats").get::<u64>("failed"), Ok(2));
+        // Back and forth, the run over or not.
+        for state in [gst::State::Paused, gst::State::Playing, gst::State::Ready, gst::State::Paused, gst::State::Null]
+        {
+            pipeline.set_state(state).unwrap();
+        }
+        for states in [[gst::State::Paused, gst::State::Playing], [gst::State::Playing, gst::State::Paused]] {
+            for state in states {
+                pipeline.set_state(state).unwrap();
+            }
+            assert!(sink.try_pull_preroll(patience).is_some());
+            pipeline.set_state(gst::State::Ready).unwrap();
+        }
+        pipeline.set_state(gst::State::Playing).unwrap();
+        assert!(bulk.send_event(gst::event::Eos::new()));
+        to_end(&sink);
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) > 100);
+        let (pipeline, sink, ..) = launch(" ! identity eos-after=3");
+        pipeline.set_state(gst::State::Playing).unwrap();
+        to_end(&sink);
+        pipeline.set_state(gst::State::Null).unwrap();
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(3 * PATIENCE).expect("asking for statistics from a message ends");
+}
+
+#[test]
+fn a_plan_is_made_for_each_run_and_leaves_alone_what_the_user_sets() {
     let (pipeline, sink) = pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();
     let decoder = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder").unwrap();
@@ -344,7 +438,27 @@ fn a_plan_is_made_for_each_run_anew() {
     let cores = num_cpus::get();
     let one = cores.min(16);
     assert_eq!((threads(1), threads(4 * cores), threads(1)), (one, 1, one));
-    decoder.set_property("thread-count", 3_u32);
-    assert_eq!((threads(1), threads(4 * cores)), (3, 3));
+    // What the user sets stays, also where it is what the last plan had set; 0 leaves it open again.
+    for by_user in [one as u32, 3] {
+        decoder.set_property("thread-count", by_user);
+        assert_eq!((threads(1), threads(4 * cores)), (by_user as usize, by_user as usize));
+        let second = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder-1").unwrap();
+        assert_eq!(second.property::<u32>("thread-count"), by_user);
+        let stats: gst::Structure = bulk.property("stats");
+        assert_eq!(stats.get::<u32>("decoder-threads"), Ok(by_user));
+    }
+    decoder.set_property("thread-count", 0_u32);
+    assert_eq!((threads(4 * cores), threads(1)), (1, one));
+    let detector = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector").unwrap();
+    let in_flight = detector.property::<u32>("max-inflight");
+    assert!(in_flight > 1);
+    for by_user in [in_flight, 1, 0] {
+        detector.set_property("max-inflight", by_user);
+        threads(2);
+        let expected = if by_user == 0 { in_flight } else { by_user };
+        let second = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector-1").unwrap();
+        let found = [&detector, &second].map(|detector| detector.property::<u32>("max-inflight"));
+        assert_eq!(found, [expected; 2]);
+    }
     pipeline.set_state(gst::State::Null).unwrap();
 }

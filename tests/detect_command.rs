@@ -101,6 +101,51 @@ fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
 }
 
 #[test]
+fn damaged_files_are_listed_with_reasons_and_are_done() {
+    let Some(damaged) = common::damaged("damaged.mp4") else { return };
+    let (damaged, clip) = (damaged.display().to_string(), clip().display().to_string());
+    let cache = scratch("damaged-cache").display().to_string();
+    for (name, more) in [("damaged.jsonl", vec![]), ("isolated-damaged.jsonl", vec!["--isolate"])] {
+        let output = scratch(name).display().to_string();
+        let mut arguments = vec![&*damaged, &clip, "--provider", "cpu", "--output", &output];
+        arguments.extend(more);
+        let run = vx(&arguments).output().unwrap();
+        let text = errors(&run);
+        assert_eq!(run.status.code(), Some(0), "{text}");
+        assert!(text.contains("1 ok, 1 damaged, 0 failed, of 2"), "{text}");
+        assert_eq!(text.matches(&format!("{damaged}: ")).count(), 1, "{text}");
+        let summaries = records(Path::new(&output));
+        let summary = summaries.iter().find(|line| line.contains(r#""status":"damaged""#)).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(summary).unwrap();
+        let problem = summary["problems"][0].as_str().unwrap();
+        assert!(text.contains(&format!("  damaged   {damaged}: {problem}")), "{text}");
+        // It is done, so that it is not read again.
+        arguments.push("--resume");
+        let again = vx(&arguments).output().unwrap();
+        let text = errors(&again);
+        assert_eq!(again.status.code(), Some(0), "{text}");
+        assert!(text.contains("0 of them failed, 1 damaged; 0 are left"), "{text}");
+    }
+    let cached = || vx(&[&damaged, "--provider", "cpu", "--cache", &cache]).output().unwrap();
+    let (first, second) = (cached(), cached());
+    assert_eq!(first.stdout, second.stdout);
+    let text = errors(&second);
+    assert!(text.contains("0 ok, 1 damaged, 0 failed, of 1, 1 of them from the cache"), "{text}");
+}
+
+#[test]
+fn outputs_of_earlier_versions_are_resumed() {
+    let clip = clip().display().to_string();
+    let output = scratch("earlier.jsonl");
+    let run = vx(&[&clip, "--provider", "cpu", "--quiet", "--output", output.to_str().unwrap()]).output().unwrap();
+    assert!(run.status.success(), "{}", errors(&run));
+    // As they were before summaries had problems: nothing of it is in the lines of a file without any.
+    assert!(!std::fs::read_to_string(&output).unwrap().contains("problems"));
+    let again = vx(&[&clip, "--provider", "cpu", "--resume", "--output", output.to_str().unwrap()]).output().unwrap();
+    assert!(again.status.success() && errors(&again).contains("0 are left"), "{}", errors(&again));
+}
+
+#[test]
 fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
     let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let [lines, table] = ["undisturbed.jsonl", "undisturbed.csv"].map(scratch);

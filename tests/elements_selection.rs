@@ -171,7 +171,7 @@ fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
     let stats: gst::Structure = automatic.by_name("dec").unwrap().property("stats");
     automatic.set_state(gst::State::Null).unwrap();
     assert_eq!(outcome.pts(), software.pts());
-    let told = told.lock().unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
     if stats.get::<&str>("hardware").unwrap() == "none" {
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains("decoded by the processor") && told[0].contains("cuda"), "{told:?}");

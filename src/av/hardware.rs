@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ffmpeg_sys_next as ffi;
 use parking_lot::Mutex;
@@ -321,8 +321,8 @@ fn is_built_in(kind: ffi::AVHWDeviceType) -> bool {
 /// What came of opening a device.
 type Opened = Result<Arc<dyn Device>, String>;
 
-/// Devices by kind and name.
-type Devices = HashMap<(String, Option<String>), Opened>;
+/// Devices by kind and name, each opened by whoever asks for it first.
+type Devices = HashMap<(String, Option<String>), Arc<OnceLock<Opened>>>;
 
 /// Opens a device, or gives the one that the process has already.
 pub(super) fn open_shared(kind: &str, device: Option<&str>) -> Opened {
@@ -334,12 +334,14 @@ pub(super) fn open_shared(kind: &str, device: Option<&str>) -> Opened {
     })
 }
 
-/// What `open` came to when it was first called for this device. Failures are remembered as well: they take long, and
-/// FFmpeg complains of each on standard error.
+/// What `open` returned when it was first called for this device. Failures are remembered as well: they take long, and
+/// FFmpeg complains of each on standard error. Opening takes seconds for some devices, so only those who want the same one
+/// wait for it.
 fn shared(kind: &str, device: Option<&str>, open: impl FnOnce() -> Opened) -> Opened {
     static DEVICES: Mutex<Option<Devices>> = Mutex::new(None);
     let key = (kind.to_owned(), device.map(str::to_owned));
-    DEVICES.lock().get_or_insert_default().entry(key).or_insert_with(open).clone()
+    let opened = Arc::clone(DEVICES.lock().get_or_insert_default().entry(key).or_default());
+    opened.get_or_init(open).clone()
 }
 
 /// Fails where a look at the system tells that there is no such device, so that FFmpeg need not be asked, which prints

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::channel;
 
 use super::super::error::SourceError;
 use super::super::io::{ByteSource, Interrupt};
@@ -183,4 +185,36 @@ fn a_device_is_opened_once_and_so_is_a_missing_one() {
     assert_eq!(opened.get(), 2);
     let reason = open_shared("nonsense", None).err().unwrap();
     assert_eq!(reason, "this FFmpeg knows no such kind of device");
+}
+
+#[test]
+fn whoever_wants_a_device_that_is_being_opened_waits_for_it_and_nobody_else_does() {
+    let opened = AtomicUsize::new(0);
+    let (begun, has_begun) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let other = || shared("slow", Some("another"), || Ok(Arc::new(ABLE))).unwrap();
+    std::thread::scope(|scope| {
+        let opened = &opened;
+        let first = scope.spawn(move || {
+            shared("slow", None, || {
+                opened.fetch_add(1, Ordering::SeqCst);
+                begun.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                Ok(Arc::new(ABLE))
+            })
+        });
+        has_begun.recv().unwrap();
+        let second = scope.spawn(move || {
+            shared("slow", None, || {
+                opened.fetch_add(1, Ordering::SeqCst);
+                Ok(Arc::new(ABLE))
+            })
+        });
+        // While the first is still being opened.
+        other();
+        go_on.send(()).unwrap();
+        let [first, second] = [first, second].map(|thread| thread.join().unwrap().unwrap());
+        assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other()));
+    });
+    assert_eq!(opened.into_inner(), 1);
 }

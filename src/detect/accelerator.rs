@@ -253,11 +253,22 @@ mod plugin {
     /// ONNX Runtime's name of OpenVINO, under which its library is registered.
     pub(super) const OPENVINO: &str = "OpenVINOExecutionProvider";
 
-    /// Registers a library in this process, once; the name of its provider.
+    /// Libraries, and the names of their providers or why they have none.
+    type Registered = HashMap<PathBuf, Result<String, String>>;
+
+    /// Registers a library in this process, once; returns the name of its provider.
+    ///
+    /// One library at a time, because its devices are those that ONNX Runtime lists after the registration and not before.
     pub(super) fn register(runtime: &'static Runtime, library: &Path) -> Result<String, OpenError> {
-        static REGISTERED: Mutex<Option<HashMap<PathBuf, Result<String, String>>>> = Mutex::new(None);
-        let mut registered = REGISTERED.lock();
-        let registered = registered.get_or_insert_default();
+        static REGISTERED: Mutex<Option<Registered>> = Mutex::new(None);
+        register_in(REGISTERED.lock().get_or_insert_default(), runtime, library)
+    }
+
+    fn register_in(
+        registered: &mut Registered,
+        runtime: &'static Runtime,
+        library: &Path,
+    ) -> Result<String, OpenError> {
         if let Some(known) = registered.get(library) {
             return known.clone().map_err(fails);
         }

@@ -223,7 +223,8 @@ impl Drop for Inner {
         self.shared.is_closing.store(true, Ordering::Release);
         self.queue = None;
         let me = std::thread::current().id();
-        for worker in std::mem::take(&mut *self.workers.lock()) {
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
             // A frame may own the last handle, and be dropped by a worker, which cannot wait for itself.
             if worker.thread().id() != me {
                 let _ = worker.join();

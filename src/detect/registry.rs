@@ -49,31 +49,49 @@ static ENGINES: Lazy<Mutex<HashMap<Key, Entry>>> = Lazy::new(Mutex::default);
 /// # Errors
 /// Those of `open`, for everyone who waited.
 pub(super) fn get_or_open(key: &Key, open: impl FnOnce() -> Result<Inner>) -> Result<Arc<Inner>> {
-    let (loading, is_mine) = {
-        let mut engines = ENGINES.lock();
-        match engines.get(key) {
-            Some(Entry::Loading(loading)) => (Arc::clone(loading), false),
-            Some(Entry::Ready(engine)) if let Some(engine) = engine.upgrade() => return Ok(engine),
-            _ => {
-                let loading = Arc::new(Loading::default());
-                engines.insert(key.clone(), Entry::Loading(Arc::clone(&loading)));
-                (loading, true)
-            }
-        }
+    let claim = claim(&mut ENGINES.lock(), key);
+    let loading = match claim {
+        Claim::Ready(engine) => return Ok(engine),
+        Claim::Loading(loading) => return loading.wait(),
+        Claim::Mine(loading) => loading,
     };
-    if !is_mine {
-        let mut outcome = loading.outcome.lock();
-        loop {
-            match &*outcome {
-                Some(outcome) => return outcome.clone(),
-                None => loading.changed.wait(&mut outcome),
-            }
-        }
-    }
     // Answers those who wait even if `open` panics.
     let mut guard = Answer { key, loading: &loading, outcome: Err(Error::EngineClosed) };
     guard.outcome = open().map(Arc::new);
     guard.outcome.clone()
+}
+
+/// What the list has for a key.
+enum Claim {
+    Ready(Arc<Inner>),
+    /// Another thread opens it.
+    Loading(Arc<Loading>),
+    /// The caller has to open it.
+    Mine(Arc<Loading>),
+}
+
+fn claim(engines: &mut HashMap<Key, Entry>, key: &Key) -> Claim {
+    match engines.get(key) {
+        Some(Entry::Loading(loading)) => Claim::Loading(Arc::clone(loading)),
+        Some(Entry::Ready(engine)) if let Some(engine) = engine.upgrade() => Claim::Ready(engine),
+        _ => {
+            let loading = Arc::new(Loading::default());
+            engines.insert(key.clone(), Entry::Loading(Arc::clone(&loading)));
+            Claim::Mine(loading)
+        }
+    }
+}
+
+impl Loading {
+    fn wait(&self) -> Result<Arc<Inner>> {
+        let mut outcome = self.outcome.lock();
+        loop {
+            match &*outcome {
+                Some(outcome) => return outcome.clone(),
+                None => self.changed.wait(&mut outcome),
+            }
+        }
+    }
 }
 
 struct Answer<'a> {

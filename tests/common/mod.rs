@@ -57,6 +57,42 @@ pub fn made(name: &str, arguments: &[&str]) -> PathBuf {
     output
 }
 
+/// A file of 8 keyframes, some of which cannot be decoded. `None`, with a reason, while `vxkeyframedec` does not report problems.
+pub fn damaged(name: &str) -> Option<PathBuf> {
+    let source = clip();
+    let whole = made(
+        &format!("whole-{name}"),
+        &[
+            "-i",
+            source.to_str().unwrap(),
+            "-t",
+            "8",
+            "-an",
+            "-vf",
+            "scale=320:-2",
+            "-g",
+            "10",
+            "-movflags",
+            "+faststart",
+        ],
+    );
+    let mut bytes = std::fs::read(whole).unwrap();
+    let (from, to) = (bytes.len() / 2, bytes.len() * 3 / 4);
+    bytes[from..to].fill(0xff);
+    let damaged = scratch(name);
+    std::fs::write(&damaged, bytes).unwrap();
+    let launch = format!("filesrc location={} ! vxkeyframedec name=decoder", quoted(&damaged));
+    let (pipeline, sink) = pipeline(&launch);
+    play(&pipeline, &sink);
+    let stats: gst::Structure = pipeline.by_name("decoder").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    if stats.get::<gst::Array>("problems").is_ok_and(|problems| !problems.is_empty()) {
+        return Some(damaged);
+    }
+    println!("skipped: vxkeyframedec reports no problems: {stats}");
+    None
+}
+
 /// A source element that reads `file` through a pipe.
 pub fn piped(file: &Path) -> String {
     let mut cat = Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -242,7 +242,8 @@ fn line_pad(events: Sender<Event>, how: Hand) -> gst::Pad {
             if how == Hand::Lines {
                 events.send(Event::Lines(bytes.to_vec())).map_err(|_| gst::FlowError::Eos)?;
             }
-            for unit in units.lock().push(&bytes) {
+            let complete = units.lock().push(&bytes);
+            for unit in complete {
                 events.send(Event::Done(Box::new(unit))).map_err(|_| gst::FlowError::Eos)?;
             }
             Ok(gst::FlowSuccess::Ok)

@@ -27,7 +27,7 @@ use crate::progress::{Progress, Show};
 use crate::terminal::{UNREAD, tell};
 use crate::unit::Unit;
 
-/// Everything was found.
+/// Every file was read, damaged ones as far as possible.
 const OK: u8 = 0;
 /// Some files failed.
 const SOME_FAILED: u8 = 1;
@@ -81,7 +81,8 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let done: HashMap<PathBuf, Status> = done.into_iter().map(|(file, status)| (place(&file), status)).collect();
     let (known, mut files): (Vec<String>, Vec<String>) =
         files.into_iter().partition(|file| done.contains_key(&place(file)));
-    let failed_before = known.iter().filter(|file| done[&place(file)] == Status::Failed).count();
+    let before = |status| known.iter().filter(|file| done[&place(file)] == status).count();
+    let (failed_before, damaged_before) = (before(Status::Failed), before(Status::Damaged));
     if let Output::Complete(path) = &output {
         if !files.is_empty() {
             return Err(format!(
@@ -103,7 +104,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let mut progress = Progress::new(show, &files, is_standard && std::io::stdout().is_terminal());
     if !known.is_empty() {
         progress.say(&format!(
-            "{} files are in the output already, {failed_before} of them failed; {} are left",
+            "{} files are in the output already, {failed_before} of them failed, {damaged_before} damaged; {} are left",
             known.len(),
             files.len()
         ));

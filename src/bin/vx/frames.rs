@@ -86,8 +86,19 @@ impl Frames {
                 };
                 let segment = || pad.sticky_event::<gst::event::Segment>(0)?.segment().downcast_ref().cloned();
                 let saved = match &info.data {
-                    Some(gst::PadProbeData::Event(event)) => saver.lock().event(event, location),
-                    Some(gst::PadProbeData::Buffer(buffer)) => saver.lock().buffer(buffer, segment),
+                    Some(gst::PadProbeData::Event(event)) => match event.view() {
+                        gst::EventView::StreamStart(_) => {
+                            let file = location().unwrap_or_default();
+                            saver.lock().begin(&file);
+                            Ok(())
+                        }
+                        gst::EventView::Caps(caps) => saver.lock().announce(caps.caps()),
+                        _ => Ok(()),
+                    },
+                    Some(gst::PadProbeData::Buffer(buffer)) => {
+                        let shot = saver.lock().next();
+                        shot.map_or(Ok(()), |shot| shot.save(buffer, segment))
+                    }
                     _ => Ok(()),
                 };
                 match saved {
@@ -127,37 +138,54 @@ struct Saver {
     folder: Option<PathBuf>,
 }
 
+/// A frame to be saved. No lock is held while that is done.
+struct Shot {
+    which: Which,
+    draw: bool,
+    info: gst_video::VideoInfo,
+    number: u64,
+    folder: PathBuf,
+}
+
 impl Saver {
-    fn event(&mut self, event: &gst::Event, location: impl FnOnce() -> Option<String>) -> Result<(), Unsaved> {
-        match event.view() {
-            gst::EventView::StreamStart(_) => {
-                self.number = 0;
-                let file = location().unwrap_or_default();
-                self.folder = self.arguments.save_frames.as_deref().map(|folder| folder.join(folder_for(&file)));
-            }
-            gst::EventView::Caps(caps) => {
-                let info = gst_video::VideoInfo::from_caps(caps.caps());
-                let info = info.map_err(|error| Unsaved::Frame(error.to_string()))?;
-                self.caps = Some(info);
-            }
-            _ => {}
-        }
+    /// Starts with the frames of `file`.
+    fn begin(&mut self, file: &str) {
+        self.number = 0;
+        self.folder = self.arguments.save_frames.as_deref().map(|folder| folder.join(folder_for(file)));
+    }
+
+    fn announce(&mut self, caps: &gst::CapsRef) -> Result<(), Unsaved> {
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| Unsaved::Frame(error.to_string()))?;
+        self.caps = Some(info);
         Ok(())
     }
 
-    fn buffer(
-        &mut self,
+    /// What is known of the next frame.
+    fn next(&mut self) -> Option<Shot> {
+        self.number += 1;
+        Some(Shot {
+            which: self.arguments.which_frames,
+            draw: self.arguments.draw,
+            info: self.caps.clone()?,
+            number: self.number,
+            folder: self.folder.clone()?,
+        })
+    }
+}
+
+impl Shot {
+    fn save(
+        &self,
         buffer: &gst::Buffer,
         segment: impl FnOnce() -> Option<gst::FormattedSegment<gst::ClockTime>>,
     ) -> Result<(), Unsaved> {
-        self.number += 1;
-        let (Some(info), Some(folder)) = (&self.caps, &self.folder) else { return Ok(()) };
+        let (info, folder) = (&self.info, &self.folder);
         let found = meta::read(buffer, info.width(), info.height());
-        if found.is_empty() && self.arguments.which_frames == Which::Detections {
+        if found.is_empty() && self.which == Which::Detections {
             return Ok(());
         }
         let mut pixels = to_rgb(buffer, info).map_err(Unsaved::Frame)?;
-        if self.arguments.draw {
+        if self.draw {
             let mut canvas = Canvas::new(&mut pixels, info.width(), info.height());
             found.iter().for_each(|found| canvas.draw(found));
         }

@@ -65,7 +65,7 @@ impl Workers {
     pub fn start(properties: &Properties, files: Vec<String>, watch: &Watch, events: &Sender<Event>) -> Self {
         let files = Arc::new(Mutex::new(VecDeque::from(files)));
         let is_broken = Arc::new(AtomicBool::new(false));
-        let left = Arc::new(Mutex::new(watch.workers.max(1)));
+        let left = Arc::new(AtomicUsize::new(watch.workers.max(1)));
         let seen = Arc::<Seen>::default();
         let threads = (0..watch.workers.max(1)).map(|_| {
             let keeper = Keeper {
@@ -79,9 +79,7 @@ impl Workers {
             let left = Arc::clone(&left);
             std::thread::spawn(move || {
                 keeper.keep();
-                let mut left = left.lock();
-                *left -= 1;
-                if *left == 0 {
+                if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     let _ = keeper.events.send(Event::End);
                 }
             })

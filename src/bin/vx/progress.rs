@@ -23,7 +23,7 @@ pub enum Show {
 /// Time between two lines where there is no terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// Failures in the table at the end.
+/// Files that failed, and as many that are damaged, in the table at the end.
 const FAILURES_SHOWN: usize = 100;
 
 /// See the module.
@@ -46,7 +46,9 @@ pub struct Progress {
 struct Sums {
     done: usize,
     cached: usize,
+    /// Files and why.
     failed: Vec<(String, String)>,
+    damaged: Vec<(String, String)>,
     keyframes: u64,
     detections: u64,
     bytes: u64,
@@ -118,6 +120,9 @@ impl Progress {
             self.say(&format!("vx: {}: {reason}", summary.file));
             self.sums.failed.push((summary.file.clone(), reason));
         }
+        if summary.status == Status::Damaged {
+            self.sums.damaged.push((summary.file.clone(), summary.problems.join("; ")));
+        }
         if self.show == Show::Stages {
             summary.warnings.iter().for_each(|warning| self.say(&format!("{}: warning: {warning}", summary.file)));
             self.say(&stages_of(summary, is_cached));
@@ -147,9 +152,14 @@ impl Progress {
             0 => String::new(),
             done => format!(", {:.0} s left", elapsed / done as f64 * all.saturating_sub(done) as f64),
         };
+        let count = |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
         let text = format!(
-            "{} of {} files, {rate:.1} keyframes/s, {} detections{left}",
-            sums.done, self.total, sums.detections
+            "{} of {} files{}{}, {rate:.1} keyframes/s, {} detections{left}",
+            sums.done,
+            self.total,
+            count(sums.failed.len(), "failed"),
+            count(sums.damaged.len(), "damaged"),
+            sums.detections
         );
         if let Some(bar) = &self.bar {
             let names: Vec<_> = self.current.iter().map(|file| file.rsplit('/').next().unwrap_or(file)).collect();
@@ -165,7 +175,7 @@ impl Progress {
         self.total.saturating_sub(self.sums.done)
     }
 
-    /// Files that failed so far.
+    /// Files that failed so far; damaged ones did not.
     pub fn failures(&self) -> usize {
         self.sums.failed.len()
     }
@@ -177,14 +187,23 @@ impl Progress {
         }
         let sums = &self.sums;
         let wall = self.started.elapsed().as_secs_f64();
-        let ok = sums.done - sums.failed.len();
+        let ok = sums.done - sums.failed.len() - sums.damaged.len();
         let cached = if sums.cached > 0 { format!(", {} of them from the cache", sums.cached) } else { String::new() };
-        self.say(&format!("files       {ok} ok{cached}, {} failed, of {}", sums.failed.len(), self.total));
-        for (file, reason) in sums.failed.iter().take(FAILURES_SHOWN) {
-            self.say(&format!("  failed    {file}: {reason}"));
-        }
-        if sums.failed.len() > FAILURES_SHOWN {
-            self.say(&format!("  failed    {} more, see above", sums.failed.len() - FAILURES_SHOWN));
+        let damaged = match sums.damaged.len() {
+            0 => String::new(),
+            count => format!(", {count} damaged"),
+        };
+        self.say(&format!("files       {ok} ok{damaged}, {} failed, of {}{cached}", sums.failed.len(), self.total));
+        for (word, files, elsewhere) in [
+            ("failed ", &sums.failed, "see above"),
+            ("damaged", &sums.damaged, "see `status` and `problems` of the summaries in the output"),
+        ] {
+            for (file, reason) in files.iter().take(FAILURES_SHOWN) {
+                self.say(&format!("  {word}   {file}: {reason}"));
+            }
+            if files.len() > FAILURES_SHOWN {
+                self.say(&format!("  {word}   {} more, {elsewhere}", files.len() - FAILURES_SHOWN));
+            }
         }
         let rate = sums.keyframes as f64 / wall.max(1e-3);
         self.say(&format!(

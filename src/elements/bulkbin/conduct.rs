@@ -1,4 +1,4 @@
-//! Conducting a run: lanes made and equipped, a thread for each, what they report passed on.
+//! Conducting a run: lanes made, a thread for each, what they report passed on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 
 use super::imp::{BulkBin, CAT};
 use super::lane::Lane;
-use super::output::{Refused, no_room};
 use super::plan::{Plan, Situation};
 use super::run::{Files, Gate, Sums};
 use super::settings::{OnError, Order};
@@ -77,6 +76,9 @@ impl BulkBin {
             }
             lane.link()?;
             self.guard_memory(&lane);
+            if lane.index == 0 {
+                self.equipment.watch(&lane);
+            }
             lanes.push(lane);
         }
         *self.lanes.lock() = lanes;
@@ -99,7 +101,8 @@ impl BulkBin {
     }
 
     fn reserve(&self, lane: usize, info: &gst_video::VideoInfo) {
-        let Some(run) = self.run.lock().clone() else { return };
+        let run = self.run.lock().clone();
+        let Some(run) = run else { return };
         let pixels = u64::from(info.width()) * u64::from(info.height());
         let bits = (info.size() as u64 * 8).div_ceil(pixels.max(1));
         let bytes = run.plan.frame_bytes(info.width(), info.height(), bits as u32);
@@ -125,7 +128,7 @@ impl BulkBin {
         let files: Vec<(String, u64)> = files.map(|file| (file.clone(), byte_len(&file))).collect();
         let sessions = self.first_stats().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
         let budget = memory::budget(settings.memory_limit);
-        let plan = Plan::new(Situation {
+        let mut plan = Plan::new(Situation {
             cores: num_cpus::get(),
             memory: budget,
             files: files.len(),
@@ -133,12 +136,11 @@ impl BulkBin {
             lanes: settings.lanes as usize,
             sessions: sessions as usize,
         });
-        gst::info!(CAT, imp = self, "{} files: {plan:?}", files.len());
         let failed = |error: glib::BoolError| format!("lanes cannot be made: {error}");
         self.add_lanes(plan.lanes).map_err(failed)?;
         let lanes: Vec<Lane> = self.lanes.lock().iter().take(plan.lanes).cloned().collect();
-        let last = self.run.lock().as_ref().map(|run| run.plan);
-        self.equip(&lanes, &plan, last.as_ref());
+        self.equipment.equip(&lanes, &mut plan);
+        gst::info!(CAT, imp = self, "{} files: {plan:?}", files.len());
         self.output.start();
         self.has_begun.store(false, Ordering::Relaxed);
         let total = files.len() as u64;
@@ -169,36 +171,6 @@ impl BulkBin {
         Ok(())
     }
 
-    /// Gives all lanes the properties of the first, and the plan's where those are left open.
-    fn equip(&self, lanes: &[Lane], plan: &Plan, last: Option<&Plan>) {
-        let Some((first, others)) = lanes.split_first() else { return };
-        for other in others {
-            let pairs = [
-                (&first.decoder, &other.decoder),
-                (&first.detector, &other.detector),
-                (&first.encoder, &other.encoder),
-            ];
-            pairs.into_iter().for_each(|(from, to)| copy_properties(from, to));
-        }
-        // What was planned last time counts as left open.
-        let is_open = |name: &str, element: &gst::Element, planned: fn(&Plan) -> usize| {
-            let value = element.property::<u32>(name);
-            value == 0 || last.is_some_and(|last| value as usize == planned(last))
-        };
-        let threads = plan.decoder_threads as u32;
-        let in_flight = plan.frames_in_flight as u32;
-        let wants_threads = is_open("thread-count", &first.decoder, |plan| plan.decoder_threads);
-        let wants_flight = is_open("max-inflight", &first.detector, |plan| plan.frames_in_flight);
-        for lane in lanes {
-            if wants_threads {
-                lane.decoder.set_property("thread-count", threads);
-            }
-            if wants_flight {
-                lane.detector.set_property("max-inflight", in_flight);
-            }
-        }
-    }
-
     /// A lane's thread: file after file.
     fn work(&self, lane: &Lane, run: &Run) {
         // Whatever happens in it, a lane's end is seen.
@@ -222,16 +194,14 @@ impl BulkBin {
             let begun = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
             let _ = self.obj().post_message(gst::message::Element::builder(begun).src(&*self.obj()).build());
             let Some(mut summary) = lane.play(&file, &run.gate, run.timeout) else { break };
-            let mut put = self.output.finish(lane.index, &summary.to_line());
-            if let Err(Refused::NoRoom(error)) = put {
-                // Its lines are lost, and the file with them, but nobody else.
-                summary.fail(&no_room(&error));
-                put = self.output.finish_bare(lane.index, &summary.to_line());
-            }
-            if put.is_err() {
-                break;
-            }
+            let Ok(all_lost) = self.output.finish(lane.index, &mut summary) else { break };
+            run.sums.lock().add(&summary);
             self.tell(run, &summary);
+            // Files of other lanes, which were reported as read.
+            for lost in all_lost {
+                run.sums.lock().replace(&lost.before, &lost.summary);
+                self.tell(run, &lost.summary);
+            }
         }
     }
 
@@ -255,7 +225,6 @@ impl BulkBin {
 
     /// Says on the bus and in the log what a file came to.
     fn tell(&self, run: &Run, summary: &Summary) {
-        run.sums.lock().add(summary);
         gst::info!(
             CAT,
             imp = self,
@@ -309,10 +278,11 @@ impl BulkBin {
     fn post_progress(&self, kind: gst::ProgressType, run: &Run) {
         let sums = run.sums.lock().clone();
         let text = format!(
-            "{} of {} files, {} failed, {} keyframes, {} detections, {:.1} s",
+            "{} of {} files, {} failed, {} damaged, {} keyframes, {} detections, {:.1} s",
             sums.done,
             sums.files,
             sums.failed,
+            sums.damaged,
             sums.keyframes,
             sums.detections,
             run.started.elapsed().as_secs_f64()
@@ -323,14 +293,16 @@ impl BulkBin {
 
     /// Ends what lanes do and wait for, since nobody takes their lines any more.
     pub(super) fn abandon(&self, kind: gst::ProgressType) {
-        if let Some(run) = self.run.lock().clone() {
+        let run = self.run.lock().clone();
+        if let Some(run) = run {
             run.is_stopping.store(true, Ordering::Release);
             run.files.stop();
             run.gate.open();
             self.tell_progress(&run, kind);
         }
         self.output.flush();
-        self.lanes.lock().clone().iter().for_each(Lane::cancel);
+        let lanes = self.lanes.lock().clone();
+        lanes.iter().for_each(Lane::cancel);
     }
 
     /// Ends a run, whatever its lanes wait for.
@@ -348,7 +320,8 @@ impl BulkBin {
         let lanes = self.lanes.lock().clone();
         lanes.iter().for_each(Lane::cancel);
         let me = std::thread::current().id();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             if thread.thread().id() != me {
                 let _ = thread.join();
             }
@@ -360,17 +333,4 @@ impl BulkBin {
 /// Length of a file; 0 for what cannot be looked at.
 fn byte_len(file: &str) -> u64 {
     std::fs::metadata(file).map_or(0, |metadata| metadata.len())
-}
-
-/// Sets on `to` what is set on `from`.
-fn copy_properties(from: &gst::Element, to: &gst::Element) {
-    let is_setting = |property: &glib::ParamSpec| {
-        let flags = property.flags();
-        flags.contains(glib::ParamFlags::READWRITE)
-            && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
-            && !["name", "parent"].contains(&property.name())
-    };
-    for property in from.list_properties().iter().filter(|property| is_setting(property)) {
-        to.set_property_from_value(property.name(), &from.property_value(property.name()));
-    }
 }

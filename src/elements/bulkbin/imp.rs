@@ -11,6 +11,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::conduct::Run;
+use super::equipment::Equipment;
 use super::lane::Lane;
 use super::output::{Out, Output};
 use super::run::Sums;
@@ -20,10 +21,12 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("vxbulkbin", gst::DebugColorFlags::empty(), Some("Many files in parallel lanes"))
 });
 
+/// Locks: no two are held together, and none over a call into GStreamer: whoever gets a message may ask for `stats`.
 pub struct BulkBin {
     srcpad: gst::Pad,
     pub(super) settings: Mutex<Settings>,
     pub(super) lanes: Mutex<Vec<Lane>>,
+    pub(super) equipment: Arc<Equipment>,
     pub(super) output: Arc<Output>,
     pub(super) run: Mutex<Option<Arc<Run>>>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -56,6 +59,7 @@ impl ObjectSubclass for BulkBin {
             srcpad,
             settings: Mutex::default(),
             lanes: Mutex::default(),
+            equipment: Arc::default(),
             output: Arc::default(),
             run: Mutex::default(),
             threads: Mutex::default(),
@@ -143,7 +147,8 @@ impl ElementImpl for BulkBin {
             }
             gst::StateChange::PausedToPlaying => {
                 self.is_playing.store(true, Ordering::Release);
-                if let Some(run) = self.run.lock().clone() {
+                let run = self.run.lock().clone();
+                if let Some(run) = run {
                     let is_over = run.active.load(Ordering::Acquire) == 0;
                     let kind = if is_over { run.end() } else { gst::ProgressType::Start };
                     self.tell_progress(&run, kind);
@@ -190,7 +195,8 @@ impl ElementImpl for BulkBin {
                 let is_pushed = self.srcpad.push_event(event);
                 self.output.pause(false);
                 drop(stream);
-                is_pushed && (self.run.lock().is_none() || self.start_task().is_ok())
+                let has_run = self.run.lock().is_some();
+                is_pushed && (!has_run || self.start_task().is_ok())
             }
             // The elements inside never see events from outside: theirs are those of a file.
             _ if event.is_downstream() => self.srcpad.push_event(event),
@@ -306,10 +312,10 @@ impl BulkBin {
         match query.view_mut() {
             // Percent of the files.
             QueryViewMut::Position(position) if position.format() == gst::Format::Percent => {
-                let Some(run) = self.run.lock().clone() else { return false };
-                let sums = run.sums.lock();
-                let share = gst::format::Percent::from_ratio(sums.done as f32 / sums.files.max(1) as f32);
-                position.set(share);
+                let run = self.run.lock().clone();
+                let Some(run) = run else { return false };
+                let share = run.sums.lock().share();
+                position.set(gst::format::Percent::from_ratio(share));
                 true
             }
             QueryViewMut::Seeking(seeking) => {
@@ -334,7 +340,7 @@ impl BulkBin {
         let run = self.run.lock().clone();
         let mut stats = match &run {
             Some(run) => {
-                let sums = run.sums.lock().to_structure();
+                let sums = run.sums.lock().clone().to_structure();
                 sums.field("lanes", run.plan.lanes as u32).field("decoder-threads", run.plan.decoder_threads as u32)
             }
             None => Sums::default().to_structure(),

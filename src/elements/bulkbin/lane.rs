@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use parking_lot::{Condvar, Mutex};
 
-use super::output::{Output, Refused, no_room};
+use super::output::{Output, Refused};
 use super::run::Gate;
-use super::summary::{Failure, Status, Summary};
+use super::summary::{Failure, Summary};
 
 /// Texts of warnings that are kept for each file.
 const MAX_WARNINGS: usize = 8;
@@ -42,6 +42,15 @@ struct Report {
     lines: u64,
     warnings: Vec<String>,
     failure: Option<Failure>,
+}
+
+impl Inbox {
+    /// Empties it, whether or not a file is going to be read; what was in it. A cancellation stays.
+    fn restart(&self, is_running: bool) -> Report {
+        let mut report = self.report.lock();
+        let is_cancelled = report.is_cancelled;
+        std::mem::replace(&mut *report, Report { is_running, is_cancelled, ..Report::default() })
+    }
 }
 
 impl Lane {
@@ -104,18 +113,15 @@ impl Lane {
     /// # Errors
     /// Why one of them does not get there; it is not told on the bus.
     pub fn come_up(&self) -> Result<(), Failure> {
-        {
-            let mut report = self.inbox.report.lock();
-            (report.is_running, report.failure) = (true, None);
-        }
+        self.inbox.restart(true);
         let has_come = self.rest(gst::State::Ready).is_ok();
-        let mut report = self.inbox.report.lock();
-        report.is_running = false;
+        let report = self.inbox.restart(false);
         if has_come {
             return Ok(());
         }
-        let unsaid = || Failure::new(&gst::glib::Error::new(gst::CoreError::StateChange, "nobody says why"), None);
-        Err(report.failure.take().unwrap_or_else(unsaid))
+        let error =
+            || gst::glib::Error::new(gst::CoreError::StateChange, "an element did not reach READY and gave no reason");
+        Err(report.failure.unwrap_or_else(|| Failure::new(&error(), None)))
     }
 
     /// What an error message of one of its elements says.
@@ -182,11 +188,7 @@ impl Lane {
             gate.release(self.index);
             return Some(summary);
         }
-        {
-            let mut report = self.inbox.report.lock();
-            let is_cancelled = report.is_cancelled;
-            *report = Report { is_running: true, is_cancelled, ..Report::default() };
-        }
+        self.inbox.restart(true);
         self.source.set_property("location", file);
         // Lines name the file as the summary does.
         self.encoder.set_property("file", file);
@@ -207,15 +209,13 @@ impl Lane {
             let _ = self.rest(gst::State::Null);
             let _ = self.rest(gst::State::Ready);
         }
-        let mut report = self.inbox.report.lock();
-        report.is_running = false;
+        let report = self.inbox.restart(false);
         if is_cancelled {
             return None;
         }
         summary.keyframes = report.lines;
-        summary.warnings = std::mem::take(&mut report.warnings);
-        summary.status = if failure.is_some() { Status::Failed } else { Status::Ok };
-        summary.error = failure;
+        summary.warnings = report.warnings;
+        summary.end(failure);
         summary.seconds.total = started.elapsed().as_secs_f64();
         Some(summary)
     }
@@ -269,11 +269,11 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
                     Ok(gst::FlowSuccess::Ok)
                 }
                 Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
-                Err(Refused::NoRoom(error)) => {
-                    let error = no_room(&error);
+                Err(Refused::Lost { error, lines }) => {
+                    let failure = Failure::new(&error, None);
                     let mut report = inbox.report.lock();
-                    report.failure.get_or_insert_with(|| Failure::new(&error, None));
-                    report.lines = 0;
+                    report.failure.get_or_insert(failure);
+                    report.lines = lines;
                     drop(report);
                     inbox.changed.notify_all();
                     Err(gst::FlowError::Error)

@@ -5,6 +5,7 @@
 //! itself.
 
 mod conduct;
+mod equipment;
 mod imp;
 mod lane;
 mod output;

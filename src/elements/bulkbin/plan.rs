@@ -27,9 +27,9 @@ pub struct Situation {
 pub struct Plan {
     /// Files at once.
     pub lanes: usize,
-    /// Threads that decode keyframes, in each lane.
+    /// Threads that decode keyframes, in each lane: `thread-count` of the decoder.
     pub decoder_threads: usize,
-    /// Frames that each lane may have before the model.
+    /// Frames that each lane may have before the model: `max-inflight` of the detector.
     pub frames_in_flight: usize,
     /// Bytes that decoded frames of all lanes may take; `None` for no limit.
     pub frame_memory: Option<u64>,
@@ -70,11 +70,23 @@ impl Plan {
         Self { lanes, decoder_threads, frames_in_flight, frame_memory }
     }
 
-    /// Bytes that one lane's frames of this size take at most, decoded and waiting.
+    /// Frames that one lane has at most:
+    ///
+    /// - in the decoder two for each thread, one that it works on and one that is done or comes next, because a thread that is
+    ///   done must find work at once; with one thread only one (`is_full` in `av/decoders.rs`),
+    /// - one that the decoder element pushes, which waits for room in the detector (`wait_for_room` in `yolodetect/queue.rs`),
+    /// - in the detector as many as its `max-inflight`, from the frame that the model sees to the one that is pushed on.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        let in_decoder = if self.decoder_threads <= 1 { 1 } else { 2 * self.decoder_threads };
+        in_decoder + 1 + self.frames_in_flight
+    }
+
+    /// Bytes that one lane's frames of this size take at most.
     #[must_use]
     pub fn frame_bytes(&self, width: u32, height: u32, bits_per_pixel: u32) -> u64 {
         let frame = u64::from(width) * u64::from(height) * u64::from(bits_per_pixel) / 8;
-        frame * (self.frames_in_flight + self.decoder_threads + 1) as u64
+        frame * self.frames() as u64
     }
 }
 
@@ -121,6 +133,18 @@ mod tests {
         let table = [((1, 100), (1, 1)), ((32, 100), (1, 3)), ((90, 100), (2, 8)), ((0, 0), (1, 1)), ((7, 3), (2, 8))];
         for (bytes, expected) in table {
             assert_eq!((threads(2, bytes), threads(8, bytes)), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn all_frames_in_flight_count() {
+        // Decoder threads and max-inflight: frames.
+        for ((decoder_threads, frames_in_flight), expected) in
+            [((0, 2), 4), ((1, 3), 5), ((2, 3), 8), ((4, 9), 18), ((16, 64), 97)]
+        {
+            let plan = Plan { lanes: 1, decoder_threads, frames_in_flight, frame_memory: None };
+            assert_eq!(plan.frames(), expected, "{plan:?}");
+            assert_eq!(plan.frame_bytes(1920, 1080, 12), expected as u64 * 1920 * 1080 * 3 / 2);
         }
     }
 

@@ -52,6 +52,20 @@ struct GateState {
     ended: BTreeSet<usize>,
 }
 
+impl GateState {
+    /// Whether frames of so many bytes of `lane` fit; if so they count, else the lane counts for nothing.
+    fn admit(&mut self, lane: usize, bytes: u64, limit: Option<u64>) -> bool {
+        if self.ended.contains(&lane) {
+            return true;
+        }
+        let others: u64 = self.held.iter().filter(|(other, _)| **other != lane).map(|(_, bytes)| bytes).sum();
+        let fits = limit.is_none_or(|limit| others.saturating_add(bytes) <= limit) || others == 0 || self.is_open;
+        // Two lanes that both want more must not wait for what each other has.
+        self.held.insert(lane, if fits { bytes } else { 0 });
+        fits
+    }
+}
+
 impl Gate {
     pub fn new(limit: Option<u64>, process_limit: Option<u64>) -> Self {
         Self { limit, process_limit, ..Self::default() }
@@ -78,22 +92,13 @@ impl Gate {
     pub fn acquire(&self, lane: usize, bytes: u64) -> bool {
         let mut has_waited = false;
         let mut state = self.state.lock();
-        loop {
-            if state.ended.contains(&lane) {
-                return has_waited;
-            }
-            let others: u64 = state.held.iter().filter(|(other, _)| **other != lane).map(|(_, bytes)| bytes).sum();
-            let fits = self.limit.is_none_or(|limit| others.saturating_add(bytes) <= limit);
-            if fits || others == 0 || state.is_open {
-                state.held.insert(lane, bytes);
-                return has_waited;
-            }
-            // Two lanes that both want more must not wait for what each other has.
-            state.held.insert(lane, 0);
+        while !state.admit(lane, bytes, self.limit) {
             self.changed.notify_all();
             has_waited = true;
             self.changed.wait(&mut state);
         }
+        drop(state);
+        has_waited
     }
 
     /// The lane's file has ended.
@@ -118,6 +123,7 @@ pub(super) struct Sums {
     pub files: u64,
     pub done: u64,
     pub failed: u64,
+    pub damaged: u64,
     pub keyframes: u64,
     pub detections: u64,
     pub bytes_read: u64,
@@ -134,6 +140,7 @@ impl Sums {
     pub fn add(&mut self, summary: &Summary) {
         self.done += 1;
         self.failed += u64::from(summary.status == Status::Failed);
+        self.damaged += u64::from(summary.status == Status::Damaged);
         self.keyframes += summary.keyframes;
         self.detections += summary.detections;
         self.bytes_read += summary.bytes_read;
@@ -147,12 +154,27 @@ impl Sums {
         self.infer += seconds.infer;
     }
 
+    /// Corrects what was added of a file whose lines were lost afterwards.
+    pub fn replace(&mut self, before: &Summary, after: &Summary) {
+        let is = |status, summary: &Summary| u64::from(summary.status == status);
+        self.failed = self.failed + is(Status::Failed, after) - is(Status::Failed, before);
+        self.damaged = self.damaged + is(Status::Damaged, after) - is(Status::Damaged, before);
+        self.keyframes = self.keyframes + after.keyframes - before.keyframes;
+        self.detections = self.detections + after.detections - before.detections;
+    }
+
+    /// Files that are done, of all.
+    pub fn share(&self) -> f32 {
+        self.done as f32 / self.files.max(1) as f32
+    }
+
     pub fn to_structure(&self) -> gst::structure::Builder {
         let time = |seconds: f64| (seconds * 1e9) as u64;
         gst::Structure::builder("vxbulkbin-stats")
             .field("files", self.files)
             .field("done", self.done)
             .field("failed", self.failed)
+            .field("damaged", self.damaged)
             .field("keyframes", self.keyframes)
             .field("detections", self.detections)
             .field("bytes-read", self.bytes_read)
@@ -173,6 +195,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn sums_follow_what_a_file_came_to() {
+        let damaged = Summary { status: Status::Damaged, keyframes: 5, detections: 3, ..Summary::new("a") };
+        let failed = Summary { status: Status::Failed, keyframes: 2, detections: 3, ..Summary::new("a") };
+        let mut sums = Sums { files: 3, ..Sums::default() };
+        [Summary::new("b"), damaged.clone(), failed.clone()].iter().for_each(|summary| sums.add(summary));
+        assert_eq!((sums.done, sums.damaged, sums.failed, sums.keyframes, sums.detections), (3, 1, 1, 7, 6));
+        sums.replace(&damaged, &failed);
+        assert_eq!((sums.done, sums.damaged, sums.failed, sums.keyframes, sums.detections), (3, 0, 2, 4, 6));
+    }
 
     #[test]
     fn the_largest_file_comes_first_and_the_missing_last() {

@@ -27,6 +27,9 @@ pub struct Summary {
     /// What was warned of, up to eight texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Why frames may be missing or incomplete, although the file was read to its end: short English reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// Why it failed; null if it did not.
     pub error: Option<Failure>,
 }
@@ -37,8 +40,22 @@ pub struct Summary {
 pub enum Status {
     /// All of its keyframes have a line.
     Ok,
+    /// It was read as far as possible; frames may be missing or incomplete, see [`Summary::problems`].
+    Damaged,
     /// It could not be read, or not to its end.
     Failed,
+}
+
+impl Status {
+    /// As it is written in lines and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Damaged => "damaged",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Seconds by stage.
@@ -105,14 +122,35 @@ impl Summary {
             bytes_read: 0,
             seconds: Seconds::default(),
             warnings: Vec::new(),
+            problems: Vec::new(),
             error: None,
         }
     }
 
     /// Makes it that of a file that failed.
     pub fn fail(&mut self, error: &gst::glib::Error) {
-        self.status = Status::Failed;
-        self.error = Some(Failure::new(error, None));
+        self.end(Some(Failure::new(error, None)));
+    }
+
+    /// Sets the status: failed with an error, damaged with problems, else ok.
+    pub(super) fn end(&mut self, error: Option<Failure>) {
+        self.status = match &error {
+            Some(_) => Status::Failed,
+            None if self.problems.is_empty() => Status::Ok,
+            None => Status::Damaged,
+        };
+        self.error = error;
+    }
+
+    /// Makes it that of a file whose lines were lost, all but the first `lines`. An earlier reason of its failure stays.
+    pub(super) fn lose(&mut self, error: &gst::glib::Error, lines: u64) {
+        if self.error.is_none() {
+            self.fail(error);
+        }
+        self.keyframes = lines;
+        if lines == 0 {
+            self.detections = 0;
+        }
     }
 
     /// As a line, with its end.
@@ -135,6 +173,7 @@ impl Summary {
         let decoder: gst::Structure = decoder.property("stats");
         let detector: gst::Structure = detector.property("stats");
         self.bytes_read = decoder.get("bytes-read").unwrap_or(0);
+        self.problems = problems(&decoder);
         self.detections = detector.get("detections").unwrap_or(0);
         self.seconds = Seconds {
             total: self.seconds.total,
@@ -151,16 +190,18 @@ impl Summary {
 
     /// The structure of the element message `vx-file`.
     pub(super) fn to_structure(&self) -> gst::Structure {
-        let status = if self.status == Status::Ok { "ok" } else { "failed" };
         let mut structure = gst::Structure::builder("vx-file")
             .field("file", &self.file)
-            .field("status", status)
+            .field("status", self.status.name())
             .field("keyframes", self.keyframes)
             .field("detections", self.detections)
             .field("bytes", self.bytes.unwrap_or(0))
             .field("bytes-read", self.bytes_read)
             .field("total-time", (self.seconds.total * 1e9) as u64)
             .field("warnings", self.warnings.len() as u32);
+        if !self.problems.is_empty() {
+            structure = structure.field("problems", gst::Array::new(&self.problems));
+        }
         if let Some(error) = &self.error {
             structure = structure
                 .field("error", &error.message)
@@ -171,10 +212,45 @@ impl Summary {
     }
 }
 
+/// What the decoder says is wrong with a file that it has read.
+fn problems(stats: &gst::StructureRef) -> Vec<String> {
+    let problems = stats.get::<gst::Array>("problems").unwrap_or_default();
+    problems.iter().filter_map(|problem| problem.get().ok()).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_with_problems_is_damaged_unless_it_failed() {
+        gst::init().unwrap();
+        let stats =
+            |reasons: &[&str]| gst::Structure::builder("stats").field("problems", gst::Array::new(reasons)).build();
+        assert!(problems(&gst::Structure::new_empty("stats")).is_empty() && problems(&stats(&[])).is_empty());
+        let mut summary = Summary::new("a.mp4");
+        summary.end(None);
+        assert_eq!(summary.status, Status::Ok);
+        assert!(!String::from_utf8(summary.to_line()).unwrap().contains("problems"));
+        summary.problems = problems(&stats(&["2 keyframes could not be decoded", "the file ends early"]));
+        summary.end(None);
+        let text = String::from_utf8(summary.to_line()).unwrap();
+        let expected = r#""problems":["2 keyframes could not be decoded","the file ends early"],"error":null}"#;
+        assert!(text.contains(r#""status":"damaged""#) && text.trim_end().ends_with(expected), "{text}");
+        assert_eq!(Summary::from_line(text.as_bytes()).unwrap(), summary);
+        let message = summary.to_structure();
+        assert_eq!((message.get("status"), problems(&message).len()), (Ok("damaged"), 2));
+        summary.fail(&gst::glib::Error::new(gst::ResourceError::Read, "gone"));
+        assert_eq!((summary.status, summary.to_structure().get("status")), (Status::Failed, Ok("failed")));
+    }
+
+    #[test]
+    fn summaries_of_earlier_versions_are_read() {
+        let line = br#"{"schema":1,"file":"a","status":"ok","keyframes":1,"detections":0,"bytes":5,"bytes_read":5,"seconds":{"total":0.1,"open":0,"lock_wait":0,"lock_hold":0,"read":0,"decode":0,"queued":0,"prepare":0,"infer":0},"error":null}"#;
+        let summary = Summary::from_line(line).unwrap();
+        assert!(summary.status == Status::Ok && summary.problems.is_empty());
+    }
 
     #[test]
     fn a_summary_is_a_line_that_no_frame_is() {

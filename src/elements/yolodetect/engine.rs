@@ -152,7 +152,20 @@ impl Ready {
         }
     }
 
-    /// The engine's part of `stats`.
+    /// What `stats` reports of it.
+    pub fn report(&self) -> Report {
+        Report { engine: self.engine.clone(), runtime: self.runtime }
+    }
+}
+
+/// An engine to be described while nobody waits for [`Ready`].
+pub struct Report {
+    engine: detect::Engine,
+    runtime: &'static detect::Runtime,
+}
+
+impl Report {
+    /// Adds the engine's part of `stats`.
     pub fn describe(&self, stats: gst::structure::Builder) -> gst::structure::Builder {
         let (report, model, engine) = (self.engine.provider(), self.engine.model(), self.engine.stats());
         let mut stats = stats
@@ -170,7 +183,8 @@ impl Ready {
             .field("runtime-version", self.runtime.version())
             .field("runtime-library", self.runtime.library().display().to_string())
             .field("model-loads", engine.model_loads)
-            .field("engine-users", engine.users as u32)
+            // Without the handle of this report.
+            .field("engine-users", engine.users.saturating_sub(1) as u32)
             .field("engine-frames", engine.frames)
             .field("engine-batches", engine.batches);
         if let Some(reason) = report.fallback.as_ref().or(engine.rescued.as_ref()) {

@@ -1,9 +1,6 @@
-//! Pads, events, queries, properties and states of `vxyolodetect`. The queue and its task are in `streaming.rs`.
-//!
-//! Locks: `settings`, `ready` and the queue's are never held together, and none is held over a call into GStreamer or the
-//! engine that can wait.
+//! Pads, events, queries, properties and states of `vxyolodetect`. What happens to frames is in `streaming.rs`.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use gst::glib;
 use gst::prelude::*;
@@ -12,9 +9,10 @@ use parking_lot::Mutex;
 
 use super::engine::Ready;
 use super::frame;
+use super::queue::Queue;
 use super::scope::Scope;
 use super::settings::{PROPERTIES, Settings};
-use super::streaming::{Counts, Item, Queue};
+use super::streaming::{Counts, Outlet};
 use crate::detect;
 use crate::elements::detector;
 
@@ -24,16 +22,20 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(FACTORY, gst::DebugColorFlags::empty(), Some("Object detection with ONNX Runtime"))
 });
 
+/// Locks: no two are held together, and none over a call into GStreamer or the engine.
 pub struct YoloDetect {
     pub(super) sinkpad: gst::Pad,
     pub(super) srcpad: gst::Pad,
-    pub(super) settings: Mutex<Settings>,
+    pub(super) settings: Mutex<Arc<Settings>>,
     pub(super) ready: Mutex<Option<Ready>>,
     pub(super) counts: Mutex<Counts>,
+    /// What frames on the sink pad are.
+    pub(super) info: Mutex<Option<gst_video::VideoInfo>>,
     pub(super) queue: Queue,
+    /// Of upstream's thread.
     pub(super) scope: Mutex<Scope>,
-    /// Detections of the frame that was pushed last.
-    pub(super) last: Mutex<Vec<detect::Detection>>,
+    /// Of the source pad's task.
+    pub(super) outlet: Mutex<Outlet>,
 }
 
 #[glib::object_subclass]
@@ -63,6 +65,9 @@ impl ObjectSubclass for YoloDetect {
                 let failed = || Err(gst::loggable_error!(CAT, "Panic while activating"));
                 Self::catch_panic_pad_function(parent, failed, |imp| imp.src_activate_mode(pad, mode, active))
             })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(pad, event))
+            })
             .query_function(|pad, parent, query| {
                 Self::catch_panic_pad_function(parent, || false, |imp| imp.src_query(pad, query))
             })
@@ -74,9 +79,10 @@ impl ObjectSubclass for YoloDetect {
             settings: Mutex::default(),
             ready: Mutex::default(),
             counts: Mutex::default(),
+            info: Mutex::default(),
             queue: Queue::default(),
             scope: Mutex::default(),
-            last: Mutex::default(),
+            outlet: Mutex::default(),
         }
     }
 }
@@ -95,12 +101,10 @@ impl ObjectImpl for YoloDetect {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let settings = {
             let mut settings = self.settings.lock();
-            settings.set(pspec.name(), value);
-            settings.clone()
+            Arc::make_mut(&mut settings).set(pspec.name(), value);
+            Arc::clone(&settings)
         };
-        if let Some(ready) = &mut *self.ready.lock() {
-            ready.update(&settings);
-        }
+        self.ready.lock().as_mut().into_iter().for_each(|ready| ready.update(&settings));
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -145,9 +149,10 @@ impl ElementImpl for YoloDetect {
             gst::StateChange::NullToReady => self.prepare()?,
             gst::StateChange::ReadyToPaused => {
                 *self.counts.lock() = Counts::default();
+                *self.info.lock() = None;
                 *self.scope.lock() = Scope::default();
-                self.last.lock().clear();
-                let settings = self.settings.lock().clone();
+                *self.outlet.lock() = Outlet::default();
+                let settings = Arc::clone(&self.settings.lock());
                 // Properties may have changed in READY.
                 let fits = self.ready.lock().as_ref().is_some_and(|ready| ready.fits(&settings));
                 if !fits {
@@ -155,7 +160,7 @@ impl ElementImpl for YoloDetect {
                 }
             }
             // Before the pads are deactivated, which waits for the streaming threads.
-            gst::StateChange::PausedToReady => self.queue.flush(),
+            gst::StateChange::PausedToReady => self.queue.close(),
             _ => {}
         }
         let result = self.parent_change_state(transition)?;
@@ -169,7 +174,7 @@ impl ElementImpl for YoloDetect {
 
 impl YoloDetect {
     fn prepare(&self) -> Result<(), gst::StateChangeError> {
-        let settings = self.settings.lock().clone();
+        let settings = Arc::clone(&self.settings.lock());
         if !settings.meta.is_possible() {
             gst::element_imp_error!(
                 self,
@@ -227,13 +232,15 @@ impl YoloDetect {
         match event.view() {
             gst::EventView::FlushStart(_) => {
                 let passed_on = self.srcpad.push_event(event);
-                self.queue.flush();
-                let _ = self.srcpad.pause_task();
+                self.flush();
                 passed_on
             }
             gst::EventView::FlushStop(_) => {
-                drop(self.srcpad.stream_lock());
+                // Again, for what came between the two, or if there was no start.
+                self.flush();
                 let passed_on = self.srcpad.push_event(event);
+                *self.scope.lock() = Scope::default();
+                *self.outlet.lock() = Outlet::default();
                 self.queue.open();
                 self.start_task().is_ok() && passed_on
             }
@@ -242,36 +249,61 @@ impl YoloDetect {
                     gst::error!(CAT, imp = self, "unusable caps {}", caps.caps());
                     return false;
                 };
-                let settings = self.settings.lock().clone();
-                if settings.region_is_outside_of(&info) {
-                    gst::element_imp_warning!(
-                        self,
-                        gst::LibraryError::Settings,
-                        (
-                            "region-of-interest={} lies outside of frames of {}x{}: nothing will be found in them",
-                            settings.region_of_interest,
-                            info.width(),
-                            info.height()
-                        )
-                    );
-                }
-                self.queue.set_info(info);
-                self.queue.put(Item::Event(event)).is_ok()
+                self.warn_of_region(&info);
+                *self.info.lock() = Some(info);
+                // Boxes are in pixels, so they do not carry over to frames of another size.
+                *self.scope.lock() = Scope::default();
+                self.put_event(event)
             }
-            // A new stream after the end of the last.
             gst::EventView::StreamStart(_) => {
-                self.queue.restart();
-                let started = self.start_task().is_ok();
-                self.queue.put(Item::Event(event)).is_ok() && started
+                *self.scope.lock() = Scope::default();
+                self.put_event(event)
             }
             gst::EventView::Segment(_) => {
+                // Frames that were decided on may have been dropped: see `queue.rs`.
+                *self.scope.lock() = Scope::default();
                 let detector = self.ready.lock().as_ref().map(Ready::detector);
-                let passed_on = self.queue.put(Item::Event(event)).is_ok();
-                detector.is_none_or(|detector| self.queue.put(Item::Event(detector::event(&detector))).is_ok())
-                    && passed_on
+                let passed_on = self.put_event(event);
+                detector.is_none_or(|detector| self.put_event(detector::event(&detector))) && passed_on
             }
-            _ if event.is_serialized() => self.queue.put(Item::Event(event)).is_ok(),
+            _ if event.is_serialized() => self.put_event(event),
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
+        }
+    }
+
+    fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Reconfigure {
+            self.queue.relinked();
+        }
+        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+    }
+
+    /// Stops the task and empties the queue. Sticky events that were in it are kept on the source pad, since nobody would send
+    /// them again.
+    fn flush(&self) {
+        self.queue.close();
+        let _ = self.srcpad.pause_task();
+        for event in self.queue.drain() {
+            let is_of_stream = !matches!(event.type_(), gst::EventType::Segment | gst::EventType::Eos);
+            if event.is_sticky() && is_of_stream {
+                let _ = self.srcpad.store_sticky_event(&event);
+            }
+        }
+    }
+
+    fn warn_of_region(&self, info: &gst_video::VideoInfo) {
+        let settings = Arc::clone(&self.settings.lock());
+        if settings.region_is_outside_of(info) {
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                (
+                    "region-of-interest={} lies outside of frames of {}x{}: nothing will be found in them",
+                    settings.region_of_interest,
+                    info.width(),
+                    info.height()
+                )
+            );
         }
     }
 
@@ -312,7 +344,7 @@ impl YoloDetect {
     /// As long as the frames last that may be held.
     fn latency(&self) -> gst::ClockTime {
         let frames = self.ready.lock().as_ref().map_or(0, |ready| ready.max_inflight as u64);
-        let rate = self.queue.info().map(|info| info.fps()).filter(|fps| fps.numer() > 0);
+        let rate = self.info.lock().as_ref().map(gst_video::VideoInfo::fps).filter(|fps| fps.numer() > 0);
         let Some(rate) = rate else { return gst::ClockTime::ZERO };
         let duration = gst::ClockTime::SECOND.mul_div_floor(rate.denom() as u64, rate.numer() as u64);
         duration.unwrap_or_default() * frames
@@ -326,8 +358,10 @@ impl YoloDetect {
             self.queue.open();
             self.start_task()
         } else {
-            self.queue.flush();
-            pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))
+            self.queue.close();
+            pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))?;
+            self.queue.drain();
+            Ok(())
         }
     }
 
@@ -352,8 +386,9 @@ impl YoloDetect {
             .field("infer-time", counts.infer.as_nanos() as u64)
             .field("decode-time", counts.decode.as_nanos() as u64)
             .field("push-time", counts.push.as_nanos() as u64);
-        match &*self.ready.lock() {
-            Some(ready) => ready.describe(stats).build(),
+        let report = self.ready.lock().as_ref().map(Ready::report);
+        match report {
+            Some(report) => report.describe(stats).build(),
             None => stats.build(),
         }
     }

@@ -7,6 +7,7 @@
 mod engine;
 mod frame;
 mod imp;
+mod queue;
 mod reading;
 mod running;
 mod scope;

@@ -1,15 +1,15 @@
-//! The way of frames through `vxyolodetect`: submitted by upstream's thread, pushed in order by the source pad's task.
+//! The way of frames through `vxyolodetect`: submitted by upstream's thread, pushed in order by the source pad's task. No lock is
+//! held while a frame is mapped, while the engine is asked, or while anything is pushed, posted or queried.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::{Condvar, Mutex};
 
 use super::frame::MappedFrame;
 use super::imp::{CAT, YoloDetect};
+use super::queue::{Item, Refusal, Taken};
 use super::scope::{Look, thumbnail};
 use crate::detect::Frame as _;
 use crate::elements::layout;
@@ -27,12 +27,6 @@ pub(super) struct Counts {
     pub infer: Duration,
     pub decode: Duration,
     pub push: Duration,
-}
-
-/// What travels from the sink pad to the source pad, in order.
-pub(super) enum Item {
-    Frame(Pending),
-    Event(gst::Event),
 }
 
 /// A frame whose detections are awaited.
@@ -53,165 +47,29 @@ enum Wait {
     Engine(Vec<(detect::Ticket, [f32; 2])>),
 }
 
-/// Items between the two pads, bounded by the number of frames.
-pub(super) struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    items: VecDeque<Item>,
-    frames: usize,
-    /// The task works on an item that it has taken out.
-    busy: bool,
-    flushing: bool,
-    /// What downstream last answered.
-    flow: Result<gst::FlowSuccess, gst::FlowError>,
-    info: Option<gst_video::VideoInfo>,
-    /// Whether downstream reads GstVideoMeta.
-    takes_video_meta: bool,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        let state = State {
-            items: VecDeque::new(),
-            frames: 0,
-            busy: false,
-            flushing: true,
-            flow: Ok(gst::FlowSuccess::Ok),
-            info: None,
-            takes_video_meta: false,
-        };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-}
-
-impl Queue {
-    /// Forgets what is in it and ends every wait, until [`open`](Self::open).
-    pub fn flush(&self) {
-        let dropped = {
-            let mut state = self.state.lock();
-            state.flushing = true;
-            state.frames = 0;
-            std::mem::take(&mut state.items)
-        };
-        self.changed.notify_all();
-        drop(dropped);
-    }
-
-    /// Takes items again.
-    pub fn open(&self) {
-        let mut state = self.state.lock();
-        state.flushing = false;
-        state.flow = Ok(gst::FlowSuccess::Ok);
-    }
-
-    /// A new stream: what downstream answered to the last one counts no more.
-    pub fn restart(&self) {
-        self.state.lock().flow = Ok(gst::FlowSuccess::Ok);
-    }
-
-    pub fn set_info(&self, info: gst_video::VideoInfo) {
-        self.state.lock().info = Some(info);
-    }
-
-    pub fn info(&self) -> Option<gst_video::VideoInfo> {
-        self.state.lock().info.clone()
-    }
-
-    /// Adds an item, whatever room there is.
-    ///
-    /// # Errors
-    /// `Flushing`, or what downstream last answered.
-    pub fn put(&self, item: Item) -> Result<(), gst::FlowError> {
-        let mut state = self.state.lock();
-        if state.flushing {
-            return Err(gst::FlowError::Flushing);
-        }
-        state.flow?;
-        state.frames += usize::from(matches!(item, Item::Frame(_)));
-        state.items.push_back(item);
-        self.changed.notify_all();
-        Ok(())
-    }
-
-    /// Waits until fewer than `most` frames are inside.
-    fn wait_for_room(&self, most: usize) -> Result<(), gst::FlowError> {
-        let mut state = self.state.lock();
-        loop {
-            if state.flushing {
-                return Err(gst::FlowError::Flushing);
-            }
-            state.flow?;
-            if state.frames < most.max(1) {
-                return Ok(());
-            }
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// Waits until everything inside was pushed; false if flushed meanwhile.
-    pub fn wait_until_empty(&self) -> bool {
-        let mut state = self.state.lock();
-        while (!state.items.is_empty() || state.busy) && !state.flushing && state.flow.is_ok() {
-            self.changed.wait(&mut state);
-        }
-        !state.flushing
-    }
-
-    /// The next item; `None` when flushed.
-    fn take(&self) -> Option<Item> {
-        let mut state = self.state.lock();
-        loop {
-            if state.flushing {
-                return None;
-            }
-            if let Some(item) = state.items.pop_front() {
-                state.busy = true;
-                return Some(item);
-            }
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// The item taken last is dealt with.
-    fn done(&self, was_frame: bool, flow: Result<gst::FlowSuccess, gst::FlowError>) {
-        let dropped = {
-            let mut state = self.state.lock();
-            state.busy = false;
-            if was_frame {
-                state.frames = state.frames.saturating_sub(1);
-            }
-            state.flow = flow;
-            if flow.is_err() { std::mem::take(&mut state.items) } else { VecDeque::new() }
-        };
-        self.changed.notify_all();
-        drop(dropped);
-    }
+/// What the source pad's task knows of the frames before and of downstream.
+#[derive(Default)]
+pub(super) struct Outlet {
+    /// Detections of the frame that was pushed last.
+    last: Vec<detect::Detection>,
+    /// Whether downstream reads GstVideoMeta; `None` where that has to be asked.
+    takes_video_meta: Option<bool>,
 }
 
 impl YoloDetect {
     /// Upstream's thread: submits a frame and queues it.
     pub(super) fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let Some(info) = self.queue.info() else {
+        let info = self.info.lock().clone();
+        let Some(info) = info else {
             gst::element_imp_error!(self, gst::CoreError::Negotiation, ("a frame came before its caps"));
             return Err(gst::FlowError::NotNegotiated);
         };
-        let (engine, settings, labels, most) = {
-            let ready = self.ready.lock();
-            let Some(ready) = &*ready else { return Err(gst::FlowError::Flushing) };
+        let tools = self.ready.lock().as_ref().map(|ready| {
             (ready.engine.clone(), Arc::clone(&ready.detect), Arc::clone(&ready.labels), ready.max_inflight)
-        };
+        });
+        let Some((engine, settings, labels, most)) = tools else { return Err(gst::FlowError::Flushing) };
         self.queue.wait_for_room(most)?;
-        let has_picture = buffer.size() > 0 && !buffer.flags().contains(gst::BufferFlags::GAP);
-        let look = if has_picture {
-            let coarse = || MappedFrame::new(buffer.clone(), &info, None).ok()?.picture().ok().map(|p| thumbnail(&p));
-            self.scope.lock().look(&self.settings.lock(), &buffer, &info, coarse)
-        } else {
-            Look::Away
-        };
-        let wait = match look {
+        let wait = match self.look(&buffer, &info) {
             Look::Away => Wait::Nothing,
             Look::AsBefore => Wait::Before,
             Look::At(areas) => {
@@ -225,46 +83,80 @@ impl YoloDetect {
             }
         };
         let pending = Pending { buffer, wait, info, labels };
-        self.queue.put(Item::Frame(pending)).map(|()| gst::FlowSuccess::Ok)
+        self.queue.put_frame(pending).map(|()| gst::FlowSuccess::Ok)
+    }
+
+    /// Decides which parts of a frame the model looks at.
+    fn look(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Look {
+        if buffer.size() == 0 || buffer.flags().contains(gst::BufferFlags::GAP) {
+            return Look::Away;
+        }
+        let settings = Arc::clone(&self.settings.lock());
+        let coarse = || MappedFrame::new(buffer.clone(), info, None).ok()?.picture().ok().map(|p| thumbnail(&p));
+        // Taken out, because the frame is mapped meanwhile. Only this thread has to do with it.
+        let mut scope = std::mem::take(&mut *self.scope.lock());
+        let look = scope.look(&settings, buffer, info, coarse);
+        *self.scope.lock() = scope;
+        look
+    }
+
+    /// Upstream's thread: queues an event behind the frames that came before it.
+    pub(super) fn put_event(&self, event: gst::Event) -> bool {
+        let put = self.queue.put_event(event);
+        if let Ok(Some(flow)) = put {
+            self.report(flow);
+        }
+        put.is_ok()
     }
 
     /// One round of the source pad's task: one item.
     pub(super) fn iterate(&self) {
-        let Some(item) = self.queue.take() else {
-            let _ = self.srcpad.pause_task();
-            return;
-        };
-        match item {
-            Item::Frame(pending) => {
-                let flow = self.push(pending);
-                self.queue.done(true, flow);
-                if let Err(error) = flow {
-                    gst::debug!(CAT, imp = self, "downstream answered {error:?}");
-                    let _ = self.srcpad.pause_task();
-                }
+        match self.queue.take() {
+            None => {
+                let _ = self.srcpad.pause_task();
             }
-            Item::Event(event) => {
-                let is_eos = event.type_() == gst::EventType::Eos;
-                let is_caps = event.type_() == gst::EventType::Caps;
-                self.srcpad.push_event(event);
-                if is_caps && let Some(caps) = self.srcpad.current_caps() {
-                    let takes = layout::takes_video_meta(&self.srcpad, &caps);
-                    self.queue.state.lock().takes_video_meta = takes;
+            Some(Taken { item: Item::Event(event), .. }) => {
+                match event.type_() {
+                    gst::EventType::StreamStart => *self.outlet.lock() = Outlet::default(),
+                    gst::EventType::Caps => self.outlet.lock().takes_video_meta = None,
+                    _ => {}
                 }
-                self.queue.done(false, if is_eos { Err(gst::FlowError::Eos) } else { Ok(gst::FlowSuccess::Ok) });
-                if is_eos {
-                    let _ = self.srcpad.pause_task();
+                self.srcpad.push_event(event);
+                self.queue.event_done();
+            }
+            Some(Taken { item: Item::Frame(pending), is_refused: true }) => {
+                drop(pending);
+                self.queue.frame_done(None);
+            }
+            Some(Taken { item: Item::Frame(pending), is_refused: false }) => {
+                let refused = match self.complete(pending) {
+                    Ok(buffer) => self.push(buffer).err().map(|flow| Refusal { flow, is_reported: false }),
+                    Err(flow) => Some(Refusal { flow, is_reported: true }),
+                };
+                if let Some(flow) = self.queue.frame_done(refused) {
+                    self.report(flow);
                 }
             }
         }
     }
 
-    fn push(&self, pending: Pending) -> Result<gst::FlowSuccess, gst::FlowError> {
+    /// Says that downstream takes no frames, where upstream has ended and so cannot.
+    fn report(&self, flow: gst::FlowError) {
+        gst::element_imp_error!(
+            self,
+            gst::StreamError::Failed,
+            ("frames cannot be pushed: downstream returned {flow:?}. Check that everything after vxyolodetect is linked and \
+                 accepts its caps")
+        );
+    }
+
+    /// Waits for a frame's detections and puts them on it; the buffer as downstream takes it.
+    fn complete(&self, pending: Pending) -> Result<gst::Buffer, gst::FlowError> {
         let Pending { mut buffer, wait, info, labels } = pending;
         let is_seen = !matches!(wait, Wait::Nothing);
         let detections = match wait {
             Wait::Nothing => Vec::new(),
-            Wait::Before => std::mem::take(&mut *self.last.lock()),
+            Wait::Before => std::mem::take(&mut self.outlet.lock().last),
             Wait::Engine(tickets) => self.collect(tickets, &buffer)?,
         };
         // Also where nothing was found: an empty analytics meta says that, where none makes overlays go on with the last.
@@ -273,23 +165,44 @@ impl YoloDetect {
             meta::write(buffer.make_mut(), &detections, &labels, (info.width(), info.height()), kinds);
             self.counts.lock().detections += detections.len() as u64;
         }
-        *self.last.lock() = detections;
-        let takes_video_meta = self.queue.state.lock().takes_video_meta;
-        if !takes_video_meta {
-            buffer = layout::default_layout(buffer, &info).map_err(|error| {
-                gst::element_imp_error!(
-                    self,
-                    gst::StreamError::Format,
-                    ("a frame cannot be copied for downstream: {error}")
-                );
-                gst::FlowError::Error
-            })?;
+        self.outlet.lock().last = detections;
+        if self.takes_video_meta() {
+            return Ok(buffer);
         }
+        layout::default_layout(buffer, &info).map_err(|error| {
+            gst::element_imp_error!(
+                self,
+                gst::StreamError::Format,
+                ("a frame cannot be copied for downstream: {error}")
+            );
+            gst::FlowError::Error
+        })
+    }
+
+    /// Whether downstream reads GstVideoMeta. Asked after caps were sent and after something else was linked.
+    fn takes_video_meta(&self) -> bool {
+        let is_stale = self.srcpad.check_reconfigure();
+        let known = self.outlet.lock().takes_video_meta.filter(|_| !is_stale);
+        if let Some(takes) = known {
+            return takes;
+        }
+        let takes = self.srcpad.current_caps().is_some_and(|caps| layout::takes_video_meta(&self.srcpad, &caps));
+        self.outlet.lock().takes_video_meta = Some(takes);
+        takes
+    }
+
+    fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let started = Instant::now();
         let flow = self.srcpad.push(buffer);
-        let mut counts = self.counts.lock();
-        counts.frames += 1;
-        counts.push += started.elapsed();
+        let took = started.elapsed();
+        {
+            let mut counts = self.counts.lock();
+            counts.frames += 1;
+            counts.push += took;
+        }
+        if let Err(error) = flow {
+            gst::debug!(CAT, imp = self, "downstream returned {error:?}");
+        }
         flow
     }
 

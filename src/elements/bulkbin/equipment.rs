@@ -1,0 +1,82 @@
+//! Properties of the lanes' elements: those that the user sets are the same in all lanes, those that the user leaves open are
+//! the plan's.
+//!
+//! Whether the user has set a property is known from its notifications, not from its value, which may happen to be that of a
+//! plan.
+//!
+//! Thread rule: any thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
+
+use gst::glib;
+use gst::prelude::*;
+use parking_lot::Mutex;
+
+use super::lane::Lane;
+use super::plan::Plan;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Equipment {
+    /// Properties of [`planned`] that the user has set.
+    is_set: [AtomicBool; 2],
+    /// The thread that sets the plan's values now.
+    planner: Mutex<Option<ThreadId>>,
+}
+
+/// The properties that the plan sets.
+fn planned(lane: &Lane) -> [(&gst::Element, &'static str); 2] {
+    [(&lane.decoder, "thread-count"), (&lane.detector, "max-inflight")]
+}
+
+impl Equipment {
+    /// Takes note of what the user sets on `first`, the lane that the others are made like.
+    pub fn watch(self: &Arc<Self>, first: &Lane) {
+        for (index, (element, name)) in planned(first).into_iter().enumerate() {
+            let equipment = Arc::clone(self);
+            element.connect_notify(Some(name), move |element, _| {
+                if *equipment.planner.lock() != Some(std::thread::current().id()) {
+                    // 0 leaves it open.
+                    let is_set = element.property::<u32>(name) != 0;
+                    equipment.is_set[index].store(is_set, Ordering::Release);
+                }
+            });
+        }
+    }
+
+    /// Gives all lanes the properties of the first, and the values of `plan` where those are left open; `plan` then has the
+    /// values in use.
+    pub fn equip(&self, lanes: &[Lane], plan: &mut Plan) {
+        let Some((first, others)) = lanes.split_first() else { return };
+        *self.planner.lock() = Some(std::thread::current().id());
+        let values = [&mut plan.decoder_threads, &mut plan.frames_in_flight];
+        for (value, ((element, name), is_set)) in values.into_iter().zip(planned(first).into_iter().zip(&self.is_set)) {
+            if is_set.load(Ordering::Acquire) {
+                *value = element.property::<u32>(name) as usize;
+            } else {
+                element.set_property(name, u32::try_from(*value).unwrap_or(u32::MAX));
+            }
+        }
+        *self.planner.lock() = None;
+        for other in others {
+            copy_properties(&first.decoder, &other.decoder);
+            copy_properties(&first.detector, &other.detector);
+            copy_properties(&first.encoder, &other.encoder);
+        }
+    }
+}
+
+/// Sets on `to` what is set on `from`.
+fn copy_properties(from: &gst::Element, to: &gst::Element) {
+    let is_setting = |property: &glib::ParamSpec| {
+        let flags = property.flags();
+        flags.contains(glib::ParamFlags::READWRITE)
+            && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
+            && !["name", "parent"].contains(&property.name())
+    };
+    for property in from.list_properties().iter().filter(|property| is_setting(property)) {
+        to.set_property_from_value(property.name(), &from.property_value(property.name()));
+    }
+}
