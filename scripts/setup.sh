@@ -379,14 +379,14 @@ bring_ort() {
     fi
     ort_wanted || return 0
     if [ -z "$ort_platform" ] || { [ "$(uname)" = Linux ] && ! getconf GNU_LIBC_VERSION >/dev/null 2>&1; }; then
-        die "there is no ready-made ONNX Runtime for this machine ($(uname -s) $(uname -m)): install or build one (1.22 or newer)" \
+        die "there is no ready-made ONNX Runtime for this machine ($(uname -s) $(uname -m)): install or build one (1.23 or newer)" \
             "and set ORT_DYLIB_PATH to its libonnxruntime"
     fi
     say "fetching ONNX Runtime $ORT_VERSION (some 24 MB)"
     fetch_wheel onnxruntime "$ORT_VERSION" "$ort_sha256" --python-version 3.12 --implementation cp --abi cp312 \
         --platform "$ort_platform" ||
         die "ONNX Runtime could not be fetched; $reason. Check the network, or set PIP_INDEX_URL to a mirror, and run this again;" \
-            "or set ORT_DYLIB_PATH to a libonnxruntime (1.22 or newer) that you have"
+            "or set ORT_DYLIB_PATH to a libonnxruntime (1.23 or newer) that you have"
     case $ort_library in
     *.dylib) unpack_wheel onnxruntime "$(ort_stamp)" lib "$ort_library" ;;
     *) unpack_wheel onnxruntime "$(ort_stamp)" lib "$ort_library" libonnxruntime_providers_shared.so ;;

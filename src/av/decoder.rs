@@ -11,7 +11,7 @@ use super::error::Error;
 use super::frame::Frame;
 use super::hardware::Assignment;
 use super::packet::Packet;
-use super::parameter_sets::Syntax;
+use super::parameter_sets::{Framing, Syntax, is_idr};
 use super::pixel::PixelFormat;
 use super::pool::{Beginning, PictureMemory};
 use super::unwritten;
@@ -47,6 +47,10 @@ pub(super) struct Resources {
 pub(super) struct Decoder {
     context: NonNull<ffi::AVCodecContext>,
     name: String,
+    /// How packets are delimited, where the decoder is not flushed after IDR pictures.
+    framing: Option<Framing>,
+    /// Whether pictures of earlier packets are still in the decoder.
+    has_memory: bool,
     /// The context's `opaque` points to this: it outlives the context and does not move.
     shared: Box<Shared>,
 }
@@ -71,7 +75,9 @@ impl Decoder {
         // SAFETY: an AVCodec's name is a static, terminated string.
         let name = unsafe { CStr::from_ptr((*codec).name) }.to_string_lossy().into_owned();
         let shared = Box::new(Shared { resources: resources.clone(), begins_black: AtomicBool::new(false) });
-        let decoder = Self { context, name, shared };
+        let is_kept_open = resources.device.is_some() && stream.syntax() == Some(Syntax::H264);
+        let framing = is_kept_open.then(|| Framing::of(Syntax::H264, stream.extradata()));
+        let decoder = Self { context, name, framing, has_memory: false, shared };
         let raw = decoder.context.as_ptr();
         // SAFETY: both are valid; the parameters are copied.
         let result = unsafe { ffi::avcodec_parameters_to_context(raw, stream.parameters()) };
@@ -165,15 +171,38 @@ impl Decoder {
     }
 
     fn decode_once(&mut self, packets: &[Packet]) -> (Vec<Frame>, Result<(), Error>) {
+        // libavcodec's H.264 decoder closes its hardware decoder when it is flushed, and NVDEC takes up to 0.3 s to open another.
+        // An IDR picture needs no flush: it makes the decoder forget earlier pictures.
+        let is_idr = matches!((self.framing, packets), (Some(framing), [packet]) if is_idr(framing, packet.data()));
+        if self.has_memory && !is_idr {
+            self.flush();
+        }
         let mut frames = Vec::new();
         let mut decoded = Ok(());
         for packet in packets {
             // A second field that cannot be decoded costs itself.
             decoded = decoded.and(self.decode(packet, &mut frames));
         }
-        let drained = self.drain(&mut frames);
-        self.flush();
-        (frames, decoded.and(drained))
+        let drained = if is_idr { self.push_out(&mut frames) } else { self.drain(&mut frames) };
+        let decoded = decoded.and(drained);
+        self.has_memory = is_idr && decoded.is_ok() && !frames.is_empty();
+        if !self.has_memory {
+            self.flush();
+        }
+        (frames, decoded)
+    }
+
+    /// Returns the pictures that the decoder holds back, and leaves it ready for more packets. For each packet without data
+    /// libavcodec's decoders return one, as they do at the end of the stream.
+    fn push_out(&mut self, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let empty = Packet::without_data()?;
+        loop {
+            let before = frames.len();
+            self.decode(&empty, frames)?;
+            if frames.len() == before {
+                return Ok(());
+            }
+        }
     }
 
     /// Decodes the next packet of a stretch: the pictures that are complete by then.

@@ -206,6 +206,30 @@ impl Drop for HwDevice {
     }
 }
 
+/// ENOTSUP of Linux, which FFmpeg gives for a primary context with other flags than its own.
+const NOT_SUPPORTED: c_int = 95;
+
+/// A new AVHWDeviceContext, or FFmpeg's error code. With `is_primary` it uses the context that CUDA keeps for the process, which
+/// inference uses as well: no second one on the device.
+fn create_context(
+    kind: ffi::AVHWDeviceType,
+    device: Option<&CStr>,
+    is_primary: bool,
+) -> Result<NonNull<ffi::AVBufferRef>, c_int> {
+    let mut options = std::ptr::null_mut();
+    if is_primary {
+        // SAFETY: a null dictionary is created; the strings are copied.
+        unsafe { ffi::av_dict_set(&raw mut options, c"primary_ctx".as_ptr(), c"1".as_ptr(), 0) };
+    }
+    let device = device.map_or(std::ptr::null(), CStr::as_ptr);
+    let mut context = std::ptr::null_mut();
+    // SAFETY: the kind is one of FFmpeg's, the string is terminated or null, context receives a new reference.
+    let result = unsafe { ffi::av_hwdevice_ctx_create(&raw mut context, kind, device, options, 0) };
+    // SAFETY: the dictionary is ours; null is allowed.
+    unsafe { ffi::av_dict_free(&raw mut options) };
+    if result < 0 { Err(result) } else { NonNull::new(context).ok_or(ffi::AVERROR(ffi::ENOMEM)) }
+}
+
 impl HwDevice {
     fn open(kind: &str, device: Option<&str>) -> Result<Self, String> {
         let c_kind = CString::new(kind).unwrap_or_default();
@@ -218,22 +242,20 @@ impl HwDevice {
             return Err(format!("this FFmpeg was built without {kind}"));
         }
         let c_device = device.and_then(|device| CString::new(device).ok());
-        let device_name = c_device.as_ref().map_or(std::ptr::null(), |device| device.as_ptr());
-        let mut options = std::ptr::null_mut();
-        if found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA {
-            // The context that CUDA keeps for the process, which inference uses as well: no second one on the device.
-            // SAFETY: a null dictionary is made anew; the strings are copied.
-            unsafe { ffi::av_dict_set(&raw mut options, c"primary_ctx".as_ptr(), c"1".as_ptr(), 0) };
-        }
-        let mut context = std::ptr::null_mut();
-        // SAFETY: the kind is one of FFmpeg's, the strings are terminated or null, context receives a new reference.
-        let result = unsafe { ffi::av_hwdevice_ctx_create(&raw mut context, found, device_name, options, 0) };
-        // SAFETY: the dictionary is ours; null is allowed.
-        unsafe { ffi::av_dict_free(&raw mut options) };
-        let Some(context) = NonNull::new(context).filter(|_| result >= 0) else {
-            let which = device.map_or_else(String::new, |device| format!(" {device}"));
-            return Err(format!("no {kind} device{which} can be opened ({})", message(result)));
+        let is_cuda = found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA;
+        let opened = create_context(found, c_device.as_deref(), is_cuda);
+        // FFmpeg refuses a primary context that somebody else in the process has made with other flags than FFmpeg's. A second
+        // context on the device takes memory there, and works.
+        let opened = match opened {
+            Err(code) if is_cuda && code == ffi::AVERROR(NOT_SUPPORTED) => {
+                create_context(found, c_device.as_deref(), false)
+            }
+            opened => opened,
         };
+        let context = opened.map_err(|code| {
+            let which = device.map_or_else(String::new, |device| format!(" {device}"));
+            format!("no {kind} device{which} can be opened ({})", message(code))
+        })?;
         let name = device.map_or_else(|| kind.to_owned(), |device| format!("{kind} {device}"));
         Ok(Self { name, kind: found, context })
     }

@@ -75,7 +75,11 @@ fn named(kind: &str) -> Hardware {
 }
 
 fn open(hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error> {
-    let clip = File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/media/scenes.mp4")).unwrap();
+    open_file("examples/media/scenes.mp4", hardware, opener)
+}
+
+fn open_file(path: &str, hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error> {
+    let clip = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let options = Options { hardware, ..Options::default() };
     KeyframeReader::open_with(Box::new(Clip(clip)), &options, Interrupt::default(), opener)
 }
@@ -117,6 +121,26 @@ fn pictures_of_a_device_are_brought_back_and_are_the_same() {
         assert!(pictures.iter().all(|(format, _)| format == "nv12"));
         assert!(pictures.iter().zip(&expected).all(|(picture, expected)| picture.1 == expected.1));
         assert_eq!(pictures.len(), expected.len());
+    }
+}
+
+/// A device's decoder of H.264 is not flushed between IDR pictures.
+#[test]
+fn pictures_decoded_without_a_flush_are_the_same() {
+    for clip in [
+        "fmp4_times_start_over_lower.mp4",
+        "mkv_only_first_block_flagged_key.mkv",
+        "mp4_keyframes_at_equal_dts.mp4",
+        "mp4_stss_names_first_only.mp4",
+        "trimmed_clip_keyframe_before_edit_list.mp4",
+    ] {
+        let [expected, pictures] = [Hardware::None, named("cuda")].map(|hardware| {
+            let opener = |_: &str, _: Option<&str>| -> Opened { Ok(Arc::new(ABLE)) };
+            let mut reader = open_file(&format!("tests/media/{clip}"), hardware, &opener).unwrap();
+            let (pictures, damaged) = read(&mut reader).unwrap();
+            (pictures.into_iter().map(|(_, luma)| luma).collect::<Vec<_>>(), damaged)
+        });
+        assert!(!expected.0.is_empty() && expected == pictures, "{clip}");
     }
 }
 

@@ -36,6 +36,16 @@ impl Packet {
         NonNull::new(packet).map(|packet| Self { packet }).ok_or_else(|| Error::memory("av_packet_alloc"))
     }
 
+    /// A packet without data that libavcodec does not take for the end of the stream, because it has side data.
+    pub(super) fn without_data() -> Result<Self, Error> {
+        let mut packet = Self::new()?;
+        packet.add_side_data(&SideData {
+            kind: ffi::AVPacketSideDataType::AV_PKT_DATA_MPEGTS_STREAM_ID,
+            bytes: vec![0],
+        })?;
+        Ok(packet)
+    }
+
     pub(super) fn as_ptr(&self) -> *const ffi::AVPacket {
         self.packet.as_ptr()
     }

@@ -31,13 +31,37 @@ pub(super) enum Syntax {
 
 /// How units are delimited in packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
+pub(super) enum Framing {
     /// 00 00 01 before each.
     StartCodes,
     /// Its length before each, in this many bytes.
     Lengths(usize),
     /// AV1: each OBU tells its own size.
     Obus,
+}
+
+impl Framing {
+    /// For a stream whose container holds `extradata` for the decoder.
+    pub(super) fn of(syntax: Syntax, extradata: &[u8]) -> Self {
+        match syntax {
+            Syntax::H264 if extradata.first() == Some(&1) => {
+                Self::Lengths(usize::from(extradata.get(4).map_or(3, |byte| byte & 3)) + 1)
+            }
+            Syntax::Hevc if extradata.first() == Some(&1) => {
+                Self::Lengths(usize::from(extradata.get(21).map_or(3, |byte| byte & 3)) + 1)
+            }
+            Syntax::Av1 => Self::Obus,
+            _ => Self::StartCodes,
+        }
+    }
+}
+
+/// Whether a packet of H.264 holds an IDR picture, which needs no other and after which nothing needs one before it.
+pub(super) fn is_idr(framing: Framing, packet: &[u8]) -> bool {
+    /// nal_unit_type of a slice of an IDR picture (ITU-T H.264, table 7-1).
+    const IDR_SLICE: u8 = 5;
+    let mut pictures = units(Syntax::H264, framing, packet).take(UNITS).filter(|unit| unit.role == Role::Picture);
+    pictures.next().and_then(|unit| unit.bytes.first()).is_some_and(|header| header & 31 == IDR_SLICE)
 }
 
 /// Which parameter set it is: one with the same kind and number replaces it.
@@ -74,16 +98,7 @@ enum Role {
 impl ParameterSets {
     /// For a stream whose container holds `extradata` for the decoder.
     pub(super) fn new(syntax: Syntax, extradata: &[u8]) -> Self {
-        let framing = match syntax {
-            Syntax::H264 if extradata.first() == Some(&1) => {
-                Framing::Lengths(usize::from(extradata.get(4).map_or(3, |byte| byte & 3)) + 1)
-            }
-            Syntax::Hevc if extradata.first() == Some(&1) => {
-                Framing::Lengths(usize::from(extradata.get(21).map_or(3, |byte| byte & 3)) + 1)
-            }
-            Syntax::Av1 => Framing::Obus,
-            _ => Framing::StartCodes,
-        };
+        let framing = Framing::of(syntax, extradata);
         let mut sets = Self { syntax, framing, initial: Vec::new(), sets: Vec::new(), has_changed: false };
         for unit in sets.units_of_extradata(extradata) {
             if let Role::Parameters(key) = role(syntax, unit) {
@@ -515,6 +530,20 @@ mod tests {
         let mut sets = ParameterSets::new(Syntax::Av1, &[]);
         sets.remember(&[header, picture].concat());
         assert_eq!(sets.missing_in(picture), header);
+    }
+
+    #[test]
+    fn idr_pictures_are_recognised_by_their_first_slice() {
+        let lengths = Framing::of(Syntax::H264, &[1, 100, 0, 31, 0xff, 0xe1, 0, 25]);
+        // SEI, then a slice.
+        let with = |slice: u8| [0, 0, 0, 2, 6, 9, 0, 0, 0, 1, slice];
+        assert!(is_idr(lengths, &with(0x65)));
+        assert!(!is_idr(lengths, &with(0x41)));
+        assert!(is_idr(Framing::StartCodes, &[0, 0, 0, 1, 0x09, 0xf0, 0, 0, 1, 0x65, 0x88]));
+        assert!(!is_idr(Framing::StartCodes, &[0, 0, 1, 0x41, 0x9a, 0, 0, 1, 0x65, 0x88]));
+        for cut in [&[][..], &[0, 0, 0], &[0, 0, 0, 0], &[0, 0, 0, 1]] {
+            assert!(!is_idr(lengths, cut) && !is_idr(Framing::StartCodes, cut), "{cut:?}");
+        }
     }
 
     #[test]

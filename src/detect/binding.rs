@@ -97,7 +97,7 @@ fn filled<T: PrimitiveTensorElementType + Copy + std::fmt::Debug>(
     values: &[T],
 ) -> ort::Result<Tensor<T>> {
     let mut tensor = Tensor::<T>::new(allocator, shape)?;
-    for place in tensor.extract_tensor_mut().1.chunks_exact_mut(values.len()) {
+    for place in tensor.try_extract_tensor_mut::<T>()?.1.chunks_exact_mut(values.len()) {
         place.copy_from_slice(values);
     }
     Ok(tensor)

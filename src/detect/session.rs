@@ -285,11 +285,18 @@ fn show<R>(
 /// Of the memory where inputs and outputs of `session` lie.
 fn allocator(session: &ort::session::Session, wants_pinned: bool) -> Allocator {
     let pinned = || {
-        let kind = AllocationDevice::CUDA_PINNED;
-        let info = MemoryInfo::new(kind, 0, AllocatorType::Device, MemoryType::CPUInput).ok()?;
+        let info = pinned_memory()?;
         Allocator::new(session, info).ok()
     };
     wants_pinned.then(pinned).flatten().unwrap_or_default()
+}
+
+/// Memory that cannot be swapped out. `None` where ort takes it for the device's, as it does with an API before 1.23: it would
+/// refuse to write there.
+fn pinned_memory() -> Option<MemoryInfo<'static>> {
+    let kind = AllocationDevice::CUDA_PINNED;
+    let info = MemoryInfo::new(kind, 0, AllocatorType::Device, MemoryType::CPUInput).ok()?;
+    info.is_cpu_accessible().then_some(info)
 }
 
 fn words(error: &ort::Error) -> String {
@@ -349,4 +356,18 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
         other => (ElementType::Other(other.to_string()), Vec::new()),
     };
     TensorInfo { name: name.to_owned(), element, shape }
+}
+
+#[cfg(all(test, feature = "plugin-providers"))]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::super::runtime::RuntimeOptions;
+    use super::*;
+
+    #[test]
+    fn pinned_memory_is_within_reach_of_the_processor() {
+        let search_dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/lib")];
+        Runtime::load(&RuntimeOptions { search_dirs, ..RuntimeOptions::default() }).unwrap();
+        assert!(pinned_memory().is_some());
+    }
 }
