@@ -185,6 +185,7 @@ impl PictureMemory {
     }
 
     /// A block of at least `size` bytes: the smallest spare one that is not far too large, or a new one.
+    #[allow(clippy::significant_drop_tightening, reason = "the block is chosen and taken out under one lock")]
     fn take(&self, size: usize) -> Option<Block> {
         let fits = |block: &Block| (size..=size.saturating_mul(2)).contains(&block.layout.size());
         let spare = {
@@ -242,6 +243,7 @@ struct Lent {
     pool: FramePool,
 }
 
+#[allow(clippy::significant_drop_tightening, reason = "what is kept is counted and bounded under one lock")]
 unsafe extern "C" fn give_back(owner: *mut c_void, _data: *mut u8) {
     // SAFETY: from Box::into_raw in fill(); FFmpeg calls this once, when the last reference is gone.
     let mut lent = unsafe { Box::from_raw(owner.cast::<Lent>()) };

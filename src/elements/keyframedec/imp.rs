@@ -33,6 +33,9 @@ pub(super) struct State {
     pub seqnum: Option<gst::Seqnum>,
     /// Whether the opened file can be searched.
     pub is_seekable: bool,
+    /// Another stream came before this one on the same pad. Whoever puts streams one behind the other (concat) takes no byte seeks
+    /// across them.
+    pub is_follower: bool,
     /// Running time after the last frame put out: a stream that follows on the same pad goes on there.
     pub running_end: gst::ClockTime,
     /// The message that no device decodes was posted.
@@ -290,6 +293,7 @@ impl KeyframeDec {
         {
             let mut state = self.state.lock();
             state.running_end = running_end;
+            state.is_follower = true;
             state.playback.go_on_at(gst::ClockTime::ZERO, running_end);
         }
         self.start_task().is_ok()

@@ -152,6 +152,7 @@ impl Drop for Watchdog {
 }
 
 impl Watch {
+    #[allow(clippy::significant_drop_tightening, reason = "the lock is given up by every wait and around the flush")]
     fn run(&self, pad: &gst::glib::WeakRef<gst::Pad>, limit: Duration) {
         let mut phase = self.phase.lock();
         loop {

@@ -19,18 +19,19 @@ const SNIFF_BYTES: usize = 1 << 20;
 /// Bytes of a PNG file in which an animation shows (`acTL`, behind the header and before the picture).
 const PNG_HEAD: usize = 1024;
 
-/// Opens what arrives in `queue` from upstream of `pad`: by seeks if upstream takes them, as a stream if the container
+/// Opens what arrives in `queue` from upstream of `pad`: by seeks if it may and upstream takes them, as a stream if the container
 /// reads from front to back, else from a temporary file of at most `spool_limit` bytes, written first.
 pub fn open(
     pad: &gst::Pad,
     queue: &Arc<ByteQueue>,
+    may_seek: bool,
     spool_limit: u64,
     patience: &Patience,
 ) -> Result<Box<dyn ByteSource>, SourceError> {
     let mut wanted = 64;
     loop {
         let head = queue.peek(wanted, patience)?;
-        if !head.is_empty() && seeked::is_offered(pad) {
+        if may_seek && !head.is_empty() && seeked::is_offered(pad) {
             return Ok(Box::new(SeekedSource::new(pad.clone(), Arc::clone(queue), patience.clone())));
         }
         match reads_front_to_back(&head) {

@@ -68,6 +68,10 @@ impl State {
 
 impl ByteQueue {
     /// Adds a buffer, waiting for room.
+    #[allow(
+        clippy::significant_drop_tightening,
+        reason = "the wait gives the lock up, and what it waited for is used under it"
+    )]
     pub fn push(&self, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
         let chunk = buffer.into_mapped_buffer_readable().map_err(|_| gst::FlowError::Error)?;
         let mut state = self.state.lock();
@@ -134,6 +138,7 @@ impl ByteQueue {
     }
 
     /// The reader wants nothing more: what upstream still sends is answered with EOS.
+    #[allow(clippy::significant_drop_tightening, reason = "the reader must not see half of it")]
     pub fn refuse(&self) {
         let mut state = self.state.lock();
         (state.refused, state.is_cut) = (true, true);
@@ -156,6 +161,7 @@ impl ByteQueue {
     }
 
     /// A flush from upstream: true if the reader's own seek is the cause, and then all that waits is gone.
+    #[allow(clippy::significant_drop_tightening, reason = "the reader must not see half of it")]
     pub fn flush_of_seek(&self, starts: bool) -> bool {
         let mut state = self.state.lock();
         if !state.seeking {
@@ -198,6 +204,10 @@ impl ByteQueue {
     }
 
     /// Takes at least one byte, 0 at the end.
+    #[allow(
+        clippy::significant_drop_tightening,
+        reason = "the wait gives the lock up, and what it waited for is used under it"
+    )]
     pub fn read(&self, buffer: &mut [u8], patience: &Patience) -> Result<usize, SourceError> {
         let mut state = self.state.lock();
         let mut deadline = patience.deadline();

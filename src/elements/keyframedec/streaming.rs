@@ -141,7 +141,9 @@ impl KeyframeDec {
                 // Live sources deliver nothing in a paused pipeline.
                 is_excused: Arc::new(move || element.upgrade().is_some_and(|element| is_paused(&element))),
             };
-            push::open(&self.sinkpad, &self.queue, settings.spool_limit, &patience).map_err(av::Error::from)?
+            let may_seek = !self.state.lock().is_follower;
+            push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &patience)
+                .map_err(av::Error::from)?
         };
         let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool), self.interrupt.clone())?;
         let info = reader.info().clone();
@@ -322,13 +324,14 @@ impl KeyframeDec {
                 return Ok(false);
             }
         }
-        let mut state = self.state.lock();
-        if let Some(seek) = session.seek.take()
-            && seek.key_unit
-        {
-            state.playback.start_at(time);
-        }
-        let stop = state.playback.segment.stop();
+        let starts_here = session.seek.take().is_some_and(|seek| seek.key_unit);
+        let stop = {
+            let mut state = self.state.lock();
+            if starts_here {
+                state.playback.start_at(time);
+            }
+            state.playback.segment.stop()
+        };
         if stop.is_some_and(|stop| time >= stop) { Err(Stop::Eos) } else { Ok(true) }
     }
 
