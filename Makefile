@@ -31,14 +31,15 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo test kills mutations test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo test kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
 	@echo 'make test       set up what is missing, build, run all tests'
 	@echo 'make build      set up what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
 	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
-	@echo 'make mutations  [COUNT=3000] [SEED=2] damaged files by the thousand through vxkeyframedec'
+	@echo 'make mutations  [COUNT=3000] [SEED=2] files with damaged bytes, and with wrong structure, by the thousand through vxkeyframedec'
+	@echo 'make seeks      1,000 seeks at random moments of the first 80 ms, over six containers'
 	@echo 'make kills      `vx detect` killed at fifty moments and resumed'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
 	@echo 'make bench      beside the ffmpeg command; pixels to tensors; the engine; memory; streaming; many files (an hour in all)'
@@ -81,6 +82,9 @@ test: build
 
 mutations: setup
 	$(CARGO) test --release --quiet $(FEATURES) --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
+
+seeks: setup
+	VX_SEEKS=170 $(CARGO) test --release --quiet $(FEATURES) --test elements_streams -- a_seek_at_any_moment
 
 kills: setup
 	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test detect_command -- killed
