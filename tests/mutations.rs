@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
+mod faults;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use common::{clip, made, piped, quoted, run, scratch};
+use common::{clip, made, piped, pipeline, play, quoted, run, scratch};
+use faults::{Container, faulty};
+use gst::prelude::*;
 
 /// Longest time for one damaged file.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
@@ -121,6 +124,79 @@ fn campaign(count: usize, seed: u64) {
     println!("{count} files: {frames} frames, {errors} errors; {early} MiB half way, {late} MiB at the end");
     assert!(frames > count && errors > count / 20, "the mutations are too strong or too weak: {frames}, {errors}");
     assert!(late < early + 100, "memory grows: {early} MiB, then {late} MiB");
+}
+
+/// Good files whose structure is then made wrong.
+fn well_formed() -> Vec<(Container, &'static str, Vec<u8>)> {
+    let source = clip();
+    let files = [
+        (Container::Mp4, "formed.mp4", "-t 5 -c:v libx264 -preset ultrafast -bf 2 -g 25"),
+        (
+            Container::FragmentedMp4,
+            "formed_fragments.mp4",
+            "-t 5 -c:v libx264 -g 25 -movflags frag_keyframe+empty_moov",
+        ),
+        (Container::Matroska, "formed.mkv", "-t 5 -c:v libx264 -preset ultrafast -g 25 -cluster_time_limit 500"),
+        (Container::Matroska, "formed.webm", "-t 3 -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25"),
+        (Container::TransportStream, "formed.ts", "-t 5 -c:v libx264 -preset ultrafast -g 25"),
+        (Container::Flv, "formed.flv", "-t 5 -c:v libx264 -preset ultrafast -g 25"),
+        (Container::Avi, "formed.avi", "-t 5 -c:v mpeg4 -g 25"),
+    ];
+    let made = files.map(|(container, name, how)| {
+        let how: Vec<_> = how.split_whitespace().collect();
+        let file = made(name, &[&["-i", source.to_str().unwrap(), "-an", "-s", "160x120"], &how[..]].concat());
+        (container, name, std::fs::read(file).unwrap())
+    });
+    made.into()
+}
+
+/// Keyframes that come out, and whether nothing was said to be wrong.
+fn keyframes(upstream: &str) -> (usize, bool) {
+    let (pipeline, sink) = pipeline(&format!("{upstream} ! vxkeyframedec name=decoder"));
+    let outcome = play(&pipeline, &sink);
+    let stats: gst::Structure = pipeline.by_name("decoder").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let is_plain = outcome.error.is_none() && outcome.warnings.is_empty() && !stats.has_field("problems");
+    (outcome.samples.len(), is_plain)
+}
+
+/// Repeated, shuffled, missing or lying times, flags and parameter sets: every run ends in time, and none gives fewer keyframes than
+/// the same bytes through a pipe without a word.
+fn structured_campaign(count: u64, seed: u64) {
+    let files = well_formed();
+    let mut wrong = Vec::new();
+    let mut frames = 0;
+    for number in 0..count {
+        let (container, name, good) = &files[number as usize % files.len()];
+        let (bytes, faults) = faulty(*container, good, seed + number);
+        let file = scratch(&format!("faulty_{seed}_{number}_{name}"));
+        std::fs::write(&file, bytes).unwrap();
+        let started = Instant::now();
+        let (found, is_plain) = keyframes(&format!("filesrc location={}", quoted(&file)));
+        let (through_pipe, _) = keyframes(&piped(&file));
+        let is_late = started.elapsed() > LIMIT;
+        if is_late || is_plain && found < through_pipe {
+            wrong.push(format!("{}: {found} keyframes, {through_pipe} through a pipe: {faults}", file.display()));
+        } else {
+            std::fs::remove_file(file).unwrap();
+        }
+        frames += found;
+    }
+    println!("{count} faulty files: {frames} frames, {} wrong", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(frames as u64 > count, "the faults are too strong: {frames} frames");
+}
+
+#[test]
+fn files_whose_structure_is_wrong() {
+    structured_campaign(42, 1);
+}
+
+#[test]
+#[ignore = "takes minutes: `make mutations`"]
+fn thousands_of_files_whose_structure_is_wrong() {
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    structured_campaign(number("COUNT", 3000), number("SEED", 1000));
 }
 
 #[test]
