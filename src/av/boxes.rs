@@ -49,7 +49,7 @@ pub(super) fn announced_len(input: &mut Input) -> Result<Option<u64>, Error> {
     let Some(len) = input.byte_len().filter(|_| input.jumps_are_free()) else { return Ok(None) };
     let names = input.container_names();
     let announced = if names.split(',').any(|name| name == "mp4") {
-        // Of media data the index tells more: its box may have any size in files that are sound otherwise.
+        // The size of a media data box is not checked: it may be wrong in an intact file, and the index tells more.
         let mut boxes = Boxes::new();
         let mut last = None;
         for _ in 0..BOXES {

@@ -3,7 +3,7 @@
 //!
 //! H.264 field pairs (PAFF) come as two packets out of transport streams and whatever was copied from one. FFmpeg's own
 //! parser tells the structure of a picture without decoding it. Field pictures of MPEG-2 come as one packet wherever FFmpeg's
-//! demuxers parse them; containers that keep them apart are told by the picture coding extension (ISO/IEC 13818-2 6.2.3.1).
+//! demuxers parse them; containers that keep them apart are detected by the picture coding extension (ISO/IEC 13818-2 6.2.3.1).
 
 use std::ffi::c_int;
 use std::ptr::NonNull;

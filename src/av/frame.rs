@@ -249,7 +249,7 @@ impl Frame {
             .map_or(colour, |format| if format.is_rgb() { colour } else { colour.converted(format, format) })
     }
 
-    /// Describes the colour anew.
+    /// Sets the colour description.
     pub(super) fn set_colour(&mut self, colour: Colour) {
         let frame = self.as_mut_ptr();
         // SAFETY: the frame is valid and ours; the fields are 32-bit enums, and the numbers came out of such fields or are
