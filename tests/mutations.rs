@@ -136,6 +136,7 @@ fn well_formed() -> Vec<(Container, &'static str, Vec<u8>)> {
             "formed_fragments.mp4",
             "-t 5 -c:v libx264 -g 25 -movflags frag_keyframe+empty_moov",
         ),
+        (Container::Mp4, "formed_index_first.mp4", "-t 5 -c:v libx264 -preset ultrafast -g 25 -movflags faststart"),
         (Container::Matroska, "formed.mkv", "-t 5 -c:v libx264 -preset ultrafast -g 25 -cluster_time_limit 500"),
         (Container::Matroska, "formed.webm", "-t 3 -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25"),
         (Container::TransportStream, "formed.ts", "-t 5 -c:v libx264 -preset ultrafast -g 25"),

@@ -5,13 +5,11 @@
 //! parser tells the structure of a picture without decoding it. Field pictures of MPEG-2 come as one packet wherever FFmpeg's
 //! demuxers parse them; containers that keep them apart are detected by the picture coding extension (ISO/IEC 13818-2 6.2.3.1).
 
-use std::ffi::c_int;
-use std::ptr::NonNull;
-
 use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 use super::packet::Packet;
+use super::parser::Parser;
 use super::video_stream::VideoStream;
 
 /// What a packet holds.
@@ -43,7 +41,7 @@ impl Fields {
     pub(super) fn new(video: &VideoStream) -> Result<Option<Self>, Error> {
         let codec = video.codec_id();
         if codec == ffi::AVCodecID::AV_CODEC_ID_H264 as u32 {
-            return Parser::new(video).map(|parser| Some(Self::H264(parser)));
+            return Ok(Parser::new(video)?.map(Self::H264));
         }
         Ok((codec == ffi::AVCodecID::AV_CODEC_ID_MPEG2VIDEO as u32).then_some(Self::Mpeg2))
     }
@@ -51,79 +49,9 @@ impl Fields {
     /// What `packet` holds.
     pub(super) fn structure(&mut self, packet: &Packet) -> Structure {
         match self {
-            Self::H264(parser) => parser.structure(packet),
+            Self::H264(parser) => parser.parse(packet.data()).structure,
             Self::Mpeg2 => mpeg2_structure(packet.data()),
         }
-    }
-}
-
-/// An AVCodecParser and a context for it that is never opened.
-pub(super) struct Parser {
-    parser: NonNull<ffi::AVCodecParserContext>,
-    context: NonNull<ffi::AVCodecContext>,
-}
-
-// SAFETY: both are owned by this value alone and tied to no thread.
-unsafe impl Send for Parser {}
-
-impl Parser {
-    fn new(video: &VideoStream) -> Result<Self, Error> {
-        // SAFETY: a static codec; null is handled.
-        let context = unsafe { ffi::avcodec_alloc_context3(video.native_decoder().as_ptr()) };
-        let context = NonNull::new(context).ok_or_else(|| Error::memory("avcodec_alloc_context3"))?;
-        // SAFETY: no preconditions; null is handled.
-        let parser = unsafe { ffi::av_parser_init(video.codec_id() as c_int) };
-        let Some(parser) = NonNull::new(parser) else {
-            let mut context = context.as_ptr();
-            // SAFETY: allocated above and used by nobody else.
-            unsafe { ffi::avcodec_free_context(&raw mut context) };
-            return Err(Error::memory("av_parser_init"));
-        };
-        let parser = Self { parser, context };
-        // SAFETY: the parser is ours; packets are whole.
-        unsafe { (*parser.parser.as_ptr()).flags |= ffi::PARSER_FLAG_COMPLETE_FRAMES as c_int };
-        // SAFETY: both are valid; the parameters are copied.
-        let result = unsafe { ffi::avcodec_parameters_to_context(parser.context.as_ptr(), video.parameters()) };
-        if result < 0 { Err(Error::call("avcodec_parameters_to_context", result)) } else { Ok(parser) }
-    }
-
-    fn structure(&mut self, packet: &Packet) -> Structure {
-        let data = packet.data();
-        let Ok(len) = c_int::try_from(data.len()) else { return Structure::Frame };
-        let (mut out, mut out_len) = (std::ptr::null_mut(), 0);
-        let none = ffi::AV_NOPTS_VALUE;
-        // SAFETY: parser and context are ours and belong together; data has len bytes and, being a packet's, FFmpeg's
-        // padding. What comes out points into data and is not used.
-        unsafe {
-            ffi::av_parser_parse2(
-                self.parser.as_ptr(),
-                self.context.as_ptr(),
-                &raw mut out,
-                &raw mut out_len,
-                data.as_ptr(),
-                len,
-                none,
-                none,
-                -1,
-            )
-        };
-        // SAFETY: the parser is valid; the C enum is read as an integer.
-        let structure = unsafe { (&raw const (*self.parser.as_ptr()).picture_structure).cast::<u32>().read() };
-        match structure {
-            top if top == ffi::AVPictureStructure::AV_PICTURE_STRUCTURE_TOP_FIELD as u32 => Structure::Top,
-            bottom if bottom == ffi::AVPictureStructure::AV_PICTURE_STRUCTURE_BOTTOM_FIELD as u32 => Structure::Bottom,
-            _ => Structure::Frame,
-        }
-    }
-}
-
-impl Drop for Parser {
-    fn drop(&mut self) {
-        // SAFETY: from av_parser_init and not used afterwards.
-        unsafe { ffi::av_parser_close(self.parser.as_ptr()) };
-        let mut context = self.context.as_ptr();
-        // SAFETY: from avcodec_alloc_context3 and not used afterwards.
-        unsafe { ffi::avcodec_free_context(&raw mut context) };
     }
 }
 

@@ -156,6 +156,20 @@ impl Input {
         self.io.read_at(position, buffer)
     }
 
+    /// Reads up to `len` bytes of the file without the demuxer noticing; fewer at the end. The caller bounds `len`.
+    pub(super) fn read_range(&mut self, position: u64, len: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read_at(position.saturating_add(filled as u64), &mut bytes[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
     pub(super) fn byte_len(&mut self) -> Option<u64> {
         self.io.size()
     }

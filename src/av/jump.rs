@@ -12,12 +12,15 @@
 //! or damaged, and a demuxer can only be sent to a time. Where it lands elsewhere the jump is given up ([`Jump::Lost`]). Every
 //! jump leads to an index entry or a block behind the last one, so there are no more jumps than entries or blocks.
 
+use std::ops::Range;
+
 use super::error::Error;
 use super::input::Input;
 use super::matroska::{Found, Walker};
 use super::packet::Packet;
 use super::parameter_sets::ParameterSets;
-use super::video_stream::VideoStream;
+use super::unmarked::Search;
+use super::video_stream::{IndexEntry, VideoStream};
 
 /// Top-level boxes looked at to tell whether there are fragments.
 const BOXES: usize = 64;
@@ -39,6 +42,7 @@ const DOUBTFUL_SECONDS_ALONE: i64 = 2;
 pub(super) struct Jumper {
     way: Way,
     spacing: Spacing,
+    search: Search,
     /// Where the stretch ends that is read frame by frame because its length is doubtful; `None` for the end of the file.
     gap_end: Option<i64>,
 }
@@ -58,6 +62,8 @@ pub(super) enum Jump {
     Doubt,
     /// The index does not lead there: read the file from front to back.
     Lost,
+    /// The container does not mark all keyframes: read the file from front to back.
+    Unmarked,
 }
 
 /// What a jump has to work with.
@@ -74,34 +80,38 @@ pub(super) struct Reach<'a> {
 impl Jumper {
     /// For `input` if its container is of a kind that allows it.
     pub(super) fn new(input: &mut Input, video: &VideoStream) -> Result<Option<Self>, Error> {
-        let spacing = Spacing::new(video.time_base());
+        let (spacing, search) = (Spacing::new(video.time_base()), Search::new(video)?);
         if let Some(jumper) = IndexJumper::new(input, video)? {
-            return Ok(Some(Self { way: Way::Index(jumper), spacing, gap_end: None }));
+            return Ok(Some(Self { way: Way::Index(jumper), spacing, search, gap_end: None }));
         }
         let is_matroska = input.container_names().split(',').any(|name| name == "matroska");
         if !is_matroska || !input.jumps_are_free() {
             return Ok(None);
         }
         let walker = Walker::new(input, video.is_intra_only())?;
-        let way = |walker| Way::Blocks(BlockJumper { walker, ahead: None, last: None });
-        Ok(walker.map(|walker| Self { way: way(walker), spacing, gap_end: None }))
+        let way = |walker| Way::Blocks(BlockJumper { walker, ahead: None, last: None, is_at_start: true });
+        Ok(walker.map(|walker| Self { way: way(walker), spacing, search, gap_end: None }))
     }
 
     /// Forgets where it was, as after a seek.
     pub(super) fn reset(&mut self) {
         self.gap_end = None;
         match &mut self.way {
-            Way::Index(jumper) => jumper.last = None,
-            Way::Blocks(jumper) => (jumper.last, jumper.ahead) = (None, None),
+            Way::Index(jumper) => (jumper.last, jumper.is_at_start) = (None, false),
+            Way::Blocks(jumper) => (jumper.last, jumper.ahead, jumper.is_at_start) = (None, None, false),
         }
     }
 
     /// Reads the next keyframe.
     pub(super) fn next(&mut self, reach: &mut Reach<'_>) -> Result<Jump, Error> {
+        let (spacing, search, gap_end) = (&mut self.spacing, &mut self.search, &mut self.gap_end);
         let jump = match &mut self.way {
-            Way::Index(jumper) => jumper.next(&mut self.spacing, &mut self.gap_end, reach)?,
-            Way::Blocks(jumper) => jumper.next(&mut self.spacing, &mut self.gap_end, reach)?,
+            Way::Index(jumper) => jumper.next(spacing, search, gap_end, reach)?,
+            Way::Blocks(jumper) => jumper.next(spacing, search, gap_end, reach)?,
         };
+        if self.search.has_found() {
+            return Ok(Jump::Unmarked);
+        }
         self.spacing.keyframes += u64::from(matches!(jump, Jump::Landed));
         Ok(jump)
     }
@@ -152,6 +162,20 @@ impl Spacing {
     }
 }
 
+impl IndexEntry {
+    fn byte_len(&self) -> u64 {
+        u64::try_from(self.end.saturating_sub(self.position)).unwrap_or(0)
+    }
+
+    /// Whether this sample, which is not marked, is a keyframe.
+    fn is_unmarked_keyframe(&self, search: &mut Search, input: &mut Input) -> Result<bool, Error> {
+        match u64::try_from(self.position) {
+            Ok(position) if !self.is_key => search.is_keyframe(position, self.byte_len(), input),
+            _ => Ok(false),
+        }
+    }
+}
+
 /// The next keyframe that the demuxer itself comes to; false at the end.
 fn read_on(reach: &mut Reach<'_>) -> Result<bool, Error> {
     while reach.input.read(reach.packet)? {
@@ -178,10 +202,18 @@ struct BlockJumper {
     ahead: Option<Found>,
     /// Byte position and presentation time of the last packet handed out.
     last: Option<(i64, i64)>,
+    /// Nothing was read yet.
+    is_at_start: bool,
 }
 
 impl BlockJumper {
-    fn next(&mut self, spacing: &mut Spacing, gap_end: &mut Option<i64>, reach: &mut Reach<'_>) -> Result<Jump, Error> {
+    fn next(
+        &mut self,
+        spacing: &mut Spacing,
+        search: &mut Search,
+        gap_end: &mut Option<i64>,
+        reach: &mut Reach<'_>,
+    ) -> Result<Jump, Error> {
         let Some((last_position, last_time)) = self.last else {
             // The first keyframe, at the beginning or after a seek, comes as it is.
             if !read_on(reach)? {
@@ -190,6 +222,21 @@ impl BlockJumper {
             let (Some(time), Some(position)) = (reach.packet.pts(), reach.packet.position()) else {
                 return Ok(Jump::Lost);
             };
+            if std::mem::take(&mut self.is_at_start) {
+                // The walk ends at this keyframe, and on its way searches the frames before it.
+                loop {
+                    match self.walker.next(reach.input, search) {
+                        Ok(Some(found)) if found.position < position => {}
+                        Ok(found) => {
+                            self.ahead = found.filter(|found| found.position > position);
+                            break;
+                        }
+                        Err(Some(error)) => return Err(error),
+                        Err(None) => return Ok(Jump::Lost),
+                    }
+                }
+            }
+            search.note_keyframe(reach.packet.byte_len());
             let cluster = reach.video.indexed_position(time).filter(|&cluster| cluster < position);
             if let Some(cluster) = cluster.and_then(|cluster| u64::try_from(cluster).ok()) {
                 self.walker.go_to(cluster);
@@ -202,7 +249,7 @@ impl BlockJumper {
         let found = loop {
             let found = match self.ahead.take() {
                 Some(found) => Some(found),
-                None => match self.walker.next(reach.input) {
+                None => match self.walker.next(reach.input, search) {
                     Ok(found) => found,
                     Err(Some(error)) => return Err(error),
                     Err(None) => return Ok(Jump::Lost),
@@ -238,7 +285,7 @@ impl BlockJumper {
             before = found.time;
         };
         if !adjacent {
-            self.ahead = match self.walker.next(reach.input) {
+            self.ahead = match self.walker.next(reach.input, search) {
                 Ok(ahead) => ahead,
                 Err(Some(error)) => return Err(error),
                 Err(None) => return Ok(Jump::Lost),
@@ -295,6 +342,8 @@ struct IndexJumper {
     shift: i64,
     /// The last packet handed out.
     last: Option<At>,
+    /// Nothing was read yet.
+    is_at_start: bool,
     /// Whether the index is that of the whole file: no fragments follow that have their own.
     is_complete: bool,
 }
@@ -307,7 +356,7 @@ impl IndexJumper {
             return Ok(None);
         }
         let is_complete = input.jumps_are_free() && !has_fragments(input)?;
-        Ok(Some(Self { shift: 0, last: None, is_complete }))
+        Ok(Some(Self { shift: 0, last: None, is_at_start: true, is_complete }))
     }
 
     /// The number of the last packet in the index as it is now.
@@ -318,10 +367,24 @@ impl IndexJumper {
         Some(last.number).filter(is_it).or_else(|| (0..video.index_len()).find(is_it))
     }
 
-    fn next(&mut self, spacing: &mut Spacing, gap_end: &mut Option<i64>, reach: &mut Reach<'_>) -> Result<Jump, Error> {
+    fn next(
+        &mut self,
+        spacing: &mut Spacing,
+        search: &mut Search,
+        gap_end: &mut Option<i64>,
+        reach: &mut Reach<'_>,
+    ) -> Result<Jump, Error> {
         let Some(last) = self.last else {
             // Nothing has been skipped yet: the first keyframe comes as it is.
-            return self.read_on(reach);
+            let jump = self.read_on(reach)?;
+            if let Some(at) = self.last.filter(|_| std::mem::take(&mut self.is_at_start)) {
+                let end = self.number_of(at, reach.video).unwrap_or(0);
+                if passes_keyframe(0..end, search, reach)? {
+                    return Ok(Jump::Unmarked);
+                }
+            }
+            search.note_keyframe(reach.packet.byte_len());
+            return Ok(jump);
         };
         let Some(number) = self.number_of(last, reach.video) else { return Ok(Jump::Lost) };
         let (mut before, mut end) = (last.dts, last.dts);
@@ -329,8 +392,12 @@ impl IndexJumper {
             let Some(entry) = reach.video.index_entry(candidate) else { break };
             end = end.max(entry.dts);
             if !entry.is_key {
+                if entry.is_unmarked_keyframe(search, reach.input)? {
+                    return Ok(Jump::Unmarked);
+                }
                 continue;
             }
+            search.note_keyframe(entry.byte_len());
             let distance = entry.dts.saturating_sub(before);
             if adjacent_gap(before, last.dts) && spacing.is_doubtful(distance, false) {
                 *gap_end = Some(entry.position);
@@ -359,10 +426,16 @@ impl IndexJumper {
         }
         // The index ends here. A fragmented file goes on; what it gives has to be read again after a seek.
         match self.read_on(reach)? {
-            Jump::Landed => match self.last {
-                Some(at) => self.seek_to(at, i64::MAX, reach),
-                None => Ok(Jump::Lost),
-            },
+            Jump::Landed => {
+                let Some(at) = self.last else { return Ok(Jump::Lost) };
+                let numbers = self.number_of(last, reach.video).zip(self.number_of(at, reach.video));
+                let (from, to) = numbers.unwrap_or((0, 0));
+                if passes_keyframe(from + 1..to, search, reach)? {
+                    return Ok(Jump::Unmarked);
+                }
+                search.note_keyframe(reach.packet.byte_len());
+                self.seek_to(at, i64::MAX, reach)
+            }
             other => Ok(other),
         }
     }
@@ -402,6 +475,17 @@ impl IndexJumper {
         }
         Ok(Jump::Lost)
     }
+}
+
+/// Whether a keyframe that is not marked is among the samples of these numbers, which the demuxer has passed.
+fn passes_keyframe(numbers: Range<usize>, search: &mut Search, reach: &mut Reach<'_>) -> Result<bool, Error> {
+    for number in numbers {
+        let Some(entry) = reach.video.index_entry(number) else { break };
+        if entry.is_unmarked_keyframe(search, reach.input)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there are movie fragments (`moof`) among the top-level boxes of an ISO file. True also where that cannot be

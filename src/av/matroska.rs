@@ -7,6 +7,7 @@
 
 use super::error::Error;
 use super::input::Input;
+use super::unmarked::Search;
 
 /// Bytes read to parse one element's header and the head of a block.
 const HEAD: usize = 32;
@@ -53,6 +54,15 @@ pub(super) struct Found {
     pub time: i64,
     /// Whether no other frame of the video lies between it and the keyframe before.
     pub adjacent: bool,
+}
+
+impl Found {
+    /// Byte position and size of the frame itself.
+    fn frame(&self) -> (u64, u64) {
+        let position = self.position.saturating_add(self.head);
+        let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+        (unsigned(position), unsigned(self.end.saturating_sub(position)))
+    }
 }
 
 /// A walk over a file's blocks.
@@ -124,7 +134,7 @@ impl Walker {
                     }));
                 }
                 (TRACKS, Some(size)) if size <= TRACKS_BYTES => {
-                    track = only_video(&read(input, at + element.header, size)?);
+                    track = only_video(&input.read_range(at + element.header, size)?);
                     at += element.header + size;
                 }
                 (_, Some(size)) => at = at.saturating_add(element.header).saturating_add(size),
@@ -146,8 +156,9 @@ impl Walker {
         self.effort = (0, cluster);
     }
 
-    /// The next keyframe; `None` at the end. `Err(None)` where the file is not as it should be: damaged, or cut.
-    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Found>, Option<Error>> {
+    /// The next keyframe; `None` at the end. `Err(None)` where the file is not as it should be: damaged, cut, or with a keyframe
+    /// that is not marked ([`Search::has_found`]).
+    pub(super) fn next(&mut self, input: &mut Input, search: &mut Search) -> Result<Option<Found>, Option<Error>> {
         loop {
             let Some(element) = element_at(input, self.at).map_err(Some)? else {
                 // Anywhere but at the end of the file it is a header that makes no sense, or one past the end.
@@ -160,6 +171,7 @@ impl Walker {
             }
             let ends_group = matches!(element.id, CLUSTER | SIMPLE_BLOCK | BLOCK_GROUP | BLOCK);
             if let Some(found) = self.in_group.take_if(|_| ends_group) {
+                search.note_keyframe(found.frame().1);
                 return Ok(Some(found));
             }
             let start = self.at;
@@ -176,7 +188,11 @@ impl Walker {
                         *time = number(element.content()).and_then(|time| i64::try_from(time).ok()).ok_or(None)?;
                     }
                 }
-                REFERENCE_BLOCK => self.others += u64::from(self.in_group.take().is_some()),
+                REFERENCE_BLOCK => {
+                    if let Some(other) = self.in_group.take() {
+                        self.pass(other, input, search)?;
+                    }
+                }
                 SIMPLE_BLOCK | BLOCK => {
                     let end = self.at.saturating_add(element.size.ok_or(None)?);
                     if let Some((found, flags)) = self.block(element.content(), self.at, end).ok_or(None)? {
@@ -186,12 +202,13 @@ impl Walker {
                             self.at = end;
                             self.others = 0;
                             if is_keyframe {
+                                search.note_keyframe(found.frame().1);
                                 return Ok(Some(found));
                             }
                             self.in_group = Some(found);
                             continue;
                         }
-                        self.others += 1;
+                        self.pass(found, input, search)?;
                     }
                 }
                 id if TOP_LEVEL.contains(&id) => self.cluster = None,
@@ -203,6 +220,13 @@ impl Walker {
                 return Err(None);
             }
         }
+    }
+
+    /// Passes over a frame that is not marked as a keyframe.
+    fn pass(&mut self, other: Found, input: &mut Input, search: &mut Search) -> Result<(), Option<Error>> {
+        self.others += 1;
+        let (position, bytes) = other.frame();
+        if search.is_keyframe(position, bytes, input).map_err(Some)? { Err(None) } else { Ok(()) }
     }
 
     /// Time and flags of a block, `Some(None)` for other tracks; `None` where it cannot be read.
@@ -303,19 +327,6 @@ fn element_at(input: &mut Input, at: u64) -> Result<Option<Element>, Error> {
         Some(Element { id: id?, size, header: (id_len + size_len) as u64, head, available })
     });
     Ok(parsed)
-}
-
-fn read(input: &mut Input, at: u64, size: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match input.read_at(at + filled as u64, &mut bytes[filled..])? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -92,6 +92,12 @@ impl Packet {
         Some(self.get().pos).filter(|&position| position >= 0)
     }
 
+    /// Marks the packet as a keyframe.
+    pub(super) fn set_key(&mut self) {
+        // SAFETY: the packet is valid and ours.
+        unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_PKT_FLAG_KEY };
+    }
+
     /// Whether the container hides the picture: decoded for the sake of later ones, but outside of its edit list.
     pub(super) fn is_hidden(&self) -> bool {
         self.get().flags & ffi::AV_PKT_FLAG_DISCARD != 0

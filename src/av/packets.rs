@@ -22,6 +22,7 @@ use super::jump::{Jump, Jumper, Reach};
 use super::opening::{self, LockTimes};
 use super::packet::{Packet, SideData};
 use super::parameter_sets::ParameterSets;
+use super::parser::Parser;
 use super::programme::{Programme, Turnout};
 use super::still;
 use super::turn::Turn;
@@ -43,6 +44,8 @@ pub(super) struct Packets {
     in_gap: bool,
     /// The demuxer skips all but keyframes.
     only_keyframes: bool,
+    /// Marks keyframes where the container is known not to mark all of them.
+    marker: Option<Parser>,
     /// Keyframes handed out so far (packets of one block have the same place).
     given: HashMap<Place, u32>,
     /// Of those, what has to be passed over: they were handed out before reading began anew.
@@ -142,12 +145,9 @@ impl Packets {
         interrupt: Interrupt,
     ) -> Result<Self, Error> {
         let jumper = if rules.wants_all { None } else { Jumper::new(&mut input, &video)? };
-        // A mov demuxer that discards loses count of presentation times: see jump.rs. What cannot be read again is read whole,
-        // since the container's flags may be wrong; codecs of nothing but keyframes need no flags.
-        let only_keyframes = !rules.wants_all
-            && input.is_seekable()
-            && !video.is_intra_only()
-            && (jumper.is_some() || !input.container_names().contains("mp4"));
+        // Without jumps the file is read whole, so that parsers see every frame: the container's flags may be wrong. Codecs of
+        // nothing but keyframes need no flags.
+        let only_keyframes = !rules.wants_all && !video.is_intra_only() && jumper.is_some();
         input.select(&video, only_keyframes);
         let is_still = input.container_names().ends_with("_pipe");
         let is_mp4 = input.container_names().split(',').any(|name| name == "mp4");
@@ -157,6 +157,7 @@ impl Packets {
             jumper,
             in_gap: false,
             only_keyframes,
+            marker: None,
             given: HashMap::new(),
             known: HashMap::new(),
             sets: None,
@@ -420,6 +421,7 @@ impl Packets {
     fn read(&mut self) -> Result<bool, Error> {
         if let Some(packet) = self.backlog.pop_front() {
             self.packet = packet;
+            self.mark_keyframe();
             return Ok(true);
         }
         if let Some(jumper) = self.jumper.as_mut().filter(|_| !self.in_gap) {
@@ -438,51 +440,73 @@ impl Packets {
                 Jump::Landed => return Ok(true),
                 Jump::End => return self.end(),
                 Jump::Lost => self.begin_anew()?,
+                Jump::Unmarked => {
+                    self.begin_anew()?;
+                    self.say_that_flags_are_wrong()?;
+                }
                 Jump::Doubt => {
                     self.in_gap = true;
                     self.input.select(&self.video, false);
+                    self.marker = Parser::new(&self.video)?;
                 }
             }
         }
         if !self.input.read(&mut self.packet)? {
             return self.end();
         }
+        self.mark_keyframe();
         if self.in_gap && self.packet.stream_index() == self.video.index() && self.packet.byte_len() > 0 {
-            self.check_gap();
+            self.check_gap()?;
         }
         Ok(true)
     }
 
-    /// A packet of a stretch in which the container names no keyframe.
-    fn check_gap(&mut self) {
-        let Some(jumper) = &mut self.jumper else { return };
-        if jumper.ends_gap(&self.packet) {
-            self.in_gap = false;
-            self.input.select(&self.video, self.only_keyframes);
-        } else if self.packet.is_key() && !self.place().is_some_and(|place| self.given.contains_key(&place)) {
-            (self.jumper, self.in_gap) = (None, false);
-            self.say_that_flags_are_wrong();
+    /// Marks the packet as the keyframe that it is, where the container is known not to.
+    fn mark_keyframe(&mut self) {
+        if let Some(marker) = &mut self.marker
+            && self.packet.stream_index() == self.video.index()
+            && !self.packet.is_encrypted()
+            && marker.parse(self.packet.data()).is_key
+        {
+            self.packet.set_key();
         }
     }
 
-    fn say_that_flags_are_wrong(&mut self) {
+    /// A packet of a stretch in which the container names no keyframe.
+    fn check_gap(&mut self) -> Result<(), Error> {
+        let Some(jumper) = &mut self.jumper else { return Ok(()) };
+        if jumper.ends_gap(&self.packet) {
+            (self.in_gap, self.marker) = (false, None);
+            self.input.select(&self.video, self.only_keyframes);
+        } else if self.packet.is_key() && !self.place().is_some_and(|place| self.given.contains_key(&place)) {
+            (self.jumper, self.in_gap) = (None, false);
+            self.say_that_flags_are_wrong()?;
+        }
+        Ok(())
+    }
+
+    fn say_that_flags_are_wrong(&mut self) -> Result<(), Error> {
         self.only_keyframes = false;
+        self.marker = Parser::new(&self.video)?;
         self.tally.notices.push(
             "the container does not mark all keyframes as such: the file is read frame by frame to find them".into(),
         );
+        Ok(())
     }
 
     /// The end of what can be read: true if there is more after all.
     fn end(&mut self) -> Result<bool, Error> {
         if self.names_too_few_keyframes() {
             self.begin_anew()?;
+            self.marker = Parser::new(&self.video)?;
             // One more keyframe tells whether it was worth it.
             while self.input.read(&mut self.packet)? {
                 if self.packet.stream_index() != self.video.index() || self.packet.byte_len() == 0 {
                     continue;
                 }
+                self.mark_keyframe();
                 if self.packet.is_key() && self.place().is_none_or(|place| !self.known.contains_key(&place)) {
-                    self.say_that_flags_are_wrong();
+                    self.say_that_flags_are_wrong()?;
                     return Ok(true);
                 }
                 self.remember()?;

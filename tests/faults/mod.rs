@@ -1228,6 +1228,7 @@ mod matroska {
         ("cluster Timestamp equal to the one before", timestamp_equal),
         ("cluster Timestamp huge", timestamp_huge),
         ("keyframe flags cleared but the first", keyframes_first_only),
+        ("every other keyframe flag cleared", keyframes_thinned),
         ("keyframe flags cleared", keyframes_cleared),
         ("keyframe flags set", keyframes_set),
         ("keyframe flags random", keyframes_random),
@@ -1584,6 +1585,17 @@ mod matroska {
     /// Clears the keyframe flag of all blocks but the first.
     fn keyframes_first_only(file: &[u8], _: &mut Draw) -> Made {
         keyframes_marked(file, |index| index == 0)
+    }
+
+    /// Clears every other keyframe flag.
+    fn keyframes_thinned(file: &[u8], draw: &mut Draw) -> Made {
+        let keep = draw.below(2);
+        let flags: Vec<_> = video_blocks(file).iter().map(|block| file[block.flags_at] & 0x80 != 0).collect();
+        let mut number = 0;
+        keyframes_marked(file, |index| {
+            number += usize::from(flags[index]);
+            flags[index] && number % 2 == keep
+        })
     }
 
     /// Clears the keyframe flag of all blocks.
@@ -2235,6 +2247,7 @@ mod flv {
         ("tag timestamps back", timestamps_back),
         ("tag timestamps zero", timestamps_zero),
         ("frame types changed for some", frame_types_some),
+        ("every other keyframe marked as inter frame", frame_types_thinned),
         ("frame types all keyframe", frame_types_all_key),
         ("frame types all inter", frame_types_all_inter),
         ("sequence header dropped", sequence_header_dropped),
@@ -2398,6 +2411,16 @@ mod flv {
             (true, KEY) => INTER,
             (true, _) => [KEY, KEY, 0x30, 0x40, 0x00][draw.below(5)],
             (false, _) => old,
+        })
+    }
+
+    /// Marks every other keyframe as an inter frame.
+    fn frame_types_thinned(file: &[u8], draw: &mut Draw) -> Made {
+        let keep = draw.below(2);
+        let mut number = 0;
+        frame_types_changed(file, |old| {
+            number += usize::from(old == KEY);
+            if old == KEY && number % 2 != keep { INTER } else { old }
         })
     }
 
