@@ -134,6 +134,22 @@ fn damaged_files_are_listed_with_reasons_and_are_done() {
 }
 
 #[test]
+fn what_ffmpeg_says_of_a_file_is_in_the_debug_log_with_its_name() {
+    let Some(damaged) = common::damaged("said.mp4") else { return };
+    let damaged = damaged.display().to_string();
+    for more in [vec![], vec!["--isolate"]] {
+        let output = scratch("said.jsonl").display().to_string();
+        let arguments = [vec![&*damaged, "--provider", "cpu", "--output", &output, "--overwrite"], more].concat();
+        let log = errors(
+            &vx(&arguments).env("GST_DEBUG", "vxkeyframedec:5").env("GST_DEBUG_NO_COLOR", "1").output().unwrap(),
+        );
+        assert!(log.contains(&format!("{damaged}: FFmpeg: [")), "{log}");
+        let quiet = errors(&vx(&arguments).output().unwrap());
+        assert!(!quiet.contains(" @ 0x"), "{quiet}");
+    }
+}
+
+#[test]
 fn outputs_of_earlier_versions_are_resumed() {
     let clip = clip().display().to_string();
     let output = scratch("earlier.jsonl");

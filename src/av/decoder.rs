@@ -10,6 +10,7 @@ use ffmpeg_sys_next as ffi;
 use super::error::Error;
 use super::frame::Frame;
 use super::hardware::Assignment;
+use super::log::LogSink;
 use super::packet::Packet;
 use super::parameter_sets::{Framing, Syntax, is_idr};
 use super::pixel::PixelFormat;
@@ -41,6 +42,8 @@ pub(super) struct Resources {
     pub(super) memory: PictureMemory,
     /// The device that decodes; `None` for the processor.
     pub(super) device: Option<Assignment>,
+    /// Receives what FFmpeg writes about the file.
+    pub(super) log: LogSink,
 }
 
 /// An opened AVCodecContext.

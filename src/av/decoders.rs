@@ -212,9 +212,10 @@ impl Decoders {
                 }
             }
         };
-        let queue = self.queue.clone();
+        let (queue, log) = (self.queue.clone(), self.resources.log.clone());
         let worker = std::thread::Builder::new().name("vx-decode".into()).spawn(move || {
             let mut decoder = decoder;
+            let _attributed = log.enter();
             while let Ok(job) = queue.recv() {
                 job.run(&mut decoder);
             }

@@ -82,6 +82,7 @@ impl KeyframeReader {
         open_device: hardware::Opener<'_>,
     ) -> Result<Self, Error> {
         super::check_version()?;
+        let _attributed = options.log.enter();
         let lock = opening::enter();
         let mut input = Input::open(source, interrupt.clone(), options.max_pixels)?;
         let video = match options.stream_index {
@@ -91,7 +92,7 @@ impl KeyframeReader {
         video.check_size(options.max_pixels)?;
         let choice = hardware::choose(&options.hardware, video.native_decoder(), open_device)?;
         let (max_pixels, memory) = (options.max_pixels, options.pool.for_file());
-        let resources = Resources { max_pixels, memory, device: choice.device };
+        let resources = Resources { max_pixels, memory, device: choice.device, log: options.log.clone() };
         let decoders = Decoders::open(&video, options.threads, resources.clone())?;
         let lock_times = lock.leave();
         let units = |ns: u64| to_units(video.time_base(), i64::try_from(ns).unwrap_or(i64::MAX));
@@ -207,6 +208,7 @@ impl KeyframeReader {
     /// no picture the reason why.
     #[expect(clippy::should_implement_trait, reason = "four outcomes and an error do not fit Iterator")]
     pub fn next(&mut self) -> Result<Step, Error> {
+        let _attributed = self.resources.log.enter();
         loop {
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
@@ -255,6 +257,7 @@ impl KeyframeReader {
     /// # Errors
     /// [`Error::Interrupted`], [`Error::Encrypted`], an error of the source or of the container.
     pub fn list_next(&mut self) -> Result<Option<Listed>, Error> {
+        let _attributed = self.resources.log.enter();
         while !self.interrupt.is_set() {
             match self.packets.next()? {
                 Next::Keyframe(packets) | Next::Hidden(packets) => {
@@ -299,6 +302,7 @@ impl KeyframeReader {
     /// # Errors
     /// When the container cannot be searched, or the source fails.
     pub fn seek(&mut self, position_ns: i64) -> Result<(), Error> {
+        let _attributed = self.resources.log.enter();
         self.packets.seek(to_units(self.packets.video.time_base(), position_ns))?;
         self.decoders.clear();
         self.ready.clear();

@@ -16,6 +16,7 @@ mod io;
 mod jump;
 mod keyframe;
 mod keyframes;
+mod log;
 mod matroska;
 pub mod opening;
 mod options;
@@ -42,6 +43,7 @@ pub use hardware::Hardware;
 pub use io::{ByteSource, Interrupt};
 pub use keyframe::{Counts, Info, Keyframe, Listed, Step};
 pub use keyframes::KeyframeReader;
+pub use log::{LogSink, capture_log};
 pub use opening::LockTimes;
 pub use options::{DEFAULT_MAX_PIXELS, Options};
 pub use pixel::{PixelFormat, PlaneGeometry};
@@ -57,12 +59,6 @@ pub fn version() -> String {
     // SAFETY: neither has preconditions.
     let (format, codec) = unsafe { (ffi::avformat_version(), ffi::avcodec_version()) };
     format!("libavformat {}, libavcodec {}", error::version_text(format), error::version_text(codec))
-}
-
-/// Keeps FFmpeg's libraries from writing to standard error, in the whole process: for programs that own it.
-pub fn silence() {
-    // SAFETY: it sets a number; it may be called at any time from any thread.
-    unsafe { ffi::av_log_set_level(ffi::AV_LOG_QUIET) }
 }
 
 /// Fails if the FFmpeg loaded is not of the major version whose struct layouts this crate was built with.

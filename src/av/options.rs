@@ -2,6 +2,7 @@
 
 use super::decoders::ThreadOptions;
 use super::hardware::Hardware;
+use super::log::LogSink;
 use super::pool::FramePool;
 
 /// Most pixels of a picture, unless said otherwise: twice 8192x8192.
@@ -27,6 +28,8 @@ pub struct Options {
     pub hardware: Hardware,
     /// Where pictures get their memory.
     pub pool: FramePool,
+    /// Receives FFmpeg's warnings about the file, where [`capture_log`](super::capture_log) is in force.
+    pub log: LogSink,
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             max_pixels: DEFAULT_MAX_PIXELS,
             hardware: Hardware::None,
             pool: FramePool::default(),
+            log: LogSink::default(),
         }
     }
 }

@@ -56,10 +56,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 fn detect(arguments: &Arguments) -> Result<u8, String> {
     crate::bulk::init()?;
-    // What it says of broken files is in their summaries, in words.
-    if !arguments.debug {
-        gstvx::av::silence();
-    }
+    // What it says of broken files is in their summaries, in words, and with the file's name in the debug log.
+    gstvx::av::capture_log();
     let properties = properties(arguments);
     let files = files::find(&arguments.inputs, Search { probe: arguments.probe, shard: arguments.shard })?;
     if files.is_empty() && arguments.shard.is_none() {

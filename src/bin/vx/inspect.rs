@@ -23,7 +23,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    gstvx::av::silence();
+    gstvx::av::capture_log();
     let mut is_well = true;
     for file in &arguments.files {
         let is_model =

@@ -268,7 +268,7 @@ impl Keeper {
 pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
     // Told to end, the supervisor decides what that means for the file at hand.
     let _ = ctrlc::set_handler(|| {});
-    gstvx::av::silence();
+    gstvx::av::capture_log();
     let (events, happened) = unbounded();
     let useless = |reason: String| {
         tell!("vx: {reason}");

@@ -130,7 +130,7 @@ const AUTOMATIC_THREADS: usize = 4;
 
 impl Settings {
     /// How a file is read with these settings, into memory out of `pool`.
-    pub fn reading(&self, pool: &av::FramePool) -> av::Options {
+    pub fn reading(&self, pool: &av::FramePool, log: av::LogSink) -> av::Options {
         av::Options {
             threads: self.threads(),
             stream_index: u32::try_from(self.stream_index).ok(),
@@ -140,6 +140,7 @@ impl Settings {
             max_pixels: self.max_pixels,
             hardware: self.hardware(),
             pool: pool.clone(),
+            log,
         }
     }
 

@@ -128,6 +128,17 @@ impl KeyframeDec {
             || self.task_pad().task_state() != gst::TaskState::Started
     }
 
+    /// Writes FFmpeg's lines to the debug log, where the program has asked FFmpeg for them.
+    fn ffmpeg_log(&self, location: Option<&String>) -> av::LogSink {
+        let element = self.obj().downgrade();
+        let location = location.cloned().unwrap_or_default();
+        av::LogSink::new(move |line| {
+            if let Some(element) = element.upgrade() {
+                gst::debug!(CAT, obj = element, "{location}: FFmpeg: {line}");
+            }
+        })
+    }
+
     fn open(&self) -> Result<Session, Stop> {
         let started = Instant::now();
         let settings = self.settings.lock().clone();
@@ -145,7 +156,9 @@ impl KeyframeDec {
             push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &patience)
                 .map_err(av::Error::from)?
         };
-        let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool), self.interrupt.clone())?;
+        let location = upstream::location(&self.sinkpad);
+        let log = self.ffmpeg_log(location.as_ref());
+        let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool, log), self.interrupt.clone())?;
         let info = reader.info().clone();
         let is_seekable = reader.is_seekable();
         gst::info!(
@@ -172,7 +185,7 @@ impl KeyframeDec {
         Ok(Session {
             reader,
             outlet: Outlet::new(&self.pool),
-            location: upstream::location(&self.sinkpad),
+            location,
             clock: None,
             seek: None,
             announced: false,
