@@ -438,8 +438,8 @@ fn a_new_size_or_format_in_mid_stream_is_new_caps() {
     }
 }
 
-#[test]
-fn an_upstream_that_fails_is_an_error_that_says_where() {
+/// A pipeline whose disk fails in the middle of the clip.
+fn on_a_dying_disk() -> (gst::Pipeline, gst_app::AppSink) {
     common::init();
     let pipeline = gst::Pipeline::new();
     let source: gst::Element = gst::glib::Object::new::<dying::Disk>().upcast();
@@ -447,11 +447,54 @@ fn an_upstream_that_fails_is_an_error_that_says_where() {
     let sink = gst_app::AppSink::builder().sync(false).build();
     pipeline.add_many([&source, &decoder, sink.upcast_ref()]).unwrap();
     gst::Element::link_many([&source, &decoder, sink.upcast_ref()]).unwrap();
+    (pipeline, sink)
+}
+
+#[test]
+fn an_upstream_that_fails_is_an_error_that_says_where_after_what_could_be_read() {
+    let (pipeline, sink) = on_a_dying_disk();
     let outcome = play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
     let (error, _) = outcome.error.as_ref().unwrap();
     assert!(error.matches(gst::ResourceError::Read), "{error:?}");
     assert!(error.message().contains("at byte"), "{error}");
+    let all = probed(&clip());
+    assert!((1..all.len()).contains(&outcome.samples.len()), "{}", outcome.samples.len());
+    assert_eq!(outcome.pts(), all[..outcome.samples.len()]);
+}
+
+#[test]
+fn a_segment_ends_with_segment_done_or_with_an_error() {
+    let whole = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
+    for ((pipeline, sink), fails) in [(common::pipeline(&whole), false), (on_a_dying_disk(), true)] {
+        pipeline.set_state(gst::State::Paused).unwrap();
+        sink.pull_preroll().unwrap();
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT;
+        pipeline.seek_simple(flags, gst::ClockTime::ZERO).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        // Downstream is told last of all.
+        let told = sink.static_pad("sink").unwrap();
+        let (end, ended) = std::sync::mpsc::channel();
+        told.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            match info.event().map(|event| event.type_()) {
+                Some(kind @ (gst::EventType::Eos | gst::EventType::SegmentDone)) => drop(end.send(kind)),
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+        let kind = loop {
+            match ended.recv_timeout(std::time::Duration::from_millis(20)) {
+                Ok(kind) => break kind,
+                Err(_) => drop(sink.try_pull_sample(gst::ClockTime::from_mseconds(20))),
+            }
+        };
+        let bus = pipeline.bus().unwrap();
+        let messages: Vec<_> = std::iter::from_fn(|| bus.pop()).map(|message| message.type_()).collect();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(messages.contains(&gst::MessageType::Error), fails);
+        assert_eq!(messages.contains(&gst::MessageType::SegmentDone), !fails, "{messages:?}");
+        assert_eq!(kind, if fails { gst::EventType::Eos } else { gst::EventType::SegmentDone });
+    }
 }
 
 #[test]

@@ -124,6 +124,39 @@ fn pictures_of_a_device_are_brought_back_and_are_the_same() {
     }
 }
 
+/// Every fourth of its pictures ends in a panic on the decoder's thread.
+struct Panicking(AtomicUsize);
+
+impl Device for Panicking {
+    fn name(&self) -> &str {
+        "panicking"
+    }
+
+    fn decoder_for(&self, native: NonNull<ffi::AVCodec>) -> Option<DeviceDecoder> {
+        ABLE.decoder_for(native)
+    }
+
+    unsafe fn attach(&self, _context: *mut ffi::AVCodecContext) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn download(&self, frame: &Frame, memory: &PictureMemory) -> Result<Frame, Error> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) % 4 != 2, "no picture");
+        ABLE.download(frame, memory)
+    }
+}
+
+#[test]
+fn a_panic_on_a_decoders_thread_costs_its_pictures_and_ends_nothing_else() {
+    let mut whole = with_fake(Hardware::None, || ABLE).unwrap();
+    let (expected, _) = read(&mut whole).unwrap();
+    let mut reader = open(named("cuda"), &|_, _| Ok(Arc::new(Panicking(AtomicUsize::new(0))))).unwrap();
+    let (pictures, damaged) = read(&mut reader).unwrap();
+    let lost = (expected.len() + 1) / 4;
+    assert_eq!((pictures.len(), damaged), (expected.len() - lost, lost));
+    assert!(reader.problems().iter().any(|problem| problem.contains("panic")), "{:?}", reader.problems());
+}
+
 /// A device's decoder of H.264 is not flushed between IDR pictures.
 #[test]
 fn pictures_decoded_without_a_flush_are_the_same() {

@@ -236,7 +236,7 @@ impl BlockJumper {
                     }
                 }
             }
-            search.note_keyframe(reach.packet.byte_len());
+            search.note_packet(reach.packet);
             let cluster = reach.video.indexed_position(time).filter(|&cluster| cluster < position);
             if let Some(cluster) = cluster.and_then(|cluster| u64::try_from(cluster).ok()) {
                 self.walker.go_to(cluster);
@@ -383,7 +383,7 @@ impl IndexJumper {
                     return Ok(Jump::Unmarked);
                 }
             }
-            search.note_keyframe(reach.packet.byte_len());
+            search.note_packet(reach.packet);
             return Ok(jump);
         };
         let Some(number) = self.number_of(last, reach.video) else { return Ok(Jump::Lost) };
@@ -433,7 +433,7 @@ impl IndexJumper {
                 if passes_keyframe(from + 1..to, search, reach)? {
                     return Ok(Jump::Unmarked);
                 }
-                search.note_keyframe(reach.packet.byte_len());
+                search.note_packet(reach.packet);
                 self.seek_to(at, i64::MAX, reach)
             }
             other => Ok(other),

@@ -9,6 +9,7 @@
 
 use super::error::Error;
 use super::input::Input;
+use super::packet::Packet;
 use super::parser::{PADDING, Parser};
 use super::video_stream::VideoStream;
 
@@ -47,6 +48,14 @@ impl Search {
     /// Notes a marked keyframe of `bytes` bytes.
     pub(super) fn note_keyframe(&mut self, bytes: u64) {
         (self.keyframe_bytes, self.others) = (bytes, (0, 0));
+    }
+
+    /// Notes a marked keyframe that was read. What is encrypted cannot be searched.
+    pub(super) fn note_packet(&mut self, packet: &Packet) {
+        if packet.is_encrypted() {
+            self.parser = None;
+        }
+        self.note_keyframe(packet.byte_len());
     }
 
     /// Returns whether the unmarked frame of `bytes` bytes at byte `position` is a keyframe. Reads it only if its size suggests so.
