@@ -1,7 +1,8 @@
-//! Resident memory while one `vxkeyframedec` reads file after file: 500 of them, of 20 kinds and sizes in turn.
+//! Resident memory while one `vxkeyframedec` reads file after file.
 //!
-//! `cargo bench --bench memory [-- COUNT]`. Prints memory every tenth of the way and how much it grew over the second
-//! half, which is what a leak would show in.
+//! `cargo bench --bench memory [-- COUNT]`. First 500 files of 20 kinds and sizes in turn: memory every tenth of the way and how
+//! much it grew over the second half, which is what a leak would show in. Then one 8K file before 500 small ones: memory
+//! before, after the large file, and after the small ones, which is what frame pools that never shrink would show in.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -47,9 +48,39 @@ fn memory() -> (u64, u64) {
     (of("VmRSS:"), of("VmHWM:"))
 }
 
+/// Resident memory of a run that mixes one 8K file with small ones.
+fn one_large_among_small(count: usize) {
+    let source = clip();
+    let encode = |name: &str, size: &str| {
+        let scale = format!("scale={size}");
+        let how = ["-an", "-t", "1", "-vf", &scale, "-c:v", "libx264", "-preset", "ultrafast", "-g", "10"];
+        made(name, &[&["-i", source.to_str().unwrap()], &how[..]].concat())
+    };
+    let (large, small) = (encode("large.mp4", "7680:4320"), encode("small.mp4", "320:240"));
+    let launch = "filesrc name=source ! vxkeyframedec name=dec ! fakesink";
+    let pipeline = gst::parse::launch(launch).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let source = pipeline.by_name("source").unwrap();
+    let play = |file: &PathBuf| {
+        source.set_property("location", file.to_str().unwrap());
+        play_to_end(pipeline.upcast_ref());
+        pipeline.set_state(gst::State::Ready).unwrap();
+        memory().0
+    };
+    let before = play(&small);
+    println!("one 8K file among {count} of 320x240: {before} MiB before, {} MiB after the large one", play(&large));
+    for number in 1..=count {
+        let now = play(&small);
+        if [1, 2, 5, 10, 20, 50, 100, 200, 500].contains(&number) {
+            println!("{number:5} small files later: {now:4} MiB");
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
 fn main() {
     let count: usize = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(500);
     common::init();
+    one_large_among_small(count);
     let files = files();
     let launch = "filesrc name=source ! vxkeyframedec name=dec ! fakesink";
     let pipeline = gst::parse::launch(launch).unwrap().downcast::<gst::Pipeline>().unwrap();
