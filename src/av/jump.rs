@@ -31,9 +31,10 @@ const TRIES: usize = 6;
 /// Bytes of a keyframe that is skipped in which parameter sets are looked for.
 const HEAD_BYTES: usize = 512;
 
-/// Keyframes further apart than this, or twice as far as any before, are doubted: the common encoders put one every 10 s at most
-/// (x264 and x265: 250 frames).
-const DOUBTFUL_SECONDS: i64 = 12;
+/// Keyframes further apart than this, or twice as far as any before, are doubted. The common encoders put one every 250 frames
+/// (x264 and x265), which is 42 s at the 6 frames a second of cameras that watch. Shorter gaps are searched by size alone
+/// (unmarked.rs).
+const DOUBTFUL_SECONDS: i64 = 42;
 
 /// The same for a file with a single keyframe.
 const DOUBTFUL_SECONDS_ALONE: i64 = 2;
@@ -296,7 +297,7 @@ impl BlockJumper {
                 Some(ahead) if ahead.time > found.time => reach.video.add_to_index(ahead.cluster, ahead.time, true),
                 _ => reach.video.add_to_index(found.cluster, found.time.saturating_add(1), false),
             }
-            if !jump_to(found.time, found.end, reach)? {
+            if !directly(reach, |reach| jump_to(found.time, found.end, reach))? {
                 return Ok(Jump::Lost);
             }
         }
@@ -316,14 +317,19 @@ fn adjacent_gap(before: i64, last: i64) -> bool {
 /// Sends the demuxer to a time, reading no further than byte `end`; false where it cannot go there.
 fn jump_to(time: i64, end: i64, reach: &mut Reach<'_>) -> Result<bool, Error> {
     reach.input.set_fence(end);
-    reach.input.set_direct(true);
-    let sought = reach.input.seek(reach.video, time);
-    reach.input.set_direct(false);
-    match sought {
+    match reach.input.seek(reach.video, time) {
         Ok(()) => Ok(true),
         Err(Error::Call { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Does what reads no more than it needs.
+fn directly<T>(reach: &mut Reach<'_>, what: impl FnOnce(&mut Reach<'_>) -> T) -> T {
+    reach.input.set_direct(true);
+    let done = what(reach);
+    reach.input.set_direct(false);
+    done
 }
 
 /// A sample in the index.
@@ -415,7 +421,9 @@ impl IndexJumper {
                 let is_there = reach.packet.position() == Some(entry.position);
                 return Ok(if matches!(jump, Jump::Landed) && !is_there { Jump::Lost } else { jump });
             }
-            return self.seek_to(At { number: candidate, position: entry.position, dts: entry.dts }, entry.end, reach);
+            let target = At { number: candidate, position: entry.position, dts: entry.dts };
+            // The demuxer moves in the file when it reads.
+            return directly(reach, |reach| self.seek_to(target, entry.end, reach));
         }
         if self.is_complete {
             if adjacent_gap(before, last.dts) && spacing.is_doubtful(end.saturating_sub(before), true) {

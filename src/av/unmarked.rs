@@ -14,7 +14,7 @@ use super::parser::{PADDING, Parser};
 use super::video_stream::VideoStream;
 
 /// Frames read for nothing before the container's marks are trusted.
-const TRIES: u32 = 16;
+const TRIES: u32 = 8;
 
 /// A frame is suspect from this share of the last keyframe's size.
 const SHARE_OF_KEYFRAME: u64 = 3;
