@@ -369,6 +369,37 @@ fn workers_find_the_same_and_what_kills_one_costs_its_file() {
     assert!(errors(&run).contains("/nowhere/m.onnx"), "{}", errors(&run));
 }
 
+/// `v8_bytes_last.onnx` has ten classes, of which it finds the third.
+#[test]
+fn names_come_from_label_files_of_every_form_or_are_an_error() {
+    let model = common::root().join("tests/models/v8_bytes_last.onnx").display().to_string();
+    let clip = clip().display().to_string();
+    let output = scratch("named.jsonl").display().to_string();
+    let named = |name: &str, content: &str| {
+        let file = scratch(name);
+        std::fs::write(&file, content).unwrap();
+        let labels = file.display().to_string();
+        let arguments =
+            [&*clip, "--provider", "cpu", "--model", &model, "--labels", &labels, "-o", &output, "--overwrite"];
+        let run = vx(&arguments).output().unwrap();
+        (run.status.code(), errors(&run), std::fs::read_to_string(&output).unwrap_or_default())
+    };
+    let rest = |line: fn(usize) -> String| (3..10).map(line).collect::<String>();
+    let forms = [
+        format!("names:\n  0: x\n  1: y\n  2: 'tug, red'\n{}nc: 10\n", rest(|id| format!("  {id}: c{id}\n"))),
+        format!("0: x\n1: y\n2: tug, red\n{}", rest(|id| format!("{id}: c{id}\n"))),
+        format!("[\"x\", \"y\", \"tug, red\"{}]", rest(|id| format!(", \"c{id}\""))),
+    ];
+    for content in &forms {
+        let (status, text, lines) = named("data.yaml", content);
+        assert_eq!(status, Some(0), "{text}");
+        assert!(lines.contains(r#""label":"tug, red","class_id":2"#), "{content}: {lines}");
+    }
+    let (status, text, _) = named("short.txt", "barge\n");
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("it has 1 names") && text.contains("10 classes"), "{text}");
+}
+
 #[test]
 fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     let folder = FOLDER.display().to_string();
@@ -379,6 +410,7 @@ fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     };
     says(&[&folder, "--set", "decoder::nothing=1"], 2, "no property nothing");
     says(&[&folder, "--confidence", "7"], 2, "out of its range");
+    says(&[&folder, "--classes", "bicycle"], 2, "vx detect --model");
     says(&[&folder, "--model", "/nowhere/m.onnx"], 2, "/nowhere/m.onnx");
     says(&[&folder, "-o", "/nowhere/x.jsonl"], 2, "/nowhere/x.jsonl");
     says(&[&folder, "-o", "x.xls"], 2, ".parquet");

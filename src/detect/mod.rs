@@ -42,6 +42,7 @@ mod format;
 mod heads;
 mod input;
 mod job;
+mod label_file;
 mod labels;
 mod layout;
 mod letterbox;

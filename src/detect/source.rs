@@ -86,6 +86,9 @@ pub(super) enum Identity {
     HashAt(u64, u64, PathBuf),
 }
 
+/// What the model that comes with vx is called in messages.
+pub(super) const BUILT_IN_NAME: &str = "the built-in model";
+
 impl ModelSource {
     /// Reads the model, if so much `memory` is enough for it, as far as that is known beforehand.
     ///
@@ -93,7 +96,7 @@ impl ModelSource {
     /// [`Error::ModelUnreadable`] for a missing, empty, too large or irregular file.
     pub(super) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
         let Self::File(path) = self else {
-            let name = "the built-in model".to_owned();
+            let name = BUILT_IN_NAME.to_owned();
             return Ok(ModelBytes::new(name, Content::Static(BUILT_IN), Identity::BuiltIn, false));
         };
         let bytes = read(path, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;

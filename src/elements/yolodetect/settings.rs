@@ -242,7 +242,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         text(
             "label-file",
             "Label file",
-            "Class names, one in a line (default: the model's own, else COCO's where there are 80)",
+            "Class names, one in a line, or an Ultralytics data.yaml (default: the model's own, else COCO's where there are 80)",
         ),
         text(
             "runtime-library",
