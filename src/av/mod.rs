@@ -25,6 +25,7 @@ mod parameter_sets;
 mod pixel;
 mod pool;
 mod probe;
+pub mod process;
 mod programme;
 mod scaler;
 mod still;

@@ -11,7 +11,7 @@ use ort::session::builder::SessionBuilder;
 use super::processor::{Processor, processor};
 use super::provider::{Choice, Precision, Provider, Tuning};
 use super::runtime::Runtime;
-use super::session::OpenError;
+use super::session::{CPU_PROVIDER, OpenError};
 
 /// How a session uses a provider.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub(super) struct Accelerator {
 /// ONNX Runtime's name of a provider that is part of it; `None` for plugin providers.
 pub(super) fn name_of(provider: &Provider) -> Option<&'static str> {
     Some(match provider {
-        Provider::Cpu => "CPUExecutionProvider",
+        Provider::Cpu => CPU_PROVIDER,
         Provider::Cuda => "CUDAExecutionProvider",
         Provider::TensorRt => "TensorrtExecutionProvider",
         Provider::CoreMl => "CoreMLExecutionProvider",

@@ -77,6 +77,7 @@ impl Ready {
                     size,
                 },
                 memory_limit: settings.memory_limit,
+                load_timeout: (settings.load_timeout > 0).then(|| Duration::from_nanos(settings.load_timeout)),
                 provider_dirs: search_dirs,
             },
         )?;

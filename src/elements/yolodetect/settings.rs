@@ -67,6 +67,7 @@ pub struct Settings {
     pub max_inflight: u32,
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
+    pub load_timeout: u64,
     /// As written; a wrong one is told when the element starts.
     pub input_size: String,
     pub resize_mode: ResizeMode,
@@ -108,6 +109,7 @@ impl Default for Settings {
             max_inflight: 0,
             model_layout: ModelLayout::default(),
             memory_limit: 0,
+            load_timeout: 0,
             input_size: String::new(),
             resize_mode: ResizeMode::default(),
             resize_filter: ResizeFilter::default(),
@@ -165,6 +167,7 @@ impl Settings {
             "batch-size" => self.batch_size = value.get().expect(fits),
             "model-layout" => self.model_layout = value.get().expect(fits),
             "memory-limit" => self.memory_limit = value.get().expect(fits),
+            "load-timeout" => self.load_timeout = value.get().expect(fits),
             "input-size" => self.input_size = text(),
             "resize-mode" => self.resize_mode = value.get().expect(fits),
             "resize-filter" => self.resize_filter = value.get().expect(fits),
@@ -208,6 +211,7 @@ impl Settings {
             "batch-size" => self.batch_size.to_value(),
             "model-layout" => self.model_layout.to_value(),
             "memory-limit" => self.memory_limit.to_value(),
+            "load-timeout" => self.load_timeout.to_value(),
             "input-size" => self.input_size.to_value(),
             "resize-mode" => self.resize_mode.to_value(),
             "resize-filter" => self.resize_filter.to_value(),
@@ -331,6 +335,12 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .nick("Memory limit")
             .blurb("Refuse a model whose weights need more bytes of memory than this (0 = 80 % of what is available)")
             .default_value(defaults.memory_limit)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("load-timeout")
+            .nick("Load timeout")
+            .blurb("Fail when the model has not loaded after this long, in nanoseconds (0 = wait as long as it takes)")
+            .default_value(defaults.load_timeout)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")

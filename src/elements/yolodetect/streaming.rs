@@ -77,7 +77,8 @@ impl YoloDetect {
                 for area in areas {
                     let frame = MappedFrame::new(buffer.clone(), &info, area).map_err(|error| self.failed(&error))?;
                     let corner = area.map_or([0.0; 2], |area| [area.x as f32, area.y as f32]);
-                    tickets.push((engine.submit(Box::new(frame), Arc::clone(&settings)), corner));
+                    let goes_on = || !self.queue.is_closed();
+                    tickets.push((engine.submit_while(Box::new(frame), Arc::clone(&settings), goes_on), corner));
                 }
                 Wait::Engine(tickets)
             }
@@ -215,7 +216,7 @@ impl YoloDetect {
         let mut detections = Vec::new();
         let parts = tickets.len();
         for (ticket, corner) in tickets {
-            let result = ticket.wait().map_err(|error| self.failed(&error))?;
+            let result = ticket.wait_while(|| !self.queue.is_closed()).map_err(|error| self.failed(&error))?;
             gst::log!(
                 CAT,
                 imp = self,

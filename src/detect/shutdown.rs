@@ -1,0 +1,100 @@
+//! The end of inference before the end of the process.
+//!
+//! `exit` runs the destructors of C++ libraries while other threads go on: ONNX Runtime and its providers then crash under
+//! their own threads. So a hook that runs before those destructors closes all engines, ends what is being loaded, and waits for
+//! every thread that may be inside ONNX Runtime. Where one does not end in time the process leaves without destructors.
+//!
+//! Lock order: the state alone. Any thread.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::registry;
+use crate::exit;
+
+/// How long the process waits for its engines; a run of a large model takes less.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[derive(Default)]
+struct State {
+    is_ending: bool,
+    /// Threads that may be inside ONNX Runtime.
+    busy: usize,
+    /// The process that registered the hook: a fork of it has none of its threads.
+    process: u32,
+    /// What has been used since the hook was last registered.
+    used: Option<HashSet<String>>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { is_ending: false, busy: 0, process: 0, used: None });
+static CHANGED: Condvar = Condvar::new();
+
+/// A thread that may be inside ONNX Runtime; dropped when it no longer is.
+pub(super) struct Busy;
+
+impl Busy {
+    /// `None` once the process is ending: nothing may be started then.
+    pub fn new() -> Option<Self> {
+        let mut state = STATE.lock();
+        if state.is_ending {
+            return None;
+        }
+        state.busy += 1;
+        Some(Self)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = STATE.lock();
+        state.busy -= 1;
+        if state.busy == 0 {
+            CHANGED.notify_all();
+        }
+    }
+}
+
+/// Makes sure that the hook runs before the destructors of what `use_of` has brought into the process: a provider that has been
+/// loaded, or run for the first time.
+pub(super) fn arm(use_of: &str) {
+    let mut state = STATE.lock();
+    state.process = std::process::id();
+    let used = state.used.get_or_insert_default();
+    if used.contains(use_of) {
+        return;
+    }
+    used.insert(use_of.to_owned());
+    drop(state);
+    exit::before_destructors(hook);
+}
+
+fn hook(status: Option<i32>) {
+    if std::process::id() == STATE.try_lock_for(PATIENCE).map_or(0, |state| state.process)
+        && !stop_all(PATIENCE)
+        && let Some(status) = status
+    {
+        exit::leave(status);
+    }
+}
+
+/// Closes all engines for ever, ends what is being loaded and waits up to `patience` for the threads; false where one of them
+/// still runs.
+fn stop_all(patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    STATE.lock().is_ending = true;
+    let threads = registry::stop_all();
+    let mut state = STATE.lock();
+    while state.busy > 0 {
+        if CHANGED.wait_until(&mut state, deadline).timed_out() {
+            return state.busy == 0;
+        }
+    }
+    drop(state);
+    // Destructors of thread-local values of C++ run after a thread has given up its claim.
+    for thread in threads {
+        let _ = thread.join();
+    }
+    true
+}
