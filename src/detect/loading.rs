@@ -276,21 +276,28 @@ fn report(
 }
 
 fn invalid(runtime: &Runtime, bytes: &ModelBytes, error: OpenError) -> Error {
-    let reason = if error.is_no_model {
-        format!("it is no ONNX file, or it is cut short; download or export it again ({})", error.reason)
-    } else if ["external data", "cannot get file size"].iter().any(|words| error.reason.to_lowercase().contains(words))
-    {
-        format!("its weights are in a file of their own, which has to lie beside it ({})", error.reason)
-    } else if error.reason.contains("is not a registered function/op") {
-        format!("{}: it needs an operator that ONNX Runtime does not have; export it without", error.reason)
-    } else {
+    let OpenError { is_no_model, reason } = error;
+    let reason = reason.trim_end_matches('.');
+    let words = reason.to_lowercase();
+    let has = |any: &[&str]| any.iter().any(|part| words.contains(part));
+    let version = runtime.version();
+    let reason = if is_no_model {
+        format!("it is no ONNX file, or it is cut short; download or export it again ({reason})")
+    } else if has(&["external data", "cannot get file size"]) {
+        format!("its weights are in a file of their own, which has to lie beside it ({reason})")
+    } else if has(&["is not a registered function/op"]) {
+        format!("{reason}: it needs an operator that ONNX Runtime does not have; export it without")
+    } else if has(&["inferenceerror", "invalid model", "invalid graph", "not a dag", "type error"]) {
+        format!(
+            "{reason}: its graph contradicts itself; check it with onnx.checker.check_model, and export it again with another \
+             version of the exporter"
+        )
+    } else if has(&["opset", "ir version", "ir_version", "implementation", "schema"]) {
         let newer =
             if runtime.has_provider(&Provider::OpenVino) { "execution-provider=cpu, which may have a" } else { "a" };
-        let version = runtime.version();
-        format!(
-            "{}; export it again with an older opset, or use {newer} newer ONNX Runtime than {version}",
-            error.reason
-        )
+        format!("{reason}; export it again with an older opset, or use {newer} newer ONNX Runtime than {version}")
+    } else {
+        format!("{reason}; export it again, or use another ONNX Runtime than {version}")
     };
     Error::ModelInvalid { model: bytes.name.clone(), reason }
 }

@@ -69,6 +69,7 @@ mod source;
 mod taps;
 mod task;
 mod tensor;
+mod weights;
 mod worker;
 
 pub use detection::{DetectSettings, Detection};

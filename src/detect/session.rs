@@ -23,7 +23,7 @@ use super::error::plain_words;
 use super::input::InputSpec;
 use super::model::{Description, METADATA_KEYS};
 use super::runtime::Runtime;
-use super::source::{Content, ModelBytes};
+use super::source::{Form, ModelBytes};
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
 /// Weights in the CPU provider's own order, shared by the sessions of one engine.
@@ -119,8 +119,10 @@ impl Session {
         }
         let mut runs_on = None;
         let mut builder = match setup {
+            // With the least optimisation, which checks an invalid graph before it runs: without any, ONNX Runtime 1.31 lets
+            // an exception out of a kernel that must not throw, and ends the process.
             Setup::Inspect => cpu_only(runtime, builder)?
-                .with_optimization_level(GraphOptimizationLevel::Disable)?
+                .with_optimization_level(GraphOptimizationLevel::Level1)?
                 .with_prepacking(false)?
                 .with_intra_threads(1)?,
             Setup::Cpu { intra_op_threads, inter_op_threads, weights, first_core } => {
@@ -152,11 +154,10 @@ impl Session {
         let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime)).flatten();
         let faster = faster.and_then(|bytes| builder.commit_from_memory(bytes).ok());
         let is_rearranged = faster.is_some();
-        let inner = match (faster, &model.content) {
+        let inner = match (faster, model.form()) {
             (Some(session), _) => session,
-            (None, Content::Static(bytes)) => builder.commit_from_memory(bytes)?,
-            (None, Content::Owned(bytes)) => builder.commit_from_memory(bytes)?,
-            (None, Content::Path(path)) => builder.commit_from_file(path)?,
+            (None, Form::Memory(bytes)) => builder.commit_from_memory(bytes)?,
+            (None, Form::File(path)) => builder.commit_from_file(path)?,
         };
         let wants_pinned =
             matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());
