@@ -86,6 +86,9 @@ mutations: setup
 seeks: setup
 	VX_SEEKS=170 $(CARGO) test --release --quiet $(FEATURES) --test elements_streams -- a_seek_at_any_moment
 
+exits: build
+	VX_PLUGIN_DIR=$(ROOT)$(STAGE) VX_EXITS=20 $(CARGO) test --release --quiet $(FEATURES) --test exits
+
 kills: setup
 	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test detect_command -- killed
 

@@ -30,9 +30,10 @@ fn open(model: &Path, provider: Provider) -> Result<Engine, Error> {
 /// Bits of all scores and edges found with `engine`.
 fn found(engine: &Engine) -> Vec<[u32; 5]> {
     let result = engine.submit(RgbFrame::stop_sign(), settings(0.001)).wait().unwrap();
-    let bits = result.detections.iter().map(|found| {
-        [found.confidence, found.x_min, found.y_min, found.x_max, found.y_max].map(f32::to_bits)
-    });
+    let bits = result
+        .detections
+        .iter()
+        .map(|found| [found.confidence, found.x_min, found.y_min, found.x_max, found.y_max].map(f32::to_bits));
     bits.collect()
 }
 

@@ -177,9 +177,9 @@ fn a_program_that_exits() {
     );
     let pipeline = gst::parse::launch(&launch).unwrap();
     if round % 4 == 3 {
-        // From another thread, while this one still loads.
+        // From another thread.
         std::thread::spawn(move || {
-            std::thread::sleep(moment(round) / 3);
+            std::thread::sleep(Duration::from_millis(400) + moment(round) / 3);
             std::process::exit(STATUS);
         });
     }

@@ -248,6 +248,7 @@ mod plugin {
 
     use super::super::runtime::Runtime;
     use super::super::session::OpenError;
+    use super::super::shutdown;
     use super::fails;
 
     /// ONNX Runtime's name of OpenVINO, under which its library is registered.
@@ -288,6 +289,7 @@ mod plugin {
             .environment
             .register_ep_library(name, library)
             .map_err(|error| fails(format!("{} cannot be loaded: {error}", library.display())))?;
+        shutdown::arm(name);
         let new = names().into_iter().find(|name| !before.contains(name));
         let new = new.ok_or_else(|| {
             format!(

@@ -101,6 +101,7 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the model from being read, run or understood, or the provider from being used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
+        shutdown::arm("ONNX Runtime");
         let model = spec.model.read(memory::budget(spec.memory_limit))?;
         spec.tuning.device()?;
         let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
@@ -189,7 +190,6 @@ impl Inner {
         key: Key,
         cancel: &Cancel,
     ) -> Result<Self> {
-        shutdown::arm("ONNX Runtime");
         let Opened { model: description, session, setup, overrides, report, plan } =
             open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
         shutdown::arm(&report.name);
@@ -330,9 +330,10 @@ impl LateWorker {
         if shared.is_closing.load(Ordering::Acquire) {
             return;
         }
-        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides, None, Some(&cancel))))
-            .map_err(|panic| panic_message(panic.as_ref()))
-            .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
+        let opened =
+            catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides, None, Some(&cancel))))
+                .map_err(|panic| panic_message(panic.as_ref()))
+                .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
         drop(model);
         let worker = opened.and_then(|session| {
             Worker::new(Arc::clone(&shared), session, batch_size, rescue).map_err(|error| error.to_string())

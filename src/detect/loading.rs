@@ -93,12 +93,7 @@ pub(super) fn open_first(
 }
 
 /// Opens `bytes` on the CPU provider. Where it was not asked for by name it need not know the precision that was.
-fn open_cpu(
-    runtime: &'static Runtime,
-    bytes: &ModelBytes,
-    load: Load<'_>,
-    plan: Plan,
-) -> Result<Opened> {
+fn open_cpu(runtime: &'static Runtime, bytes: &ModelBytes, load: Load<'_>, plan: Plan) -> Result<Opened> {
     let spec = load.spec;
     if !spec.tuning.is_plain() && spec.provider != Provider::Auto {
         let reason =
@@ -106,8 +101,8 @@ fn open_cpu(
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
     }
     let setup = cpu_setup(runtime, spec, plan);
-    let (mut session, _) =
-        Session::open(runtime, bytes, &setup, &[], None, Some(load.cancel)).map_err(|error| invalid(runtime, bytes, error))?;
+    let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None, Some(load.cancel))
+        .map_err(|error| invalid(runtime, bytes, error))?;
     let model = understand(bytes, &mut session, load)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let mut report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);

@@ -9,14 +9,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::cancel::Cancel;
 use super::engine::Inner;
 use super::error::{Error, Result};
 use super::plan::{Plan, Reading};
 use super::provider::{Choice, Tuning};
-use super::shutdown::Busy;
+use super::shutdown::{self, BETWEEN, Busy};
 use super::source::Identity;
 
 /// What makes two engines the same.
@@ -121,11 +121,11 @@ impl Loading {
     fn wait(&self, limit: Option<Duration>) -> Option<Result<Arc<Inner>>> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut progress = self.progress.lock();
-        let mut is_late = false;
-        while progress.outcome.is_none() && !is_late {
-            match deadline {
-                Some(deadline) => is_late = self.changed.wait_until(&mut progress, deadline).timed_out(),
-                None => self.changed.wait(&mut progress),
+        while progress.outcome.is_none() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            let next = Instant::now() + BETWEEN;
+            let next = deadline.map_or(next, |deadline| deadline.min(next));
+            if self.changed.wait_until(&mut progress, next).timed_out() {
+                MutexGuard::unlocked(&mut progress, shutdown::arm_again);
             }
         }
         progress.waiting -= 1;

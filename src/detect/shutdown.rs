@@ -16,6 +16,10 @@ use crate::exit;
 
 /// How long the process waits for its engines; a run of a large model takes less.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often the hook is registered again while models load: the C library keeps 32 bytes for each.
+const MAX_REGISTRATIONS: usize = 2000;
+/// The time between two of them. An exit in that time after a library was loaded still crashes.
+pub(super) const BETWEEN: Duration = Duration::from_millis(2);
 
 #[derive(Default)]
 struct State {
@@ -24,11 +28,12 @@ struct State {
     busy: usize,
     /// The process that registered the hook: a fork of it has none of its threads.
     process: u32,
-    /// What has been used since the hook was last registered.
+    /// What has been used when the hook was last registered.
     used: Option<HashSet<String>>,
+    registrations: usize,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { is_ending: false, busy: 0, process: 0, used: None });
+static STATE: Mutex<State> = Mutex::new(State { is_ending: false, busy: 0, process: 0, used: None, registrations: 0 });
 static CHANGED: Condvar = Condvar::new();
 
 /// A thread that may be inside ONNX Runtime; dropped when it no longer is.
@@ -61,17 +66,28 @@ impl Drop for Busy {
 pub(super) fn arm(use_of: &str) {
     let mut state = STATE.lock();
     state.process = std::process::id();
-    let used = state.used.get_or_insert_default();
-    if used.contains(use_of) {
-        return;
-    }
-    used.insert(use_of.to_owned());
+    let is_new = state.used.get_or_insert_default().insert(use_of.to_owned());
     drop(state);
-    exit::before_destructors(hook);
+    if is_new {
+        exit::before_destructors(hook);
+    }
+}
+
+/// The same while a model loads: providers load libraries then, one after the other.
+pub(super) fn arm_again() {
+    let mut state = STATE.lock();
+    state.registrations += 1;
+    let is_due = state.registrations <= MAX_REGISTRATIONS && !state.is_ending;
+    drop(state);
+    if is_due {
+        exit::before_destructors(hook);
+    }
 }
 
 fn hook(status: Option<i32>) {
-    if std::process::id() == STATE.try_lock_for(PATIENCE).map_or(0, |state| state.process)
+    // It runs as often as it was registered; and in a fork of this process, where the lock may be held by nobody who is there.
+    let is_due = |state: &State| state.process == std::process::id() && !state.is_ending;
+    if STATE.try_lock_for(PATIENCE).is_some_and(|state| is_due(&state))
         && !stop_all(PATIENCE)
         && let Some(status) = status
     {

@@ -224,7 +224,8 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let is_ended = [&self.is_broken, &self.watch.is_interrupted].iter().any(|flag| flag.load(Ordering::Acquire));
+            let is_ended =
+                [&self.is_broken, &self.watch.is_interrupted].iter().any(|flag| flag.load(Ordering::Acquire));
             let timeout = self.watch.timeout.filter(|timeout| started.elapsed() > *timeout);
             if is_ended || timeout.is_some() {
                 let _ = child.kill();
