@@ -31,7 +31,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo test kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo test exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'

@@ -16,10 +16,10 @@ use super::lane::Lane;
 use super::output::{Out, Output};
 use super::run::Sums;
 use super::settings::{OF_DETECTOR, PROPERTIES, Settings};
+use crate::elements::log::Category;
+use crate::elements::refusal;
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vxbulkbin", gst::DebugColorFlags::empty(), Some("Many files in parallel lanes"))
-});
+pub(super) static CAT: Category = Category::new("vxbulkbin", "Many files in parallel lanes");
 
 /// Locks: no two are held together, and none over a call into GStreamer: whoever gets a message may ask for `stats`.
 pub struct BulkBin {
@@ -92,10 +92,13 @@ impl ObjectImpl for BulkBin {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if refusal::is_refused(&*self.obj(), pspec) {
+            return;
+        }
         if OF_DETECTOR.contains(&pspec.name()) {
-            let detector = self.lanes.lock().first().map(|lane| lane.detector.clone());
-            if let Some(detector) = detector {
-                detector.set_property_from_value(pspec.name(), value);
+            let lanes = self.lanes.lock().clone();
+            for lane in lanes {
+                lane.detector.set_property_from_value(pspec.name(), value);
             }
         } else {
             self.settings.lock().set(pspec.name(), value);

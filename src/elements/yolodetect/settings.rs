@@ -127,9 +127,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings, with those of `other` that may change at any time.
-    pub fn with_thresholds_of(&self, other: &Self) -> Self {
+    /// These settings, with those of `other` that may change at any time; `classes` are not among them.
+    pub fn with_changeable_of(&self, other: &Self) -> Self {
         Self {
+            meta: other.meta,
+            region_of_interest: other.region_of_interest.clone(),
+            region: other.region,
+            region_type: other.region_type.clone(),
             confidence_threshold: other.confidence_threshold,
             iou_threshold: other.iou_threshold,
             max_detections: other.max_detections,
@@ -239,7 +243,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     let share = |name, nick, blurb, default| {
         let spec = glib::ParamSpecFloat::builder(name).nick(nick).blurb(blurb);
-        spec.minimum(0.0).maximum(1.0).default_value(default).mutable_playing().build()
+        spec.minimum(0.0).maximum(1.0).default_value(default).mutable_playing().controllable().build()
     };
     vec![
         text("model-file", "Model file", "ONNX model (default: the built-in person detector)"),
@@ -271,7 +275,11 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(defaults.max_detections)
             .mutable_playing()
             .build(),
-        text("classes", "Classes", "Only these classes: names or numbers, separated by commas (default: all)"),
+        glib::ParamSpecString::builder("classes")
+            .nick("Classes")
+            .blurb("Only these classes: names or numbers, separated by commas (default: all)")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecBoolean::builder("class-agnostic")
             .nick("Class agnostic")
             .blurb("Whether boxes of different classes suppress each other")
@@ -401,22 +409,23 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .maximum(1.0)
             .default_value(defaults.scene_change)
             .mutable_playing()
+            .controllable()
             .build(),
         glib::ParamSpecString::builder("region-of-interest")
             .nick("Region of interest")
             .blurb("The part of frames to look at: left,top,width,height in pixels, or in shares of the frame (unset = all)")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("region-type")
             .nick("Region type")
             .blurb("Look inside the region-of-interest metas of this type that frames come with, * for all types (unset = not)")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder::<Meta>("meta")
             .nick("Meta")
             .blurb("Which metas are put on frames")
             .default_value(defaults.meta)
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")

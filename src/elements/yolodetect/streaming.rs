@@ -64,6 +64,7 @@ impl YoloDetect {
             gst::element_imp_error!(self, gst::CoreError::Negotiation, ("a frame came before its caps"));
             return Err(gst::FlowError::NotNegotiated);
         };
+        self.sync_controlled(&buffer);
         let tools = self.ready.lock().as_ref().map(|ready| {
             (ready.engine.clone(), Arc::clone(&ready.detect), Arc::clone(&ready.labels), ready.max_inflight)
         });
@@ -85,6 +86,21 @@ impl YoloDetect {
         };
         let pending = Pending { buffer, wait, info, labels };
         self.queue.put_frame(pending).map(|()| gst::FlowSuccess::Ok)
+    }
+
+    /// Gives properties that are controlled their values at the time of `buffer`.
+    fn sync_controlled(&self, buffer: &gst::BufferRef) {
+        let element = self.obj();
+        if !element.has_active_control_bindings() {
+            return;
+        }
+        let segment = self.segment.lock().clone();
+        let time = buffer.pts().zip(segment).and_then(|(pts, segment)| segment.to_stream_time(pts));
+        if let Some(time) = time
+            && let Err(error) = element.sync_values(time)
+        {
+            gst::debug!(CAT, imp = self, "controlled properties have no value at {time}: {error}");
+        }
     }
 
     /// Decides which parts of a frame the model looks at.
