@@ -121,11 +121,14 @@ impl Loading {
     fn wait(&self, limit: Option<Duration>) -> Option<Result<Arc<Inner>>> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut progress = self.progress.lock();
+        let mut step = BETWEEN;
         while progress.outcome.is_none() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            let next = Instant::now() + BETWEEN;
+            let next = Instant::now() + step;
             let next = deadline.map_or(next, |deadline| deadline.min(next));
-            if self.changed.wait_until(&mut progress, next).timed_out() {
-                MutexGuard::unlocked(&mut progress, shutdown::arm_again);
+            if self.changed.wait_until(&mut progress, next).timed_out()
+                && !MutexGuard::unlocked(&mut progress, shutdown::arm_again)
+            {
+                step = Duration::from_secs(1);
             }
         }
         progress.waiting -= 1;

@@ -73,8 +73,8 @@ pub(super) fn arm(use_of: &str) {
     }
 }
 
-/// The same while a model loads: providers load libraries then, one after the other.
-pub(super) fn arm_again() {
+/// The same while a model loads: providers load libraries then, one after the other. False once that has been done often enough.
+pub(super) fn arm_again() -> bool {
     let mut state = STATE.lock();
     state.registrations += 1;
     let is_due = state.registrations <= MAX_REGISTRATIONS && !state.is_ending;
@@ -82,6 +82,7 @@ pub(super) fn arm_again() {
     if is_due {
         exit::before_destructors(hook);
     }
+    is_due
 }
 
 fn hook(status: Option<i32>) {
