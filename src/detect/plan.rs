@@ -40,6 +40,8 @@ pub struct EngineSpec {
     pub reading: Reading,
     /// Bytes that the model may take; 0 is 80 % of what is available.
     pub memory_limit: u64,
+    /// How long the model may take to load; `None` for as long as it takes.
+    pub load_timeout: Option<Duration>,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
 }

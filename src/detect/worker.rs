@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::binding::InputTensor;
 use super::decode::{Decoder, Outputs};
+use super::engine::Never;
 use super::error::{Error, panic_message};
 use super::form::InputForm;
 use super::job::{FrameResult, Job};
@@ -24,6 +25,7 @@ use super::readable::is_readable;
 use super::runtime::Runtime;
 use super::sanity::{FRAMES, complaint};
 use super::session::{Session, Setup};
+use super::shutdown;
 use super::source::ModelBytes;
 use super::task::Task;
 
@@ -37,7 +39,44 @@ pub(super) struct Shared {
     pub has_complained: AtomicBool,
     /// Set when the last handle goes: what is still queued is answered without being run.
     pub is_closing: AtomicBool,
+    /// ONNX Runtime's name of what runs the model.
+    pub provider: String,
+    /// Worker threads that have not ended.
+    pub alive: Mutex<usize>,
+    /// Tells of changes of `alive`.
+    pub changed: Condvar,
     pub totals: Mutex<Totals>,
+}
+
+impl Shared {
+    /// Waits until no more than `left` workers are there; false if that takes longer than `patience`.
+    pub fn wait_for_workers(&self, left: usize, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut alive = self.alive.lock();
+        while *alive > left {
+            if self.changed.wait_until(&mut alive, deadline).timed_out() {
+                return *alive <= left;
+            }
+        }
+        true
+    }
+}
+
+/// A worker thread that has not ended.
+pub(super) struct Alive(Arc<Shared>);
+
+impl Alive {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        *shared.alive.lock() += 1;
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *self.0.alive.lock() -= 1;
+        self.0.changed.notify_all();
+    }
 }
 
 /// Sums since the engine was opened.
@@ -142,14 +181,19 @@ impl Worker {
         })
     }
 
-    /// Works until the queue is closed and empty.
-    pub fn run(mut self, queue: &Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
+    /// Works until nobody holds the other end of `stop`.
+    pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Never>) {
+        loop {
+            let first = crossbeam_channel::select! {
+                recv(queue) -> job => job,
+                recv(stop) -> _ => return,
+            };
+            let Ok(first) = first else { return };
             self.jobs.push(first);
             self.collect(queue);
             if self.shared.is_closing.load(Ordering::Acquire) {
                 self.jobs.clear();
-                continue;
+                return;
             }
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
                 self.recover(&panic_message(panic.as_ref()));
@@ -196,6 +240,7 @@ impl Worker {
             }
             let mut totals = self.shared.totals.lock();
             totals.batches += 1;
+            let is_first = totals.batches == 1;
             match &outcome {
                 Ok(infer) => {
                     totals.infer += *infer;
@@ -209,6 +254,9 @@ impl Worker {
                 Err(_) => failures += prepared.len() as u64,
             }
             drop(totals);
+            if is_first {
+                shutdown::arm(&format!("{} at work", self.shared.provider));
+            }
             for Prepared { job, result, .. } in prepared.drain(..) {
                 self.jobs[job].reply.answer(outcome.clone().map(|_| result));
             }
@@ -226,7 +274,7 @@ impl Worker {
             model: self.shared.model.source.clone(),
             reason: format!("{reason}; and the CPU provider cannot take over: {also}"),
         };
-        let (session, _) = Session::open(rescue.runtime, &rescue.model, &rescue.setup, &[], None)
+        let (session, _) = Session::open(rescue.runtime, &rescue.model, &rescue.setup, &[], None, None)
             .map_err(|error| failed(error.reason))?;
         self.session = session;
         self.shared.totals.lock().rescued = Some(reason.to_owned());
@@ -336,6 +384,7 @@ fn centre<'a>(picture: &Picture<'a>, form: &InputForm) -> Result<Picture<'a>, Er
 mod tests {
     use std::path::Path;
 
+    use super::super::cancel::Cancel;
     use super::super::loading::open_first;
     use super::super::picture::{Frame, Matrix, Plane, Range};
     use super::super::plan::EngineSpec;
@@ -365,7 +414,7 @@ mod tests {
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
             let bytes = spec.model.read(None).unwrap();
             let choice = Choice { provider: Provider::Cpu, library: None };
-            let opened = open_first(runtime, &bytes, &[choice], &spec, "").unwrap();
+            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &Cancel::default()).unwrap();
             (opened, bytes)
         };
         let (right, bytes) = open("yolo_nas.onnx");
@@ -376,6 +425,9 @@ mod tests {
                 batch_timeout: Duration::ZERO,
                 has_complained: AtomicBool::new(true),
                 is_closing: AtomicBool::new(false),
+                provider: String::new(),
+                alive: Mutex::new(1),
+                changed: Condvar::new(),
                 totals: Mutex::default(),
             });
             let (wrong, _) = open("picodet.onnx");

@@ -314,5 +314,56 @@ def free_size():
     onnx.save(made, HERE / "free_size.onnx")
 
 
+def weights_as_inputs():
+    """`picodet.onnx` as Paddle2ONNX and older PyTorch write models: the weights are among the inputs too."""
+    made = onnx.load(HERE / "picodet.onnx")
+    made.ir_version = 4
+    for weight in made.graph.initializer:
+        made.graph.input.append(value(weight.name, weight.data_type, list(weight.dims)))
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / "weights_as_inputs.onnx")
+
+
+def outside():
+    """`free_size.onnx` with all its weights in a file beside it, which providers read by themselves."""
+    made = onnx.load(HERE / "free_size.onnx")
+    (HERE / "outside.weights").unlink(missing_ok=True)
+    where = {"save_as_external_data": True, "all_tensors_to_one_file": True, "size_threshold": 64}
+    onnx.save(made, HERE / "outside.onnx", location="outside.weights", **where)
+
+
+def endless(name, declared):
+    """Runs for ever: a loop of 2^60 rounds. With an output of a `declared` shape it has to be run to be read or not."""
+    body = h.make_graph(
+        [h.make_node("Identity", ["go"], ["goes"]), h.make_node("Add", ["sum", "sum"], ["more"])],
+        "body",
+        [value("round", T.INT64, []), value("go", T.BOOL, []), value("sum", T.FLOAT, [])],
+        [value("goes", T.BOOL, []), value("more", T.FLOAT, [])],
+    )
+    constants = [
+        numpy_helper.from_array(np.array(1 << 60, np.int64), "rounds"),
+        numpy_helper.from_array(np.array(True), "always"),
+        numpy_helper.from_array(np.zeros((84, 3, 1, 1), np.float32), "weights"),
+        numpy_helper.from_array(np.array([0, 84, -1], np.int64), "rows"),
+    ]
+    nodes = [
+        h.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        h.make_node("Loop", ["rounds", "always", "mean"], ["sum"], body=body),
+        h.make_node("AveragePool", ["images"], ["pooled"], kernel_shape=[8] * 2, strides=[8] * 2),
+        h.make_node("Conv", ["pooled", "weights"], ["map"]),
+        h.make_node("Reshape", ["map", "rows"], ["cells"]),
+        h.make_node("Add", ["cells", "sum"], ["output0"]),
+    ]
+    outputs = [value("output0", T.FLOAT, declared)]
+    graph = h.make_graph(nodes, name, [value("images", T.FLOAT, [1, 3, 64, 64])], outputs, constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / f"{name}.onnx")
+
+
 quantised()
 free_size()
+weights_as_inputs()
+outside()
+endless("endless", [1, 84, 64])
+endless("endless_unknown", ["batch", "rows", "cells"])

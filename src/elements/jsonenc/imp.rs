@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 
 use super::record::{About, Header, Record, SCHEMA};
 use crate::elements::detector::{self, Detector};
+use crate::elements::log::Category;
+use crate::elements::refusal;
 use crate::elements::{origin, upstream};
 use crate::meta;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vxjsonenc", gst::DebugColorFlags::empty(), Some("Detections as JSON lines"))
-});
+static CAT: Category = Category::new("vxjsonenc", "Detections as JSON lines");
 
 /// Of the stream at hand.
 #[derive(Default, Clone)]
@@ -74,6 +74,9 @@ impl ObjectImpl for JsonEnc {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let fits = "GObject has checked the value against the property's type";
+        if refusal::is_refused(&*self.obj(), pspec) {
+            return;
+        }
         let mut settings = self.settings.lock();
         match pspec.name() {
             "file" => settings.file = value.get().expect(fits),

@@ -64,6 +64,7 @@ impl YoloDetect {
             gst::element_imp_error!(self, gst::CoreError::Negotiation, ("a frame came before its caps"));
             return Err(gst::FlowError::NotNegotiated);
         };
+        self.sync_controlled(&buffer);
         let tools = self.ready.lock().as_ref().map(|ready| {
             (ready.engine.clone(), Arc::clone(&ready.detect), Arc::clone(&ready.labels), ready.max_inflight)
         });
@@ -77,13 +78,29 @@ impl YoloDetect {
                 for area in areas {
                     let frame = MappedFrame::new(buffer.clone(), &info, area).map_err(|error| self.failed(&error))?;
                     let corner = area.map_or([0.0; 2], |area| [area.x as f32, area.y as f32]);
-                    tickets.push((engine.submit(Box::new(frame), Arc::clone(&settings)), corner));
+                    let goes_on = || !self.queue.is_closed();
+                    tickets.push((engine.submit_while(Box::new(frame), Arc::clone(&settings), goes_on), corner));
                 }
                 Wait::Engine(tickets)
             }
         };
         let pending = Pending { buffer, wait, info, labels };
         self.queue.put_frame(pending).map(|()| gst::FlowSuccess::Ok)
+    }
+
+    /// Gives properties that are controlled their values at the time of `buffer`.
+    fn sync_controlled(&self, buffer: &gst::BufferRef) {
+        let element = self.obj();
+        if !element.has_active_control_bindings() {
+            return;
+        }
+        let segment = self.segment.lock().clone();
+        let time = buffer.pts().zip(segment).and_then(|(pts, segment)| segment.to_stream_time(pts));
+        if let Some(time) = time
+            && let Err(error) = element.sync_values(time)
+        {
+            gst::debug!(CAT, imp = self, "controlled properties have no value at {time}: {error}");
+        }
     }
 
     /// Decides which parts of a frame the model looks at.
@@ -215,7 +232,7 @@ impl YoloDetect {
         let mut detections = Vec::new();
         let parts = tickets.len();
         for (ticket, corner) in tickets {
-            let result = ticket.wait().map_err(|error| self.failed(&error))?;
+            let result = ticket.wait_while(|| !self.queue.is_closed()).map_err(|error| self.failed(&error))?;
             gst::log!(
                 CAT,
                 imp = self,
