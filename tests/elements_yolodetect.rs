@@ -572,3 +572,106 @@ fn an_element_stops_whatever_its_model_is_in() {
     pipeline.set_state(gst::State::Null).unwrap();
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
+
+/// Lines of the clip's first frames, detected and then converted.
+fn converted(model: &str, conversion: &str) -> common::Outcome {
+    run(&format!(
+        "filesrc location={} ! vxkeyframedec max-frames=2 ! vxyolodetect execution-provider=cpu {model} ! {conversion} ! vxjsonenc",
+        quoted(&clip())
+    ))
+}
+
+#[test]
+fn detections_survive_converters_whole() {
+    let pose =
+        format!("model-file={} confidence-threshold=0.1", quoted(&common::root().join("tests/models/pose.onnx")));
+    let turned =
+        format!("model-file={} confidence-threshold=0.1", quoted(&common::root().join("tests/models/obb.onnx")));
+    for model in ["", &*pose, &*turned] {
+        let expected = converted(model, "identity").json();
+        assert!(!expected[0]["detections"].as_array().unwrap().is_empty(), "{model}");
+        for (conversion, scale) in [
+            ("videoconvert ! video/x-raw,format=RGB", 1.0),
+            ("videoscale ! video/x-raw,width=320,height=240", 0.5),
+            ("videoscale ! video/x-raw,width=1280,height=960 ! videoconvert ! video/x-raw,format=NV12", 2.0),
+        ] {
+            let lines = converted(model, conversion).json();
+            for (line, expected) in lines.iter().zip(&expected) {
+                let detections = line["detections"].as_array().unwrap();
+                let originals = expected["detections"].as_array().unwrap();
+                assert_eq!(detections.len(), originals.len(), "{conversion}: {line}");
+                for (found, original) in detections.iter().zip(originals) {
+                    for same in ["label", "class_id", "confidence"] {
+                        assert_eq!(found[same], original[same], "{conversion}: {found}");
+                    }
+                    let near = |field: &str, numbers: usize| {
+                        let values = |detection: &serde_json::Value| -> Vec<f64> {
+                            let list = detection[field].as_array().cloned().unwrap_or_default();
+                            let flat = list.iter().flat_map(|value| {
+                                value.as_array().map_or(vec![value.clone()], |point| point[..2].to_vec())
+                            });
+                            flat.take(numbers).map(|value| value.as_f64().unwrap()).collect()
+                        };
+                        let (found, original) = (values(found), values(original));
+                        assert_eq!(found.len(), original.len(), "{conversion}: {field}");
+                        let is_near = |(a, b): (&f64, &f64)| (a - b * scale).abs() < 0.05;
+                        assert!(
+                            found.iter().zip(&original).all(is_near),
+                            "{conversion}: {field} {found:?}, {original:?}"
+                        );
+                    };
+                    near("box", 4);
+                    near("keypoints", usize::MAX);
+                    near("rotated_box", 4);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn detections_that_an_element_drops_are_counted_and_warned_of() {
+    let outcome = converted("", "videocrop left=40 top=20");
+    let lines = outcome.json();
+    assert_eq!(
+        (lines[0]["lost"].as_u64(), lines[0]["detections"].as_array().unwrap().len()),
+        (Some(1), 0),
+        "{}",
+        lines[0]
+    );
+    assert_eq!(
+        outcome.warnings.iter().filter(|warning| warning.contains("videocrop")).count(),
+        1,
+        "{:?}",
+        outcome.warnings
+    );
+    assert!(converted("", "identity").json()[0].get("lost").is_none());
+}
+
+#[test]
+fn frames_that_were_not_looked_at_are_marked() {
+    let lines = people("vxyolodetect execution-provider=cpu inference-interval=3");
+    let looked: Vec<_> = lines.iter().map(|line| line.get("looked").is_none()).collect();
+    assert!((0..lines.len()).all(|index| looked[index] == (index % 3 == 0)), "{looked:?}");
+    assert!(lines.iter().all(|line| line["looked"] != serde_json::json!(true)));
+    // The mark survives converters.
+    let lines =
+        people("vxyolodetect execution-provider=cpu inference-interval=3 ! videoconvert ! video/x-raw,format=RGB");
+    assert_eq!(
+        lines.iter().filter(|line| line["looked"] == serde_json::json!(false)).count(),
+        lines.len() - lines.len().div_ceil(3)
+    );
+}
+
+#[test]
+fn copies_that_videorate_makes_have_the_detections_of_their_original() {
+    let lines = people("videorate ! video/x-raw,framerate=2/1 ! vxyolodetect execution-provider=cpu");
+    let copies: Vec<_> = lines.windows(2).filter(|pair| pair[1].get("looked").is_some()).collect();
+    assert!(copies.len() > lines.len() / 3, "{} of {}", copies.len(), lines.len());
+    for pair in copies {
+        assert_eq!(pair[0]["detections"], pair[1]["detections"]);
+    }
+    assert!(
+        lines.iter().any(|line| line.get("looked").is_some() && !line["detections"].as_array().unwrap().is_empty())
+    );
+}

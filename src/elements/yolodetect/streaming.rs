@@ -105,7 +105,7 @@ impl YoloDetect {
 
     /// Decides which parts of a frame the model looks at.
     fn look(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Look {
-        if buffer.size() == 0 || buffer.flags().contains(gst::BufferFlags::GAP) {
+        if buffer.size() == 0 {
             return Look::Away;
         }
         let settings = Arc::clone(&self.settings.lock());
@@ -170,7 +170,7 @@ impl YoloDetect {
     /// Waits for a frame's detections and puts them on it; the buffer as downstream takes it.
     fn complete(&self, pending: Pending) -> Result<gst::Buffer, gst::FlowError> {
         let Pending { mut buffer, wait, info, labels } = pending;
-        let is_seen = !matches!(wait, Wait::Nothing);
+        let (is_seen, is_looked_at) = (!matches!(wait, Wait::Nothing), matches!(wait, Wait::Engine(_)));
         let detections = match wait {
             Wait::Nothing => Vec::new(),
             Wait::Before => std::mem::take(&mut self.outlet.lock().last),
@@ -179,10 +179,13 @@ impl YoloDetect {
         // Also where nothing was found: an empty analytics meta says that, where none makes overlays go on with the last.
         if is_seen {
             let kinds = self.settings.lock().meta.kinds();
-            meta::write(buffer.make_mut(), &detections, &labels, (info.width(), info.height()), kinds);
+            let size = (info.width(), info.height());
+            meta::write(buffer.make_mut(), &detections, &labels, size, kinds, is_looked_at);
             self.counts.lock().detections += detections.len() as u64;
+            self.outlet.lock().last = detections;
+        } else {
+            meta::write_unlooked(buffer.make_mut(), (info.width(), info.height()));
         }
-        self.outlet.lock().last = detections;
         if self.takes_video_meta() {
             return Ok(buffer);
         }
