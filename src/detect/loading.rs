@@ -19,6 +19,9 @@ use super::session::{CPU_PROVIDER, OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
 use super::tensor::Dimension;
 
+/// Largest stride of most detectors' output grids, in pixels of the input.
+const STRIDE: usize = 32;
+
 /// A model whose first session runs.
 pub(super) struct Opened {
     pub model: Model,
@@ -195,12 +198,7 @@ fn understand(bytes: &ModelBytes, session: &mut Session, load: Load<'_>) -> Resu
         None => {
             let images = images_of(draft.batch);
             let failed = |reason| {
-                let asked = reading.size.filter(|_| draft.has_free_size()).map(|(width, height)| {
-                    format!(
-                        "; input-size asks for {width}x{height}, and although the model says that its size is free, it may \
-                         work with one only: leave input-size away, or try another"
-                    )
-                });
+                let asked = reading.size.filter(|_| draft.has_free_size()).map(size_hint);
                 Error::Inference { model: bytes.name.clone(), reason: format!("{reason}{}", asked.unwrap_or_default()) }
             };
             let input = session.input(images, &draft.input).map_err(failed)?;
@@ -215,6 +213,21 @@ fn understand(bytes: &ModelBytes, session: &mut Session, load: Load<'_>) -> Resu
         }
     };
     draft.finish(&seen, reading, info)
+}
+
+/// What to try where a model fails at the size that `input-size` asks for.
+fn size_hint((width, height): (usize, usize)) -> String {
+    let [near_width, near_height] = [width, height].map(|side| ((side + STRIDE / 2) / STRIDE).max(1) * STRIDE);
+    if (near_width, near_height) == (width, height) {
+        return format!(
+            "; input-size asks for {width}x{height}, and although the model says that its size is free, it may work with one only: \
+             leave input-size away, or try another"
+        );
+    }
+    format!(
+        "; input-size asks for {width}x{height}, but both sides have to be multiples of the model's stride, {STRIDE} for most \
+         detectors: try {near_width}x{near_height}"
+    )
 }
 
 fn images_of(batch: Batch) -> usize {
@@ -295,4 +308,16 @@ fn invalid(runtime: &Runtime, bytes: &ModelBytes, error: OpenError) -> Error {
         format!("{reason}; export it again, or use another ONNX Runtime than {version}")
     };
     Error::ModelInvalid { model: bytes.name.clone(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_no_grid_fits_gets_the_nearest_that_does() {
+        assert!(size_hint((641, 480)).ends_with("try 640x480"));
+        assert!(size_hint((10, 1000)).ends_with("try 32x992"));
+        assert!(size_hint((640, 480)).contains("leave input-size away"));
+    }
 }
