@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{clip, quoted};
 use detect_support::{RgbFrame, runtime, settings, shared};
+use gst::prelude::*;
 use gstvx::detect::{Engine, EngineSpec, Error, ModelSource, Provider};
 
 fn own(model: &str) -> PathBuf {
@@ -120,20 +121,31 @@ fn elements_of_one_process_keep_to_their_providers() {
     alone(["element_on_cpu_first", "element_on_openvino_first"]);
 }
 
-/// What an element on `provider` finds in the clip, with the header that names the provider; `None` where there is none.
+/// What an element on `provider` finds in the clip, to the last digit, and what it runs on; `None` where there is no such provider.
 fn lines(provider: &str) -> Option<String> {
     gstvx::elements::places::set_library_dirs(vec![common::root().join(".deps/lib")]);
-    let detect = format!("vxyolodetect execution-provider={provider} sessions=1 model-file={}", quoted(&trained()?));
-    let outcome = common::run(&format!(
-        "filesrc location={} ! vxkeyframedec ! {detect} ! vxjsonenc header=true",
-        quoted(&clip())
-    ));
+    let detect = format!(
+        "vxyolodetect name=detector execution-provider={provider} sessions=1 meta=roi model-file={}",
+        quoted(&trained()?)
+    );
+    let (pipeline, sink) =
+        common::pipeline(&format!("filesrc location={} ! vxkeyframedec ! {detect}", quoted(&clip())));
+    let outcome = common::play(&pipeline, &sink);
     if let Some((error, _)) = &outcome.error {
         println!("skipped: {error}");
+        pipeline.set_state(gst::State::Null).unwrap();
         return None;
     }
-    let bytes = outcome.samples.iter().flat_map(|sample| sample.buffer().unwrap().map_readable().unwrap().to_vec());
-    Some(String::from_utf8(bytes.collect()).unwrap())
+    let stats: gst::Structure = pipeline.by_name("detector").unwrap().property("stats");
+    let mut text = stats.get::<String>("provider").unwrap();
+    for sample in &outcome.samples {
+        for meta in sample.buffer().unwrap().iter_meta::<gst_video::VideoRegionOfInterestMeta>() {
+            let confidence = meta.params().next().unwrap().get::<f64>("confidence").unwrap();
+            text += &format!("\n{} {confidence}", meta.roi_type());
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    Some(text)
 }
 
 #[test]
