@@ -5,13 +5,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod common;
 mod detect_support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::{clip, quoted};
 use detect_support::{RgbFrame, runtime, settings, shared};
+use gst::prelude::*;
 use gstvx::detect::{Engine, EngineSpec, Error, ModelSource, Provider};
 
 fn own(model: &str) -> PathBuf {
@@ -52,9 +55,18 @@ fn openvino(model: &Path) -> Option<Engine> {
     }
 }
 
-/// Runs the ignored test `name` in a process of its own.
-fn alone(name: &str) {
+/// Where a process that runs alone leaves what it found for the next.
+const RESULTS: &str = "VX_TEST_RESULTS";
+
+/// Runs the ignored tests `names`, each in a process of its own, one after the other. The second finds what the first has left.
+fn alone<const N: usize>(names: [&str; N]) {
+    let folder = tempfile::tempdir().unwrap();
+    names.iter().for_each(|name| run_alone(name, &folder.path().join("results")));
+}
+
+fn run_alone(name: &str, results: &Path) {
     let output = Command::new(std::env::current_exe().unwrap())
+        .env(RESULTS, results)
         .args(["--exact", name, "--ignored", "--nocapture"])
         .output()
         .unwrap();
@@ -63,10 +75,18 @@ fn alone(name: &str) {
     text.lines().filter(|line| line.starts_with("skipped")).for_each(|line| println!("{line}"));
 }
 
+/// Leaves `found` for the next process; in that process it must be the same.
+fn same_as_in_the_process_before(found: &str) {
+    let place = std::env::var_os(RESULTS).map(PathBuf::from).unwrap();
+    match std::fs::read_to_string(&place) {
+        Ok(before) => assert_eq!(before, found),
+        Err(_) => std::fs::write(place, found).unwrap(),
+    }
+}
+
 #[test]
 fn cpu_stays_the_cpu_provider_whatever_comes_first() {
-    alone("cpu_before_and_after_openvino");
-    alone("cpu_after_openvino");
+    alone(["cpu_before_and_after_openvino", "cpu_after_openvino"]);
 }
 
 #[test]
@@ -83,6 +103,7 @@ fn cpu_before_and_after_openvino() {
     let after = open(&model, Provider::Cpu).unwrap();
     assert_eq!(after.provider().name, "CPUExecutionProvider");
     assert_eq!(found(&after), scores);
+    same_as_in_the_process_before(&format!("{scores:?}"));
 }
 
 #[test]
@@ -90,17 +111,67 @@ fn cpu_before_and_after_openvino() {
 fn cpu_after_openvino() {
     let Some(model) = trained() else { return };
     let Some(other) = openvino(&model) else { return };
-    let cpu = open(&model, Provider::Cpu).unwrap();
-    let apart = found(&cpu);
-    // The same as without OpenVINO in the process, which the test before shows.
-    drop(cpu);
-    assert_ne!(apart, found(&other));
-    assert_eq!(apart, found(&open(&model, Provider::Cpu).unwrap()));
+    let scores = found(&open(&model, Provider::Cpu).unwrap());
+    assert_ne!(scores, found(&other));
+    same_as_in_the_process_before(&format!("{scores:?}"));
+}
+
+#[test]
+fn elements_of_one_process_keep_to_their_providers() {
+    alone(["element_on_cpu_first", "element_on_openvino_first"]);
+}
+
+/// What an element on `provider` finds in the clip, to the last digit, and what it runs on; `None` where there is no such provider.
+fn lines(provider: &str) -> Option<String> {
+    gstvx::elements::places::set_library_dirs(vec![common::root().join(".deps/lib")]);
+    let detect = format!(
+        "vxyolodetect name=detector execution-provider={provider} sessions=1 meta=roi model-file={}",
+        quoted(&trained()?)
+    );
+    let (pipeline, sink) =
+        common::pipeline(&format!("filesrc location={} ! vxkeyframedec ! {detect}", quoted(&clip())));
+    let outcome = common::play(&pipeline, &sink);
+    if let Some((error, _)) = &outcome.error {
+        println!("skipped: {error}");
+        pipeline.set_state(gst::State::Null).unwrap();
+        return None;
+    }
+    let stats: gst::Structure = pipeline.by_name("detector").unwrap().property("stats");
+    let mut text = stats.get::<String>("provider").unwrap();
+    for sample in &outcome.samples {
+        for meta in sample.buffer().unwrap().iter_meta::<gst_video::VideoRegionOfInterestMeta>() {
+            let confidence = meta.params().next().unwrap().get::<f64>("confidence").unwrap();
+            text += &format!("\n{} {confidence}", meta.roi_type());
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    Some(text)
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn element_on_cpu_first() {
+    let Some(before) = lines("cpu") else { return };
+    assert!(before.contains("CPUExecutionProvider"), "{before}");
+    let Some(other) = lines("openvino") else { return };
+    assert!(other.contains("OpenVINOExecutionProvider"), "{other}");
+    assert_eq!(lines("cpu").unwrap(), before);
+    same_as_in_the_process_before(&before);
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn element_on_openvino_first() {
+    let Some(other) = lines("openvino") else { return };
+    assert!(other.contains("OpenVINOExecutionProvider"), "{other}");
+    let after = lines("cpu").unwrap();
+    assert!(after.contains("CPUExecutionProvider"), "{after}");
+    same_as_in_the_process_before(&after);
 }
 
 #[test]
 fn a_model_that_openvino_refuses_runs_on_the_cpu_with_the_reason() {
-    alone("refused_under_auto");
+    alone(["refused_under_auto"]);
 }
 
 #[test]
@@ -171,7 +242,7 @@ fn weights_behind_links_are_found_by_every_provider() {
 
 #[test]
 fn an_invalid_model_is_an_error_and_not_the_end_of_the_process() {
-    alone("invalid_model");
+    alone(["invalid_model"]);
 }
 
 #[test]

@@ -43,11 +43,11 @@ impl Busy {
     /// `None` once the process is ending: nothing may be started then.
     pub fn new() -> Option<Self> {
         let mut state = STATE.lock();
-        if state.is_ending {
-            return None;
-        }
-        state.busy += 1;
-        Some(Self)
+        let may_start = !state.is_ending;
+        state.busy += usize::from(may_start);
+        drop(state);
+        // Not `then_some`, which would make one in any case, and drop it.
+        may_start.then(|| Self)
     }
 }
 

@@ -53,12 +53,13 @@ impl Shared {
     pub fn wait_for_workers(&self, left: usize, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut alive = self.alive.lock();
-        while *alive > left {
-            if self.changed.wait_until(&mut alive, deadline).timed_out() {
-                return *alive <= left;
-            }
+        let mut is_late = false;
+        while *alive > left && !is_late {
+            is_late = self.changed.wait_until(&mut alive, deadline).timed_out();
         }
-        true
+        let is_done = *alive <= left;
+        drop(alive);
+        is_done
     }
 }
 

@@ -62,32 +62,6 @@ impl DebugLogger for Category {
     ) {
         (**self).log_literal_unfiltered(object, level, file, short(function), line, message);
     }
-
-    #[cfg(feature = "analytics")]
-    fn log_id_unfiltered(
-        &self,
-        id: impl AsRef<glib::GStr>,
-        level: gst::DebugLevel,
-        file: &glib::GStr,
-        function: &str,
-        line: u32,
-        arguments: Arguments<'_>,
-    ) {
-        (**self).log_id_unfiltered(id, level, file, short(function), line, arguments);
-    }
-
-    #[cfg(feature = "analytics")]
-    fn log_id_literal_unfiltered(
-        &self,
-        id: impl AsRef<glib::GStr>,
-        level: gst::DebugLevel,
-        file: &glib::GStr,
-        function: &str,
-        line: u32,
-        message: &glib::GStr,
-    ) {
-        (**self).log_id_literal_unfiltered(id, level, file, short(function), line, message);
-    }
 }
 
 /// The name of a function without its path, and without the closures in it.
