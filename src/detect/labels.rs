@@ -106,7 +106,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The names for `model`: those in `label_file` if given, else the model's own, else COCO's where there are 80 classes.
+    /// The names for `model`: those in `label_file` if given, else the model's own, else those that models of its family
+    /// have, else COCO's where there are 80 classes.
     ///
     /// The second value is a warning for the user, where the number of names is not the number of classes.
     ///
@@ -117,6 +118,9 @@ impl Labels {
         let (names, origin) = match (label_file, &model.names) {
             (Some(path), _) => (read(path)?, path.display().to_string()),
             (None, Some(names)) => (names.clone(), format!("the metadata of {}", model.source)),
+            (None, None) if model.family_names.is_some() => {
+                (model.family_names.clone().unwrap_or_default(), String::new())
+            }
             (None, None) if class_count == Some(COCO.len()) => {
                 (COCO.iter().map(ToString::to_string).collect(), String::new())
             }

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use super::accelerator::{Accelerator, name_of};
 use super::batches;
-use super::decode::OutputView;
 use super::error::{Error, Result};
-use super::heads::Seen;
-use super::model::{Batch, Draft, Model, most_images};
+use super::model::{Batch, Model, most_images};
 use super::modelinfo::ModelInfo;
-use super::plan::{EngineSpec, Plan, Reading};
+use super::plan::{EngineSpec, Plan};
 use super::provider::{Choice, Provider, ProviderReport};
 use super::runtime::Runtime;
 use super::session::{OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
 use super::tensor::Dimension;
+use super::trial::understand;
 
 /// A model whose first session runs.
 pub(super) struct Opened {
@@ -95,7 +94,7 @@ fn open_cpu(
     let setup = cpu_setup(runtime, spec, plan);
     let (mut session, _) =
         Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(runtime, bytes, error))?;
-    let model = understand(bytes, &mut session, spec.reading, info)?;
+    let model = understand(&bytes.name, &mut session, spec.reading, info)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let mut report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
     report.is_rearranged = session.is_rearranged();
@@ -125,7 +124,7 @@ fn open_accelerated(
 ) -> Result<Opened> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None);
     let (mut inspected, _) = inspected.map_err(|error| invalid(runtime, bytes, error))?;
-    let model = understand(bytes, &mut inspected, spec.reading, info)?;
+    let model = understand(&bytes.name, &mut inspected, spec.reading, info)?;
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
@@ -176,38 +175,6 @@ fn profile_folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(PREFIX).tempdir()
 }
 
-/// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
-fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info: &ModelInfo) -> Result<Model> {
-    let description = session.describe();
-    let every: Vec<usize> = (0..description.outputs.len()).collect();
-    let draft = Draft::new(&bytes.name, description, reading.size)?;
-    let seen = match draft.declared.clone() {
-        Some(declared) => declared,
-        None => {
-            let images = images_of(draft.batch);
-            let failed = |reason| {
-                let asked = reading.size.filter(|_| draft.has_free_size()).map(|(width, height)| {
-                    format!(
-                        "; input-size asks for {width}x{height}, and although the model says that its size is free, it may \
-                         work with one only: leave input-size away, or try another"
-                    )
-                });
-                Error::Inference { model: bytes.name.clone(), reason: format!("{reason}{}", asked.unwrap_or_default()) }
-            };
-            let input = session.input(images, &draft.input).map_err(failed)?;
-            let see = |outputs: &[OutputView<'_>]| {
-                let seen = outputs.iter().map(|output| Seen {
-                    shape: output.shape.to_vec(),
-                    largest: output.values.iter().copied().filter(|value| value.is_finite()).reduce(f32::max),
-                });
-                seen.collect::<Vec<_>>()
-            };
-            session.run(&input, images, &every, see).map_err(failed)?
-        }
-    };
-    draft.finish(&seen, reading, info)
-}
-
 fn images_of(batch: Batch) -> usize {
     match batch {
         Batch::Fixed(count) => count,
@@ -219,9 +186,7 @@ fn images_of(batch: Batch) -> usize {
 fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
     let picture = model.inputs.iter().find(|input| input.name == model.input.name);
     let shape = picture.map_or(&[][..], |input| &input.shape);
-    let (width, height) = (model.width, model.height);
-    let lengths =
-        if model.input.channels_last { [batch_size, height, width, 3] } else { [batch_size, 3, height, width] };
+    let lengths = model.input.shape(batch_size);
     let dynamic = shape.iter().zip(lengths).enumerate().filter_map(|(axis, (dimension, length))| match dimension {
         // Batches of more than one are not always full.
         Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => Some((name.clone(), length)),

@@ -325,6 +325,10 @@ fn to_floats<'a>(output: &'a ort::value::DynValue, floats: &mut Vec<f32>) -> ort
         return Ok(shape);
     }
     floats.clear();
+    if let Ok((shape, values)) = output.try_extract_tensor::<f64>() {
+        floats.extend(values.iter().map(|&value| value as f32));
+        return Ok(shape);
+    }
     if let Ok((shape, values)) = output.try_extract_tensor::<i64>() {
         floats.extend(values.iter().map(|&value| value as f32));
         return Ok(shape);
@@ -340,6 +344,7 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
             let element = match ty {
                 TensorElementType::Float32 => ElementType::F32,
                 TensorElementType::Float16 => ElementType::F16,
+                TensorElementType::Float64 => ElementType::F64,
                 TensorElementType::Uint8 => ElementType::U8,
                 TensorElementType::Int32 => ElementType::I32,
                 TensorElementType::Int64 => ElementType::I64,

@@ -72,7 +72,7 @@ impl Ready {
                     family: settings.model_layout.family(),
                     anchor: settings.resize_mode.anchor(),
                     order: settings.channel_order.order(),
-                    white_is_255: settings.input_range.white_is_255(),
+                    range: settings.input_range.range(),
                     filter: settings.resize_filter.into(),
                     size,
                 },
@@ -85,6 +85,7 @@ impl Ready {
             warn(format!("{} is used, not as it was to be: {reason}", report.name));
         }
         let model = engine.model();
+        model.warnings.iter().for_each(|warning| warn(format!("{}: {warning}", model.source)));
         let (labels, note) = detect::Labels::resolve(model, settings.label_file.as_deref())?;
         note.into_iter().for_each(&mut warn);
         let classes =
