@@ -119,7 +119,15 @@ impl Labels {
             (Some(path), _) => (read(path)?, path.display().to_string()),
             (None, Some(names)) => (names.clone(), format!("the metadata of {}", model.source)),
             (None, None) if model.family_names.is_some() => {
-                (model.family_names.clone().unwrap_or_default(), String::new())
+                let names = model.family_names.clone().unwrap_or_default();
+                let warning = class_count.is_none().then(|| {
+                    format!(
+                        "{} has no class names and does not say how many classes it has: COCO's names are assumed; set \
+                         label-file if it was trained on something else",
+                        model.source
+                    )
+                });
+                return Ok((Self { names, class_count }, warning));
             }
             (None, None) if class_count == Some(COCO.len()) => {
                 (COCO.iter().map(ToString::to_string).collect(), String::new())

@@ -3,6 +3,7 @@
 
 use super::boxes::BoxForm;
 use super::evidence::{Evidence, Main, Output};
+use super::names::Names;
 use super::rows::{RowScore, Rows};
 use super::{Claim, Family, Verdict};
 
@@ -30,7 +31,7 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         unit.words()
     );
     let reader = Rows::new(6, BoxForm::Corners, unit, RowScore::ScoreAndClass { score: 4, class: 5 });
-    Claim::new("deepstream", reader, vec![index], reason).classes(evidence.class_count()).into()
+    Claim::new("deepstream", reader, vec![index], reason).classes(evidence.class_count()).named(Names::Coco).into()
 }
 
 /// Whether boxes of the trial run are corners, and not centre and size.

@@ -8,6 +8,8 @@ pub(in crate::detect) enum Names {
     /// COCO's 80 where there are 80 classes, or its 91 category numbers where a DETR has 91.
     #[default]
     Unknown,
+    /// COCO's 80, whatever their number: the outputs do not say how many classes there are.
+    Coco,
     /// COCO's category numbers, 0 to 90, as DETR and torchvision number their classes.
     CocoIds,
     /// COCO's category numbers less one, as TensorFlow's detectors number them.
@@ -24,6 +26,7 @@ impl Names {
     pub fn list(self) -> Option<Vec<String>> {
         match self {
             Self::Unknown => None,
+            Self::Coco => Some(COCO.map(str::to_owned).to_vec()),
             Self::CocoIds => Some(coco_ids()),
             Self::CocoIdsFromOne => Some(coco_ids().split_off(1)),
             Self::Face => Some(vec!["face".to_owned()]),

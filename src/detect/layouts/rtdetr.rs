@@ -21,7 +21,7 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if !is_forced {
         // Named classes that fit elsewhere make it another family's.
         let is_elsewhere = evidence.class_count().is_some_and(|classes| rows == classes + 4 || columns == classes + 5);
-        if (is_elsewhere && !is_named) || (rows < columns && !is_named) {
+        if !is_named && (is_elsewhere || rows < columns) {
             return Verdict::No;
         }
         match evidence.outputs[index].columns() {

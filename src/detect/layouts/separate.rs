@@ -50,13 +50,17 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         && count.is_none()
         && (rows == evidence.cells() || rows == 3 * evidence.cells() || rows > MOST_FINISHED);
     // torchvision's detectors have no batch; their classes are COCO's category numbers, with the background as 0.
-    let is_torchvision = lead.len() == 1 && outputs[classes].is_called(&["label"]);
+    let is_torchvision = lead.len() == 1 && !evidence.is_sized() && outputs[classes].is_called(&["label"]);
     let reader = Finished { count: count.map(|_| 3), is_finished: !is_dense, ..Finished::new(BoxForm::Corners, unit) };
     let read = [Some(boxes), Some(scores), Some(classes), count].into_iter().flatten().collect();
     let state = if is_dense { "boxes that are not yet suppressed" } else { "finished boxes" };
     let reason = format!("boxes, scores and classes of {rows} {state} as outputs of their own, in {}", unit.words());
     let claim = Claim::new("separate", reader, read, reason).classes(evidence.class_count());
-    let claim = if is_torchvision { claim.named(Names::CocoIds) } else { claim };
+    let claim = match (is_torchvision, is_dense) {
+        (true, _) => claim.named(Names::CocoIds),
+        (_, true) => claim.named(Names::Coco),
+        _ => claim,
+    };
     // The DETR family stretches; so does SSD, whose boxes are in shares.
     let is_stretched = evidence.has_input("orig_target_sizes") || (unit == Unit::Shares && count.is_none());
     if is_stretched { claim.prepared([Preparation::STRETCHED]).into() } else { claim.into() }
