@@ -7,14 +7,14 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::engine::Ready;
+use super::engine::{Note, Ready};
 use super::frame;
 use super::queue::Queue;
 use super::scope::Scope;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::{Counts, Outlet};
 use crate::detect;
-use crate::elements::detector;
+use crate::elements::detector::{self, MODEL_DETAILS};
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -183,7 +183,15 @@ impl YoloDetect {
             );
             return Err(gst::StateChangeError);
         }
-        let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        let warn = |note: Note| match note {
+            Note::Setup(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            Note::Model(text) => gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("{text}"),
+                details: gst::Structure::new_empty(MODEL_DETAILS)
+            ),
+        };
         let takes_long = settings.execution_provider.eq_ignore_ascii_case("tensorrt");
         if takes_long {
             self.post_progress(
