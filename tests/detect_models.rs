@@ -228,7 +228,7 @@ fn what_is_assumed_or_contradictory_is_announced() {
         ["nms_detect", "ultralytics_rtdetr", "rfdetr", "yolov6", "paddle_rtdetr", "grey", "pose", "obb", "segment"]
     {
         let engine = open(folder.join(name).with_extension("onnx")).unwrap();
-        assert_eq!(engine.model().warnings, [String::new(); 0], "{name}");
+        assert!(engine.model().warnings.is_empty(), "{name}: {:?}", engine.model().warnings);
         assert!(!engine.model().evidence.is_empty(), "{name}");
     }
 }
@@ -243,8 +243,10 @@ fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
     let high = first("score_18");
     assert_eq!(high.detections[0].confidence, 1.0);
     assert!(high.warning.as_ref().is_some_and(|warning| warning.contains("1.80")), "{high:?}");
-    let tiny = first("tiny_boxes").warning.unwrap();
-    assert!(tiny.contains("shares of the input"), "{tiny}");
+    // What Ultralytics exports is in pixels, unless a converter has made shares of it.
+    let tiny = first("tiny_boxes");
+    assert!(tiny.warning.as_ref().is_some_and(|warning| warning.contains("shares of the input")), "{tiny:?}");
+    assert!(overlap(&tiny.detections[0], [32.0, 16.0, 64.0, 64.0]) > 0.99, "{tiny:?}");
     // Pixels and angles behind the scores are no scores.
     for name in ["pose", "obb", "segment", "nms_pose", "nms_obb", "nms_segment", "v5_face"] {
         assert_eq!(first(name).warning, None, "{name}");

@@ -120,6 +120,9 @@ impl ExtraInput {
     }
 }
 
+/// Most values of a mask for one picture.
+const MOST_MASK: usize = 1 << 22;
+
 /// What an input beside the picture asks for: its size, as two values for each image, or a mask; `size` is that of the
 /// picture.
 pub(super) fn extra_input(input: &TensorInfo, (width, height): (usize, usize)) -> Option<ExtraInput> {
@@ -136,7 +139,8 @@ pub(super) fn extra_input(input: &TensorInfo, (width, height): (usize, usize)) -
         [_, Dimension::Fixed(2)] if name.contains("im_shape") || name.contains("image_shape") => ExtraKind::HeightWidth,
         [_, Dimension::Fixed(2)] => ExtraKind::WidthHeight,
         [_, rows, columns] if name.contains("mask") => {
-            ExtraKind::Ones(vec![length(rows, height)?, length(columns, width)?])
+            let (rows, columns) = (length(rows, height)?, length(columns, width)?);
+            (rows * columns <= MOST_MASK).then(|| ExtraKind::Ones(vec![rows, columns]))?
         }
         _ => return None,
     };

@@ -42,8 +42,8 @@ pub(super) fn complaint(layout: &Layout, outputs: Outputs<'_>, (width, height): 
     }
     if is_in_pixels && farthest > 0.0 && farthest <= NEAR && (has_every_cell || most > SURE) {
         return Some(format!(
-            "its boxes end at {farthest:.2} pixels, for an input of {width}x{height}: they seem to be shares of the input and \
-             are read as pixels"
+            "its boxes end at {farthest:.2}, for an input of {width}x{height} pixels: they seem to be shares of the input; export \
+             it with boxes in pixels if they are in the wrong places"
         ));
     }
     let limit = FAR * width.max(height) as f32;

@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         let is_model =
             ["onnx", "ort"].iter().any(|known| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(known)));
         let shown = if is_model {
-            model::inspect(file, arguments.picture.as_ref()).map(|found| show(file, arguments.json, &found))
+            model::inspect(file, arguments.picture.as_deref()).map(|found| show(file, arguments.json, &found))
         } else {
             media::inspect(file).map(|found| show(file, arguments.json, &found))
         };

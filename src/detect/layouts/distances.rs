@@ -69,7 +69,12 @@ fn joined(evidence: &Evidence<'_>) -> Verdict {
     Claim::new("distances", reader, vec![index], reason).classes(classes).prepared([Preparation::NANODET]).into()
 }
 
-/// Two outputs for each stride.
+/// The last length of an output's shape.
+fn columns_of(evidence: &Evidence<'_>, index: usize) -> usize {
+    evidence.outputs[index].shape.last().copied().unwrap_or(0)
+}
+
+/// Two outputs for each stride, with a batch or without.
 fn split(evidence: &Evidence<'_>, strides: &'static [usize]) -> Option<Claim> {
     if evidence.outputs.len() != 2 * strides.len() {
         return None;
@@ -78,10 +83,10 @@ fn split(evidence: &Evidence<'_>, strides: &'static [usize]) -> Option<Claim> {
     for stride in strides {
         let cells = cell_count_up(evidence.size(), &[*stride]);
         let of_stride: Vec<usize> = (0..evidence.outputs.len())
-            .filter(|&index| matches!(*evidence.outputs[index].shape, [_, rows, _] if rows == cells))
+            .filter(|&index| matches!(*evidence.outputs[index].shape, [rows, _] | [_, rows, _] if rows == cells))
             .collect();
         let [a, b] = of_stride[..] else { return None };
-        let columns = |index: usize| evidence.outputs[index].shape[2];
+        let columns = |index: usize| columns_of(evidence, index);
         // PicoDet lists all scores before all boxes, NanoDet both of each stride; scores come first.
         if !columns(b).is_multiple_of(4) || columns(b) < 8 {
             return None;
@@ -89,9 +94,9 @@ fn split(evidence: &Evidence<'_>, strides: &'static [usize]) -> Option<Claim> {
         scores.push(a);
         boxes.push(b);
     }
-    let (classes, values) = (evidence.outputs[scores[0]].shape[2], evidence.outputs[boxes[0]].shape[2]);
-    let is_same = scores.iter().all(|&index| evidence.outputs[index].shape[2] == classes)
-        && boxes.iter().all(|&index| evidence.outputs[index].shape[2] == values);
+    let (classes, values) = (columns_of(evidence, scores[0]), columns_of(evidence, boxes[0]));
+    let is_same = scores.iter().all(|&index| columns_of(evidence, index) == classes)
+        && boxes.iter().all(|&index| columns_of(evidence, index) == values);
     let (which, preparation) = match strides.len() {
         4 => ("PicoDet", Preparation::IMAGENET),
         _ => ("NanoDet", Preparation::NANODET),

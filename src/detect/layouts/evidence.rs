@@ -338,7 +338,7 @@ impl<'a> Evidence<'a> {
                 // are values behind the classes; feature maps are several, or have other channels.
                 let is_prototypes = |index: &usize| match *self.outputs[*index].shape {
                     [_, channels, rows, columns] => {
-                        let is_quarter = (columns * 4, rows * 4) == self.size();
+                        let is_quarter = (columns.saturating_mul(4), rows.saturating_mul(4)) == self.size();
                         let fits = match self.class_count() {
                             Some(classes) => head + classes + channels == features,
                             None => channels == 32 && features > head + channels,

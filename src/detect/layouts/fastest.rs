@@ -26,9 +26,10 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(values) = output.values else { return Verdict::NeedsTrial };
     let cells = rows * columns;
     let is_share = |channel: usize| {
-        values[channel * cells..(channel + 1) * cells].iter().all(|value| (-1e-3..=1.001).contains(value))
+        let map = values.get(channel * cells..(channel + 1) * cells).unwrap_or_default();
+        map.iter().all(|value| (-1e-3..=1.001).contains(value))
     };
-    if cells == 0 || !is_share(0) || !(5..channels).all(is_share) {
+    if cells == 0 || values.is_empty() || !is_share(0) || !(5..channels).all(is_share) {
         return Verdict::No;
     }
     let classes = channels - 5;

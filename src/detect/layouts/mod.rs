@@ -269,5 +269,148 @@ fn settled(mut claim: Claim, evidence: &Evidence<'_>) -> Outcome {
             claim.task, claim.reason, claim.task
         ));
     }
+    let says_finished = evidence.metadata.end_to_end == Some(true) || evidence.metadata.has_nms;
+    if says_finished && !claim.layout.reader().is_finished() {
+        claim.warnings.push(format!(
+            "its metadata says that its boxes are suppressed already, but its outputs hold all of them ({}): they are \
+             suppressed here",
+            claim.reason
+        ));
+    }
     Outcome::Known(Box::new(claim))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::detect::decode::{OutputView, Outputs};
+    use crate::detect::input::{ExtraInput, ExtraKind, InputSpec};
+    use crate::detect::tensor::{Dimension, ElementType, TensorInfo};
+
+    /// Numbers that look random, the same in every run (Marsaglia, "Xorshift RNGs", 2003).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % limit as u64) as usize
+        }
+
+        fn of<T: Clone>(&mut self, list: &[T]) -> T {
+            list[self.below(list.len())].clone()
+        }
+    }
+
+    fn input(random: &mut Random) -> InputSpec {
+        let kinds = [ExtraKind::Scale, ExtraKind::HeightWidth, ExtraKind::Ones(vec![8, 8])];
+        let extra = |random: &mut Random| ExtraInput {
+            name: random.of(&["scale_factor", "im_shape", "pixel_mask", "orig_target_sizes"]).to_owned(),
+            element: ElementType::F32,
+            kind: random.of(&kinds),
+        };
+        InputSpec {
+            name: random.of(&["images", "pixel_values", "image"]).to_owned(),
+            element: random.of(&[ElementType::F32, ElementType::U8]),
+            width: 64,
+            height: random.of(&[64, 32]),
+            channels_last: random.below(4) == 0,
+            channels: 3,
+            has_batch: true,
+            extras: (0..random.below(3)).map(|_| extra(random)).collect(),
+        }
+    }
+
+    fn output(random: &mut Random, images: usize) -> (TensorInfo, Seen) {
+        let lengths = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15, 16, 32, 42, 45, 64, 74, 84, 85, 92, 235, 252, 300];
+        let rank = random.below(6);
+        let mut shape: Vec<usize> = (0..rank).map(|_| random.of(&lengths)).collect();
+        if let Some(first) = shape.first_mut().filter(|_| random.below(4) > 0) {
+            *first = images;
+        }
+        // Large ones are seldom anything and take long.
+        if shape.iter().product::<usize>() > 100_000 {
+            shape.truncate(2);
+        }
+        let values =
+            [0.0, 0.0, 0.01, 0.5, 0.9, 1.0, 2.0, 17.0, 60.0, 640.0, -3.0, f32::NAN, f32::INFINITY, -1e30, 1e30];
+        let is_plain = random.below(2) == 0;
+        let count = shape.iter().product();
+        let value = |random: &mut Random| if is_plain { random.of(&values[..6]) } else { random.of(&values) };
+        let made = (0..count).map(|_| value(random)).collect();
+        let names = ["output0", "boxes", "scores", "labels", "dets", "logits", "num_dets", "detection_boxes", "x"];
+        let element = random.of(&[ElementType::F32, ElementType::F32, ElementType::I64]);
+        let info = TensorInfo {
+            name: random.of(&names).to_owned(),
+            element,
+            shape: shape.iter().map(|&length| Dimension::Fixed(length)).collect(),
+        };
+        (info, Seen { shape, values: Some(made) })
+    }
+
+    /// Whatever shapes, names, values and metadata a model has: it is refused or read, and what is read is bounded.
+    #[test]
+    fn no_model_makes_a_family_panic() {
+        let mut random = Random(0x2545_F491_4F6C_DD1D);
+        let mut known = HashMap::<&str, usize>::new();
+        for _ in 0..20_000 {
+            let images = random.of(&[1, 1, 1, 2]);
+            let (infos, seen): (Vec<_>, Vec<_>) = (0..1 + random.below(4)).map(|_| output(&mut random, images)).unzip();
+            let mut texts = HashMap::new();
+            for (key, values) in [
+                ("task", &["detect", "pose", "segment", "obb", "classify"][..]),
+                ("names", &["{0: 'a'}", "['a', 'b']", "nonsense", "{9: 'j'}"]),
+                ("end2end", &["True", "False"]),
+                ("kpt_shape", &["[2, 3]", "[17, 3]", "[1, 2]"]),
+                ("args", &["{'nms': True}", "{}"]),
+                ("author", &["Ultralytics"]),
+            ] {
+                if random.below(4) == 0 {
+                    texts.insert(key.to_owned(), random.of(values).to_owned());
+                }
+            }
+            let metadata = Metadata::parse(&texts);
+            let input = input(&mut random);
+            let forced =
+                [None, None, None, Some(Family::V8), Some(Family::V5), Some(Family::Yolox), Some(Family::EndToEnd)];
+            let forced = random.of(&forced);
+            // As it is declared, without values, and after a trial run.
+            let declared: Vec<Seen> = seen.iter().map(|seen| Seen { values: None, ..seen.clone() }).collect();
+            let _ = recognise(&Evidence::new(&metadata, &input, &infos, &declared, forced));
+            let evidence = Evidence::new(&metadata, &input, &infos, &seen, forced);
+            let Outcome::Known(claim) = recognise(&evidence) else { continue };
+            *known.entry(claim.layout.name()).or_default() += 1;
+            // The same outputs, and others than it was recognised by.
+            for other in [false, true] {
+                let given: Vec<Seen> = claim
+                    .outputs
+                    .iter()
+                    .map(|&index| if other { output(&mut random, images).1 } else { seen[index].clone() })
+                    .collect();
+                let views: Vec<OutputView<'_>> = given
+                    .iter()
+                    .map(|seen| OutputView { shape: &seen.shape, values: seen.values.as_deref().unwrap() })
+                    .collect();
+                let outputs = Outputs { views: &views, images };
+                let (reader, size) = (claim.layout.reader(), (input.width, input.height));
+                if !reader.is_readable(outputs, size) {
+                    continue;
+                }
+                let mut survey = Survey::default();
+                reader.survey(outputs, size, &mut survey);
+                let mut scratch = Scratch::default();
+                for image in 0..images {
+                    reader.read(outputs, image, size, 0.25, &mut scratch);
+                }
+                for candidate in scratch.candidates.iter().take(4) {
+                    let _ = reader.extra(outputs, 0, size, candidate.index as usize);
+                }
+            }
+        }
+        assert!(known.len() > 8, "{known:?}");
+    }
 }

@@ -41,9 +41,11 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     };
     let unit = largest.map_or(Unit::Pixels, Unit::of);
     let rows = lead.last().copied().unwrap_or(0);
-    let images: usize = lead.iter().rev().skip(1).product();
-    let is_count =
-        |output: &Output<'_>| output.is_called(&["num", "count"]) && output.shape.iter().product::<usize>() == images;
+    let images = lead.iter().rev().skip(1).fold(1_usize, |images, side| images.saturating_mul(*side));
+    let is_count = |output: &Output<'_>| {
+        output.is_called(&["num", "count"])
+            && output.shape.iter().fold(1_usize, |length, side| length.saturating_mul(*side)) == images
+    };
     let count =
         (0..outputs.len()).find(|&index| ![boxes, scores, classes].contains(&index) && is_count(&outputs[index]));
     let is_dense = outputs[boxes].shape.len() == 3

@@ -3,7 +3,7 @@
 //!
 //! Boxes are in pixels of the input; converters to TensorFlow (onnx2tf, TFLite) make shares of them.
 
-use super::boxes::{BoxForm, Unit};
+use super::boxes::{BoxForm, LARGEST_SHARE, Unit};
 use super::evidence::{Evidence, Extra, Main};
 use super::reader::{Reader, Scratch, Survey};
 use super::rows::{RowScore, Rows, has_prototypes, scale_points};
@@ -17,6 +17,8 @@ struct V8 {
     classes: usize,
     extra: usize,
     unit: Unit,
+    /// Whether nobody has looked at the values: coordinates that are all shares are then taken as such.
+    is_assumed: bool,
     points: Option<usize>,
     prototypes: Option<usize>,
 }
@@ -80,6 +82,7 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
             "Export it again, so that metadata and outputs belong together".to_owned(),
         );
     }
+    let is_assumed = !evidence.has_trial();
     let unit = match evidence.outputs[main.index].rows() {
         Some(values) => evidence.unit_of(&values[..4]),
         None if evidence.has_plain_pixels() => Unit::Pixels,
@@ -91,7 +94,7 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         unit.words()
     );
     let (points, prototypes) = (points_of(extra.task), prototypes_of(extra.task));
-    let reader = V8 { classes, extra: behind, unit, points, prototypes };
+    let reader = V8 { classes, extra: behind, unit, is_assumed, points, prototypes };
     Claim::new("v8", reader, outputs_of(main, extra), reason).classes(classes).task(extra.task).into()
 }
 
@@ -133,6 +136,14 @@ pub(super) fn recognise_transposed(evidence: &Evidence<'_>) -> Verdict {
     Claim::new("v8-transposed", reader, outputs_of(main, extra), reason).classes(classes).task(extra.task).into()
 }
 
+impl V8 {
+    /// The unit of the boxes `[4, cells]` of an image. Among the cells of any picture are some far from its corner.
+    fn unit_of(&self, boxes: &[f32]) -> Unit {
+        let is_near = || boxes.iter().all(|value| *value <= LARGEST_SHARE) && boxes.iter().any(|value| *value > 0.0);
+        if self.is_assumed && is_near() { Unit::Shares } else { self.unit }
+    }
+}
+
 impl Reader for V8 {
     fn is_readable(&self, outputs: Outputs<'_>, _size: (usize, usize)) -> bool {
         let features = 4 + self.classes + self.extra;
@@ -153,7 +164,7 @@ impl Reader for V8 {
                 *best = if value > *best { value } else { *best };
             }
         }
-        let scale = self.unit.scale(size);
+        let scale = self.unit_of(boxes).scale(size);
         for (cell, &score) in best.iter().enumerate() {
             if score > threshold {
                 let class_id = classes.iter().skip(cell).step_by(cells).position(|&value| value == score);
@@ -178,7 +189,7 @@ impl Reader for V8 {
         let (cells, first) = (output.shape[1], 4 + self.classes);
         let mut values: Vec<f32> = (first..first + self.extra).map(|row| output.values[row * cells + index]).collect();
         if let Some(others) = self.points {
-            scale_points(&mut values, others, self.unit.scale(size));
+            scale_points(&mut values, others, self.unit_of(&output.values[..4 * cells]).scale(size));
         }
         values
     }
@@ -208,7 +219,7 @@ mod tests {
         let major = [10.0, 40.0, 10.0, 40.0, 4.0, 8.0, 4.0, 8.0, 0.1, 0.6, 0.9, 0.2];
         let minor = [10.0, 10.0, 4.0, 4.0, 0.1, 0.9, 40.0, 40.0, 8.0, 8.0, 0.6, 0.2];
         let expected = [(1, 0.9, [8.0, 8.0, 12.0, 12.0]), (0, 0.6, [36.0, 36.0, 44.0, 44.0])];
-        let reader = V8 { classes: 2, extra: 0, unit: Unit::Pixels, points: None, prototypes: None };
+        let reader = V8 { classes: 2, extra: 0, unit: Unit::Pixels, is_assumed: false, points: None, prototypes: None };
         assert_eq!(read(&reader, &[view(&[1, 6, 2], &major)], 0.25), expected);
         let reader = Rows::new(6, BoxForm::Centre, Unit::Pixels, RowScore::Classes { first: 4, count: 2 });
         assert_eq!(read(&reader, &[view(&[1, 2, 6], &minor)], 0.25), expected);

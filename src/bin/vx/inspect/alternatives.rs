@@ -3,7 +3,7 @@
 //! Opens the model once for each way, on the CPU provider.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use gstvx::av::{FramePool, PixelFormat, Scaler, Step};
@@ -114,7 +114,7 @@ fn ways() -> Vec<(String, Reading)> {
 ///
 /// # Errors
 /// Why the picture cannot be read.
-pub fn compare(runtime: &'static Runtime, model: &Path, file: &PathBuf) -> Result<Vec<Alternative>, String> {
+pub fn compare(runtime: &'static Runtime, model: &Path, file: &Path) -> Result<Vec<Alternative>, String> {
     let frame = picture(file)?;
     let settings = Arc::new(DetectSettings { confidence_threshold: 0.01, ..DetectSettings::default() });
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! A model: inputs, outputs, how they are read and why, classes, how frames would be prepared.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gstvx::detect::{
     Anchor, Batch, ChannelOrder, Engine, EngineSpec, InputForm, Labels, ModelSource, PADDING, Provider, Runtime,
@@ -39,7 +39,7 @@ pub struct ModelFile {
 }
 
 /// Loads a model on the CPU and looks at it; with a `picture` it is also read in other ways.
-pub fn inspect(path: &Path, picture: Option<&PathBuf>) -> Result<ModelFile, String> {
+pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String> {
     let plugin = gst::init().ok().and_then(|()| gst::Registry::get().find_plugin("vx")?.filename());
     let options = RuntimeOptions {
         search_dirs: libraries::dirs(plugin.as_deref()),
