@@ -376,7 +376,7 @@ fn what_the_user_says_of_a_model_is_believed() {
     }
     let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} model-layout=yolox", quoted(&clip()));
     let text = run(&launch).error_text();
-    assert!(text.contains("[1, 5, 2100]") && text.contains("Set another layout"), "{text}");
+    assert!(text.contains("[1, 5, 2100]") && text.contains("Set another model-layout"), "{text}");
 }
 
 #[test]

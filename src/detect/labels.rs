@@ -109,7 +109,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The names for `model`: those in `label_file` if given, else the model's own, else COCO's where there are 80 classes.
+    /// The names for `model`: those in `label_file` if given, else the model's own, else those that models of its family
+    /// have, else COCO's where there are 80 classes.
     ///
     /// The second value is a warning for the user, where the number of names is not the number of classes.
     ///
@@ -121,6 +122,17 @@ impl Labels {
         let (names, origin) = match (label_file, &model.names) {
             (Some(path), _) => (read(path)?, path.display().to_string()),
             (None, Some(names)) => (names.clone(), format!("the metadata of {}", model.source)),
+            (None, None) if model.family_names.is_some() => {
+                let names = model.family_names.clone().unwrap_or_default();
+                let warning = class_count.is_none().then(|| {
+                    format!(
+                        "{} has no class names and does not say how many classes it has: COCO's names are assumed; set \
+                         label-file if it was trained on something else",
+                        model.source
+                    )
+                });
+                return Ok((Self { names, class_count, is_built_in: false }, warning));
+            }
             (None, None) if class_count == Some(COCO.len()) => {
                 (COCO.iter().map(ToString::to_string).collect(), String::new())
             }

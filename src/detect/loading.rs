@@ -7,10 +7,8 @@ use std::time::Duration;
 use super::accelerator::{Accelerator, name_of};
 use super::batches;
 use super::cancel::Cancel;
-use super::decode::OutputView;
 use super::error::{Error, Result};
-use super::heads::Seen;
-use super::model::{Batch, Draft, Model, most_images};
+use super::model::{Batch, Model, most_images};
 use super::modelinfo::ModelInfo;
 use super::plan::{EngineSpec, Plan};
 use super::provider::{Choice, Provider, ProviderReport};
@@ -18,9 +16,7 @@ use super::runtime::Runtime;
 use super::session::{CPU_PROVIDER, OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
 use super::tensor::Dimension;
-
-/// Largest stride of most detectors' output grids, in pixels of the input.
-const STRIDE: usize = 32;
+use super::trial::understand;
 
 /// A model whose first session runs.
 pub(super) struct Opened {
@@ -35,11 +31,11 @@ pub(super) struct Opened {
 
 /// What a loading is about.
 #[derive(Clone, Copy)]
-struct Load<'a> {
-    spec: &'a EngineSpec,
+pub(super) struct Load<'a> {
+    pub spec: &'a EngineSpec,
     /// What the file beside the model says.
-    info: &'a ModelInfo,
-    cancel: &'a Cancel,
+    pub info: &'a ModelInfo,
+    pub cancel: &'a Cancel,
 }
 
 /// Opens `bytes` on the first of `choices` that takes it; `modelinfo` is the text of the file beside it.
@@ -106,7 +102,7 @@ fn open_cpu(runtime: &'static Runtime, bytes: &ModelBytes, load: Load<'_>, plan:
     let setup = cpu_setup(runtime, spec, plan);
     let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None, Some(load.cancel))
         .map_err(|error| invalid(runtime, bytes, error))?;
-    let model = understand(bytes, &mut session, load)?;
+    let model = understand(&bytes.name, &mut session, load)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let mut report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
     report.is_rearranged = session.is_rearranged();
@@ -136,7 +132,7 @@ fn open_accelerated(
 ) -> Result<Opened> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None, Some(load.cancel));
     let (mut inspected, _) = inspected.map_err(|error| invalid(runtime, bytes, error))?;
-    let model = understand(bytes, &mut inspected, load)?;
+    let model = understand(&bytes.name, &mut inspected, load)?;
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
@@ -157,7 +153,7 @@ fn open_accelerated(
     // Some operators fail only when they run; and a provider that takes none leaves all to the CPU provider.
     let images = images_of(model.batch);
     let input = session.input(images, &model.input).map_err(unavailable)?;
-    session.examine(&input, images, load.cancel, |_| {}).map_err(unavailable)?;
+    session.examine(&input, images, &model.read_outputs, load.cancel, |_| {}).map_err(unavailable)?;
     let operators =
         session.stop_profile().map_err(|error| unavailable(format!("what ran where is not known: {error}")))?;
     let Some(description) = description else { return Err(unavailable("it has no name".to_owned())) };
@@ -187,49 +183,6 @@ fn profile_folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(PREFIX).tempdir()
 }
 
-/// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
-fn understand(bytes: &ModelBytes, session: &mut Session, load: Load<'_>) -> Result<Model> {
-    let Load { spec: EngineSpec { reading, .. }, info, cancel } = load;
-    let reading = *reading;
-    let description = session.describe();
-    let draft = Draft::new(&bytes.name, description, reading.size)?;
-    let seen = match draft.declared.clone() {
-        Some(declared) => declared,
-        None => {
-            let images = images_of(draft.batch);
-            let failed = |reason| {
-                let asked = reading.size.filter(|_| draft.has_free_size()).map(size_hint);
-                Error::Inference { model: bytes.name.clone(), reason: format!("{reason}{}", asked.unwrap_or_default()) }
-            };
-            let input = session.input(images, &draft.input).map_err(failed)?;
-            let see = |outputs: &[OutputView<'_>]| {
-                let seen = outputs.iter().map(|output| Seen {
-                    shape: output.shape.to_vec(),
-                    largest: output.values.iter().copied().filter(|value| value.is_finite()).reduce(f32::max),
-                });
-                seen.collect::<Vec<_>>()
-            };
-            session.examine(&input, images, cancel, see).map_err(failed)?
-        }
-    };
-    draft.finish(&seen, reading, info)
-}
-
-/// What to try where a model fails at the size that `input-size` asks for.
-fn size_hint((width, height): (usize, usize)) -> String {
-    let [near_width, near_height] = [width, height].map(|side| ((side + STRIDE / 2) / STRIDE).max(1) * STRIDE);
-    if (near_width, near_height) == (width, height) {
-        return format!(
-            "; input-size asks for {width}x{height}, and although the model says that its size is free, it may work with one only: \
-             leave input-size away, or try another"
-        );
-    }
-    format!(
-        "; input-size asks for {width}x{height}, but both sides have to be multiples of the model's stride, {STRIDE} for most \
-         detectors: try {near_width}x{near_height}"
-    )
-}
-
 fn images_of(batch: Batch) -> usize {
     match batch {
         Batch::Fixed(count) => count,
@@ -241,9 +194,7 @@ fn images_of(batch: Batch) -> usize {
 fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
     let picture = model.inputs.iter().find(|input| input.name == model.input.name);
     let shape = picture.map_or(&[][..], |input| &input.shape);
-    let (width, height) = (model.width, model.height);
-    let lengths =
-        if model.input.channels_last { [batch_size, height, width, 3] } else { [batch_size, 3, height, width] };
+    let lengths = model.input.shape(batch_size);
     let dynamic = shape.iter().zip(lengths).enumerate().filter_map(|(axis, (dimension, length))| match dimension {
         // Batches of more than one are not always full.
         Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => Some((name.clone(), length)),
@@ -308,16 +259,4 @@ fn invalid(runtime: &Runtime, bytes: &ModelBytes, error: OpenError) -> Error {
         format!("{reason}; export it again, or use another ONNX Runtime than {version}")
     };
     Error::ModelInvalid { model: bytes.name.clone(), reason }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_that_no_grid_fits_gets_the_nearest_that_does() {
-        assert!(size_hint((641, 480)).ends_with("try 640x480"));
-        assert!(size_hint((10, 1000)).ends_with("try 32x992"));
-        assert!(size_hint((640, 480)).contains("leave input-size away"));
-    }
 }

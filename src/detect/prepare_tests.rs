@@ -247,6 +247,7 @@ const FORM: InputForm = InputForm {
     white: 1.0,
     anchor: Anchor::Center,
     channels_last: false,
+    is_grey: false,
     normalise: None,
     filter: Filter::Bilinear,
 };

@@ -229,7 +229,7 @@ impl Session {
         self.binding = OutputBinding::dense();
     }
 
-    /// Runs the first `images` images of `input` once and shows all outputs to `read`; `cancel` ends it.
+    /// Runs the first `images` images of `input` once and shows the outputs `wanted` to `read`, in that order; `cancel` ends it.
     ///
     /// # Errors
     /// ONNX Runtime's words, or what is wrong with the outputs; `read` has then not been called.
@@ -237,17 +237,19 @@ impl Session {
         &mut self,
         input: &InputTensor,
         images: usize,
+        wanted: &[usize],
         cancel: &Cancel,
         mut read: impl FnMut(&[OutputView<'_>]) -> R,
     ) -> Result<R, String> {
         let feeds = input.feeds(images).map_err(|error| words(&error))?;
+        // Options that select outputs cannot be shared with the thread that cancels: all are made, and the wanted shown.
         let options = Arc::new(RunOptions::new().map_err(|error| words(&error))?);
         if !cancel.runs(&options) {
             return Err(CANCELLED.to_owned());
         }
         let Self { inner, floats, shapes, .. } = self;
         let outputs = inner.run_with_options(&feeds[..], &*options).map_err(|error| words(&error))?;
-        show(&outputs, floats, shapes, &mut read)
+        show(&outputs, wanted.iter().copied(), floats, shapes, &mut read)
     }
 
     /// Runs the first `images` images of `input` and shows the outputs `wanted` to `read`, in that order.
@@ -273,7 +275,7 @@ impl Session {
                 return Err("it could not be prepared to run".to_owned());
             };
             let outcome = inner.run_with_options(&feeds[..], options).map_err(|error| words(&error));
-            let outcome = outcome.map(|outputs| show(&outputs, floats, shapes, &mut read));
+            let outcome = outcome.map(|outputs| show(&outputs, 0..outputs.len(), floats, shapes, &mut read));
             match outcome {
                 Ok(result) => {
                     if is_full && !is_bound && result.is_ok() {
@@ -293,20 +295,21 @@ impl Session {
 /// Shows all of `outputs` to `read`.
 fn show<R>(
     outputs: &SessionOutputs<'_>,
+    wanted: impl ExactSizeIterator<Item = usize> + Clone,
     floats: &mut Vec<Vec<f32>>,
     shapes: &mut Vec<SmallVec<[usize; 4]>>,
     read: &mut impl FnMut(&[OutputView<'_>]) -> R,
 ) -> Result<R, String> {
-    floats.resize_with(outputs.len(), Vec::new);
+    floats.resize_with(wanted.len(), Vec::new);
     shapes.clear();
-    for (index, floats) in floats.iter_mut().enumerate() {
+    for (index, floats) in wanted.clone().zip(floats.iter_mut()) {
         let shape = to_floats(&outputs[index], floats).map_err(|error| words(&error))?;
         let lengths = shape.iter().map(|&length| usize::try_from(length));
         let lengths = lengths.collect::<Result<SmallVec<_>, _>>();
         shapes.push(lengths.map_err(|_| format!("an output has the shape {shape:?}"))?);
     }
     let mut views = SmallVec::<[OutputView<'_>; 4]>::new();
-    for (index, (floats, shape)) in floats.iter().zip(shapes.iter()).enumerate() {
+    for (index, (floats, shape)) in wanted.zip(floats.iter().zip(shapes.iter())) {
         let values = outputs[index].try_extract_tensor::<f32>().map_or(&floats[..], |(_, values)| values);
         if shape.iter().product::<usize>() != values.len() {
             return Err(format!("an output has the shape {shape:?} and {} values", values.len()));
@@ -363,6 +366,10 @@ fn to_floats<'a>(output: &'a ort::value::DynValue, floats: &mut Vec<f32>) -> ort
         return Ok(shape);
     }
     floats.clear();
+    if let Ok((shape, values)) = output.try_extract_tensor::<f64>() {
+        floats.extend(values.iter().map(|&value| value as f32));
+        return Ok(shape);
+    }
     if let Ok((shape, values)) = output.try_extract_tensor::<i64>() {
         floats.extend(values.iter().map(|&value| value as f32));
         return Ok(shape);
@@ -378,6 +385,7 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
             let element = match ty {
                 TensorElementType::Float32 => ElementType::F32,
                 TensorElementType::Float16 => ElementType::F16,
+                TensorElementType::Float64 => ElementType::F64,
                 TensorElementType::Uint8 => ElementType::U8,
                 TensorElementType::Int32 => ElementType::I32,
                 TensorElementType::Int64 => ElementType::I64,

@@ -21,9 +21,8 @@ use super::letterbox::Letterbox;
 use super::model::{Batch, Model, most_images};
 use super::picture::{Area, Picture};
 use super::prepare::Preparer;
-use super::readable::is_readable;
 use super::runtime::Runtime;
-use super::sanity::{FRAMES, complaint};
+use super::sanity::{FRAMES, Repetition, complaint, fingerprint};
 use super::session::{Session, Setup};
 use super::shutdown;
 use super::source::ModelBytes;
@@ -127,6 +126,8 @@ pub(super) struct Worker {
     prepared: Vec<Prepared>,
     /// Runs whose outputs were looked at.
     looked_at: u32,
+    /// What the first frames showed.
+    repetition: Repetition,
 }
 
 /// A job whose pixels are in the input tensor.
@@ -136,6 +137,8 @@ struct Prepared {
     fit: Letterbox,
     /// Width and height of the frame, of which a classifier sees only the middle.
     frame: (usize, usize),
+    /// A number for its pixels, of the first frames.
+    fingerprint: Option<u64>,
     result: FrameResult,
 }
 
@@ -179,6 +182,7 @@ impl Worker {
             jobs,
             prepared: Vec::with_capacity(capacity),
             looked_at: 0,
+            repetition: Repetition::default(),
         })
     }
 
@@ -300,10 +304,14 @@ impl Worker {
             self.preparer.prepare(&picture, &self.form, self.input.slot(slot), &mut self.padded[slot])
         };
         drop(frame);
+        // Some runs more, so that there are enough different pictures among them.
+        let is_first = self.looked_at < 2 * FRAMES && self.shared.model.task != Task::Classify;
+        let fingerprint = is_first.then(|| fingerprint(&self.input.slot(slot)));
         Ok(Prepared {
             job: index,
             fit,
             frame: size,
+            fingerprint,
             result: FrameResult { queued, prepare: start.elapsed(), ..FrameResult::default() },
         })
     }
@@ -316,31 +324,39 @@ impl Worker {
         let start = Instant::now();
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
         let (looked_at, has_complained) = (&mut self.looked_at, &self.shared.has_complained);
+        let repetition = &mut self.repetition;
+        let is_new = |complaint: Option<String>| complaint.filter(|_| !has_complained.swap(true, Ordering::Relaxed));
         let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
             let outputs = Outputs { views, images };
-            if !is_readable((model.layout, model.task), model.class_count, outputs, size) {
+            if !model.layout.reader().is_readable(outputs, size) {
                 let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
-                let (layout, (width, height)) = (model.layout, size);
+                let (layout, (width, height)) = (&model.layout, size);
                 return Err(format!(
                     "its outputs became {}, which cannot be read as {layout} of a {width}x{height} input; export it with \
                      outputs of fixed shape",
                     shapes.join(", ")
                 ));
             }
-            if *looked_at < FRAMES {
+            if *looked_at < 2 * FRAMES {
                 *looked_at += 1;
-                let complaint =
-                    complaint(model.layout, outputs, size).filter(|_| !has_complained.swap(true, Ordering::Relaxed));
-                if let Some(first) = prepared.first_mut() {
-                    first.result.warning = complaint;
-                }
+            }
+            if *looked_at <= FRAMES
+                && let Some(first) = prepared.first_mut()
+            {
+                first.result.warning = is_new(complaint(&model.layout, outputs, size));
             }
             for (index, prepared) in prepared.iter_mut().enumerate() {
                 let start = Instant::now();
                 let settings = &jobs[prepared.job].settings;
                 prepared.result.detections =
-                    decoder.decode((model.layout, model.task), outputs, index, settings, &prepared.fit);
+                    decoder.decode((&model.layout, model.task), outputs, index, settings, &prepared.fit);
+                if let Some(fingerprint) = prepared.fingerprint
+                    && let Some(complaint) = repetition.complaint(fingerprint, &prepared.result.detections)
+                    && prepared.result.warning.is_none()
+                {
+                    prepared.result.warning = is_new(Some(complaint));
+                }
                 if model.task == Task::Classify {
                     for named in &mut prepared.result.detections {
                         (named.x_max, named.y_max) = (prepared.frame.0 as f32, prepared.frame.1 as f32);

@@ -225,6 +225,7 @@ fn take(
             progress.end(&unit.summary, false);
         }
         Event::Warning(text) => progress.say(&format!("vx: {text}")),
+        Event::ModelWarning(text) => progress.insist(&format!("vx: {text}")),
         Event::Error(text) => return Err(text),
         Event::End => return Ok(false),
     }

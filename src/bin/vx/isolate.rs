@@ -338,7 +338,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
                         return ExitCode::FAILURE;
                     }
                 }
-                Event::Warning(text) => tell!("vx: {text}"),
+                Event::Warning(text) | Event::ModelWarning(text) => tell!("vx: {text}"),
                 Event::Error(text) => return broken(text),
                 Event::End => break,
                 Event::Begun(_) | Event::Frames(_) | Event::Lines(_) => {}

@@ -16,6 +16,7 @@ use super::lane::Lane;
 use super::output::{Out, Output};
 use super::run::Sums;
 use super::settings::{OF_DETECTOR, PROPERTIES, Settings};
+use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::log::Category;
 use crate::elements::refusal;
 
@@ -145,6 +146,8 @@ impl ElementImpl for BulkBin {
         match transition {
             gst::StateChange::NullToReady => {
                 self.told.lock().clear();
+                let lanes = self.lanes.lock().clone();
+                lanes.iter().for_each(|lane| lane.forget_model());
                 // Loads the model, or says why it cannot.
                 let lane = self.lanes.lock().first().cloned().ok_or(gst::StateChangeError)?;
                 let file_timeout = self.settings.lock().file_timeout;
@@ -245,7 +248,13 @@ impl BinImpl for BulkBin {
                 if let Some(lane) = lane_of(message.src()) {
                     let error = warning.error();
                     let is_detector = message.src() == Some(lane.detector.upcast_ref());
-                    lane.warn(error.message().to_owned());
+                    if warning.details().is_some_and(|details| details.name() == MODEL_DETAILS) {
+                        // It concerns the files of all lanes, which share the engine that says it once.
+                        let lanes = self.lanes.lock().clone();
+                        lanes.iter().for_each(|lane| lane.warn_of_model(error.message()));
+                    } else {
+                        lane.warn(error.message().to_owned());
+                    }
                     if is_detector && !self.told.lock().insert(error.message().to_owned()) {
                         return;
                     }

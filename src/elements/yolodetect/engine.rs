@@ -14,6 +14,14 @@ use crate::elements::places;
 /// ONNX Runtime's own log.
 static ORT_CAT: Category = Category::new("vxort", "ONNX Runtime");
 
+/// What the user should know of.
+pub enum Note {
+    /// How the model is read: it concerns every result.
+    Model(String),
+    /// What it runs on.
+    Setup(String),
+}
+
 /// From READY to NULL.
 pub struct Ready {
     pub engine: detect::Engine,
@@ -28,8 +36,8 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Loads what `settings` name, and says what the user should know of by `warn`.
-    pub fn new(settings: &Settings, mut warn: impl FnMut(String)) -> Result<Self, detect::Error> {
+    /// Loads what `settings` name, and passes what the user should know of to `warn`.
+    pub fn new(settings: &Settings, mut warn: impl FnMut(Note)) -> Result<Self, detect::Error> {
         if !settings.region_of_interest.is_empty() {
             settings.region_of_interest.parse::<Region>()?;
         }
@@ -54,7 +62,7 @@ impl Ready {
             log: Arc::new(log),
             log_level,
         })?;
-        note.into_iter().for_each(&mut warn);
+        note.into_iter().map(Note::Setup).for_each(&mut warn);
         let engine = detect::Engine::acquire(
             runtime,
             &detect::EngineSpec {
@@ -72,7 +80,7 @@ impl Ready {
                     family: settings.model_layout.family(),
                     anchor: settings.resize_mode.anchor(),
                     order: settings.channel_order.order(),
-                    white_is_255: settings.input_range.white_is_255(),
+                    range: settings.input_range.range(),
                     filter: settings.resize_filter.into(),
                     size,
                 },
@@ -83,11 +91,12 @@ impl Ready {
         )?;
         let report = engine.provider();
         if let Some(reason) = &report.fallback {
-            warn(format!("{} is used, not as it was to be: {reason}", report.name));
+            warn(Note::Setup(format!("{} is used, not as it was to be: {reason}", report.name)));
         }
         let model = engine.model();
+        model.warnings.iter().for_each(|warning| warn(Note::Model(format!("{}: {warning}", model.source))));
         let (labels, note) = detect::Labels::resolve(model, settings.label_file.as_deref())?;
-        note.into_iter().for_each(&mut warn);
+        note.into_iter().map(Note::Model).for_each(&mut warn);
         let classes = classes(&labels, &settings.classes)?;
         gst::info!(
             CAT,

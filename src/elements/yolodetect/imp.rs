@@ -7,15 +7,16 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::engine::Ready;
+use super::engine::{Note, Ready};
 use super::frame;
 use super::queue::Queue;
 use super::scope::{Region, Scope};
 use super::settings::{Meta, PROPERTIES, Settings};
 use super::streaming::{Counts, Outlet};
 use crate::detect;
+use crate::elements::detector::{self, MODEL_DETAILS};
 use crate::elements::log::Category;
-use crate::elements::{detector, refusal};
+use crate::elements::refusal;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -236,7 +237,15 @@ impl YoloDetect {
             );
             return Err(gst::StateChangeError);
         }
-        let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        let warn = |note: Note| match note {
+            Note::Setup(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            Note::Model(text) => gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("{text}"),
+                details: gst::Structure::new_empty(MODEL_DETAILS)
+            ),
+        };
         let takes_long = settings.execution_provider.eq_ignore_ascii_case("tensorrt");
         if takes_long {
             self.post_progress(

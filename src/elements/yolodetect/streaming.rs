@@ -12,6 +12,7 @@ use super::imp::{CAT, YoloDetect};
 use super::queue::{Item, Refusal, Taken};
 use super::scope::{Look, thumbnail};
 use crate::detect::Frame as _;
+use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::layout;
 use crate::{detect, meta};
 
@@ -271,7 +272,12 @@ impl YoloDetect {
         gst::element_imp_warning!(
             self,
             gst::StreamError::Decode,
-            ("{model}: {complaint}. The model may be broken, or not be read as it should be: see GST_DEBUG=vxyolodetect:4")
+            (
+                "{model}: {complaint}. The model may be broken, or be read in the wrong way: `vx inspect {model}` prints how it is \
+                 read and why, with --try PICTURE also what else it could be; set model-layout, resize-mode, channel-order or \
+                 input-range"
+            ),
+            details: gst::Structure::new_empty(MODEL_DETAILS)
         );
     }
 
