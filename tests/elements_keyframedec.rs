@@ -478,7 +478,7 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
         told.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let kind = info.event().map(|event| event.type_());
             if let Some(kind @ (gst::EventType::Eos | gst::EventType::SegmentDone)) = kind {
-                drop(end.send(kind));
+                let _ = end.send(kind);
             }
             gst::PadProbeReturn::Ok
         });
