@@ -48,6 +48,20 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+#[test]
+fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/broken_names.onnx");
+    let model = model.to_str().unwrap();
+    let files = ["f0.mp4", "f1.mp4"].map(|name| FOLDER.join(name).display().to_string());
+    let run = vx(&[&files[0], &files[1], "--model", model, "--provider", "cpu", "--quiet"]).output().unwrap();
+    let printed = errors(&run);
+    assert_eq!(printed.matches("label-file").count(), 1, "{printed}");
+    let lines = String::from_utf8(run.stdout).unwrap();
+    let summaries: Vec<&str> = lines.lines().filter(|line| line.contains("\"status\"")).collect();
+    assert_eq!(summaries.len(), 2, "{lines}");
+    assert!(summaries.iter().all(|line| line.contains("\"warnings\"") && line.contains("label-file")), "{summaries:?}");
+}
+
 /// Lines without what differs from run to run, so that two runs can be compared.
 fn records(path: &Path) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap();

@@ -158,6 +158,8 @@ fn every_family_is_recognised_by_its_evidence() {
         ("torchvision_single", "separate", 2),
         ("unnamed_lists", "separate", 2),
         ("pose_in_lists", "separate", 2),
+        ("centres_in_lists", "separate", 2),
+        ("centres_per_class", "per-class", 2),
         ("broken_names", "v8", 2),
     ];
     for (name, layout, class_id) in families {

@@ -370,6 +370,10 @@ fn to_floats<'a>(output: &'a ort::value::DynValue, floats: &mut Vec<f32>) -> ort
         floats.extend(values.iter().map(|&value| value as f32));
         return Ok(shape);
     }
+    if let Ok((shape, values)) = output.try_extract_tensor::<u8>() {
+        floats.extend(values.iter().map(|&value| f32::from(value)));
+        return Ok(shape);
+    }
     if let Ok((shape, values)) = output.try_extract_tensor::<i64>() {
         floats.extend(values.iter().map(|&value| value as f32));
         return Ok(shape);

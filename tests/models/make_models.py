@@ -375,7 +375,7 @@ def filled(name, outputs, inputs=None, metadata=()):
     nodes = [h.make_node("Cast", [inputs[0][0]], ["as_float"], to=T.FLOAT), h.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
              h.make_node("Mul", ["mean", "nothing"], ["zero"])]
     constants, infos = [numpy_helper.from_array(np.array(0, np.float32), "nothing")], []
-    kinds = {np.float32: T.FLOAT, np.float64: T.DOUBLE, np.int64: T.INT64, np.int32: T.INT32}
+    kinds = {np.float32: T.FLOAT, np.float64: T.DOUBLE, np.int64: T.INT64, np.int32: T.INT32, np.uint8: T.UINT8}
     for key, (shape, fill, places, kind, *declared) in outputs.items():
         constants.append(numpy_helper.from_array(np.array(shape, np.int64), f"{key}_shape"))
         constants.append(numpy_helper.from_array(np.array(fill, kind), f"{key}_fill"))
@@ -539,6 +539,11 @@ filled("torchvision_single", {"boxes": ([1, 4], CORNERS, {}, F, ["n", 4]), "labe
        inputs=[("image", T.FLOAT, [3, 64, 64])])
 # Classes that are told from scores by being whole numbers.
 filled("unnamed_lists", {"a": ([1, 10, 4], 0, row(0, 0, columns=CORNERS), F), "b": ([1, 10], 0, {(0, 0): 0.75}, F), "c": ([1, 10], 0, {(0, 0): 2}, F)})
+
+# Centre and size where most have corners, and classes as bytes.
+filled("centres_in_lists", {"boxes": ([1, 84, 4], [10, 10, 4, 4], row(0, 40, columns=CENTRED), F), "scores": ([1, 84], 0, {(0, 40): 0.75}, F),
+                            "class_idx": ([1, 84], 0, {(0, 40): 2}, np.uint8)})
+filled("centres_per_class", {"boxes": ([1, 84, 4], [10, 10, 4, 4], row(0, 40, columns=CENTRED), F), "scores": ([1, 84, 10], 0, {(0, 40, 2): 0.75}, F)})
 
 # What sanity checks are for: scores above 1, boxes of next to no size, metadata that fits nothing.
 filled("score_18", {"output0": ([1, 14, 84], 0, column([*CENTRED, 0, 0, 1.8]), F)}, metadata=[*ULTRALYTICS, TEN])

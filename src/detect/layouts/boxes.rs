@@ -28,6 +28,9 @@ pub(super) const MAX_CLASS_ID: f32 = 1e6;
 /// Coordinates up to this are shares: a little over 1 for boxes that reach over the edge.
 pub(super) const LARGEST_SHARE: f32 = 2.0;
 
+/// Share of boxes that a detector may give the wrong way round.
+const MOST_ODD: f32 = 0.3;
+
 impl Unit {
     /// What x and y are multiplied by for a `width` by `height` input.
     pub fn scale(self, (width, height): (usize, usize)) -> [f32; 2] {
@@ -52,6 +55,27 @@ impl Unit {
 }
 
 impl BoxForm {
+    /// Whether boxes of a trial run, of which each row begins with four numbers, are corners or centre and size: a second corner
+    /// is never before the first, but sizes are often below the place of the centre.
+    pub fn of<'a>(rows: impl Iterator<Item = &'a [f32]>) -> Self {
+        let (mut count, mut before) = (0_usize, 0_usize);
+        // Lists are padded with zeros.
+        for row in rows.filter(|row| row[..4].iter().any(|value| *value != 0.0)) {
+            count += 1;
+            before += usize::from(row[2] < row[0] || row[3] < row[1]);
+        }
+        if before as f32 > MOST_ODD * count as f32 { Self::Centre } else { Self::Corners }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Corners => "corners",
+            Self::CornersYFirst => "corners, y before x",
+            Self::Centre => "centre and size",
+        }
+    }
+
     /// x1, y1, x2, y2 in pixels of the input.
     #[inline]
     pub fn corners(self, values: &[f32], scale: [f32; 2]) -> [f32; 4] {
@@ -104,3 +128,16 @@ pub(super) fn cell_count_up((width, height): (usize, usize), strides: &[usize]) 
 pub(super) const STRIDES: [usize; 3] = [8, 16, 32];
 /// With the fourth level of larger variants (P6), NanoDet-Plus and PicoDet.
 pub(super) const FOUR_STRIDES: [usize; 4] = [8, 16, 32, 64];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_and_centres_differ_in_their_order() {
+        let of = |rows: &[[f32; 4]]| BoxForm::of(rows.iter().map(|row| &row[..]));
+        assert_eq!(of(&[[16.0, 8.0, 48.0, 40.0], [0.0; 4], [0.0; 4]]), BoxForm::Corners);
+        assert_eq!(of(&[[0.5, 0.5, 0.1, 0.2], [0.2, 0.3, 0.1, 0.1], [0.5, 0.5, 1.0, 1.0]]), BoxForm::Centre);
+        assert_eq!(of(&[[0.0; 4]]), BoxForm::Corners);
+    }
+}

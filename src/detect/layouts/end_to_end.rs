@@ -66,9 +66,13 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         None if evidence.has_plain_pixels() => Unit::Pixels,
         None => return Verdict::NeedsTrial,
     };
-    let form = if extra.task == Task::Obb { BoxForm::Centre } else { BoxForm::Corners };
+    let form = match extra.task {
+        Task::Obb => BoxForm::Centre,
+        _ => BoxForm::of(evidence.outputs[main.index].trial_rows()),
+    };
     let reason = format!(
-        "[1, {rows}, {columns}] is up to {rows} finished boxes with score and class in {}: {why}",
+        "[1, {rows}, {columns}] is up to {rows} finished boxes ({} in {}) with score and class: {why}",
+        form.words(),
         unit.words()
     );
     let reader = Rows {

@@ -126,12 +126,18 @@ impl Output<'_> {
     }
 
     pub fn is_integer(&self) -> bool {
-        matches!(self.element, ElementType::I32 | ElementType::I64)
+        matches!(self.element, ElementType::I32 | ElementType::I64 | ElementType::U8)
     }
 
     /// The largest finite value of the trial run.
     pub fn largest(&self) -> Option<f32> {
         self.values?.iter().copied().filter(|value| value.is_finite()).reduce(f32::max)
+    }
+
+    /// Rows of the last axis in the trial run; none without values.
+    pub fn trial_rows(&self) -> impl Iterator<Item = &[f32]> {
+        let columns = self.shape.last().copied().unwrap_or(1).max(1);
+        self.values.unwrap_or_default().chunks_exact(columns)
     }
 
     /// Whether all values of the trial run are whole numbers from 0 on; `None` without values.

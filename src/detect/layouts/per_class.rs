@@ -24,14 +24,16 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     };
     let (unit, rows, columns) = (Unit::of(largest), lead.last().copied().unwrap_or(0), values.len());
     let kind = if values.iter().all(|value| value.is_share()) { Scores::Probabilities } else { Scores::Sigmoid };
-    let reader = PerClass { form: BoxForm::Corners, unit, scores: kind, columns, is_finished: false };
+    let form = BoxForm::of(outputs[boxes].trial_rows());
+    let reader = PerClass { form, unit, scores: kind, columns, is_finished: false };
     let is_damo = scores < boxes;
     let (which, preparations) = match is_damo {
         true => ("DAMO-YOLO, whose scores come first", vec![Preparation::BYTES_TOP_LEFT, Preparation::YOLO]),
         false => ("YOLO-NAS", vec![Preparation::YOLO]),
     };
     let reason = format!(
-        "corners in {} and {columns} class scores of {rows} cells as outputs of their own; most likely {which}",
+        "{} in {} and {columns} class scores of {rows} cells as outputs of their own; most likely {which}",
+        form.words(),
         unit.words()
     );
     let claim = Claim::new("per-class", reader, vec![boxes, scores], reason).classes(columns);

@@ -53,11 +53,22 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         && (rows == evidence.cells() || rows == 3 * evidence.cells() || rows > MOST_FINISHED);
     // torchvision's detectors have no batch; their classes are COCO's category numbers, with the background as 0.
     let is_torchvision = lead.len() == 1 && !evidence.is_sized() && outputs[classes].is_called(&["label"]);
-    let reader = Finished { count: count.map(|_| 3), is_finished: !is_dense, ..Finished::new(BoxForm::Corners, unit) };
+    let form = BoxForm::of(outputs[boxes].trial_rows());
+    let reader = Finished { count: count.map(|_| 3), is_finished: !is_dense, ..Finished::new(form, unit) };
     let read = [Some(boxes), Some(scores), Some(classes), count].into_iter().flatten().collect();
     let state = if is_dense { "boxes that are not yet suppressed" } else { "finished boxes" };
-    let reason = format!("boxes, scores and classes of {rows} {state} as outputs of their own, in {}", unit.words());
-    let claim = Claim::new("separate", reader, read, reason).classes(evidence.class_count());
+    let reason = format!(
+        "boxes ({} in {}), scores and classes of {rows} {state} as outputs of their own",
+        form.words(),
+        unit.words()
+    );
+    let mut claim = Claim::new("separate", reader, read, reason).classes(evidence.class_count());
+    if !is_torchvision && !evidence.is_sized() && largest.is_none_or(|largest| largest <= 0.0) {
+        claim = claim.warn(
+            "it found nothing in a trial, so that it is not known whether its boxes are pixels or shares of the input: pixels \
+             are assumed; if boxes have no size, export it with boxes in pixels",
+        );
+    }
     let claim = match (is_torchvision, is_dense) {
         (true, _) => claim.named(Names::CocoIds),
         (_, true) => claim.named(Names::Coco),
