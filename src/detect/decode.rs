@@ -79,7 +79,8 @@ impl Decoder {
         let turned = |candidate: &Candidate| {
             let [x1, y1, x2, y2] = candidate.corners;
             let upright = [(x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1];
-            rotated(upright, extra(candidate).first().copied().unwrap_or(0.0), fit)
+            let angle = extra(candidate).first().copied().filter(|angle| angle.is_finite()).unwrap_or(0.0);
+            rotated(upright, angle, fit)
         };
         if reader.is_finished() {
             rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
@@ -91,23 +92,23 @@ impl Decoder {
             };
             suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections, overlap);
         }
+        // In pixels of the frame. A rotated box may lie in the frame where the same box, upright, does not.
+        let bounds_of = |candidate: &Candidate| match task {
+            Task::Obb => turned(candidate).bounds(),
+            _ => fit.to_frame(candidate.corners),
+        };
         let with_details = |candidate: &Candidate| {
-            let mut found = in_frame(candidate, fit)?;
+            let mut found = in_frame(candidate, bounds_of(candidate), fit)?;
             match task {
                 Task::Detect | Task::Classify => {}
                 Task::Segment { .. } => {
                     let prototypes = outputs.views.get(1)?.image(image, outputs.images, 3);
-                    found.details.mask = mask(&extra(candidate), prototypes, candidate.corners, fit.canvas);
+                    // As large as the box that it belongs to, which ends where the frame does.
+                    let corners = fit.clamp(candidate.corners);
+                    found.details.mask = mask(&extra(candidate), prototypes, corners, fit.canvas);
                 }
                 Task::Pose { values, .. } => found.details.keypoints = keypoints(&extra(candidate), values, fit),
-                Task::Obb => {
-                    let turned = turned(candidate);
-                    let bounds = turned.bounds();
-                    let limit = |value: f32, side: usize| value.clamp(0.0, side as f32);
-                    (found.x_min, found.x_max) = (limit(bounds[0], fit.frame.0), limit(bounds[2], fit.frame.0));
-                    (found.y_min, found.y_max) = (limit(bounds[1], fit.frame.1), limit(bounds[3], fit.frame.1));
-                    found.details.rotated = turned.angle.is_finite().then_some(turned);
-                }
+                Task::Obb => found.details.rotated = Some(turned(candidate)),
             }
             Some(found)
         };
@@ -115,9 +116,11 @@ impl Decoder {
     }
 }
 
-/// A candidate in the frame's pixels, unless nothing of it lies in the frame.
-fn in_frame(candidate: &Candidate, fit: &Letterbox) -> Option<Detection> {
-    let [x_min, y_min, x_max, y_max] = fit.to_frame(candidate.corners);
+/// A candidate whose corners in pixels of the frame are these, unless nothing of it lies in the frame.
+fn in_frame(candidate: &Candidate, corners: [f32; 4], fit: &Letterbox) -> Option<Detection> {
+    let limit = |value: f32, side: usize| value.clamp(0.0, side as f32);
+    let [x_min, x_max] = [corners[0], corners[2]].map(|x| limit(x, fit.frame.0));
+    let [y_min, y_max] = [corners[1], corners[3]].map(|y| limit(y, fit.frame.1));
     (x_max > x_min && y_max > y_min).then_some(Detection {
         class_id: candidate.class_id as usize,
         // What is over 1 is warned of by the sanity checks.
@@ -254,5 +257,47 @@ mod tests {
     #[test]
     fn boxes_outside_the_frame_are_no_detections() {
         assert!(read(false, &[[-50.0, -50.0, -46.0, -46.0, 0.9, 0.0]], &DetectSettings::default()).is_empty());
+    }
+
+    /// One box `[centre x, centre y, width, height, score, class, angle]`.
+    #[derive(Debug)]
+    struct OneTurned;
+
+    impl Reader for OneTurned {
+        fn is_readable(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
+            true
+        }
+
+        fn read(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), _: f32, scratch: &mut Scratch) {
+            let [x, y, w, h, score, class, _] = outputs.views[0].values[..7] else { return };
+            scratch.push([x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0], score, class as u32, 0);
+        }
+
+        fn extra(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), _: usize) -> Vec<f32> {
+            outputs.views[0].values[6..].to_vec()
+        }
+
+        fn is_finished(&self) -> bool {
+            true
+        }
+
+        fn survey(&self, _: Outputs<'_>, _: (usize, usize), _: &mut Survey) {}
+    }
+
+    #[test]
+    fn rotated_boxes_at_edges_are_judged_by_what_they_cover() {
+        // Upright, the box lies left of the frame; turned by a quarter, it reaches into it.
+        let fit = Letterbox::new((64, 64), (64, 64), Anchor::Center);
+        let layout = Layout::new("turned", Arc::new(OneTurned));
+        let read = |values: [f32; 7]| {
+            let view = OutputView { shape: &[1, 1, 7], values: &values };
+            let outputs = Outputs { views: &[view], images: 1 };
+            Decoder::default().decode((&layout, Task::Obb), outputs, 0, &DetectSettings::default(), &fit)
+        };
+        let quarter = std::f32::consts::FRAC_PI_2;
+        let found = read([-4.0, 32.0, 4.0, 20.0, 0.9, 1.0, quarter]);
+        assert_eq!(found.len(), 1);
+        assert!((found[0].x_max - 6.0).abs() < 1e-3 && found[0].x_min == 0.0, "{found:?}");
+        assert!(read([-4.0, 32.0, 4.0, 20.0, 0.9, 1.0, 0.0]).is_empty());
     }
 }

@@ -91,20 +91,11 @@ pub fn transform(details: &mut Details, from: [f64; 4], to: [f64; 4]) {
     }
 }
 
-/// The turned box after `from` has become `to`. Under unequal scales its sides keep their directions' lengths, which is exact for
-/// upright boxes and near for others, as no turned box is exact.
+/// The turned box after `from` has become `to`.
 pub fn moved_box(turned: Rotated, from: [f64; 4], to: [f64; 4]) -> Rotated {
     let [x, y] = moved([turned.x, turned.y], from, to);
-    let [across, down] = scales(from, to);
-    let (sin, cos) = f64::from(turned.angle).sin_cos();
-    let side = |length: f32, x: f64, y: f64| (f64::from(length) * (x * across).hypot(y * down)) as f32;
-    Rotated {
-        x,
-        y,
-        width: side(turned.width, cos, sin),
-        height: side(turned.height, sin, cos),
-        angle: (sin * down).atan2(cos * across) as f32,
-    }
+    let [across, down] = scales(from, to).map(|scale| scale as f32);
+    Rotated { x, y, ..turned.scaled(across, down) }
 }
 
 fn scales(from: [f64; 4], to: [f64; 4]) -> [f64; 2] {
