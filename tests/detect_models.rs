@@ -259,7 +259,12 @@ fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
 fn a_model_that_does_not_look_at_its_pictures_is_noticed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let engine = open(folder.join("two_heads.onnx")).unwrap();
-    let mut warning = |level: u8| engine.submit(grey(level), settings(0.25)).wait().unwrap().warning;
+    // Left and right half of different brightness, so that pictures differ by more than a level.
+    let mut warning = |number: u8| {
+        let pixels = (0..3 * 128 * 128).map(|at| if at % 384 < 192 { 15 * number } else { 255 - 15 * number });
+        let frame = RgbFrame { pixels: Arc::new(pixels.collect()), width: 128, height: 128 };
+        engine.submit(Box::new(frame), settings(0.25)).wait().unwrap().warning
+    };
     let warnings: Vec<String> = (0..16).filter_map(&mut warning).collect();
     let [same] = warnings.as_slice() else { panic!("{warnings:?}") };
     assert!(same.contains("exactly the same"), "{same}");

@@ -158,6 +158,7 @@ impl Inner {
             model: description,
             batch_timeout: spec.batch_timeout,
             has_complained: AtomicBool::new(false),
+            repetition: Mutex::default(),
             is_closing: AtomicBool::new(false),
             totals: Mutex::new(Totals { sessions: 1, ..Totals::default() }),
         });
