@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detect_support::{RgbFrame, overlap, runtime, settings, shared};
-use gstvx::detect::{Anchor, ChannelOrder, Engine, EngineSpec, Error, Labels, ModelSource, Provider};
+use gstvx::detect::{Anchor, ChannelOrder, Engine, EngineSpec, Error, Family, Labels, ModelSource, Provider, Reading};
 
 fn open(path: PathBuf) -> Result<Engine, Error> {
     let spec = EngineSpec {
@@ -236,6 +236,30 @@ fn what_is_assumed_or_contradictory_is_announced() {
 }
 
 #[test]
+fn raw_heads_are_decoded_with_the_anchors_that_are_set() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/v5_raw.onnx");
+    let find = |family| {
+        let reading = Reading { family, ..Reading::default() };
+        let spec = EngineSpec {
+            model: ModelSource::File(file.clone()),
+            provider: Provider::Cpu,
+            sessions: 1,
+            reading,
+            ..EngineSpec::default()
+        };
+        let engine = Engine::acquire(runtime(), &spec).unwrap();
+        assert_eq!(engine.model().warnings.is_empty(), family.is_some());
+        let found = engine.submit(grey(90), settings(0.25)).wait().unwrap().detections;
+        (found[0].x_max - found[0].x_min, found[0].y_max - found[0].y_min)
+    };
+    // In pixels of the frame, which is twice the input: anchors of 62 by 45 and of 76 by 55.
+    let (five, seven) = (find(Some(Family::V5Raw)), find(Some(Family::V7Raw)));
+    assert_eq!(find(None), five);
+    assert!((five.0 - 64.0).abs() < 0.1 && (five.1 - 64.0).abs() < 0.1, "{five:?}");
+    assert!((seven.0 - 64.0 * 76.0 / 62.0).abs() < 0.1 && (seven.1 - 64.0 * 55.0 / 45.0).abs() < 0.1, "{seven:?}");
+}
+
+#[test]
 fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let first = |name: &str| {
@@ -259,7 +283,12 @@ fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
 fn a_model_that_does_not_look_at_its_pictures_is_noticed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let engine = open(folder.join("two_heads.onnx")).unwrap();
-    let mut warning = |level: u8| engine.submit(grey(level), settings(0.25)).wait().unwrap().warning;
+    // Left and right half of different brightness, so that pictures differ by more than a level.
+    let mut warning = |number: u8| {
+        let pixels = (0..3 * 128 * 128).map(|at| if at % 384 < 192 { 15 * number } else { 255 - 15 * number });
+        let frame = RgbFrame { pixels: Arc::new(pixels.collect()), width: 128, height: 128 };
+        engine.submit(Box::new(frame), settings(0.25)).wait().unwrap().warning
+    };
     let warnings: Vec<String> = (0..16).filter_map(&mut warning).collect();
     let [same] = warnings.as_slice() else { panic!("{warnings:?}") };
     assert!(same.contains("exactly the same"), "{same}");

@@ -198,6 +198,7 @@ impl Inner {
             model: description,
             batch_timeout: spec.batch_timeout,
             has_complained: AtomicBool::new(false),
+            repetition: Mutex::default(),
             is_closing: AtomicBool::new(false),
             provider: report.name.clone(),
             alive: Mutex::new(0),

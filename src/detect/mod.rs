@@ -6,7 +6,7 @@
 //!
 //! One frame's way: [`Engine::submit`] puts it into the engine's bounded queue; a worker thread, which owns one session,
 //! writes the pixels letterboxed and normalised into the model's input (`prepare`), runs the model, reads its output by the
-//! model's [`Layout`] (`decode`), suppresses overlaps (`nms`) and maps the boxes back; [`Ticket::wait`] gives the
+//! model's [`Layout`] (`layouts`, `decode`), suppresses overlaps (`nms`) and maps the boxes back; [`Ticket::wait`] gives the
 //! [`FrameResult`].
 //!
 //! ```no_run

@@ -297,9 +297,9 @@ impl Draft {
             Outcome::Known(claim) => return Ok(Some(*claim)),
             Outcome::Unknown(reason, advice) => (reason, advice),
         };
-        let is_told_beside = reading.family.is_none() && info.family.is_some();
+        let is_stated_beside = reading.family.is_none() && info.family.is_some();
         let beside = "The .modelinfo file beside it says so; correct its id or remove it".to_owned();
-        let advice = if is_told_beside { beside } else { advice };
+        let advice = if is_stated_beside { beside } else { advice };
         Err(unsupported(&self.source, &self.description, reason, &advice))
     }
 

@@ -50,50 +50,63 @@ pub(super) fn complaint(layout: &Layout, outputs: Outputs<'_>, (width, height): 
     (farthest > limit).then(|| format!("its boxes reach {farthest:.0} pixels, for an input of {width}x{height}"))
 }
 
+/// Different pictures that have to give the same for a complaint.
+const PICTURES: u32 = 5;
+/// Share of a picture's range by which another has to differ from it on average: more than noise or a clock in a corner.
+const DIFFERENT: f32 = 0.02;
+
 /// Notices a model that finds the same in every picture.
 #[derive(Debug, Default)]
 pub(super) struct Repetition {
-    pictures: u64,
+    picture: Vec<f32>,
     found: u64,
     count: u32,
 }
 
 impl Repetition {
-    /// Takes a picture as the model is given it, and what was found in it; says so when other pictures gave exactly the same
-    /// for [`FRAMES`] times.
-    pub fn complaint(&mut self, picture: u64, detections: &[Detection]) -> Option<String> {
+    /// Takes some values of a picture and what was found in it; complains when [`PICTURES`] different pictures in turn gave
+    /// exactly the same.
+    pub fn complaint(&mut self, picture: &[f32], detections: &[Detection]) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         for found in detections {
             let values = [found.x_min, found.y_min, found.x_max, found.y_max, found.confidence];
             values.iter().for_each(|value| value.to_bits().hash(&mut hasher));
         }
         let found = hasher.finish();
-        let is_same = !detections.is_empty() && found == self.found;
-        if !is_same {
-            self.count = 0;
-        } else if picture != self.pictures {
+        if detections.is_empty() || found != self.found {
+            self.count = u32::from(!detections.is_empty());
+        } else if are_different(&self.picture, picture) {
             self.count += 1;
+        } else {
+            return None;
         }
-        (self.pictures, self.found) = (picture, found);
-        (self.count + 1 == FRAMES).then(|| {
-            format!(
-                "it found exactly the same boxes in {FRAMES} different pictures: it does not react to what it is shown"
-            )
+        self.found = found;
+        self.picture.clear();
+        self.picture.extend_from_slice(picture);
+        (self.count == PICTURES).then(|| {
+            format!("it found exactly the same boxes in {PICTURES} different pictures: it does not react to what it is shown")
         })
     }
 }
 
-/// A number for what is in a slot, from some of its values.
-pub(super) fn fingerprint(slot: &SlotMut<'_>) -> u64 {
+/// Whether two pictures differ visibly.
+fn are_different(one: &[f32], other: &[f32]) -> bool {
+    let all = || one.iter().chain(other);
+    let (least, most) =
+        all().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &value| (least.min(value), most.max(value)));
+    let sum: f32 = one.iter().zip(other).map(|(a, b)| (a - b).abs()).sum();
+    one.len() != other.len() || sum > DIFFERENT * (most - least) * one.len() as f32
+}
+
+/// Some values of what is in a slot.
+pub(super) fn sample(slot: &SlotMut<'_>) -> Vec<f32> {
     /// Prime, so that no period of the picture is met.
     const STEP: usize = 251;
-    let mut hasher = DefaultHasher::new();
     match slot {
-        SlotMut::F32(values) => values.iter().step_by(STEP).for_each(|value| value.to_bits().hash(&mut hasher)),
-        SlotMut::F16(values) => values.iter().step_by(STEP).for_each(|value| value.to_bits().hash(&mut hasher)),
-        SlotMut::U8(values) => values.iter().step_by(STEP).for_each(|value| value.hash(&mut hasher)),
+        SlotMut::F32(values) => values.iter().step_by(STEP).copied().collect(),
+        SlotMut::F16(values) => values.iter().step_by(STEP).map(|value| value.to_f32()).collect(),
+        SlotMut::U8(values) => values.iter().step_by(STEP).map(|&value| f32::from(value)).collect(),
     }
-    hasher.finish()
 }
 
 #[cfg(test)]
@@ -112,14 +125,22 @@ mod tests {
             y_max: 50.0,
             details: Details::default(),
         };
-        let mut repetition = Repetition::default();
-        let complaints: Vec<u64> =
-            (0..20).filter(|&picture| repetition.complaint(picture, &[found(1.0)]).is_some()).collect();
-        assert_eq!(complaints, [7]);
-        let mut repetition = Repetition::default();
-        // The same picture again, boxes that move, and nothing at all are fine.
-        assert!((0..20).all(|_| repetition.complaint(1, &[found(1.0)]).is_none()));
-        assert!((0..20).all(|picture| repetition.complaint(picture, &[found(picture as f32)]).is_none()));
-        assert!((0..20).all(|picture| repetition.complaint(picture, &[]).is_none()));
+        // Every other place has another value in each picture.
+        let picture = |number: usize| (0..100).map(|place| ((place * number) % 7) as f32 / 7.0).collect::<Vec<f32>>();
+        let complaints = |of: &dyn Fn(usize) -> (Vec<f32>, Vec<Detection>)| -> Vec<usize> {
+            let mut repetition = Repetition::default();
+            let complains = |number: &usize| {
+                let (picture, detections) = of(*number);
+                repetition.complaint(&picture, &detections).is_some()
+            };
+            (1..20).filter(complains).collect()
+        };
+        assert_eq!(complaints(&|number| (picture(number), vec![found(1.0)])), [5]);
+        // The same picture again, next to the same, boxes that move, and nothing at all are fine.
+        assert!(complaints(&|_| (picture(1), vec![found(1.0)])).is_empty());
+        let noisy = |number: usize| picture(1).iter().map(|value| value + number as f32 * 1e-4).collect();
+        assert!(complaints(&|number| (noisy(number), vec![found(1.0)])).is_empty());
+        assert!(complaints(&|number| (picture(number), vec![found(number as f32)])).is_empty());
+        assert!(complaints(&|number| (picture(number), Vec::new())).is_empty());
     }
 }

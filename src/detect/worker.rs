@@ -22,7 +22,7 @@ use super::model::{Batch, Model, most_images};
 use super::picture::{Area, Picture};
 use super::prepare::Preparer;
 use super::runtime::Runtime;
-use super::sanity::{FRAMES, Repetition, complaint, fingerprint};
+use super::sanity::{FRAMES, Repetition, complaint, sample};
 use super::session::{Session, Setup};
 use super::shutdown;
 use super::source::ModelBytes;
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub batch_timeout: Duration,
     /// What is odd about the model's outputs has been told.
     pub has_complained: AtomicBool,
+    /// What the first frames of all workers showed.
+    pub repetition: Mutex<Repetition>,
     /// Set when the last handle goes: what is still queued is answered without being run.
     pub is_closing: AtomicBool,
     /// ONNX Runtime's name of what runs the model.
@@ -126,8 +128,6 @@ pub(super) struct Worker {
     prepared: Vec<Prepared>,
     /// Runs whose outputs were looked at.
     looked_at: u32,
-    /// What the first frames showed.
-    repetition: Repetition,
 }
 
 /// A job whose pixels are in the input tensor.
@@ -137,8 +137,8 @@ struct Prepared {
     fit: Letterbox,
     /// Width and height of the frame, of which a classifier sees only the middle.
     frame: (usize, usize),
-    /// A number for its pixels, of the first frames.
-    fingerprint: Option<u64>,
+    /// Some of its pixels, of the first frames.
+    sample: Option<Vec<f32>>,
     result: FrameResult,
 }
 
@@ -182,7 +182,6 @@ impl Worker {
             jobs,
             prepared: Vec::with_capacity(capacity),
             looked_at: 0,
-            repetition: Repetition::default(),
         })
     }
 
@@ -306,12 +305,12 @@ impl Worker {
         drop(frame);
         // Some runs more, so that there are enough different pictures among them.
         let is_first = self.looked_at < 2 * FRAMES && self.shared.model.task != Task::Classify;
-        let fingerprint = is_first.then(|| fingerprint(&self.input.slot(slot)));
+        let sample = is_first.then(|| sample(&self.input.slot(slot)));
         Ok(Prepared {
             job: index,
             fit,
             frame: size,
-            fingerprint,
+            sample,
             result: FrameResult { queued, prepare: start.elapsed(), ..FrameResult::default() },
         })
     }
@@ -324,7 +323,7 @@ impl Worker {
         let start = Instant::now();
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
         let (looked_at, has_complained) = (&mut self.looked_at, &self.shared.has_complained);
-        let repetition = &mut self.repetition;
+        let repetition = &self.shared.repetition;
         let is_new = |complaint: Option<String>| complaint.filter(|_| !has_complained.swap(true, Ordering::Relaxed));
         let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
@@ -351,11 +350,11 @@ impl Worker {
                 let settings = &jobs[prepared.job].settings;
                 prepared.result.detections =
                     decoder.decode((&model.layout, model.task), outputs, index, settings, &prepared.fit);
-                if let Some(fingerprint) = prepared.fingerprint
-                    && let Some(complaint) = repetition.complaint(fingerprint, &prepared.result.detections)
-                    && prepared.result.warning.is_none()
-                {
-                    prepared.result.warning = is_new(Some(complaint));
+                if let Some(sample) = prepared.sample.take() {
+                    let complaint = repetition.lock().complaint(&sample, &prepared.result.detections);
+                    if complaint.is_some() && prepared.result.warning.is_none() {
+                        prepared.result.warning = is_new(complaint);
+                    }
                 }
                 if model.task == Task::Classify {
                     for named in &mut prepared.result.detections {
@@ -441,6 +440,7 @@ mod tests {
                 model: right.model.clone(),
                 batch_timeout: Duration::ZERO,
                 has_complained: AtomicBool::new(true),
+                repetition: Mutex::default(),
                 is_closing: AtomicBool::new(false),
                 provider: String::new(),
                 alive: Mutex::new(1),

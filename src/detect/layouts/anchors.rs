@@ -9,7 +9,7 @@ use super::distribution::maps;
 use super::evidence::{Evidence, Output};
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
-use super::{Claim, Verdict};
+use super::{Claim, Family, Verdict};
 use crate::detect::decode::Outputs;
 
 /// Widths and heights of the three anchors of each stride.
@@ -21,7 +21,7 @@ const V5: Anchors = [
     [[30.0, 61.0], [62.0, 45.0], [59.0, 119.0]],
     [[116.0, 90.0], [156.0, 198.0], [373.0, 326.0]],
 ];
-/// AlexeyAB/darknet, cfg/yolov4.cfg.
+/// AlexeyAB/darknet, cfg/yolov4.cfg; WongKinYiu/yolov7, cfg/training/yolov7.yaml.
 const V4: Anchors = [
     [[12.0, 16.0], [19.0, 36.0], [40.0, 28.0]],
     [[36.0, 75.0], [76.0, 55.0], [72.0, 146.0]],
@@ -45,6 +45,7 @@ enum Axes {
 struct AnchorHeads {
     classes: usize,
     axes: Axes,
+    anchors: Anchors,
     /// Whether values are still to go through a sigmoid.
     is_logits: bool,
 }
@@ -62,7 +63,7 @@ fn axes_of(shape: &[usize], (across, down): (usize, usize)) -> Option<(Axes, usi
 }
 
 pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
-    if evidence.forced.is_some() {
+    if evidence.forced.is_some_and(|forced| ![Family::V5Raw, Family::V7Raw].contains(&forced)) {
         return Verdict::No;
     }
     let head = |stride: usize| {
@@ -80,20 +81,28 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(values) = values else { return Verdict::NeedsTrial };
     let is_logits = values.into_iter().flatten().any(|value| !(-1e-3..=1.001).contains(value));
     let classes = features - 5;
-    let (which, form) = match axes {
-        Axes::CellsFirst => ("YOLOv4", "not decoded"),
-        _ if is_logits => ("YOLOv5", "before their sigmoid"),
-        _ => ("YOLOv5", "after their sigmoid"),
+    let form = match axes {
+        Axes::CellsFirst => "not decoded",
+        _ if is_logits => "before their sigmoid",
+        _ => "after their sigmoid",
+    };
+    let (which, anchors) = match (axes, evidence.forced) {
+        (Axes::CellsFirst, _) => ("YOLOv4", V4),
+        // They are the same sizes.
+        (_, Some(Family::V7Raw)) => ("YOLOv7", V4),
+        _ => ("YOLOv5", V5),
     };
     let reason =
         format!("maps of strides 8, 16 and 32 with 3 anchors, {classes} classes, values {form}: raw heads of {which}");
-    let reader = AnchorHeads { classes, axes, is_logits };
+    let reader = AnchorHeads { classes, axes, anchors, is_logits };
     let claim = Claim::new("anchors-raw", reader, read, reason).classes(classes).prepared([Preparation::YOLO]);
+    if evidence.forced.is_some() {
+        return claim.into();
+    }
     claim
         .warn(format!(
-            "its outputs are raw and do not hold the sizes of its anchors: those of {which} on COCO are assumed, so that the \
-             boxes of a model with others (YOLOv7, or trained with anchors of its own) have wrong sizes; export it with its \
-             last step instead"
+            "its outputs are raw and do not hold the sizes of its anchors: those of {which} on COCO are assumed; for a YOLOv7 \
+             set model-layout=v7-raw, and export a model that was trained with anchors of its own with its last step"
         ))
         .into()
 }
@@ -116,7 +125,7 @@ impl AnchorHeads {
         let stride = STRIDES[level] as f32;
         let squash = |value: f32| if self.is_logits { sigmoid(value) } else { value };
         if self.axes == Axes::CellsFirst {
-            let [width, height] = V4[level][anchor];
+            let [width, height] = self.anchors[level][anchor];
             let place = |value: f32, cell: f32| {
                 let scale = V4_SCALES[level];
                 (sigmoid(value) * scale - 0.5 * (scale - 1.0) + cell) * stride
@@ -128,7 +137,7 @@ impl AnchorHeads {
                 values[3].exp() * height,
             ]);
         }
-        let [width, height] = V5[level][anchor];
+        let [width, height] = self.anchors[level][anchor];
         let place = |value: f32, cell: f32| (squash(value) * 2.0 - 0.5 + cell) * stride;
         let side = |value: f32, anchor: f32| (squash(value) * 2.0).powi(2) * anchor;
         centred(&[place(values[0], x), place(values[1], y), side(values[2], width), side(values[3], height)])

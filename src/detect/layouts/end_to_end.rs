@@ -45,13 +45,13 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     }
     let is_few = rows <= MOST_FINISHED && rows != evidence.cells() && rows != 3 * evidence.cells();
     let values = evidence.outputs[main.index].columns();
-    let (is_told, why) = match &evidence.metadata {
+    let (is_stated, why) = match &evidence.metadata {
         _ if is_forced => (true, "as was set"),
         metadata if metadata.end_to_end == Some(true) => (true, "the metadata says end2end"),
         metadata if metadata.has_nms => (true, "the metadata says that it was exported with nms"),
         _ => (false, "few rows, with score and class"),
     };
-    if !is_told {
+    if !is_stated {
         // 4 values and two classes, or 5 and one, are as many; other numbers of classes leave nothing else.
         let is_open = evidence.class_count().is_none_or(|classes| classes <= 2) || !evidence.metadata.is_ultralytics;
         match &values {

@@ -127,6 +127,10 @@ pub enum Family {
     /// `[1, N, 4 + C]`: centre x, centre y, width, height as shares of the input, then class probabilities. Ultralytics
     /// RT-DETR.
     RtDetr,
+    /// Maps of three strides with the anchors of YOLOv5 and YOLOv7-tiny, not decoded.
+    V5Raw,
+    /// The same with the anchors of YOLOv7.
+    V7Raw,
 }
 
 impl Family {
@@ -138,6 +142,7 @@ impl Family {
             Self::V5 => "[1, cells, 5 + classes]",
             Self::Yolox => "[1, cells of strides 8, 16 and 32, 5 + classes]",
             Self::EndToEnd | Self::DeepStream => "[1, N, 6]",
+            Self::V5Raw | Self::V7Raw => "three maps with 3 (5 + classes) channels",
         }
     }
 }
@@ -153,6 +158,8 @@ impl fmt::Display for Family {
             Self::EndToEnd => "end-to-end",
             Self::DeepStream => "deepstream",
             Self::RtDetr => "rtdetr",
+            Self::V5Raw => "v5-raw",
+            Self::V7Raw => "v7-raw",
         })
     }
 }

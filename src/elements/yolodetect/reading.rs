@@ -33,6 +33,12 @@ pub enum ModelLayout {
     /// Ultralytics' RT-DETR.
     #[enum_value(name = "[1, N, 4 + classes], finished, as shares of the input: RT-DETR", nick = "rtdetr")]
     RtDetr,
+    /// YOLOv5 without its last step.
+    #[enum_value(name = "Three maps, not decoded, with the anchors of YOLOv5 and YOLOv7-tiny", nick = "v5-raw")]
+    V5Raw,
+    /// YOLOv7 without its last step.
+    #[enum_value(name = "Three maps, not decoded, with the anchors of YOLOv7", nick = "v7-raw")]
+    V7Raw,
 }
 
 impl ModelLayout {
@@ -46,6 +52,8 @@ impl ModelLayout {
             Self::EndToEnd => detect::Family::EndToEnd,
             Self::DeepStream => detect::Family::DeepStream,
             Self::RtDetr => detect::Family::RtDetr,
+            Self::V5Raw => detect::Family::V5Raw,
+            Self::V7Raw => detect::Family::V7Raw,
         })
     }
 }

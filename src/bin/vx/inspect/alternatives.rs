@@ -94,6 +94,8 @@ fn ways() -> Vec<(String, Reading)> {
         Family::EndToEnd,
         Family::DeepStream,
         Family::RtDetr,
+        Family::V5Raw,
+        Family::V7Raw,
     ];
     let mut ways = vec![(String::new(), plain)];
     ways.extend(
