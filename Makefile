@@ -31,7 +31,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo test kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo test exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
@@ -85,6 +85,9 @@ mutations: setup
 
 seeks: setup
 	VX_SEEKS=170 $(CARGO) test --release --quiet $(FEATURES) --test elements_streams -- a_seek_at_any_moment
+
+exits: build
+	VX_PLUGIN_DIR=$(ROOT)$(STAGE) VX_EXITS=20 $(CARGO) test --release --quiet $(FEATURES) --test exits
 
 kills: setup
 	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test detect_command -- killed

@@ -119,6 +119,7 @@ fn prepare(criterion: &mut Criterion) {
         white: 1.0,
         anchor: Anchor::Center,
         channels_last: false,
+        is_grey: false,
         normalise: None,
         filter: Filter::Bilinear,
     };

@@ -1,11 +1,12 @@
 //! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
 //!
 //! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta,
-//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take.
+//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take, [`exit`] how the process ends.
 
 pub mod av;
 pub mod detect;
 pub mod elements;
+pub mod exit;
 pub mod memory;
 pub mod meta;
 

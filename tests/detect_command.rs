@@ -48,6 +48,20 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+#[test]
+fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/broken_names.onnx");
+    let model = model.to_str().unwrap();
+    let files = ["f0.mp4", "f1.mp4"].map(|name| FOLDER.join(name).display().to_string());
+    let run = vx(&[&files[0], &files[1], "--model", model, "--provider", "cpu", "--quiet"]).output().unwrap();
+    let printed = errors(&run);
+    assert_eq!(printed.matches("label-file").count(), 1, "{printed}");
+    let lines = String::from_utf8(run.stdout).unwrap();
+    let summaries: Vec<&str> = lines.lines().filter(|line| line.contains("\"status\"")).collect();
+    assert_eq!(summaries.len(), 2, "{lines}");
+    assert!(summaries.iter().all(|line| line.contains("\"warnings\"") && line.contains("label-file")), "{summaries:?}");
+}
+
 /// Lines without what differs from run to run, so that two runs can be compared.
 fn records(path: &Path) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -369,6 +383,37 @@ fn workers_find_the_same_and_what_kills_one_costs_its_file() {
     assert!(errors(&run).contains("/nowhere/m.onnx"), "{}", errors(&run));
 }
 
+/// `v8_bytes_last.onnx` has ten classes, of which it finds the third.
+#[test]
+fn names_come_from_label_files_of_every_form_or_are_an_error() {
+    let model = common::root().join("tests/models/v8_bytes_last.onnx").display().to_string();
+    let clip = clip().display().to_string();
+    let output = scratch("named.jsonl").display().to_string();
+    let named = |name: &str, content: &str| {
+        let file = scratch(name);
+        std::fs::write(&file, content).unwrap();
+        let labels = file.display().to_string();
+        let arguments =
+            [&*clip, "--provider", "cpu", "--model", &model, "--labels", &labels, "-o", &output, "--overwrite"];
+        let run = vx(&arguments).output().unwrap();
+        (run.status.code(), errors(&run), std::fs::read_to_string(&output).unwrap_or_default())
+    };
+    let rest = |line: fn(usize) -> String| (3..10).map(line).collect::<String>();
+    let forms = [
+        format!("names:\n  0: x\n  1: y\n  2: 'tug, red'\n{}nc: 10\n", rest(|id| format!("  {id}: c{id}\n"))),
+        format!("0: x\n1: y\n2: tug, red\n{}", rest(|id| format!("{id}: c{id}\n"))),
+        format!("[\"x\", \"y\", \"tug, red\"{}]", rest(|id| format!(", \"c{id}\""))),
+    ];
+    for content in &forms {
+        let (status, text, lines) = named("data.yaml", content);
+        assert_eq!(status, Some(0), "{text}");
+        assert!(lines.contains(r#""label":"tug, red","class_id":2"#), "{content}: {lines}");
+    }
+    let (status, text, _) = named("short.txt", "barge\n");
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("it has 1 names") && text.contains("10 classes"), "{text}");
+}
+
 #[test]
 fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     let folder = FOLDER.display().to_string();
@@ -379,6 +424,7 @@ fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     };
     says(&[&folder, "--set", "decoder::nothing=1"], 2, "no property nothing");
     says(&[&folder, "--confidence", "7"], 2, "out of its range");
+    says(&[&folder, "--classes", "bicycle"], 2, "vx detect --model");
     says(&[&folder, "--model", "/nowhere/m.onnx"], 2, "/nowhere/m.onnx");
     says(&[&folder, "-o", "/nowhere/x.jsonl"], 2, "/nowhere/x.jsonl");
     says(&[&folder, "-o", "x.xls"], 2, ".parquet");

@@ -476,9 +476,9 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
         let told = sink.static_pad("sink").unwrap();
         let (end, ended) = std::sync::mpsc::channel();
         told.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-            match info.event().map(|event| event.type_()) {
-                Some(kind @ (gst::EventType::Eos | gst::EventType::SegmentDone)) => drop(end.send(kind)),
-                _ => {}
+            let kind = info.event().map(|event| event.type_());
+            if let Some(kind @ (gst::EventType::Eos | gst::EventType::SegmentDone)) = kind {
+                let _ = end.send(kind);
             }
             gst::PadProbeReturn::Ok
         });

@@ -376,7 +376,7 @@ fn what_the_user_says_of_a_model_is_believed() {
     }
     let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} model-layout=yolox", quoted(&clip()));
     let text = run(&launch).error_text();
-    assert!(text.contains("[1, 5, 2100]") && text.contains("Set another layout"), "{text}");
+    assert!(text.contains("[1, 5, 2100]") && text.contains("Set another model-layout"), "{text}");
 }
 
 #[test]
@@ -437,4 +437,241 @@ fn a_header_line_tells_what_found_it() {
     assert!(first.get("header").is_none() && first.get("detections").is_some());
     let map = outcome.samples[1].buffer().unwrap().map_readable().unwrap();
     assert_eq!(map.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
+/// A launch line with a model that finds class 2 with confidence 0.75 on every frame.
+fn class_two() -> String {
+    let model = common::root().join("tests/models/yolo_nas.onnx");
+    format!(
+        "filesrc location={} ! vxkeyframedec name=decoder ! {DETECT} name=detector model-file={}",
+        quoted(&clip()),
+        quoted(&model)
+    )
+}
+
+/// Calls `change` with the element `name` before its frame of each number goes in at `pad`.
+fn on_frame(
+    pipeline: &gst::Pipeline,
+    name: &str,
+    pad: &str,
+    change: impl Fn(&gst::Element, usize) + Send + Sync + 'static,
+) {
+    let element = pipeline.by_name(name).unwrap();
+    let counter = std::sync::atomic::AtomicUsize::new(0);
+    let weak = element.downgrade();
+    element.static_pad(pad).unwrap().add_probe(gst::PadProbeType::BUFFER, move |_pad, _info| {
+        let number = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        change(&weak.upgrade().unwrap(), number);
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// How many detections each line has.
+fn counts(lines: &[Value]) -> Vec<usize> {
+    lines.iter().map(|line| line["detections"].as_array().unwrap().len()).collect()
+}
+
+#[test]
+fn classes_and_regions_may_change_while_frames_flow() {
+    let (pipeline, sink) = pipeline(&format!("{} ! vxjsonenc", class_two()));
+    on_frame(&pipeline, "detector", "sink", |detector, number| match number {
+        3 => detector.set_property("classes", "1"),
+        6 => detector.set_property("classes", "1, 2"),
+        8 => detector.set_property("region-of-interest", "0,0,0.5,0.5"),
+        10 => {
+            detector.set_property("classes", "dragon");
+            detector.set_property("region-of-interest", "everywhere");
+            assert_eq!(detector.property::<String>("classes"), "1, 2", "what is wrong is not taken");
+            assert_eq!(detector.property::<String>("region-of-interest"), "0,0,0.5,0.5");
+        }
+        12 => detector.set_property("classes", None::<String>),
+        _ => {}
+    });
+    let outcome = play(&pipeline, &sink);
+    let lines = outcome.json();
+    assert_eq!(counts(&lines), [1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+    let width = |line: &Value| line["detections"][0]["box"][2].as_f64().unwrap();
+    assert!(width(&lines[8]) < width(&lines[7]) * 0.6, "{} {}", lines[7], lines[8]);
+    let [classes, region] = outcome.warnings.as_slice() else { panic!("{:?}", outcome.warnings) };
+    assert!(classes.contains("dragon") && classes.contains("stays as it is"), "{classes}");
+    assert!(region.contains("everywhere") && region.contains("stays as it is"), "{region}");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn what_cannot_change_while_frames_flow_is_refused_with_a_warning() {
+    let (pipeline, sink) = pipeline(&class_two());
+    let names = [("decoder", "stream-index"), ("detector", "sessions")];
+    for (element, property) in names {
+        on_frame(&pipeline, element, "src", move |element, number| {
+            if number == 2 {
+                element.set_property_from_str(property, "7");
+            }
+        });
+    }
+    let outcome = play(&pipeline, &sink);
+    assert!(outcome.error.is_none() && outcome.samples.len() == 16, "{:?}", outcome.error);
+    for (element, property) in names {
+        let warning = outcome.warnings.iter().find(|text| text.contains(property)).unwrap();
+        assert!(warning.contains(element) && warning.contains("READY"), "{warning}");
+    }
+    assert_eq!(outcome.warnings.len(), 2, "{:?}", outcome.warnings);
+    let detector = pipeline.by_name("detector").unwrap();
+    assert_eq!(detector.property::<u32>("sessions"), 0);
+    pipeline.set_state(gst::State::Ready).unwrap();
+    detector.set_property("sessions", 7_u32);
+    assert_eq!(detector.property::<u32>("sessions"), 7);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn thresholds_follow_a_control_source() {
+    use gst_controller::prelude::*;
+    let (pipeline, sink) = pipeline(&format!("{} ! vxjsonenc", class_two()));
+    let detector = pipeline.by_name("detector").unwrap();
+    let source = gst_controller::InterpolationControlSource::new();
+    source.set_mode(gst_controller::InterpolationMode::None);
+    for (second, threshold) in [(0, 0.5), (4, 0.9), (10, 0.6)] {
+        assert!(source.set(gst::ClockTime::from_seconds(second), threshold));
+    }
+    let binding = gst_controller::DirectControlBinding::new_absolute(&detector, "confidence-threshold", &source);
+    detector.add_control_binding(&binding).unwrap();
+    let lines = play(&pipeline, &sink).json();
+    assert_eq!(counts(&lines), [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn the_least_interval_may_change_while_frames_flow() {
+    let (pipeline, sink) =
+        pipeline(&format!("filesrc location={} ! vxkeyframedec name=decoder thread-count=1", quoted(&clip())));
+    on_frame(&pipeline, "decoder", "src", |decoder, number| {
+        if number == 3 {
+            decoder.set_property("min-interval", 3_000_000_000_u64);
+        }
+    });
+    let times = play(&pipeline, &sink).pts();
+    assert!(times.starts_with(&[0, 1_000_000_000, 2_000_000_000, 3_000_000_000]), "{times:?}");
+    assert!((6..=11).contains(&times.len()), "{times:?}");
+    let last = times[times.len() - 1] - times[times.len() - 2];
+    assert!(last >= 3_000_000_000, "{times:?}");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// The time of a file is over although the model goes on for ever.
+#[test]
+fn an_element_stops_whatever_its_model_is_in() {
+    let model = common::root().join("tests/models/endless.onnx");
+    let launch =
+        format!("filesrc location={} ! vxkeyframedec ! {DETECT} model-file={}", quoted(&clip()), quoted(&model));
+    let (pipeline, _sink) = pipeline(&launch);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let (state, ..) = pipeline.state(gst::ClockTime::from_mseconds(500));
+    assert!(state.is_ok());
+    let started = std::time::Instant::now();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+/// Lines of the clip's first frames, detected and then converted.
+fn converted(model: &str, conversion: &str) -> common::Outcome {
+    run(&format!(
+        "filesrc location={} ! vxkeyframedec max-frames=2 ! vxyolodetect execution-provider=cpu {model} ! {conversion} ! vxjsonenc",
+        quoted(&clip())
+    ))
+}
+
+#[test]
+fn detections_survive_converters_whole() {
+    let pose =
+        format!("model-file={} confidence-threshold=0.1", quoted(&common::root().join("tests/models/pose.onnx")));
+    let turned =
+        format!("model-file={} confidence-threshold=0.1", quoted(&common::root().join("tests/models/obb.onnx")));
+    for model in ["", &*pose, &*turned] {
+        let expected = converted(model, "identity").json();
+        assert!(!expected[0]["detections"].as_array().unwrap().is_empty(), "{model}");
+        for (conversion, scale) in [
+            ("videoconvert ! video/x-raw,format=RGB", 1.0),
+            ("videoscale ! video/x-raw,width=320,height=240", 0.5),
+            ("videoscale ! video/x-raw,width=1280,height=960 ! videoconvert ! video/x-raw,format=NV12", 2.0),
+        ] {
+            let lines = converted(model, conversion).json();
+            for (line, expected) in lines.iter().zip(&expected) {
+                let detections = line["detections"].as_array().unwrap();
+                let originals = expected["detections"].as_array().unwrap();
+                assert_eq!(detections.len(), originals.len(), "{conversion}: {line}");
+                for (found, original) in detections.iter().zip(originals) {
+                    for same in ["label", "class_id", "confidence"] {
+                        assert_eq!(found[same], original[same], "{conversion}: {found}");
+                    }
+                    let near = |field: &str, numbers: usize| {
+                        let values = |detection: &serde_json::Value| -> Vec<f64> {
+                            let list = detection[field].as_array().cloned().unwrap_or_default();
+                            let flat = list.iter().flat_map(|value| {
+                                value.as_array().map_or(vec![value.clone()], |point| point[..2].to_vec())
+                            });
+                            flat.take(numbers).map(|value| value.as_f64().unwrap()).collect()
+                        };
+                        let (found, original) = (values(found), values(original));
+                        assert_eq!(found.len(), original.len(), "{conversion}: {field}");
+                        let is_near = |(a, b): (&f64, &f64)| (a - b * scale).abs() < 0.05;
+                        assert!(
+                            found.iter().zip(&original).all(is_near),
+                            "{conversion}: {field} {found:?}, {original:?}"
+                        );
+                    };
+                    near("box", 4);
+                    near("keypoints", usize::MAX);
+                    near("rotated_box", 4);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn detections_that_an_element_drops_are_counted_and_warned_of() {
+    let outcome = converted("", "videocrop left=40 top=20");
+    let lines = outcome.json();
+    assert_eq!(
+        (lines[0]["lost"].as_u64(), lines[0]["detections"].as_array().unwrap().len()),
+        (Some(1), 0),
+        "{}",
+        lines[0]
+    );
+    assert_eq!(
+        outcome.warnings.iter().filter(|warning| warning.contains("videocrop")).count(),
+        1,
+        "{:?}",
+        outcome.warnings
+    );
+    assert!(converted("", "identity").json()[0].get("lost").is_none());
+}
+
+#[test]
+fn frames_that_were_not_looked_at_are_marked() {
+    let lines = people("vxyolodetect execution-provider=cpu inference-interval=3");
+    let looked: Vec<_> = lines.iter().map(|line| line.get("looked").is_none()).collect();
+    assert!((0..lines.len()).all(|index| looked[index] == (index % 3 == 0)), "{looked:?}");
+    assert!(lines.iter().all(|line| line["looked"] != serde_json::json!(true)));
+    // The mark survives converters.
+    let lines =
+        people("vxyolodetect execution-provider=cpu inference-interval=3 ! videoconvert ! video/x-raw,format=RGB");
+    assert_eq!(
+        lines.iter().filter(|line| line["looked"] == serde_json::json!(false)).count(),
+        lines.len() - lines.len().div_ceil(3)
+    );
+}
+
+#[test]
+fn copies_that_videorate_makes_have_the_detections_of_their_original() {
+    let lines = people("videorate ! video/x-raw,framerate=2/1 ! vxyolodetect execution-provider=cpu");
+    let copies: Vec<_> = lines.windows(2).filter(|pair| pair[1].get("looked").is_some()).collect();
+    assert!(copies.len() > lines.len() / 3, "{} of {}", copies.len(), lines.len());
+    for pair in copies {
+        assert_eq!(pair[0]["detections"], pair[1]["detections"]);
+    }
+    assert!(
+        lines.iter().any(|line| line.get("looked").is_some() && !line["detections"].as_array().unwrap().is_empty())
+    );
 }

@@ -52,6 +52,32 @@ fn models_tell_how_they_are_read() {
 }
 
 #[test]
+fn models_show_the_evidence_for_their_reading_and_what_others_find() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let found = json(&folder.join("nms_detect.onnx"));
+    let evidence = found["evidence"].to_string();
+    assert!(evidence.contains("author = Ultralytics") && evidence.contains("names 10 classes"), "{found}");
+    assert!(found["reason"].as_str().unwrap().contains("exported with nms"), "{found}");
+    assert_eq!((&found["warnings"], &found["alternatives"]), (&serde_json::json!([]), &Value::Null), "{found}");
+
+    let model = folder.join("yolov6.onnx");
+    let text = inspect(&[model.to_str().unwrap(), "--try", clip().to_str().unwrap()]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("a trial run on a photograph decided"), "{text}");
+    for tried in [
+        "    1 detections, best 0.75, mean 0.75  as concluded (v5)",
+        "    1 detections, best 0.75, mean 0.75  resize-mode=stretch (v5)",
+        "    1 detections, best 0.75, mean 0.75  input-range=0-255 channel-order=bgr (v5)",
+        "model-layout=yolox (yolox)",
+    ] {
+        assert!(text.contains(tried), "{tried}: {text}");
+    }
+    let nothing = inspect(&[model.to_str().unwrap(), "--try", "/nowhere/a.jpg"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("/nowhere/a.jpg"));
+}
+
+#[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_shown() {
     let notes = scratch("inspected.mp4");
     std::fs::write(&notes, "no video").unwrap();

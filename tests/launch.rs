@@ -301,3 +301,25 @@ fn the_fastest_provider_is_taken_by_itself() {
     assert_eq!(provider("execution-provider=cpu"), ("CPUExecutionProvider".to_owned(), 8));
     assert_eq!(provider("model-file=tests/models/quantised.onnx").0, "CPUExecutionProvider");
 }
+
+#[test]
+fn the_log_of_the_elements_is_not_drowned_in_that_of_onnx_runtime() {
+    let Some(plugins) = plugin_dir() else { return };
+    let logged = |levels: &str| {
+        let mut command = launch(&plugins, &format!("filesrc location={CLIP} ! {DETECT}"));
+        command.env("GST_DEBUG", levels);
+        let run = finish(command);
+        assert_eq!(run.status, Some(0), "{}", run.stderr);
+        run.stderr.lines().filter(|line| line.contains(" vx")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let usual = logged("vx*:4");
+    assert!((3..40).contains(&usual.len()), "{} lines", usual.len());
+    assert!(usual.iter().all(|line| !line.contains(" vxort ")), "{usual:?}");
+    // TIME PID THREAD LEVEL CATEGORY FILE:LINE:FUNCTION:<OBJECT> MESSAGE
+    let place = |line: &str| line.split_whitespace().nth(5).unwrap_or_default().to_owned();
+    assert!(usual.iter().all(|line| !place(line).contains("::<impl")), "{usual:?}");
+    assert!(usual.iter().any(|line| place(line).contains(":put_out:")), "{usual:?}");
+    let closing = usual.iter().find(|line| line.contains("16 frames, 16 pictures looked at, 8 detections"));
+    assert!(closing.is_some(), "{usual:?}");
+    assert!(logged("vxort:6").len() > 100);
+}

@@ -297,6 +297,11 @@ impl KeyframeReader {
         Ok(())
     }
 
+    /// From the next packet on, leaves out keyframes that follow another by less than `interval_ns`; 0 for none.
+    pub fn set_min_interval(&mut self, interval_ns: u64) {
+        self.packets.min_interval_ns = interval_ns;
+    }
+
     /// Moves to the keyframe at or before `position_ns` of the container's time, or to the first after it.
     ///
     /// # Errors

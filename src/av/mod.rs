@@ -27,6 +27,7 @@ mod parser;
 mod pixel;
 mod pool;
 mod probe;
+pub mod process;
 mod programme;
 mod scaler;
 mod still;

@@ -63,7 +63,7 @@ pub(super) struct Packets {
     /// All that follows are previews of a picture that was handed out.
     only_previews: bool,
     max_pixels: u64,
-    min_interval_ns: u64,
+    pub(super) min_interval_ns: u64,
     /// Time of the last keyframe that was handed out, and its decoding time.
     last_taken: Option<(i64, i64)>,
     /// First and latest time of a packet of the video.

@@ -11,7 +11,7 @@ use ort::session::builder::SessionBuilder;
 use super::processor::{Processor, processor};
 use super::provider::{Choice, Precision, Provider, Tuning};
 use super::runtime::Runtime;
-use super::session::OpenError;
+use super::session::{CPU_PROVIDER, OpenError};
 
 /// How a session uses a provider.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub(super) struct Accelerator {
 /// ONNX Runtime's name of a provider that is part of it; `None` for plugin providers.
 pub(super) fn name_of(provider: &Provider) -> Option<&'static str> {
     Some(match provider {
-        Provider::Cpu => "CPUExecutionProvider",
+        Provider::Cpu => CPU_PROVIDER,
         Provider::Cuda => "CUDAExecutionProvider",
         Provider::TensorRt => "TensorrtExecutionProvider",
         Provider::CoreMl => "CoreMLExecutionProvider",
@@ -248,6 +248,7 @@ mod plugin {
 
     use super::super::runtime::Runtime;
     use super::super::session::OpenError;
+    use super::super::shutdown;
     use super::fails;
 
     /// ONNX Runtime's name of OpenVINO, under which its library is registered.
@@ -288,6 +289,7 @@ mod plugin {
             .environment
             .register_ep_library(name, library)
             .map_err(|error| fails(format!("{} cannot be loaded: {error}", library.display())))?;
+        shutdown::arm(name);
         let new = names().into_iter().find(|name| !before.contains(name));
         let new = new.ok_or_else(|| {
             format!(

@@ -189,6 +189,7 @@ mod tests {
             white: 255.0,
             anchor: Anchor::Stretch,
             channels_last: false,
+            is_grey: false,
             normalise: None,
             filter: Filter::Area,
         };

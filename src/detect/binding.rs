@@ -37,22 +37,27 @@ impl InputTensor {
     /// Room for `images` images, filled with black; `order` is the session's.
     pub fn new(allocator: &Allocator, images: usize, spec: &InputSpec, order: &[&str]) -> ort::Result<Self> {
         let (width, height) = (spec.width, spec.height);
-        let shape = if spec.channels_last { [images, height, width, 3] } else { [images, 3, height, width] };
-        let image = 3 * width * height;
+        let (shape, image) = (spec.shape(images), spec.values());
         let pictures = match spec.element {
             ElementType::F16 => Input::F16(filled(allocator, &shape, &[f16::ZERO])?, image),
             ElementType::U8 => Input::U8(filled(allocator, &shape, &[0])?, image),
             _ => Input::F32(filled(allocator, &shape, &[0.0])?, image),
         };
         let mut named = vec![(spec.name.as_str(), pictures)];
-        for size in &spec.sizes {
-            let pair = size.values(width, height);
-            let input = match size.element {
-                ElementType::I32 => Input::I32(filled(allocator, &[images, 2], &pair.map(|side| side as i32))?, 2),
-                ElementType::I64 => Input::I64(filled(allocator, &[images, 2], &pair.map(|side| side as i64))?, 2),
-                _ => Input::F32(filled(allocator, &[images, 2], &pair.map(|side| side as f32))?, 2),
+        for extra in &spec.extras {
+            let values = extra.values(width, height);
+            let shape: SmallVec<[usize; 4]> = [&[images], extra.shape()].concat().into();
+            let length = extra.shape().iter().product();
+            let input = match extra.element {
+                ElementType::I32 => {
+                    Input::I32(filled(allocator, &shape, &converted(&values, |value| value as i32))?, length)
+                }
+                ElementType::I64 => {
+                    Input::I64(filled(allocator, &shape, &converted(&values, |value| value as i64))?, length)
+                }
+                _ => Input::F32(filled(allocator, &shape, &converted(&values, |value| value as f32))?, length),
             };
-            named.push((&size.name, input));
+            named.push((&extra.name, input));
         }
         named.sort_by_key(|(name, _)| order.iter().position(|other| other == name));
         let pictures = named.iter().position(|(name, _)| *name == spec.name).unwrap_or_default();
@@ -88,6 +93,10 @@ impl InputTensor {
         });
         feeds.collect()
     }
+}
+
+fn converted<T>(values: &[usize], convert: impl Fn(usize) -> T) -> SmallVec<[T; 2]> {
+    values.iter().map(|&value| convert(value)).collect()
 }
 
 /// A tensor that repeats `values`.

@@ -1,7 +1,8 @@
 //! The engine: a model, its sessions and their workers, shared by everyone in the process who asks for the same.
 //!
 //! Owns opening and closing; the work is the workers'. [`Engine`] is a handle: cheap to clone, usable from any thread. The
-//! last handle to go closes the queue, lets the jobs in it be answered with [`Error::EngineClosed`] and joins the workers.
+//! last handle to go closes the queue, lets the jobs in it be answered with [`Error::EngineClosed`] and waits for the workers;
+//! one whose run does not end is left to itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
 
+use super::cancel::Cancel;
 use super::detection::DetectSettings;
 use super::error::{Error, Result, panic_message};
-use super::job::{Answers, Job, Ticket};
+use super::job::{Answers, Job, LOOK, Ticket};
 use super::loading::{Opened, cpu_setup, open_first};
 use super::model::Model;
 use super::modelinfo;
@@ -24,8 +26,9 @@ use super::provider::{Provider, ProviderReport, choose};
 use super::registry::{self, Key};
 use super::runtime::Runtime;
 use super::session::{Session, Setup};
+use super::shutdown::{self, Busy};
 use super::source::{ModelBytes, ModelSource};
-use super::worker::{Rescue, Shared, Totals, Worker};
+use super::worker::{Alive, Rescue, Shared, Totals, Worker};
 use crate::memory;
 
 /// A running detector; see the module.
@@ -71,10 +74,23 @@ pub(super) struct Inner {
     key: Key,
     shared: Arc<Shared>,
     report: ProviderReport,
-    queue: Option<Sender<Job>>,
+    queue: Sender<Job>,
+    /// The workers' end of the queue, until the engine stops.
+    jobs: Mutex<Option<Receiver<Job>>>,
     answers: Arc<Answers>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    /// Workers stop when it is dropped.
+    running: Mutex<Option<Sender<Never>>>,
+    /// Sessions that are opened in the background.
+    late: Mutex<Vec<Arc<Cancel>>>,
 }
+
+/// What is never sent.
+#[derive(Debug)]
+pub(super) enum Never {}
+
+/// How long closing an engine waits for its workers: a model may run for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// An engine for `spec`: the running one if there is one for the same model content, provider and plan, else a new one.
@@ -85,6 +101,7 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the model from being read, run or understood, or the provider from being used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
+        shutdown::arm("ONNX Runtime");
         let model = spec.model.read(memory::budget(spec.memory_limit))?;
         spec.tuning.device()?;
         let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
@@ -102,8 +119,10 @@ impl Engine {
                 _ => String::new(),
             },
         };
-        let inner = registry::get_or_open(&key, || {
-            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, spec, key.clone())))
+        let (name, spec, own_key) = (model.name.clone(), spec.clone(), key.clone());
+        let limit = spec.load_timeout;
+        let inner = registry::get_or_open(&key, &name, limit, move |cancel| {
+            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, &spec, own_key, cancel)))
                 .unwrap_or_else(|panic| Err(Error::WorkerPanicked { reason: panic_message(panic.as_ref()) }))
         })?;
         Ok(Self { inner })
@@ -119,12 +138,26 @@ impl Engine {
         &self.inner.report
     }
 
-    /// Queues a frame. Blocks only while the queue is full, which the workers always empty.
+    /// Queues a frame. Blocks only while the queue is full.
     pub fn submit(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> Ticket {
-        let (job, ticket) = Job::new(frame, settings, &self.inner.answers);
-        if let Some(queue) = &self.inner.queue {
-            // A job that is refused answers its ticket when it is dropped.
-            let _ = queue.send(job);
+        self.submit_while(frame, settings, || true)
+    }
+
+    /// Queues a frame. Blocks while the queue is full and `goes_on` says so; without room the ticket is answered with
+    /// [`Error::EngineClosed`].
+    pub fn submit_while(
+        &self,
+        frame: Box<dyn Frame>,
+        settings: Arc<DetectSettings>,
+        goes_on: impl Fn() -> bool,
+    ) -> Ticket {
+        let (mut job, ticket) = Job::new(frame, settings, &self.inner.answers);
+        while !self.inner.shared.is_closing.load(Ordering::Acquire) {
+            match self.inner.queue.send_timeout(job, LOOK) {
+                Err(SendTimeoutError::Timeout(again)) if goes_on() => job = again,
+                // A job that is refused answers its ticket when it is dropped.
+                _ => break,
+            }
         }
         ticket
     }
@@ -150,27 +183,42 @@ impl Engine {
 }
 
 impl Inner {
-    fn open(runtime: &'static Runtime, model: ModelBytes, spec: &EngineSpec, key: Key) -> Result<Self> {
+    fn open(
+        runtime: &'static Runtime,
+        model: ModelBytes,
+        spec: &EngineSpec,
+        key: Key,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         let Opened { model: description, session, setup, overrides, report, plan } =
-            open_first(runtime, &model, &key.choices, spec, &key.modelinfo)?;
+            open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
+        shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             model: description,
             batch_timeout: spec.batch_timeout,
             has_complained: AtomicBool::new(false),
+            repetition: Mutex::default(),
             is_closing: AtomicBool::new(false),
+            provider: report.name.clone(),
+            alive: Mutex::new(0),
+            changed: Condvar::new(),
             totals: Mutex::new(Totals { sessions: 1, ..Totals::default() }),
         });
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
+        let (running, stopped) = bounded(0);
         // Built before the threads start, so that a thread that cannot be started leaves none behind.
         let inner = Self {
             key,
             shared: Arc::clone(&shared),
             report,
-            queue: Some(sender),
+            queue: sender,
+            jobs: Mutex::new(Some(receiver.clone())),
             answers: Arc::default(),
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
+            running: Mutex::new(Some(running)),
+            late: Mutex::default(),
         };
         let model = Arc::new(model);
         // Under a choice of several another one may still take over; one that was asked for by name may not.
@@ -181,16 +229,20 @@ impl Inner {
             setup: cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)),
         });
         let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, rescue.clone())?;
-        let queue = receiver.clone();
+        let (queue, stop) = (receiver.clone(), stopped.clone());
         let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
         let core = pinned(0);
         inner.start(0, move || {
             pin(core);
-            first.run(&queue);
+            first.run(&queue, &stop);
         })?;
         for index in 1..plan.sessions {
+            let cancel = Arc::<Cancel>::default();
+            inner.late.lock().push(Arc::clone(&cancel));
             let late = LateWorker {
                 runtime,
+                cancel,
+                stop: stopped.clone(),
                 model: Arc::clone(&model),
                 setup: setup.for_core(pinned(index)),
                 overrides: overrides.clone(),
@@ -209,26 +261,42 @@ impl Inner {
     }
 
     fn start(&self, index: usize, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let alive = Alive::new(&self.shared);
         let thread = std::thread::Builder::new()
             .name(format!("vxdetect-{index}"))
-            .spawn(work)
+            .spawn(move || {
+                let Some(busy) = Busy::new() else { return };
+                work();
+                drop(busy);
+                drop(alive);
+            })
             .map_err(|error| Error::NoThread { reason: error.to_string() })?;
         self.workers.lock().push(thread);
         Ok(())
     }
 }
 
+impl Inner {
+    /// Lets the workers end without waiting for them: what is queued is answered, nothing more is taken. Their threads.
+    pub(super) fn stop(&self) -> Vec<JoinHandle<()>> {
+        self.shared.is_closing.store(true, Ordering::Release);
+        let running = self.running.lock().take();
+        drop(running);
+        self.late.lock().iter().for_each(|cancel| cancel.cancel());
+        // A worker whose run does not end would keep what is queued from being answered.
+        let jobs = self.jobs.lock().take();
+        jobs.iter().for_each(|jobs| jobs.try_iter().for_each(drop));
+        std::mem::take(&mut *self.workers.lock())
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.is_closing.store(true, Ordering::Release);
-        self.queue = None;
+        // A frame may own the last handle, and be dropped by a worker, which cannot wait for itself.
         let me = std::thread::current().id();
-        let workers = std::mem::take(&mut *self.workers.lock());
-        for worker in workers {
-            // A frame may own the last handle, and be dropped by a worker, which cannot wait for itself.
-            if worker.thread().id() != me {
-                let _ = worker.join();
-            }
+        let (own, others): (Vec<_>, Vec<_>) = self.stop().into_iter().partition(|thread| thread.thread().id() == me);
+        if self.shared.wait_for_workers(own.len(), PATIENCE) {
+            others.into_iter().for_each(|thread| drop(thread.join()));
         }
         registry::forget(&self.key, self);
     }
@@ -246,6 +314,8 @@ fn pin(core: Option<usize>) {
 /// A worker that opens its session in its own thread, while the first already works.
 struct LateWorker {
     runtime: &'static Runtime,
+    cancel: Arc<Cancel>,
+    stop: Receiver<Never>,
     model: Arc<ModelBytes>,
     setup: Setup,
     overrides: Vec<(String, usize)>,
@@ -257,13 +327,14 @@ struct LateWorker {
 
 impl LateWorker {
     fn run(self) {
-        let Self { runtime, model, setup, overrides, shared, queue, batch_size, rescue } = self;
+        let Self { runtime, cancel, stop, model, setup, overrides, shared, queue, batch_size, rescue } = self;
         if shared.is_closing.load(Ordering::Acquire) {
             return;
         }
-        let opened = catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides, None)))
-            .map_err(|panic| panic_message(panic.as_ref()))
-            .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
+        let opened =
+            catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides, None, Some(&cancel))))
+                .map_err(|panic| panic_message(panic.as_ref()))
+                .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
         drop(model);
         let worker = opened.and_then(|session| {
             Worker::new(Arc::clone(&shared), session, batch_size, rescue).map_err(|error| error.to_string())
@@ -271,7 +342,7 @@ impl LateWorker {
         match worker {
             Ok(worker) => {
                 shared.totals.lock().sessions += 1;
-                worker.run(&queue);
+                worker.run(&queue, &stop);
             }
             Err(reason) => shared.totals.lock().missing_sessions = Some(reason),
         }

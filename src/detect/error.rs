@@ -57,6 +57,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// A model that was not loaded in the time that was allowed.
+    #[error(
+        "{model} did not finish loading within {:.1} s: it may contain an endless loop, or need longer. Raise load-timeout \
+         (file-timeout of vxbulkbin, --file-timeout of vx detect), or use another model",
+        .limit.as_secs_f64()
+    )]
+    LoadTimeout {
+        /// File name or "the built-in model".
+        model: String,
+        /// The time that was allowed.
+        limit: std::time::Duration,
+    },
+
     /// The bytes are not a model that ONNX Runtime can run.
     #[error("{model} is not a usable ONNX model: {reason}")]
     ModelInvalid {

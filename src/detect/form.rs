@@ -38,7 +38,7 @@ pub struct Normalise {
     pub deviation: [f32; 3],
 }
 
-/// What a model wants to see: [1, 3, height, width], or with the channels last.
+/// What a model wants to see: [1, channels, height, width], or with the channels last.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InputForm {
     /// Columns.
@@ -51,15 +51,17 @@ pub struct InputForm {
     pub white: f32,
     /// Place of the frame on the canvas.
     pub anchor: Anchor,
-    /// Whether it is [1, height, width, 3].
+    /// Whether it is [1, height, width, channels].
     pub channels_last: bool,
+    /// Whether there is one channel, of luma, in place of three.
+    pub is_grey: bool,
     /// Mean and deviation that the model was trained with, where it was.
     pub normalise: Option<Normalise>,
     /// What pictures are scaled with.
     pub filter: Filter,
 }
 
-/// One image's part of the model's input tensor, 3 * height * width values.
+/// One image's part of the model's input tensor, channels * height * width values.
 #[derive(Debug)]
 pub enum SlotMut<'a> {
     /// 32-bit floats.

@@ -1,10 +1,10 @@
-//! What a model is given: the picture, and where it asks for that the picture's size.
+//! What a model is given: the picture, and where it asks for them the picture's size or a mask.
 //!
 //! Plain data, told from the declared inputs.
 
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
-/// What a model is given: the picture, and the picture's size where it asks for that.
+/// What a model is given: the picture, and its size or a mask where it asks for them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct InputSpec {
     /// Name of the input for the picture.
@@ -13,9 +13,28 @@ pub(super) struct InputSpec {
     pub element: ElementType,
     pub width: usize,
     pub height: usize,
-    /// Whether the shape is [batch, height, width, 3].
+    /// Whether the shape is [batch, height, width, channels].
     pub channels_last: bool,
-    pub sizes: Vec<SizeInput>,
+    /// 3, or 1 for models of grey pictures.
+    pub channels: usize,
+    /// Whether there is a dimension for the batch; without it the shape is that of one picture.
+    pub has_batch: bool,
+    /// What is given beside the picture.
+    pub extras: Vec<ExtraInput>,
+}
+
+impl InputSpec {
+    /// The shape of `images` pictures.
+    pub fn shape(&self, images: usize) -> Vec<usize> {
+        let (width, height, channels) = (self.width, self.height, self.channels);
+        let picture = if self.channels_last { [height, width, channels] } else { [channels, height, width] };
+        self.has_batch.then_some(images).into_iter().chain(picture).collect()
+    }
+
+    /// Values of one picture.
+    pub fn values(&self) -> usize {
+        self.channels * self.width * self.height
+    }
 }
 
 /// Side of models that take any size and do not say which they were trained for, in pixels.
@@ -59,50 +78,73 @@ pub(super) fn picture_size(
     }
 }
 
-/// An input of two values for each image.
+/// An input beside the picture.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct SizeInput {
+pub(super) struct ExtraInput {
     pub name: String,
     /// F32, I32 or I64.
     pub element: ElementType,
-    pub kind: SizeKind,
+    pub kind: ExtraKind,
 }
 
 /// What such an input asks for. Boxes then come out in pixels of the model's input, since that is the size given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SizeKind {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ExtraKind {
     /// Width and height: `orig_target_sizes` of RT-DETR, D-FINE, DEIM.
     WidthHeight,
     /// Height and width: `im_shape` of PaddleDetection.
     HeightWidth,
     /// How much the picture was scaled, down and across: `scale_factor` of PaddleDetection.
     Scale,
+    /// A mask of the pixels that are not padding, of this shape without the batch: `pixel_mask` of Hugging Face's exports.
+    Ones(Vec<usize>),
 }
 
-impl SizeInput {
-    /// What the input is given for a picture that fills the model's input.
-    pub fn values(&self, width: usize, height: usize) -> [usize; 2] {
+impl ExtraInput {
+    /// What the input is given for a picture that fills the model's input: numbers that are repeated.
+    pub fn values(&self, width: usize, height: usize) -> Vec<usize> {
         match self.kind {
-            SizeKind::WidthHeight => [width, height],
-            SizeKind::HeightWidth => [height, width],
-            SizeKind::Scale => [1, 1],
+            ExtraKind::WidthHeight => vec![width, height],
+            ExtraKind::HeightWidth => vec![height, width],
+            ExtraKind::Scale => vec![1, 1],
+            ExtraKind::Ones(_) => vec![1],
+        }
+    }
+
+    /// Its shape for one image, without the batch.
+    pub fn shape(&self) -> &[usize] {
+        match &self.kind {
+            ExtraKind::Ones(shape) => shape,
+            _ => &[2],
         }
     }
 }
 
-/// What an input beside the picture asks for, if it is a size: two values for each image.
-pub(super) fn size_input(input: &TensorInfo) -> Option<SizeInput> {
-    let is_pair = matches!(input.shape.as_slice(), [_, Dimension::Fixed(2)]);
-    let is_number = matches!(input.element, ElementType::F32 | ElementType::I32 | ElementType::I64);
+/// Most values of a mask for one picture.
+const MOST_MASK: usize = 1 << 22;
+
+/// What an input beside the picture asks for: its size, as two values for each image, or a mask; `size` is that of the
+/// picture.
+pub(super) fn extra_input(input: &TensorInfo, (width, height): (usize, usize)) -> Option<ExtraInput> {
+    if !matches!(input.element, ElementType::F32 | ElementType::I32 | ElementType::I64) {
+        return None;
+    }
     let name = input.name.to_lowercase();
-    let kind = if name.contains("scale") {
-        SizeKind::Scale
-    } else if name.contains("im_shape") || name.contains("image_shape") {
-        SizeKind::HeightWidth
-    } else {
-        SizeKind::WidthHeight
+    let length = |dimension: &Dimension, free: usize| match dimension {
+        Dimension::Fixed(length) => (1..=MAX_SIDE).contains(length).then_some(*length),
+        Dimension::Dynamic(_) => Some(free),
     };
-    (is_pair && is_number).then(|| SizeInput { name: input.name.clone(), element: input.element.clone(), kind })
+    let kind = match input.shape.as_slice() {
+        [_, Dimension::Fixed(2)] if name.contains("scale") => ExtraKind::Scale,
+        [_, Dimension::Fixed(2)] if name.contains("im_shape") || name.contains("image_shape") => ExtraKind::HeightWidth,
+        [_, Dimension::Fixed(2)] => ExtraKind::WidthHeight,
+        [_, rows, columns] if name.contains("mask") => {
+            let (rows, columns) = (length(rows, height)?, length(columns, width)?);
+            (rows * columns <= MOST_MASK).then(|| ExtraKind::Ones(vec![rows, columns]))?
+        }
+        _ => return None,
+    };
+    Some(ExtraInput { name: input.name.clone(), element: input.element.clone(), kind })
 }
 
 #[cfg(test)]

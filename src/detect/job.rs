@@ -29,6 +29,9 @@ pub struct FrameResult {
     pub warning: Option<String>,
 }
 
+/// How often a wait looks whether it is to go on.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+
 /// The promise of a [`FrameResult`]. Dropping it disturbs nobody.
 #[derive(Debug)]
 pub struct Ticket {
@@ -42,12 +45,23 @@ impl Ticket {
     /// # Errors
     /// What went wrong with this frame.
     pub fn wait(self) -> Result<FrameResult> {
+        self.wait_while(|| true)
+    }
+
+    /// Waits for the result while `goes_on` says so: a model may run for ever.
+    ///
+    /// # Errors
+    /// What went wrong with this frame; [`Error::EngineClosed`] where the wait was given up.
+    pub fn wait_while(self, goes_on: impl Fn() -> bool) -> Result<FrameResult> {
         let result = {
             let mut result = self.answer.result.lock();
             loop {
-                match result.take() {
-                    Some(result) => break result,
-                    None => self.answer.is_there.wait(&mut result),
+                if let Some(result) = result.take() {
+                    break result;
+                }
+                let is_late = self.answer.is_there.wait_for(&mut result, LOOK).timed_out();
+                if is_late && result.is_none() && !goes_on() {
+                    return Err(Error::EngineClosed);
                 }
             }
         };

@@ -1,15 +1,16 @@
 //! Names of a model's classes: from a label file, from the model, from COCO, or made up.
 //!
-//! Owns the order in which they are looked for; reads label files with a limit. Plain data once made.
+//! Owns the order of precedence; reads label files with a limit (their forms: label_file.rs). Plain data once made.
 
 use std::borrow::Cow;
 use std::io::Read;
 use std::path::Path;
 
 use super::error::{Error, Result};
+use super::label_file;
 use super::literal::{MAX_CLASSES, MAX_NAME};
 use super::model::Model;
-use super::source::open_regular;
+use super::source::{BUILT_IN_NAME, open_regular};
 
 /// Longest label file, in bytes.
 pub const MAX_LABEL_FILE: u64 = 4 << 20;
@@ -103,33 +104,56 @@ pub const COCO: [&str; 80] = [
 pub struct Labels {
     names: Vec<String>,
     class_count: Option<usize>,
+    /// The names are those of the built-in model.
+    is_built_in: bool,
 }
 
 impl Labels {
-    /// The names for `model`: those in `label_file` if given, else the model's own, else COCO's where there are 80 classes.
+    /// The names for `model`: those in `label_file` if given, else the model's own, else those that models of its family
+    /// have, else COCO's where there are 80 classes.
     ///
     /// The second value is a warning for the user, where the number of names is not the number of classes.
     ///
     /// # Errors
-    /// [`Error::LabelFile`] if the file cannot be read, is empty, too long or not text.
+    /// [`Error::LabelFile`] if the file cannot be read, is empty, too long or not understood, or has fewer names than the model has
+    /// classes.
     pub fn resolve(model: &Model, label_file: Option<&Path>) -> Result<(Self, Option<String>)> {
         let class_count = model.class_count;
         let (names, origin) = match (label_file, &model.names) {
             (Some(path), _) => (read(path)?, path.display().to_string()),
             (None, Some(names)) => (names.clone(), format!("the metadata of {}", model.source)),
+            (None, None) if model.family_names.is_some() => {
+                let names = model.family_names.clone().unwrap_or_default();
+                let warning = class_count.is_none().then(|| {
+                    format!(
+                        "{} has no class names and does not say how many classes it has: COCO's names are assumed; set \
+                         label-file if it was trained on something else",
+                        model.source
+                    )
+                });
+                return Ok((Self { names, class_count, is_built_in: false }, warning));
+            }
             (None, None) if class_count == Some(COCO.len()) => {
                 (COCO.iter().map(ToString::to_string).collect(), String::new())
             }
             (None, None) => (Vec::new(), String::new()),
         };
-        let warning = class_count.filter(|&count| !names.is_empty() && names.len() != count).map(|count| {
+        let mismatch = class_count.filter(|&count| !names.is_empty() && names.len() != count).map(|count| {
             let found = names.len();
-            format!(
-                "{origin} has {found} names, but {} has {count} classes; classes without a name are called class-N",
-                model.source
-            )
+            (found < count, format!("it has {found} names, but {} has {count} classes", model.source))
         });
-        Ok((Self { names, class_count }, warning))
+        let warning = match (mismatch, label_file) {
+            (None, _) => None,
+            (Some((true, reason)), Some(path)) => {
+                let reason = format!("{reason}; name every class, in the model's order");
+                return Err(Error::LabelFile { path: path.to_owned(), reason });
+            }
+            (Some((_, reason)), _) => Some(format!(
+                "{origin}: {reason}; classes without a name are called class-N, further names are ignored"
+            )),
+        };
+        let is_built_in = model.source == BUILT_IN_NAME;
+        Ok((Self { names, class_count, is_built_in }, warning))
     }
 
     /// The name of a class, "class-N" where it has none.
@@ -149,17 +173,28 @@ impl Labels {
         self.names.is_empty()
     }
 
-    /// Class indices from a list such as "person,3,dog": names (letter case matters only where two differ by nothing else) or
-    /// indices. In the order given, each once.
+    /// Returns class indices from a list such as "person,3,dog": names (letter case matters only where two differ by nothing else)
+    /// or indices. A name that contains commas is recognised as a whole. In the order given, each once.
     ///
     /// # Errors
     /// [`Error::UnknownClass`] for a name or index that the model does not have.
     pub fn parse_classes(&self, list: &str) -> Result<Vec<usize>> {
+        let most_commas = self.names.iter().map(|name| name.matches(',').count()).max().unwrap_or(0);
         let mut found = Vec::new();
-        for wanted in list.split(',').map(str::trim).filter(|wanted| !wanted.is_empty()) {
-            let class_id = self.find(wanted).ok_or_else(|| self.unknown(wanted))?;
-            if !found.contains(&class_id) {
-                found.push(class_id);
+        let mut rest = list;
+        while !rest.is_empty() {
+            // The longest beginning of the list that is a name.
+            let ends = rest.match_indices(',').map(|(at, _)| at).chain([rest.len()]).take(most_commas + 1);
+            let ends: Vec<usize> = ends.collect();
+            let known = ends.iter().rev().find_map(|&end| Some((end, self.find(rest[..end].trim())?)));
+            let end = known.map_or(ends[0], |(end, _)| end);
+            let wanted = rest[..end].trim();
+            rest = rest.get(end + 1..).unwrap_or_default();
+            match known {
+                Some((_, class_id)) if !found.contains(&class_id) => found.push(class_id),
+                Some(_) => {}
+                None if wanted.is_empty() => {}
+                None => return Err(self.unknown(wanted)),
             }
         }
         Ok(found)
@@ -167,7 +202,8 @@ impl Labels {
 
     fn find(&self, wanted: &str) -> Option<usize> {
         let exact = self.names.iter().position(|name| name == wanted);
-        let alike = || self.names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
+        let folded = wanted.to_lowercase();
+        let alike = || self.names.iter().position(|name| name.to_lowercase() == folded);
         let index = || {
             let digits = wanted.strip_prefix("class-").unwrap_or(wanted);
             let limit = self.class_count.unwrap_or(MAX_CLASSES);
@@ -177,6 +213,11 @@ impl Labels {
     }
 
     fn unknown(&self, class: &str) -> Error {
+        if self.is_built_in {
+            let known = "the built-in model detects persons only. For other classes set model-file (vx detect --model) to a model that \
+                         has them; \"The built-in model\" in README.md says where to get one";
+            return Error::UnknownClass { class: class.chars().take(MAX_NAME).collect(), known: known.to_owned() };
+        }
         let known = match (self.names.as_slice(), self.class_count) {
             ([], Some(count)) => {
                 format!("its classes have no names, use numbers from 0 to {}", count.saturating_sub(1))
@@ -192,7 +233,7 @@ impl Labels {
     }
 }
 
-/// One name for each line.
+/// Reads the names of a label file (see label_file.rs for the forms).
 fn read(path: &Path) -> Result<Vec<String>> {
     let refuse = |reason: String| Error::LabelFile { path: path.to_owned(), reason };
     let file = open_regular(path).map_err(|error| refuse(format!("{error}; check the path")))?;
@@ -206,29 +247,7 @@ fn read(path: &Path) -> Result<Vec<String>> {
             MAX_LABEL_FILE >> 20
         )));
     }
-    parse(&bytes).map_err(refuse)
-}
-
-/// Lines of a label file: a byte order mark, CR LF line ends and blank lines at the end are dropped, other bytes than UTF-8
-/// replaced. A blank line in between keeps its class without a name.
-fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
-    if bytes.contains(&0) {
-        return Err("it is not text; it must hold one name for each line".to_owned());
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
-    if text.is_empty() {
-        return Err("it is empty; it must hold one name for each line".to_owned());
-    }
-    let mut names = Vec::new();
-    for (class_id, line) in text.lines().enumerate() {
-        if class_id >= MAX_CLASSES {
-            return Err(format!("it has over {MAX_CLASSES} lines"));
-        }
-        let name: String = line.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_NAME).collect();
-        names.push(if name.is_empty() { format!("class-{class_id}") } else { name });
-    }
-    Ok(names)
+    label_file::parse(&bytes).map_err(refuse)
 }
 
 #[cfg(test)]
@@ -237,21 +256,11 @@ mod tests {
     use super::*;
 
     fn labels(names: &[&str], class_count: Option<usize>) -> Labels {
-        Labels { names: names.iter().map(ToString::to_string).collect(), class_count }
+        Labels { names: names.iter().map(ToString::to_string).collect(), class_count, is_built_in: false }
     }
 
     #[test]
-    fn label_files_of_every_platform_are_read() {
-        assert_eq!(parse(b"\xef\xbb\xbfperson\r\ncar\r\n\r\n\r\n").unwrap(), ["person", "car"]);
-        assert_eq!(parse(b"a\n\nc").unwrap(), ["a", "class-1", "c"]);
-        assert_eq!(parse(b"caf\xe9\n").unwrap(), ["caf\u{fffd}"]);
-        assert_eq!(parse(b" traffic light \ttab\n").unwrap(), ["traffic light  tab"]);
-    }
-
-    #[test]
-    fn what_is_no_label_file_is_refused() {
-        assert!(parse(b"").is_err() && parse(b"\n\r\n").is_err() && parse(b"a\0b").is_err());
-        assert!(parse("x\n".repeat(MAX_CLASSES + 1).as_bytes()).is_err());
+    fn a_label_file_that_cannot_be_read_is_named() {
         let text = read(Path::new("/no/such/labels.txt")).unwrap_err().to_string();
         assert!(text.contains("/no/such/labels.txt"), "{text}");
         assert!(read(Path::new("/")).is_err(), "a folder");
@@ -266,6 +275,16 @@ mod tests {
         let text = labels.parse_classes("person,cat").unwrap_err().to_string();
         assert!(text.contains("\"cat\"") && text.contains("person, Dog"), "{text}");
         assert!(labels.parse_classes("80").is_err() && labels.parse_classes("-1").is_err());
+    }
+
+    #[test]
+    fn classes_have_commas_and_letters_of_every_alphabet() {
+        let labels = labels(&["car", "car, red", "ÄPFEL", "red"], Some(4));
+        assert_eq!(labels.parse_classes("car, red").unwrap(), [1]);
+        assert_eq!(labels.parse_classes("äpfel,Car, Red,car").unwrap(), [2, 1, 0]);
+        assert_eq!(labels.parse_classes("red,car").unwrap(), [3, 0]);
+        let text = labels.parse_classes("car, blue").unwrap_err().to_string();
+        assert!(text.contains("\"blue\""), "{text}");
     }
 
     #[test]

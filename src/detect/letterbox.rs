@@ -61,6 +61,16 @@ impl Letterbox {
         let y = |value| back(value, self.top, self.scale.1, self.frame.1);
         [x(canvas_box[0]), y(canvas_box[1]), x(canvas_box[2]), y(canvas_box[3])]
     }
+
+    /// A box in canvas pixels, clamped to where the frame lies on the canvas.
+    pub fn clamp(&self, canvas_box: [f32; 4]) -> [f32; 4] {
+        let limit = |value: f32, offset: usize, scale: f64, side: usize| {
+            f64::from(value).clamp(offset as f64, offset as f64 + side as f64 * scale) as f32
+        };
+        let x = |value| limit(value, self.left, self.scale.0, self.frame.0);
+        let y = |value| limit(value, self.top, self.scale.1, self.frame.1);
+        [x(canvas_box[0]), y(canvas_box[1]), x(canvas_box[2]), y(canvas_box[3])]
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +88,12 @@ mod tests {
     fn boxes_are_clamped_to_the_frame() {
         let fit = Letterbox::new((100, 200), (320, 320), Anchor::Center);
         assert_eq!(fit.to_frame([-50.0, -50.0, 900.0, 900.0]), [0.0, 0.0, 100.0, 200.0]);
+    }
+
+    #[test]
+    fn boxes_are_clamped_to_the_part_of_the_canvas_that_shows_the_frame() {
+        let fit = Letterbox::new((1920, 1080), (640, 640), Anchor::Center);
+        assert_eq!(fit.clamp([-5.0, 100.0, 700.0, 300.0]), [0.0, 140.0, 640.0, 300.0]);
     }
 
     #[test]

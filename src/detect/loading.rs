@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use super::accelerator::{Accelerator, name_of};
 use super::batches;
-use super::decode::OutputView;
+use super::cancel::Cancel;
 use super::error::{Error, Result};
-use super::heads::Seen;
-use super::model::{Batch, Draft, Model, most_images};
+use super::model::{Batch, Model, most_images};
 use super::modelinfo::ModelInfo;
-use super::plan::{EngineSpec, Plan, Reading};
+use super::plan::{EngineSpec, Plan};
 use super::provider::{Choice, Provider, ProviderReport};
 use super::runtime::Runtime;
-use super::session::{OpenError, Session, Setup, SharedWeights};
+use super::session::{CPU_PROVIDER, OpenError, Session, Setup, SharedWeights};
 use super::source::ModelBytes;
 use super::tensor::Dimension;
+use super::trial::understand;
 
 /// A model whose first session runs.
 pub(super) struct Opened {
@@ -29,6 +29,15 @@ pub(super) struct Opened {
     pub plan: Plan,
 }
 
+/// What a loading is about.
+#[derive(Clone, Copy)]
+pub(super) struct Load<'a> {
+    pub spec: &'a EngineSpec,
+    /// What the file beside the model says.
+    pub info: &'a ModelInfo,
+    pub cancel: &'a Cancel,
+}
+
 /// Opens `bytes` on the first of `choices` that takes it; `modelinfo` is the text of the file beside it.
 ///
 /// # Errors
@@ -39,18 +48,20 @@ pub(super) fn open_first(
     choices: &[Choice],
     spec: &EngineSpec,
     modelinfo: &str,
+    cancel: &Cancel,
 ) -> Result<Opened> {
     let info = ModelInfo::parse(modelinfo).map_err(|reason| Error::Setting {
         setting: ".modelinfo",
         reason: format!("beside {}: {reason}", bytes.name),
     })?;
+    let load = Load { spec, info: &info, cancel };
     let mut reasons = Vec::new();
     for (index, choice) in choices.iter().enumerate() {
         let is_last = index + 1 == choices.len();
         let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
         let opened = match choice.provider {
-            Provider::Cpu => open_cpu(runtime, bytes, (spec, &info), plan),
-            _ => open_accelerated(runtime, bytes, choice, (spec, &info), plan),
+            Provider::Cpu => open_cpu(runtime, bytes, load, plan),
+            _ => open_accelerated(runtime, bytes, choice, load, plan),
         };
         match opened {
             Err(Error::ProviderUnavailable { provider, reason }) if !is_last => {
@@ -81,21 +92,17 @@ pub(super) fn open_first(
 }
 
 /// Opens `bytes` on the CPU provider. Where it was not asked for by name it need not know the precision that was.
-fn open_cpu(
-    runtime: &'static Runtime,
-    bytes: &ModelBytes,
-    (spec, info): (&EngineSpec, &ModelInfo),
-    plan: Plan,
-) -> Result<Opened> {
+fn open_cpu(runtime: &'static Runtime, bytes: &ModelBytes, load: Load<'_>, plan: Plan) -> Result<Opened> {
+    let spec = load.spec;
     if !spec.tuning.is_plain() && spec.provider != Provider::Auto {
         let reason =
             "it computes in the model's own number format and takes no options; set precision=auto, or use openvino";
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
     }
     let setup = cpu_setup(runtime, spec, plan);
-    let (mut session, _) =
-        Session::open(runtime, bytes, &setup, &[], None).map_err(|error| invalid(runtime, bytes, error))?;
-    let model = understand(bytes, &mut session, spec.reading, info)?;
+    let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None, Some(load.cancel))
+        .map_err(|error| invalid(runtime, bytes, error))?;
+    let model = understand(&bytes.name, &mut session, load)?;
     let name = name_of(&Provider::Cpu).unwrap_or_default().to_owned();
     let mut report = report(Provider::Cpu, name, "CPU".to_owned(), "as the model", (0, 0), plan, &model);
     report.is_rearranged = session.is_rearranged();
@@ -120,12 +127,12 @@ fn open_accelerated(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
     choice: &Choice,
-    (spec, info): (&EngineSpec, &ModelInfo),
+    load: Load<'_>,
     plan: Plan,
 ) -> Result<Opened> {
-    let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None);
+    let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None, Some(load.cancel));
     let (mut inspected, _) = inspected.map_err(|error| invalid(runtime, bytes, error))?;
-    let model = understand(bytes, &mut inspected, spec.reading, info)?;
+    let model = understand(&bytes.name, &mut inspected, load)?;
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
@@ -136,21 +143,21 @@ fn open_accelerated(
         ),
     };
     let accelerator =
-        Accelerator { choice: choice.clone(), tuning: spec.tuning.clone(), threads: plan.intra_op_threads };
+        Accelerator { choice: choice.clone(), tuning: load.spec.tuning.clone(), threads: plan.intra_op_threads };
     let setup = Setup::Accelerated(accelerator);
     let overrides = fixed_dimensions(&model, plan.batch_size);
     let profile = profile_folder().map_err(|error| unavailable(format!("no temporary folder: {error}")))?;
     let (mut session, description) =
-        Session::open(runtime, bytes, &setup, &overrides, Some(&profile.path().join("run")))
+        Session::open(runtime, bytes, &setup, &overrides, Some(&profile.path().join("run")), Some(load.cancel))
             .map_err(|error| unavailable(error.reason))?;
     // Some operators fail only when they run; and a provider that takes none leaves all to the CPU provider.
     let images = images_of(model.batch);
     let input = session.input(images, &model.input).map_err(unavailable)?;
-    session.run(&input, images, &model.read_outputs, |_| {}).map_err(unavailable)?;
+    session.examine(&input, images, &model.read_outputs, load.cancel, |_| {}).map_err(unavailable)?;
     let operators =
         session.stop_profile().map_err(|error| unavailable(format!("what ran where is not known: {error}")))?;
     let Some(description) = description else { return Err(unavailable("it has no name".to_owned())) };
-    let on_cpu = operators.get("CPUExecutionProvider").copied().unwrap_or(0);
+    let on_cpu = operators.get(CPU_PROVIDER).copied().unwrap_or(0);
     let on_it = operators.values().sum::<usize>() - on_cpu;
     if on_it == 0 {
         return Err(unavailable(
@@ -176,38 +183,6 @@ fn profile_folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(PREFIX).tempdir()
 }
 
-/// Tells what model a session runs; runs it once on black where it does not declare the shapes of its outputs.
-fn understand(bytes: &ModelBytes, session: &mut Session, reading: Reading, info: &ModelInfo) -> Result<Model> {
-    let description = session.describe();
-    let every: Vec<usize> = (0..description.outputs.len()).collect();
-    let draft = Draft::new(&bytes.name, description, reading.size)?;
-    let seen = match draft.declared.clone() {
-        Some(declared) => declared,
-        None => {
-            let images = images_of(draft.batch);
-            let failed = |reason| {
-                let asked = reading.size.filter(|_| draft.has_free_size()).map(|(width, height)| {
-                    format!(
-                        "; input-size asks for {width}x{height}, and although the model says that its size is free, it may \
-                         work with one only: leave input-size away, or try another"
-                    )
-                });
-                Error::Inference { model: bytes.name.clone(), reason: format!("{reason}{}", asked.unwrap_or_default()) }
-            };
-            let input = session.input(images, &draft.input).map_err(failed)?;
-            let see = |outputs: &[OutputView<'_>]| {
-                let seen = outputs.iter().map(|output| Seen {
-                    shape: output.shape.to_vec(),
-                    largest: output.values.iter().copied().filter(|value| value.is_finite()).reduce(f32::max),
-                });
-                seen.collect::<Vec<_>>()
-            };
-            session.run(&input, images, &every, see).map_err(failed)?
-        }
-    };
-    draft.finish(&seen, reading, info)
-}
-
 fn images_of(batch: Batch) -> usize {
     match batch {
         Batch::Fixed(count) => count,
@@ -219,9 +194,7 @@ fn images_of(batch: Batch) -> usize {
 fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
     let picture = model.inputs.iter().find(|input| input.name == model.input.name);
     let shape = picture.map_or(&[][..], |input| &input.shape);
-    let (width, height) = (model.width, model.height);
-    let lengths =
-        if model.input.channels_last { [batch_size, height, width, 3] } else { [batch_size, 3, height, width] };
+    let lengths = model.input.shape(batch_size);
     let dynamic = shape.iter().zip(lengths).enumerate().filter_map(|(axis, (dimension, length))| match dimension {
         // Batches of more than one are not always full.
         Dimension::Dynamic(name) if !name.is_empty() && (axis > 0 || batch_size == 1) => Some((name.clone(), length)),
@@ -262,21 +235,28 @@ fn report(
 }
 
 fn invalid(runtime: &Runtime, bytes: &ModelBytes, error: OpenError) -> Error {
-    let reason = if error.is_no_model {
-        format!("it is no ONNX file, or it is cut short; download or export it again ({})", error.reason)
-    } else if ["external data", "cannot get file size"].iter().any(|words| error.reason.to_lowercase().contains(words))
-    {
-        format!("its weights are in a file of their own, which has to lie beside it ({})", error.reason)
-    } else if error.reason.contains("is not a registered function/op") {
-        format!("{}: it needs an operator that ONNX Runtime does not have; export it without", error.reason)
-    } else {
+    let OpenError { is_no_model, reason } = error;
+    let reason = reason.trim_end_matches('.');
+    let words = reason.to_lowercase();
+    let has = |any: &[&str]| any.iter().any(|part| words.contains(part));
+    let version = runtime.version();
+    let reason = if is_no_model {
+        format!("it is no ONNX file, or it is cut short; download or export it again ({reason})")
+    } else if has(&["external data", "cannot get file size"]) {
+        format!("its weights are in a file of their own, which has to lie beside it ({reason})")
+    } else if has(&["is not a registered function/op"]) {
+        format!("{reason}: it needs an operator that ONNX Runtime does not have; export it without")
+    } else if has(&["inferenceerror", "invalid model", "invalid graph", "not a dag", "type error"]) {
+        format!(
+            "{reason}: its graph contradicts itself; check it with onnx.checker.check_model, and export it again with another \
+             version of the exporter"
+        )
+    } else if has(&["opset", "ir version", "ir_version", "implementation", "schema"]) {
         let newer =
             if runtime.has_provider(&Provider::OpenVino) { "execution-provider=cpu, which may have a" } else { "a" };
-        let version = runtime.version();
-        format!(
-            "{}; export it again with an older opset, or use {newer} newer ONNX Runtime than {version}",
-            error.reason
-        )
+        format!("{reason}; export it again with an older opset, or use {newer} newer ONNX Runtime than {version}")
+    } else {
+        format!("{reason}; export it again, or use another ONNX Runtime than {version}")
     };
     Error::ModelInvalid { model: bytes.name.clone(), reason }
 }

@@ -6,7 +6,7 @@
 //!
 //! One frame's way: [`Engine::submit`] puts it into the engine's bounded queue; a worker thread, which owns one session,
 //! writes the pixels letterboxed and normalised into the model's input (`prepare`), runs the model, reads its output by the
-//! model's [`Layout`] (`decode`), suppresses overlaps (`nms`) and maps the boxes back; [`Ticket::wait`] gives the
+//! model's [`Layout`] (`layouts`, `decode`), suppresses overlaps (`nms`) and maps the boxes back; [`Ticket::wait`] gives the
 //! [`FrameResult`].
 //!
 //! ```no_run
@@ -30,20 +30,20 @@ mod accelerator;
 mod area;
 mod batches;
 mod binding;
+mod cancel;
 mod colour;
 mod decode;
-mod decode_heads;
 mod detection;
 mod engine;
 mod error;
 mod exact;
 mod form;
 mod format;
-mod heads;
 mod input;
 mod job;
+mod label_file;
 mod labels;
-mod layout;
+mod layouts;
 mod letterbox;
 mod literal;
 mod loading;
@@ -58,15 +58,17 @@ mod prepare_tests;
 mod processor;
 mod provider;
 mod quantised;
-mod readable;
 mod registry;
 mod runtime;
 mod sanity;
 mod session;
+mod shutdown;
 mod source;
 mod taps;
 mod task;
 mod tensor;
+mod trial;
+mod weights;
 mod worker;
 
 pub use detection::{DetectSettings, Detection};
@@ -77,12 +79,12 @@ pub use format::PixelFormat;
 pub use input::{DEFAULT_SIDE, MAX_SIDE};
 pub use job::{FrameResult, Ticket};
 pub use labels::{COCO, Labels, MAX_LABEL_FILE};
-pub use layout::{Distances, Family, FlatForm, Layout, Scores, Separate};
+pub use layouts::{Family, Layout};
 pub use letterbox::{Anchor, Letterbox};
 pub use literal::MAX_CLASSES;
 pub use model::{Batch, Model};
 pub use picture::{Area, Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
-pub use plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor, Reading};
+pub use plan::{EngineSpec, InputRange, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor, Reading};
 pub use prepare::Preparer;
 pub use provider::{Precision, Provider, ProviderReport, Tuning};
 pub use runtime::{LogLevel, LogSink, Runtime, RuntimeOptions};

@@ -7,13 +7,11 @@ use std::collections::HashMap;
 
 use super::error::{Error, Result};
 use super::form::{ChannelOrder, InputForm, Normalise};
-use super::heads::{Seen, tell_outputs};
-use super::input::{InputSpec, picture_size, size_input};
-use super::layout::{Distances, FlatForm, Hints, Layout, Told};
-use super::letterbox::Anchor;
+use super::input::{InputSpec, extra_input, picture_size};
+use super::layouts::{Claim, Evidence, Layout, Metadata, Outcome, Preparation, Seen, recognise};
 use super::literal;
 use super::modelinfo::ModelInfo;
-use super::plan::Reading;
+use super::plan::{InputRange, Reading};
 use super::task::Task;
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
@@ -52,14 +50,22 @@ pub struct Model {
     pub layout: Layout,
     /// Why this layout was chosen, in a sentence.
     pub layout_reason: String,
-    /// Number of classes; `None` where neither output nor metadata tells it.
+    /// What was found out about it, in the order in which it was weighed.
+    pub evidence: Vec<String>,
+    /// What is assumed or contradictory, for the user.
+    pub warnings: Vec<String>,
+    /// Number of classes; `None` where neither output nor metadata says it.
     pub class_count: Option<usize>,
     /// Class names from the metadata.
     pub names: Option<Vec<String>>,
+    /// Class names that models of its family have, where the metadata has none.
+    pub(super) family_names: Option<Vec<String>>,
     /// What it does.
     pub task: Task,
     /// What it is given.
     pub(super) input: InputSpec,
+    /// How its family wants its pictures.
+    pub(super) preparation: Preparation,
     /// What the user says of it.
     pub(super) reading: Reading,
     /// What black and white stand for in each channel, as the file beside the model says.
@@ -70,32 +76,49 @@ impl Model {
     /// The picture as this model wants it.
     #[must_use]
     pub fn input_form(&self) -> InputForm {
-        let (order, white, anchor, normalise) = match self.layout {
-            // YOLOX: BGR 0..255, padded at the right and below (Megvii, yolox/data/data_augment.py, `preproc`).
-            Layout::Yolox => (ChannelOrder::Bgr, 255.0, Anchor::TopLeft, None),
-            // NanoDet-Plus: BGR, stretched (RangiLyu, nanodet/config/nanodet-plus-m_416.yml).
-            Layout::Distances(Distances { joined: true, .. }) => {
-                let normalise = Normalise { mean: [103.53, 116.28, 123.675], deviation: [57.375, 57.12, 58.395] };
-                (ChannelOrder::Bgr, 255.0, Anchor::Stretch, Some(normalise))
-            }
-            // PicoDet: RGB, stretched, ImageNet's mean and deviation (PaddleDetection, configs/picodet/_base_/*.yml).
-            Layout::Distances(_) | Layout::Flat(FlatForm::Paddle) => {
-                let normalise = Normalise { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
-                (ChannelOrder::Rgb, 1.0, Anchor::Stretch, Some(normalise))
-            }
-            _ => (ChannelOrder::Rgb, 1.0, Anchor::Center, None),
-        };
-        let Reading { anchor: wanted_anchor, order: wanted_order, white_is_255, filter, .. } = self.reading;
-        let white = white_is_255.map_or(white, |is_255| if is_255 { 255.0 } else { 1.0 });
-        let white = if self.input.element == ElementType::U8 { 255.0 } else { white };
-        let (anchor, order) = (wanted_anchor.unwrap_or(anchor), wanted_order.unwrap_or(order));
-        let (white, normalise) = match self.ranges {
-            Some(ranges) if white_is_255.is_none() && self.input.element != ElementType::U8 => from_ranges(ranges),
-            _ => (white, normalise),
-        };
-        let (width, height, channels_last) = (self.width, self.height, self.input.channels_last);
-        InputForm { width, height, order, white, anchor, channels_last, normalise, filter }
+        input_form(&self.input, self.preparation, self.reading, self.ranges)
     }
+}
+
+/// The picture as the user, the file beside the model and its family want it, in this order.
+pub(super) fn input_form(
+    input: &InputSpec,
+    preparation: Preparation,
+    reading: Reading,
+    ranges: Option<[(f32, f32); 3]>,
+) -> InputForm {
+    let order = reading.order.unwrap_or(preparation.order);
+    let bytes = input.element == ElementType::U8;
+    let (white, normalise) = match (reading.range, ranges) {
+        _ if bytes => (255.0, None),
+        (Some(InputRange::One), _) => (1.0, None),
+        (Some(InputRange::Byte), _) => (255.0, None),
+        (Some(InputRange::Signed), _) => (1.0, Some(Normalise { mean: [0.5; 3], deviation: [0.5; 3] })),
+        (Some(InputRange::ImageNet), _) => (1.0, in_order(Preparation::IMAGENET, order)),
+        (None, Some(ranges)) => from_ranges(ranges),
+        (None, None) => (preparation.white, in_order(preparation, order)),
+    };
+    InputForm {
+        width: input.width,
+        height: input.height,
+        order,
+        white,
+        anchor: reading.anchor.unwrap_or(preparation.anchor),
+        channels_last: input.channels_last,
+        is_grey: input.channels == 1,
+        normalise,
+        filter: reading.filter,
+    }
+}
+
+/// Mean and deviation of each colour, for planes in another order than the family's.
+fn in_order(preparation: Preparation, order: ChannelOrder) -> Option<Normalise> {
+    let Normalise { mut mean, mut deviation } = preparation.normalise?;
+    if order != preparation.order {
+        mean.reverse();
+        deviation.reverse();
+    }
+    Some(Normalise { mean, deviation })
 }
 
 /// White, and mean and deviation where the channels' ranges are not the plain ones from 0 to it.
@@ -121,7 +144,8 @@ pub(super) struct Description {
 }
 
 /// Metadata keys that are looked at.
-pub(super) const METADATA_KEYS: [&str; 6] = ["names", "task", "imgsz", "end2end", "author", "kpt_shape"];
+pub(super) const METADATA_KEYS: [&str; 11] =
+    ["names", "task", "imgsz", "end2end", "author", "kpt_shape", "args", "nms", "head", "channels", "stride"];
 
 /// A model of which everything is known but, perhaps, its outputs.
 #[derive(Debug)]
@@ -132,8 +156,7 @@ pub(super) struct Draft {
     pub batch: Batch,
     /// The outputs as one image gives them, where what is declared leaves nothing open.
     pub declared: Option<Vec<Seen>>,
-    names: Option<Vec<String>>,
-    task: Task,
+    metadata: Metadata,
 }
 
 impl Draft {
@@ -143,16 +166,23 @@ impl Draft {
     /// [`Error::ModelUnsupported`] with the reason where it cannot be a detector of a known layout.
     pub fn new(source: &str, description: Description, wanted_size: Option<(usize, usize)>) -> Result<Self> {
         let refuse = |reason: String, advice: &str| Err(unsupported(source, &description, reason, advice));
-        let task = match task_of(&description) {
-            Ok(task) => task,
-            Err(reason) => {
-                return refuse(
-                    reason,
-                    "Known tasks are detect, segment, pose, obb and classify; use the model's detection variant",
-                );
-            }
-        };
-        let pictures: Vec<&TensorInfo> = description.inputs.iter().filter(|input| input.shape.len() == 4).collect();
+        let metadata = Metadata::parse(&description.metadata);
+        if let Some(task) = metadata.task.as_deref()
+            && !["detect", "segment", "pose", "obb", "classify"].contains(&task)
+        {
+            return refuse(
+                format!("its metadata says its task is \"{task}\", which is not known"),
+                "Known tasks are detect, segment, pose, obb and classify; use the model's detection variant",
+            );
+        }
+        // A picture has four dimensions, or three where the model takes a single one.
+        let of_rank = |rank: usize| description.inputs.iter().filter(move |input| input.shape.len() == rank);
+        let is_channels = |dimension: Option<&Dimension>| matches!(dimension, Some(Dimension::Fixed(1 | 3)));
+        let single = || of_rank(3).filter(|input| is_channels(input.shape.first()) || is_channels(input.shape.last()));
+        let mut pictures: Vec<&TensorInfo> = of_rank(4).collect();
+        if pictures.is_empty() {
+            pictures = single().collect();
+        }
         let (input, others) = match (description.inputs.as_slice(), pictures.as_slice()) {
             ([input], _) => (input, Vec::new()),
             (inputs, [input]) => (*input, inputs.iter().filter(|other| other.name != input.name).collect()),
@@ -163,46 +193,61 @@ impl Draft {
                 );
             }
         };
-        let mut sizes = Vec::with_capacity(others.len());
-        for other in others {
-            let Some(size) = size_input(other) else {
-                return refuse(
-                    format!("it wants an input {other}, and only a picture and its size can be given"),
-                    "The nearest is the DETR family with orig_target_sizes [batch, 2]; this may be a model for another purpose",
-                );
-            };
-            sizes.push(size);
-        }
         if !matches!(input.element, ElementType::F32 | ElementType::F16 | ElementType::U8) {
             return refuse(
                 format!("its input holds {}, and only f32, f16 and u8 are given", input.element),
                 "Export it with a floating-point input; quantised models of that kind keep f32 at their ends",
             );
         }
-        let [batch, one, two, three] = input.shape.as_slice() else {
-            return refuse(
-                match input.shape.len() {
-                    0 => "its input declares no shape, and a picture has four dimensions".to_owned(),
-                    count => format!("its input has {count} dimensions, not the four of a picture"),
-                },
-                "An image detector takes [batch, 3, height, width]; this may be a model for another purpose",
-            );
+        let free_batch = Dimension::Fixed(1);
+        let (batch, one, two, three) = match input.shape.as_slice() {
+            [batch, one, two, three] => (batch, one, two, three),
+            [one, two, three] if !pictures.is_empty() => (&free_batch, one, two, three),
+            other => {
+                return refuse(
+                    match other.len() {
+                        0 => "its input declares no shape, and a picture has four dimensions".to_owned(),
+                        count => format!("its input has {count} dimensions, not the four of a picture"),
+                    },
+                    "An image detector takes [batch, 3, height, width]; this may be a model for another purpose",
+                );
+            }
         };
-        let is_three = |dimension: &Dimension| matches!(dimension, Dimension::Fixed(3));
-        let channels_last = is_three(three) && !is_three(one);
+        let is =
+            |dimension: &Dimension, length: usize| matches!(dimension, Dimension::Fixed(fixed) if *fixed == length);
+        let channels_last = (is(three, 3) && !is(one, 3)) || (is(three, 1) && !is(one, 1) && !is(one, 3));
         let (channels, rows, columns) = if channels_last { (three, one, two) } else { (one, two, three) };
-        if matches!(channels, Dimension::Fixed(count) if *count != 3) {
-            return refuse(
-                format!("its input has {channels} channels, not 3"),
-                "A detector takes [batch, 3, height, width]; this may be a model for another purpose",
-            );
-        }
-        let trained = description.metadata.get("imgsz").and_then(|text| literal::image_size(text));
-        let trained = trained.map(|(height, width)| (width, height));
+        let channels = match channels {
+            Dimension::Fixed(count @ (1 | 3)) => *count,
+            Dimension::Dynamic(_) => metadata.channels.filter(|count| [1, 3].contains(count)).unwrap_or(3),
+            Dimension::Fixed(count) => {
+                return refuse(
+                    format!("its input has {count} channels, not 3 or 1"),
+                    "A detector takes [batch, 3, height, width]; this may be a model for another purpose",
+                );
+            }
+        };
+        let has_mask = others.iter().any(|other| other.name.to_lowercase().contains("mask"));
+        let trained = match metadata.image_size {
+            Some((height, width)) => Some((width, height)),
+            None => has_mask.then_some((DETR_SIDE, DETR_SIDE)),
+        };
         let (width, height) = match picture_size((columns, rows), trained, wanted_size) {
             Ok(size) => size,
             Err((reason, advice)) => return refuse(reason, advice),
         };
+        let mut extras = Vec::with_capacity(others.len());
+        for other in others {
+            let Some(extra) = extra_input(other, (width, height)) else {
+                return refuse(
+                    format!(
+                        "it wants an input {other}, and only a picture, its size and a mask of its pixels can be given"
+                    ),
+                    "The nearest is the DETR family with orig_target_sizes [batch, 2]; this may be a model for another purpose",
+                );
+            };
+            extras.push(extra);
+        }
         let batch = match batch {
             Dimension::Dynamic(_) => Batch::Dynamic,
             Dimension::Fixed(count) if (1..=most_images(width, height)).contains(count) => Batch::Fixed(*count),
@@ -213,18 +258,10 @@ impl Draft {
                 );
             }
         };
-        if let Some(output) = description.outputs.iter().find(|output| matches!(output.element, ElementType::Other(_)))
-        {
-            return refuse(
-                format!("its output {} holds {}, which is not read", output.name, output.element),
-                "Export it with floating-point outputs",
-            );
-        }
-        let names = description.metadata.get("names").and_then(|text| literal::class_names(text));
-        let (name, element) = (input.name.clone(), input.element.clone());
-        let input = InputSpec { name, element, width, height, channels_last, sizes };
+        let (name, element, has_batch) = (input.name.clone(), input.element.clone(), input.shape.len() == 4);
+        let input = InputSpec { name, element, width, height, channels_last, channels, has_batch, extras };
         let declared = declared(&description.outputs);
-        Ok(Self { source: source.to_owned(), input, batch, declared, names, task, description })
+        Ok(Self { source: source.to_owned(), input, batch, declared, metadata, description })
     }
 
     /// Whether it leaves width or height free.
@@ -233,56 +270,98 @@ impl Draft {
         picture.is_some_and(|input| input.shape[1..].iter().any(|side| matches!(side, Dimension::Dynamic(_))))
     }
 
-    /// The model, now that its outputs were seen.
+    /// The outputs whose values can be read.
+    pub fn readable_outputs(&self) -> Vec<usize> {
+        let outputs = self.description.outputs.iter().enumerate();
+        outputs.filter(|(_, output)| is_readable(output)).map(|(index, _)| index).collect()
+    }
+
+    /// Number of outputs.
+    pub fn output_count(&self) -> usize {
+        self.description.outputs.len()
+    }
+
+    /// What the families say of a model with these outputs; `None` where they need values of a trial run.
     ///
     /// # Errors
     /// [`Error::ModelUnsupported`] where they fit no layout.
-    pub fn finish(self, seen: &[Seen], reading: Reading, info: &ModelInfo) -> Result<Model> {
-        let metadata = &self.description.metadata;
-        let hints = Hints {
-            class_count: self.names.as_ref().map(Vec::len),
-            end_to_end: metadata.get("end2end").and_then(|text| match text.trim() {
-                "True" | "true" => Some(true),
-                "False" | "false" => Some(false),
-                _ => None,
-            }),
-            forced: reading.family.or(info.family),
-            task: self.task,
-            is_ultralytics: metadata.get("author").is_some_and(|author| author.contains("Ultralytics")),
+    pub fn claim(&self, seen: &[Seen], reading: Reading, info: &ModelInfo) -> Result<Option<Claim>> {
+        let forced = reading.family.or(info.family);
+        let evidence = Evidence::new(&self.metadata, &self.input, &self.description.outputs, seen, forced);
+        let (reason, advice) = match recognise(&evidence) {
+            Outcome::NeedsTrial => return Ok(None),
+            Outcome::Known(claim) if claim.class_count.is_some_and(|count| count > literal::MAX_CLASSES) => (
+                format!("its output would have over {} classes", literal::MAX_CLASSES),
+                "This may be a model for another purpose".to_owned(),
+            ),
+            Outcome::Known(claim) => return Ok(Some(*claim)),
+            Outcome::Unknown(reason, advice) => (reason, advice),
         };
-        let size = (self.input.width, self.input.height);
-        let sized = !self.input.sizes.is_empty();
-        let Told { layout, class_count, reason, outputs } =
-            tell_outputs(&self.description.outputs, seen, size, sized, hints).map_err(|(reason, advice)| {
-                let is_told_beside = reading.family.is_none() && info.family.is_some();
-                let beside = "The .modelinfo file beside it says so; correct its id or take it away".to_owned();
-                let advice = if is_told_beside { beside } else { advice };
-                unsupported(&self.source, &self.description, reason, &advice)
-            })?;
-        if class_count.is_some_and(|count| count > literal::MAX_CLASSES) {
-            let reason = format!("its output would have over {} classes", literal::MAX_CLASSES);
-            let advice = "This may be a model for another purpose";
-            return Err(unsupported(&self.source, &self.description, reason, advice));
+        let is_stated_beside = reading.family.is_none() && info.family.is_some();
+        let beside = "The .modelinfo file beside it says so; correct its id or remove it".to_owned();
+        let advice = if is_stated_beside { beside } else { advice };
+        Err(unsupported(&self.source, &self.description, reason, &advice))
+    }
+
+    /// The model, read as `claim` says and given pictures as `preparation` says; `evidence` is what a trial showed.
+    pub fn finish(
+        self,
+        claim: Claim,
+        preparation: Preparation,
+        reading: Reading,
+        info: &ModelInfo,
+        trial: (Vec<String>, Vec<String>),
+    ) -> Model {
+        let Self { source, description, input, batch, metadata, .. } = self;
+        let mut evidence = Vec::new();
+        if let Some(family) = reading.family {
+            evidence.push(format!("model-layout = {family} was set"));
+        } else if let Some(family) = info.family {
+            evidence.push(format!("the .modelinfo file beside it says {family}"));
         }
-        let Self { source, description, input, batch, names, task, .. } = self;
-        Ok(Model {
+        evidence.extend(metadata.lines);
+        let names = |tensors: &[TensorInfo]| {
+            tensors.iter().take(12).map(|tensor| tensor.name.clone()).collect::<Vec<_>>().join(", ")
+        };
+        evidence.push(format!(
+            "inputs are called {}, outputs {}",
+            names(&description.inputs),
+            names(&description.outputs)
+        ));
+        evidence.extend(trial.0);
+        let mut warnings = metadata.warnings;
+        warnings.extend(claim.warnings);
+        warnings.extend(trial.1);
+        Model {
             source,
             inputs: description.inputs,
             outputs: description.outputs,
-            read_outputs: outputs,
+            read_outputs: claim.outputs,
             width: input.width,
             height: input.height,
             batch,
-            layout,
-            layout_reason: reason,
-            class_count,
-            names,
-            task,
+            layout: claim.layout,
+            layout_reason: claim.reason,
+            evidence,
+            warnings,
+            class_count: claim.class_count,
+            names: metadata.names,
+            family_names: claim.names.list(),
+            task: claim.task,
             input,
+            preparation,
             reading,
             ranges: info.ranges,
-        })
+        }
     }
+}
+
+/// Side of DETR's pictures, where it leaves them free: what they are scaled to in training.
+const DETR_SIDE: usize = 800;
+
+/// Whether the values of an output can be read.
+fn is_readable(output: &TensorInfo) -> bool {
+    !matches!(output.element, ElementType::Other(_))
 }
 
 /// Most images in one run of a model that sees `width` by `height` pixels.
@@ -290,50 +369,22 @@ pub(super) fn most_images(width: usize, height: usize) -> usize {
     (MAX_INPUT_VALUES / (3 * width * height).max(1)).clamp(1, MAX_BATCH)
 }
 
-/// What the metadata says that the model does; fails with a reason.
-fn task_of(description: &Description) -> Result<Task, String> {
-    let metadata = |key: &str| description.metadata.get(key).map(|text| text.trim());
-    match metadata("task") {
-        None | Some("detect") => Ok(Task::Detect),
-        Some("classify") => Ok(Task::Classify),
-        Some("obb") => Ok(Task::Obb),
-        Some("segment") => {
-            let prototypes = description.outputs.iter().find(|output| output.shape.len() == 4);
-            match prototypes.map(|output| &output.shape[1]) {
-                Some(Dimension::Fixed(coefficients)) => Ok(Task::Segment { coefficients: *coefficients }),
-                _ => Err("its metadata says that it segments, but it has no output of prototypes".to_owned()),
-            }
-        }
-        Some("pose") => match metadata("kpt_shape").and_then(literal::image_size) {
-            Some((points, values)) if (2..=3).contains(&values) && points <= MAX_KEYPOINTS => {
-                Ok(Task::Pose { points, values })
-            }
-            _ => Err("its metadata says that it finds poses, but not how many keypoints (kpt_shape)".to_owned()),
-        },
-        Some(other) => Err(format!("its metadata says its task is \"{other}\", which is not known")),
-    }
-}
-
-/// Most keypoints of an object.
-const MAX_KEYPOINTS: usize = 1000;
-
-/// The outputs as one image gives them, if a single one is declared in full but for the batch. Several are better seen:
-/// whether boxes are in pixels shows only in their values.
+/// The outputs as one image gives them, if they are declared in full but for the batch.
 fn declared(outputs: &[TensorInfo]) -> Option<Vec<Seen>> {
-    let boxes: Vec<_> = outputs.iter().filter(|output| output.shape.len() == 3).collect();
-    let beside = |output: &TensorInfo| output.shape.len() == 3 || output.shape.len() > 3;
-    if boxes.len() != 1 || !outputs.iter().all(beside) {
-        return None;
-    }
     let seen = outputs.iter().map(|output| {
+        if !is_readable(output) {
+            return Some(Seen { shape: Vec::new(), values: None });
+        }
+        let rank = output.shape.len();
         let lengths = output.shape.iter().enumerate().map(|(axis, dimension)| match dimension {
             Dimension::Fixed(length) => Some(*length),
-            Dimension::Dynamic(_) if axis == 0 => Some(1),
+            // The first of two may be the number of boxes.
+            Dimension::Dynamic(_) if axis == 0 && rank > 2 => Some(1),
             Dimension::Dynamic(_) => None,
         });
-        Some(Seen { shape: lengths.collect::<Option<_>>()?, largest: None })
+        Some(Seen { shape: lengths.collect::<Option<_>>()?, values: None })
     });
-    seen.collect()
+    seen.collect::<Option<Vec<_>>>().filter(|seen| seen.iter().any(|seen| !seen.shape.is_empty()))
 }
 
 fn unsupported(source: &str, description: &Description, reason: String, advice: &str) -> Error {
@@ -376,8 +427,12 @@ mod tests {
         assert_eq!((draft.input.width, draft.input.height), (640, 384));
         let seen = draft.declared.clone().unwrap();
         assert_eq!(seen[0].shape, [1, 84, 5040]);
-        let model = draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap();
-        assert_eq!((model.class_count, model.batch), (Some(80), Batch::Fixed(1)));
+        // Whether boxes are in pixels shows in a trial, but for what Ultralytics exports.
+        assert!(draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap().is_none());
+        let metadata = [("author", "Ultralytics")];
+        let draft = Draft::new("m.onnx", description(&[1, 3, 384, 640], &[1, 84, 5040], &metadata), None).unwrap();
+        let claim = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap().unwrap();
+        assert_eq!((claim.class_count, draft.batch), (Some(80), Batch::Fixed(1)));
     }
 
     #[test]
@@ -393,10 +448,13 @@ mod tests {
     #[test]
     fn what_is_no_detector_is_refused_with_its_shapes() {
         let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[]), None).unwrap();
-        let seen = [Seen { shape: vec![1, 1000], largest: None }];
-        let text = draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
+        let seen = [Seen { shape: vec![1, 1000], values: None }];
+        let text = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
         assert!(text.contains("m.onnx") && text.contains("[1, 1000]") && text.contains("classifier"), "{text}");
-        let text = refusal(description(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]));
+        let segment = description(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]);
+        let draft = Draft::new("m.onnx", segment, None).unwrap();
+        let seen = draft.declared.clone().unwrap();
+        let text = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
         assert!(text.contains("segment"), "{text}");
         let text = refusal(description(&[1, 128], &[1, 128, 768], &[]));
         assert!(text.contains("four of a picture"), "{text}");
@@ -422,8 +480,8 @@ mod tests {
         }
         let input = Draft::new("m", last, None).unwrap().input;
         assert_eq!((input.width, input.height, input.channels_last), (640, 384, true));
-        assert_eq!(input.sizes[0].values(640, 384), [640, 384]);
-        assert_eq!(input.sizes[1].values(640, 384), [384, 640]);
+        assert_eq!(input.extras[0].values(640, 384), [640, 384]);
+        assert_eq!(input.extras[1].values(640, 384), [384, 640]);
     }
 
     #[test]
@@ -437,13 +495,32 @@ mod tests {
     }
 
     #[test]
-    fn raw_heads_beside_the_boxes_are_passed_over() {
-        let mut old = description(&[1, 3, 640, 640], &[1, 25200, 85], &[]);
+    fn raw_heads_beside_the_boxes_are_ignored() {
+        let mut old = description(&[1, 3, 640, 640], &[1, 84, 8400], &[("author", "Ultralytics")]);
         for side in [80, 40, 20] {
             old.outputs.push(tensor("raw", ElementType::F32, &[1, 3, side, side, 85]));
         }
+        old.outputs.push(tensor("flags", ElementType::Other("Bool".to_owned()), &[1, 84, 8400]));
         let draft = Draft::new("m", old, None).unwrap();
         let seen = draft.declared.clone().unwrap();
-        assert_eq!(draft.finish(&seen, Reading::default(), &ModelInfo::default()).unwrap().read_outputs, [0]);
+        let claim = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap().unwrap();
+        assert_eq!(claim.outputs, [0]);
+    }
+
+    #[test]
+    fn the_users_range_replaces_mean_and_deviation() {
+        let draft = Draft::new("m", description(&[1, 3, 64, 64], &[1, 14, 84], &[]), None).unwrap();
+        let form = |range| {
+            let reading = Reading { range, ..Reading::default() };
+            let form = input_form(&draft.input, Preparation::IMAGENET, reading, None);
+            (form.white, form.normalise.map(|normalise| normalise.mean[0]))
+        };
+        assert_eq!(form(None), (1.0, Some(0.485)));
+        assert_eq!(form(Some(InputRange::Byte)), (255.0, None));
+        assert_eq!(form(Some(InputRange::One)), (1.0, None));
+        assert_eq!(form(Some(InputRange::Signed)), (1.0, Some(0.5)));
+        let bytes = InputSpec { element: ElementType::U8, ..draft.input };
+        let form = input_form(&bytes, Preparation::IMAGENET, Reading::default(), None);
+        assert_eq!((form.white, form.normalise), (255.0, None));
     }
 }

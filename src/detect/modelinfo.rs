@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::error::{Error, Result};
-use super::layout::Family;
+use super::layouts::Family;
 use super::source::open_regular;
 
 /// Longest file that is read, in bytes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::form::{ChannelOrder, Filter};
 use super::input::MAX_SIDE;
-use super::layout::Family;
+use super::layouts::Family;
 use super::letterbox::Anchor;
 use super::provider::{Provider, Tuning};
 use super::source::ModelSource;
@@ -40,6 +40,8 @@ pub struct EngineSpec {
     pub reading: Reading,
     /// Bytes that the model may take; 0 is 80 % of what is available.
     pub memory_limit: u64,
+    /// How long the model may take to load; `None` for as long as it takes.
+    pub load_timeout: Option<Duration>,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
 }
@@ -53,12 +55,25 @@ pub struct Reading {
     pub anchor: Option<Anchor>,
     /// Order of the colour planes.
     pub order: Option<ChannelOrder>,
-    /// Whether white is 255, and not 1.
-    pub white_is_255: Option<bool>,
+    /// Values of black and white.
+    pub range: Option<InputRange>,
     /// What pictures are scaled with.
     pub filter: Filter,
     /// Width and height of the input, where the model leaves them free.
     pub size: Option<(usize, usize)>,
+}
+
+/// The values that a model expects for black and white.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InputRange {
+    /// 0 and 1.
+    One,
+    /// 0 and 255.
+    Byte,
+    /// -1 and 1.
+    Signed,
+    /// 0 and 1, less ImageNet's mean and divided by its deviation.
+    ImageNet,
 }
 
 impl Reading {

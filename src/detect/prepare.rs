@@ -112,7 +112,7 @@ impl Preparer {
         };
         let area = form.width * form.height;
         match slot {
-            SlotMut::F32(values) if !form.channels_last && form.normalise.is_none() => {
+            SlotMut::F32(values) if !form.channels_last && !form.is_grey && form.normalise.is_none() => {
                 if fresh {
                     values.fill(PADDING / 255.0 * form.white);
                 }
@@ -127,14 +127,16 @@ impl Preparer {
                 }
             }
             mut slot => {
-                let (step, plane) = if form.channels_last { (3, 1) } else { (1, area) };
+                let channels = if form.is_grey { 1 } else { 3 };
+                let (step, plane) = if form.channels_last { (channels, 1) } else { (1, area) };
                 let normalised = |value: f32, channel: usize| match form.normalise {
                     Some(Normalise { mean, deviation }) => (value - mean[channel]) / deviation[channel],
                     None => value,
                 };
                 if fresh {
                     let padding = PADDING / 255.0 * form.white;
-                    (0..3).for_each(|channel| slot.fill(normalised(padding, channel), channel * plane, step, area));
+                    (0..channels)
+                        .for_each(|channel| slot.fill(normalised(padding, channel), channel * plane, step, area));
                 }
                 let mut floats = std::mem::take(&mut self.floats);
                 for row in &mut floats {
@@ -145,7 +147,12 @@ impl Preparer {
                     let planes = [&mut red[..], &mut green[..], &mut blue[..]];
                     self.dispatch_row(picture, &layout, &conversion, row, planes);
                     let start = (fit.top + row) * form.width + fit.left;
-                    for (channel, colour) in order.into_iter().enumerate() {
+                    if form.is_grey {
+                        let [red, green, blue] = &mut floats;
+                        luma(red, green, blue);
+                    }
+                    for (channel, colour) in order.into_iter().take(channels).enumerate() {
+                        let colour = if form.is_grey { 0 } else { colour };
                         if form.normalise.is_some() {
                             floats[colour].iter_mut().for_each(|value| *value = normalised(*value, channel));
                         }
@@ -319,6 +326,13 @@ impl pulp::WithSimd for WriteRow<'_, '_> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _simd: S) {
         self.preparer.write_row(self.picture, self.layout, self.conversion, self.row, self.planes);
+    }
+}
+
+/// Luma in place of red, as OpenCV and Pillow make grey pictures (ITU-R BT.601).
+fn luma(red: &mut [f32], green: &[f32], blue: &[f32]) {
+    for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+        *red = 0.299 * *red + 0.587 * green + 0.114 * blue;
     }
 }
 

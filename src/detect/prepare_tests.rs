@@ -247,9 +247,25 @@ const FORM: InputForm = InputForm {
     white: 1.0,
     anchor: Anchor::Center,
     channels_last: false,
+    is_grey: false,
     normalise: None,
     filter: Filter::Bilinear,
 };
+
+#[test]
+fn grey_inputs_get_luma_in_one_plane() {
+    let pixels = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]].concat();
+    let plane = Plane { data: &pixels, stride: 12 };
+    let picture = Picture::new(PixelFormat::Rgb, 4, 1, &[plane], Matrix::Bt601, Range::Full).unwrap();
+    let form = InputForm { width: 4, height: 1, is_grey: true, white: 255.0, ..FORM };
+    for channels_last in [false, true] {
+        let mut slot = [f32::NAN; 4];
+        let form = InputForm { channels_last, ..form };
+        Preparer::default().prepare(&picture, &form, SlotMut::F32(&mut slot), &mut None);
+        let close = slot.iter().zip([76.245, 149.685, 29.07, 255.0]).all(|(a, b)| (a - b).abs() < 0.6);
+        assert!(close, "{slot:?}");
+    }
+}
 
 fn prepared(preparer: &mut Preparer, picture: &Picture<'_>, form: &InputForm) -> Vec<f32> {
     let mut slot = vec![f32::NAN; 3 * form.width * form.height];

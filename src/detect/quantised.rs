@@ -23,9 +23,9 @@ use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 
 /// Fields of `ModelProto` and `GraphProto`.
-const MODEL_GRAPH: u32 = 7;
+pub(super) const MODEL_GRAPH: u32 = 7;
 const GRAPH_NODE: u32 = 1;
-const GRAPH_INITIALIZER: u32 = 5;
+pub(super) const GRAPH_INITIALIZER: u32 = 5;
 const GRAPH_VALUES: [u32; 3] = [11, 12, 13];
 
 /// `TensorProto.DataType`.
@@ -168,10 +168,11 @@ impl Tensor {
 }
 
 /// A field of a message: all its bytes, and those after its key and length.
-struct Field<'a> {
-    number: u32,
-    whole: &'a [u8],
-    payload: &'a [u8],
+pub(super) struct Field<'a> {
+    pub number: u32,
+    pub whole: &'a [u8],
+    /// Empty where it holds a number.
+    pub payload: &'a [u8],
 }
 
 impl Field<'_> {
@@ -191,7 +192,7 @@ impl Field<'_> {
 }
 
 /// The fields of a message; `None` if it is none, or of too many.
-fn fields(mut rest: &[u8]) -> Option<Vec<Field<'_>>> {
+pub(super) fn fields(mut rest: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut fields = Vec::new();
     while rest.has_remaining() {
         if fields.len() == MAX_FIELDS {
@@ -215,7 +216,7 @@ fn put(number: u32, message: &impl Message, into: &mut Vec<u8>) {
     put_bytes(number, &message.encode_to_vec(), into);
 }
 
-fn put_bytes(number: u32, payload: &[u8], into: &mut Vec<u8>) {
+pub(super) fn put_bytes(number: u32, payload: &[u8], into: &mut Vec<u8>) {
     encode_key(number, WireType::LengthDelimited, into);
     encode_varint(payload.len() as u64, into);
     into.extend_from_slice(payload);

@@ -33,7 +33,8 @@ fn read(path: &Path) -> ModelBytes {
 fn run(model: &ModelBytes) -> (Vec<Vec<f32>>, usize) {
     let setup = cpu_setup(runtime(), &EngineSpec::default(), Plan::new(&EngineSpec::default(), 1, false));
     let profile = tempfile::tempdir().unwrap();
-    let (mut session, _) = Session::open(runtime(), model, &setup, &[], Some(&profile.path().join("profile"))).unwrap();
+    let (mut session, _) =
+        Session::open(runtime(), model, &setup, &[], Some(&profile.path().join("profile")), None).unwrap();
     let draft = Draft::new("test", session.describe(), None).unwrap();
     let mut input = session.input(1, &draft.input).unwrap();
     let SlotMut::F32(pixels) = input.slot(0) else { panic!("the model takes f32") };

@@ -1,27 +1,29 @@
 //! One ONNX Runtime session: opened for a provider, described, run.
 //!
-//! With `runtime`, `binding` and `accelerator` the only file that calls `ort`; none of its types leave these. A [`Session`] belongs to one thread at a
+//! With `runtime`, `binding`, `cancel` and `accelerator` the only file that calls `ort`; none of its types leave these. A [`Session`] belongs to one thread at a
 //! time, because running one is not thread safe.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::SessionOutputs;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+use ort::session::{RunOptions, SessionOutputs};
 use ort::value::{TensorElementType, ValueType};
 use smallvec::SmallVec;
 
 use super::accelerator::{self, Accelerator};
 use super::binding::{InputTensor, OutputBinding};
+use super::cancel::Cancel;
 use super::decode::OutputView;
 use super::error::plain_words;
 use super::input::InputSpec;
 use super::model::{Description, METADATA_KEYS};
 use super::runtime::Runtime;
-use super::source::{Content, ModelBytes};
+use super::source::{Form, ModelBytes};
 use super::tensor::{Dimension, ElementType, TensorInfo};
 
 /// Weights in the CPU provider's own order, shared by the sessions of one engine.
@@ -33,6 +35,12 @@ impl SharedWeights {
         Self(PrepackedWeights::new())
     }
 }
+
+/// ONNX Runtime's name of its own CPU provider.
+pub(super) const CPU_PROVIDER: &str = "CPUExecutionProvider";
+
+/// Why a session was not opened or run where its loading was ended from elsewhere.
+const CANCELLED: &str = "its loading was cancelled";
 
 /// What a session runs on.
 #[derive(Debug, Clone)]
@@ -89,14 +97,15 @@ pub(super) struct Session {
 
 impl Session {
     /// Opens `model`. `overrides` fixes dynamic dimensions by name; with `profile` what runs where is noted in files that
-    /// begin with that path, until [`stop_profile`](Self::stop_profile). Gives the session and what it runs on, where that is
-    /// not the CPU provider.
+    /// begin with that path, until [`stop_profile`](Self::stop_profile). With `cancel` it can be ended from elsewhere. Gives the
+    /// session and what it runs on, where that is not the CPU provider.
     pub fn open(
         runtime: &'static Runtime,
         model: &ModelBytes,
         setup: &Setup,
         overrides: &[(String, usize)],
         profile: Option<&Path>,
+        cancel: Option<&Cancel>,
     ) -> Result<(Self, Option<accelerator::Description>), OpenError> {
         let mut builder = ort::session::Session::builder(&runtime.environment)?
             .with_memory_pattern(true)?
@@ -110,12 +119,14 @@ impl Session {
         }
         let mut runs_on = None;
         let mut builder = match setup {
-            Setup::Inspect => cpu_only(builder)?
-                .with_optimization_level(GraphOptimizationLevel::Disable)?
+            // With the least optimisation, which checks an invalid graph before it runs: without any, ONNX Runtime 1.31 lets
+            // an exception out of a kernel that must not throw, and ends the process.
+            Setup::Inspect => cpu_only(runtime, builder)?
+                .with_optimization_level(GraphOptimizationLevel::Level1)?
                 .with_prepacking(false)?
                 .with_intra_threads(1)?,
             Setup::Cpu { intra_op_threads, inter_op_threads, weights, first_core } => {
-                let builder = cpu_only(builder)?
+                let builder = cpu_only(runtime, builder)?
                     .with_optimization_level(GraphOptimizationLevel::All)?
                     .with_intra_threads(*intra_op_threads)?
                     .with_inter_threads(*inter_op_threads)?
@@ -137,14 +148,16 @@ impl Session {
                 builder
             }
         };
+        if cancel.is_some_and(|cancel| !cancel.compiles(&builder)) {
+            return Err(OpenError { is_no_model: false, reason: CANCELLED.to_owned() });
+        }
         let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime)).flatten();
         let faster = faster.and_then(|bytes| builder.commit_from_memory(bytes).ok());
         let is_rearranged = faster.is_some();
-        let inner = match (faster, &model.content) {
+        let inner = match (faster, model.form()) {
             (Some(session), _) => session,
-            (None, Content::Static(bytes)) => builder.commit_from_memory(bytes)?,
-            (None, Content::Owned(bytes)) => builder.commit_from_memory(bytes)?,
-            (None, Content::Path(path)) => builder.commit_from_file(path)?,
+            (None, Form::Memory(bytes)) => builder.commit_from_memory(bytes)?,
+            (None, Form::File(path)) => builder.commit_from_file(path)?,
         };
         let wants_pinned =
             matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());
@@ -216,6 +229,29 @@ impl Session {
         self.binding = OutputBinding::dense();
     }
 
+    /// Runs the first `images` images of `input` once and shows the outputs `wanted` to `read`, in that order; `cancel` ends it.
+    ///
+    /// # Errors
+    /// ONNX Runtime's words, or what is wrong with the outputs; `read` has then not been called.
+    pub fn examine<R>(
+        &mut self,
+        input: &InputTensor,
+        images: usize,
+        wanted: &[usize],
+        cancel: &Cancel,
+        mut read: impl FnMut(&[OutputView<'_>]) -> R,
+    ) -> Result<R, String> {
+        let feeds = input.feeds(images).map_err(|error| words(&error))?;
+        // Options that select outputs cannot be shared with the thread that cancels: all are made, and the wanted shown.
+        let options = Arc::new(RunOptions::new().map_err(|error| words(&error))?);
+        if !cancel.runs(&options) {
+            return Err(CANCELLED.to_owned());
+        }
+        let Self { inner, floats, shapes, .. } = self;
+        let outputs = inner.run_with_options(&feeds[..], &*options).map_err(|error| words(&error))?;
+        show(&outputs, wanted.iter().copied(), floats, shapes, &mut read)
+    }
+
     /// Runs the first `images` images of `input` and shows the outputs `wanted` to `read`, in that order.
     ///
     /// A run of as many images as there is room for writes its outputs, if their shapes are known, where the last such run
@@ -239,7 +275,7 @@ impl Session {
                 return Err("it could not be prepared to run".to_owned());
             };
             let outcome = inner.run_with_options(&feeds[..], options).map_err(|error| words(&error));
-            let outcome = outcome.map(|outputs| show(&outputs, floats, shapes, &mut read));
+            let outcome = outcome.map(|outputs| show(&outputs, 0..outputs.len(), floats, shapes, &mut read));
             match outcome {
                 Ok(result) => {
                     if is_full && !is_bound && result.is_ok() {
@@ -259,20 +295,21 @@ impl Session {
 /// Shows all of `outputs` to `read`.
 fn show<R>(
     outputs: &SessionOutputs<'_>,
+    wanted: impl ExactSizeIterator<Item = usize> + Clone,
     floats: &mut Vec<Vec<f32>>,
     shapes: &mut Vec<SmallVec<[usize; 4]>>,
     read: &mut impl FnMut(&[OutputView<'_>]) -> R,
 ) -> Result<R, String> {
-    floats.resize_with(outputs.len(), Vec::new);
+    floats.resize_with(wanted.len(), Vec::new);
     shapes.clear();
-    for (index, floats) in floats.iter_mut().enumerate() {
+    for (index, floats) in wanted.clone().zip(floats.iter_mut()) {
         let shape = to_floats(&outputs[index], floats).map_err(|error| words(&error))?;
         let lengths = shape.iter().map(|&length| usize::try_from(length));
         let lengths = lengths.collect::<Result<SmallVec<_>, _>>();
         shapes.push(lengths.map_err(|_| format!("an output has the shape {shape:?}"))?);
     }
     let mut views = SmallVec::<[OutputView<'_>; 4]>::new();
-    for (index, (floats, shape)) in floats.iter().zip(shapes.iter()).enumerate() {
+    for (index, (floats, shape)) in wanted.zip(floats.iter().zip(shapes.iter())) {
         let values = outputs[index].try_extract_tensor::<f32>().map_or(&floats[..], |(_, values)| values);
         if shape.iter().product::<usize>() != values.len() {
             return Err(format!("an output has the shape {shape:?} and {} values", values.len()));
@@ -303,14 +340,18 @@ fn words(error: &ort::Error) -> String {
     plain_words(error.message())
 }
 
-/// Keeps a plugin provider that another engine has registered from taking this session too.
+/// Runs sessions of `builder` on ONNX Runtime's own CPU provider.
+///
+/// Without a provider named, ONNX Runtime gives a session to any plugin provider for the CPU that has been registered in the
+/// process, also under the policy "prefer CPU"; so its own device is named where ONNX Runtime lists it (from 1.22 on).
 #[cfg(feature = "plugin-providers")]
-fn cpu_only(builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
-    Ok(builder.with_auto_device(ort::session::builder::AutoDevicePolicy::PreferCPU)?)
+fn cpu_only(runtime: &Runtime, builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
+    let is_own = |device: &ort::device::Device<'_>| device.ep().is_ok_and(|name| name == CPU_PROVIDER);
+    Ok(builder.with_devices(runtime.environment.devices().filter(is_own).take(1), None)?)
 }
 
 #[cfg(not(feature = "plugin-providers"))]
-fn cpu_only(builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
+fn cpu_only(_: &Runtime, builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
     Ok(builder)
 }
 
@@ -325,6 +366,14 @@ fn to_floats<'a>(output: &'a ort::value::DynValue, floats: &mut Vec<f32>) -> ort
         return Ok(shape);
     }
     floats.clear();
+    if let Ok((shape, values)) = output.try_extract_tensor::<f64>() {
+        floats.extend(values.iter().map(|&value| value as f32));
+        return Ok(shape);
+    }
+    if let Ok((shape, values)) = output.try_extract_tensor::<u8>() {
+        floats.extend(values.iter().map(|&value| f32::from(value)));
+        return Ok(shape);
+    }
     if let Ok((shape, values)) = output.try_extract_tensor::<i64>() {
         floats.extend(values.iter().map(|&value| value as f32));
         return Ok(shape);
@@ -340,6 +389,7 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
             let element = match ty {
                 TensorElementType::Float32 => ElementType::F32,
                 TensorElementType::Float16 => ElementType::F16,
+                TensorElementType::Float64 => ElementType::F64,
                 TensorElementType::Uint8 => ElementType::U8,
                 TensorElementType::Int32 => ElementType::I32,
                 TensorElementType::Int64 => ElementType::I64,

@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::processor::processor;
 use super::quantised::{self, Gain};
 use super::runtime::Runtime;
+use super::weights;
 
 /// Largest model file: the most that protobuf, and so ONNX, allows without external data.
 pub const MAX_MODEL: u64 = 2 << 30;
@@ -41,16 +42,18 @@ pub(super) struct ModelBytes {
     pub is_quantised: bool,
     /// What the CPU provider is given instead, once that is known.
     for_cpu: OnceCell<Option<Vec<u8>>>,
+    /// [`Content::Path`] with its weights in it, once that has been tried.
+    whole: OnceCell<Option<Vec<u8>>>,
 }
 
 impl ModelBytes {
     fn new(name: String, content: Content, identity: Identity, is_quantised: bool) -> Self {
-        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new() }
+        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new(), whole: OnceCell::new() }
     }
 
     /// The same model in a form that the CPU provider computes faster on this processor; `None` where it is best as it is.
     pub fn for_cpu(&self, runtime: &Runtime) -> Option<&[u8]> {
-        let Content::Owned(bytes) = &self.content else { return None };
+        let Form::Memory(bytes) = self.form() else { return None };
         let make = || {
             let is_recent = runtime.minor_version().is_some_and(|minor| minor >= 25);
             let signs = is_recent && processor().has_vnni;
@@ -60,12 +63,36 @@ impl ModelBytes {
         self.for_cpu.get_or_init(make).as_deref()
     }
 
+    /// What a session is made from: all of it, or the file where it is too large for that or its weights are not found.
+    pub fn form(&self) -> Form<'_> {
+        let path = match &self.content {
+            Content::Static(bytes) => return Form::Memory(bytes),
+            Content::Owned(bytes) => return Form::Memory(bytes),
+            Content::Path(path) => path,
+        };
+        let make = || {
+            let bytes = read_regular(path).ok()?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            // Tensors may share their values: such a model may not become larger than its files.
+            let limit = (bytes.len() as u64 + external_files(&bytes, folder)).min(MAX_MODEL - 1);
+            let whole = weights::inside(&bytes, folder, limit)?;
+            Some(weights::as_constants(&whole).unwrap_or(whole))
+        };
+        self.whole.get_or_init(make).as_deref().map_or(Form::File(path), Form::Memory)
+    }
+
     /// The same without another form for any provider.
     #[cfg(test)]
     pub fn unchanged(mut self) -> Self {
         self.for_cpu = OnceCell::with_value(None);
         self
     }
+}
+
+/// What a session is made from.
+pub(super) enum Form<'a> {
+    Memory(&'a [u8]),
+    File(&'a Path),
 }
 
 #[derive(Debug)]
@@ -86,6 +113,9 @@ pub(super) enum Identity {
     HashAt(u64, u64, PathBuf),
 }
 
+/// What the model that comes with vx is called in messages.
+pub(super) const BUILT_IN_NAME: &str = "the built-in model";
+
 impl ModelSource {
     /// Reads the model, if so much `memory` is enough for it, as far as that is known beforehand.
     ///
@@ -93,7 +123,7 @@ impl ModelSource {
     /// [`Error::ModelUnreadable`] for a missing, empty, too large or irregular file.
     pub(super) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
         let Self::File(path) = self else {
-            let name = "the built-in model".to_owned();
+            let name = BUILT_IN_NAME.to_owned();
             return Ok(ModelBytes::new(name, Content::Static(BUILT_IN), Identity::BuiltIn, false));
         };
         let bytes = read(path, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
@@ -108,6 +138,7 @@ impl ModelSource {
             let identity = Identity::HashAt(length, hash, real);
             ModelBytes::new(name, Content::Path(path.clone()), identity, is_quantised)
         } else {
+            let bytes = weights::as_constants(&bytes).unwrap_or(bytes);
             ModelBytes::new(name, Content::Owned(bytes), Identity::Hash(length, hash), is_quantised)
         })
     }

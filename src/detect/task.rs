@@ -102,6 +102,21 @@ impl Rotated {
             .map(|[a, b]| [self.x + a * across[0] + b * down[0], self.y + a * across[1] + b * down[1]])
     }
 
+    /// The box in a picture that is scaled by these factors. Under unequal ones its sides are scaled as they lie and its angle is
+    /// that of the first: exact for upright boxes, near for others, which no longer have right angles.
+    #[must_use]
+    pub fn scaled(self, across: f32, down: f32) -> Self {
+        let (sin, cos) = self.angle.sin_cos();
+        let is_even = (across - down).abs() <= f32::EPSILON * across;
+        Self {
+            x: self.x * across,
+            y: self.y * down,
+            width: self.width * (cos * across).hypot(sin * down),
+            height: self.height * (sin * across).hypot(cos * down),
+            angle: if is_even { self.angle } else { (sin * down).atan2(cos * across) },
+        }
+    }
+
     /// The upright box around it: x1, y1, x2, y2.
     pub(super) fn bounds(self) -> [f32; 4] {
         let corners = self.corners();
@@ -145,14 +160,9 @@ pub(super) fn keypoints(values: &[f32], of_point: usize, fit: &Letterbox) -> Vec
 
 /// A box in pixels of the model's input, turned by `angle`, in pixels of the frame.
 pub(super) fn rotated([x, y, width, height]: [f32; 4], angle: f32, fit: &Letterbox) -> Rotated {
-    let (across, down) = (fit.scale.0 as f32, fit.scale.1 as f32);
-    Rotated {
-        x: (x - fit.left as f32) / across,
-        y: (y - fit.top as f32) / down,
-        width: width / across,
-        height: height / down,
-        angle,
-    }
+    let (across, down) = (1.0 / fit.scale.0 as f32, 1.0 / fit.scale.1 as f32);
+    let moved = Rotated { x: x - fit.left as f32, y: y - fit.top as f32, width, height, angle };
+    moved.scaled(across, down)
 }
 
 /// The mask of a box with these corners in pixels of the model's input: the sum of prototypes `[coefficients, rows, columns]`

@@ -12,6 +12,8 @@ pub enum ElementType {
     F32,
     /// 16-bit float.
     F16,
+    /// 64-bit float; outputs only.
+    F64,
     /// Unsigned byte.
     U8,
     /// 32-bit integer.
@@ -27,6 +29,7 @@ impl fmt::Display for ElementType {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::F64 => "f64",
             Self::U8 => "u8",
             Self::I32 => "i32",
             Self::I64 => "i64",

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::binding::InputTensor;
 use super::decode::{Decoder, Outputs};
+use super::engine::Never;
 use super::error::{Error, panic_message};
 use super::form::InputForm;
 use super::job::{FrameResult, Job};
@@ -20,10 +21,10 @@ use super::letterbox::Letterbox;
 use super::model::{Batch, Model, most_images};
 use super::picture::{Area, Picture};
 use super::prepare::Preparer;
-use super::readable::is_readable;
 use super::runtime::Runtime;
-use super::sanity::{FRAMES, complaint};
+use super::sanity::{FRAMES, Repetition, complaint, sample};
 use super::session::{Session, Setup};
+use super::shutdown;
 use super::source::ModelBytes;
 use super::task::Task;
 
@@ -35,9 +36,49 @@ pub(super) struct Shared {
     pub batch_timeout: Duration,
     /// What is odd about the model's outputs has been told.
     pub has_complained: AtomicBool,
+    /// What the first frames of all workers showed.
+    pub repetition: Mutex<Repetition>,
     /// Set when the last handle goes: what is still queued is answered without being run.
     pub is_closing: AtomicBool,
+    /// ONNX Runtime's name of what runs the model.
+    pub provider: String,
+    /// Worker threads that have not ended.
+    pub alive: Mutex<usize>,
+    /// Tells of changes of `alive`.
+    pub changed: Condvar,
     pub totals: Mutex<Totals>,
+}
+
+impl Shared {
+    /// Waits until no more than `left` workers are there; false if that takes longer than `patience`.
+    pub fn wait_for_workers(&self, left: usize, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut alive = self.alive.lock();
+        let mut is_late = false;
+        while *alive > left && !is_late {
+            is_late = self.changed.wait_until(&mut alive, deadline).timed_out();
+        }
+        let is_done = *alive <= left;
+        drop(alive);
+        is_done
+    }
+}
+
+/// A worker thread that has not ended.
+pub(super) struct Alive(Arc<Shared>);
+
+impl Alive {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        *shared.alive.lock() += 1;
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *self.0.alive.lock() -= 1;
+        self.0.changed.notify_all();
+    }
 }
 
 /// Sums since the engine was opened.
@@ -96,6 +137,8 @@ struct Prepared {
     fit: Letterbox,
     /// Width and height of the frame, of which a classifier sees only the middle.
     frame: (usize, usize),
+    /// Some of its pixels, of the first frames.
+    sample: Option<Vec<f32>>,
     result: FrameResult,
 }
 
@@ -142,14 +185,19 @@ impl Worker {
         })
     }
 
-    /// Works until the queue is closed and empty.
-    pub fn run(mut self, queue: &Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
+    /// Works until nobody holds the other end of `stop`.
+    pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Never>) {
+        loop {
+            let first = crossbeam_channel::select! {
+                recv(queue) -> job => job,
+                recv(stop) -> _ => return,
+            };
+            let Ok(first) = first else { return };
             self.jobs.push(first);
             self.collect(queue);
             if self.shared.is_closing.load(Ordering::Acquire) {
                 self.jobs.clear();
-                continue;
+                return;
             }
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
                 self.recover(&panic_message(panic.as_ref()));
@@ -196,6 +244,7 @@ impl Worker {
             }
             let mut totals = self.shared.totals.lock();
             totals.batches += 1;
+            let is_first = totals.batches == 1;
             match &outcome {
                 Ok(infer) => {
                     totals.infer += *infer;
@@ -209,6 +258,9 @@ impl Worker {
                 Err(_) => failures += prepared.len() as u64,
             }
             drop(totals);
+            if is_first {
+                shutdown::arm(&format!("{} at work", self.shared.provider));
+            }
             for Prepared { job, result, .. } in prepared.drain(..) {
                 self.jobs[job].reply.answer(outcome.clone().map(|_| result));
             }
@@ -226,7 +278,7 @@ impl Worker {
             model: self.shared.model.source.clone(),
             reason: format!("{reason}; and the CPU provider cannot take over: {also}"),
         };
-        let (session, _) = Session::open(rescue.runtime, &rescue.model, &rescue.setup, &[], None)
+        let (session, _) = Session::open(rescue.runtime, &rescue.model, &rescue.setup, &[], None, None)
             .map_err(|error| failed(error.reason))?;
         self.session = session;
         self.shared.totals.lock().rescued = Some(reason.to_owned());
@@ -251,10 +303,14 @@ impl Worker {
             self.preparer.prepare(&picture, &self.form, self.input.slot(slot), &mut self.padded[slot])
         };
         drop(frame);
+        // Some runs more, so that there are enough different pictures among them.
+        let is_first = self.looked_at < 2 * FRAMES && self.shared.model.task != Task::Classify;
+        let sample = is_first.then(|| sample(&self.input.slot(slot)));
         Ok(Prepared {
             job: index,
             fit,
             frame: size,
+            sample,
             result: FrameResult { queued, prepare: start.elapsed(), ..FrameResult::default() },
         })
     }
@@ -267,31 +323,39 @@ impl Worker {
         let start = Instant::now();
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
         let (looked_at, has_complained) = (&mut self.looked_at, &self.shared.has_complained);
+        let repetition = &self.shared.repetition;
+        let is_new = |complaint: Option<String>| complaint.filter(|_| !has_complained.swap(true, Ordering::Relaxed));
         let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
             let outputs = Outputs { views, images };
-            if !is_readable((model.layout, model.task), model.class_count, outputs, size) {
+            if !model.layout.reader().is_readable(outputs, size) {
                 let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
-                let (layout, (width, height)) = (model.layout, size);
+                let (layout, (width, height)) = (&model.layout, size);
                 return Err(format!(
                     "its outputs became {}, which cannot be read as {layout} of a {width}x{height} input; export it with \
                      outputs of fixed shape",
                     shapes.join(", ")
                 ));
             }
-            if *looked_at < FRAMES {
+            if *looked_at < 2 * FRAMES {
                 *looked_at += 1;
-                let complaint =
-                    complaint(model.layout, outputs, size).filter(|_| !has_complained.swap(true, Ordering::Relaxed));
-                if let Some(first) = prepared.first_mut() {
-                    first.result.warning = complaint;
-                }
+            }
+            if *looked_at <= FRAMES
+                && let Some(first) = prepared.first_mut()
+            {
+                first.result.warning = is_new(complaint(&model.layout, outputs, size));
             }
             for (index, prepared) in prepared.iter_mut().enumerate() {
                 let start = Instant::now();
                 let settings = &jobs[prepared.job].settings;
                 prepared.result.detections =
-                    decoder.decode((model.layout, model.task), outputs, index, settings, &prepared.fit);
+                    decoder.decode((&model.layout, model.task), outputs, index, settings, &prepared.fit);
+                if let Some(sample) = prepared.sample.take() {
+                    let complaint = repetition.lock().complaint(&sample, &prepared.result.detections);
+                    if complaint.is_some() && prepared.result.warning.is_none() {
+                        prepared.result.warning = is_new(complaint);
+                    }
+                }
                 if model.task == Task::Classify {
                     for named in &mut prepared.result.detections {
                         (named.x_max, named.y_max) = (prepared.frame.0 as f32, prepared.frame.1 as f32);
@@ -336,6 +400,7 @@ fn centre<'a>(picture: &Picture<'a>, form: &InputForm) -> Result<Picture<'a>, Er
 mod tests {
     use std::path::Path;
 
+    use super::super::cancel::Cancel;
     use super::super::loading::open_first;
     use super::super::picture::{Frame, Matrix, Plane, Range};
     use super::super::plan::EngineSpec;
@@ -365,7 +430,7 @@ mod tests {
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
             let bytes = spec.model.read(None).unwrap();
             let choice = Choice { provider: Provider::Cpu, library: None };
-            let opened = open_first(runtime, &bytes, &[choice], &spec, "").unwrap();
+            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &Cancel::default()).unwrap();
             (opened, bytes)
         };
         let (right, bytes) = open("yolo_nas.onnx");
@@ -375,7 +440,11 @@ mod tests {
                 model: right.model.clone(),
                 batch_timeout: Duration::ZERO,
                 has_complained: AtomicBool::new(true),
+                repetition: Mutex::default(),
                 is_closing: AtomicBool::new(false),
+                provider: String::new(),
+                alive: Mutex::new(1),
+                changed: Condvar::new(),
                 totals: Mutex::default(),
             });
             let (wrong, _) = open("picodet.onnx");

@@ -4,6 +4,9 @@
 
 const NAME: &str = "vx-detector";
 
+/// The name of the details of warnings about the model, which concern every result.
+pub const MODEL_DETAILS: &str = "vx-model";
+
 /// What a detector says of itself.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Detector {

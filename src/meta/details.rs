@@ -79,3 +79,50 @@ pub fn take(structure: &gst::StructureRef, details: &mut Details, width: f64, he
         _ => {}
     }
 }
+
+/// Moves keypoints and turned box as their box was moved: `from` and `to` are left, top, width and height.
+pub fn transform(details: &mut Details, from: [f64; 4], to: [f64; 4]) {
+    for point in &mut details.keypoints {
+        let [x, y] = moved([point[0], point[1]], from, to);
+        (point[0], point[1]) = (x, y);
+    }
+    if let Some(turned) = &mut details.rotated {
+        *turned = moved_box(*turned, from, to);
+    }
+}
+
+/// The turned box after `from` has become `to`.
+pub fn moved_box(turned: Rotated, from: [f64; 4], to: [f64; 4]) -> Rotated {
+    let [x, y] = moved([turned.x, turned.y], from, to);
+    let [across, down] = scales(from, to).map(|scale| scale as f32);
+    Rotated { x, y, ..turned.scaled(across, down) }
+}
+
+fn scales(from: [f64; 4], to: [f64; 4]) -> [f64; 2] {
+    let scale = |from: f64, to: f64| if from > 0.0 { to / from } else { 1.0 };
+    [scale(from[2], to[2]), scale(from[3], to[3])]
+}
+
+fn moved([x, y]: [f32; 2], from: [f64; 4], to: [f64; 4]) -> [f32; 2] {
+    let [across, down] = scales(from, to);
+    let along = |value: f32, from: f64, to: f64, scale: f64| ((f64::from(value) - from) * scale + to) as f32;
+    [along(x, from[0], to[0], across), along(y, from[1], to[1], down)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_move_and_grow_with_their_box() {
+        let turned = Rotated { x: 20.0, y: 30.0, width: 8.0, height: 4.0, angle: 0.0 };
+        let mut details = Details { keypoints: vec![[20.0, 30.0, 0.5]], rotated: Some(turned), mask: None };
+        transform(&mut details, [10.0, 10.0, 20.0, 40.0], [0.0, 5.0, 40.0, 20.0]);
+        assert_eq!(details.keypoints, [[20.0, 15.0, 0.5]]);
+        let wanted = Rotated { x: 20.0, y: 15.0, width: 16.0, height: 2.0, angle: 0.0 };
+        assert_eq!(details.rotated, Some(wanted));
+        let quarter = Rotated { angle: std::f32::consts::FRAC_PI_2, ..turned };
+        let moved = moved_box(quarter, [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 20.0, 5.0]);
+        assert!((moved.width - 4.0).abs() < 1e-4 && (moved.height - 8.0).abs() < 1e-4, "{moved:?}");
+    }
+}

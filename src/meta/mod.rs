@@ -4,6 +4,8 @@
 //! what the integer rectangle cannot: `confidence` (double, 0..1), `label_id` (int), `label` (string), and `x_min`,
 //! `x_max`, `y_min`, `y_max` (double, 0..1 of the frame), which is what Intel DL Streamer's elements read.
 //!
+//! A meta of this plugin's own says of each frame whether it was looked at, and keeps what converters drop (record.rs).
+//!
 //! Builds with the feature `analytics` write and read GstAnalyticsRelationMeta as well.
 
 #![forbid(unsafe_code)]
@@ -11,11 +13,28 @@
 #[cfg(feature = "analytics")]
 mod analytics;
 mod details;
+mod record;
 
+use self::record::{Entry, Record};
 use crate::detect::{Details, Detection, Labels};
 
 /// Name of the parameter structure.
 const PARAMETER: &str = "detection";
+
+/// Pixels by which a rectangle of whole numbers may lie beside the one that it was rounded from. Converters that enlarge it
+/// enlarge this too.
+const ROUNDING: f64 = 1.5;
+
+/// What detectors said of a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameDetections {
+    /// What they found, as far as its metas are still on the frame.
+    pub found: Vec<Found>,
+    /// False if a detector of this plugin passed the frame on without a look: what was found then comes from an earlier frame.
+    pub is_looked_at: bool,
+    /// Detections whose metas an element between detector and reader has dropped.
+    pub lost: usize,
+}
 
 /// A detection as read from a buffer, whoever wrote it.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,23 +86,34 @@ impl Edges {
     }
 }
 
-/// Adds `detections` to `buffer`, a frame of `width` x `height` pixels.
+/// Marks a frame that the detector passes on without a look and without detections.
+pub fn write_unlooked(buffer: &mut gst::BufferRef, (width, height): (u32, u32)) {
+    record::write(buffer, false, (width, height), Vec::new());
+}
+
+/// Adds `detections` to `buffer`, a frame of `width` x `height` pixels. `is_looked_at` is false where they come from an earlier
+/// frame.
 pub fn write(
     buffer: &mut gst::BufferRef,
     detections: &[Detection],
     labels: &Labels,
     (width, height): (u32, u32),
     kinds: Kinds,
+    is_looked_at: bool,
 ) {
     #[cfg(feature = "analytics")]
     if kinds.analytics {
         analytics::write(buffer, detections, labels, width, height);
     }
     if !kinds.roi {
+        record::write(buffer, is_looked_at, (width, height), Vec::new());
         return;
     }
+    let metas = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
+    let first_id = metas.map(|meta| meta.id()).max().unwrap_or(0).saturating_add(1);
+    let mut entries = Vec::with_capacity(detections.len());
     let (frame_width, frame_height) = (f64::from(width), f64::from(height));
-    for detection in detections {
+    for (id, detection) in (first_id..).zip(detections) {
         let label = labels.name(detection.class_id);
         let edges = Edges::of(detection, width, height);
         let parameter = gst::Structure::builder(PARAMETER)
@@ -95,49 +125,84 @@ pub fn write(
             .field("y_min", edges.y[0] / frame_height)
             .field("y_max", edges.y[1] / frame_height)
             .build();
+        let mut parameters = vec![parameter];
+        parameters.extend(details::structures(&detection.details, frame_width, frame_height));
         let mut meta = gst_video::VideoRegionOfInterestMeta::add(buffer, &label, edges.rectangle());
-        meta.add_param(parameter);
-        for structure in details::structures(&detection.details, frame_width, frame_height) {
-            meta.add_param(structure);
-        }
+        meta.set_id(id);
+        parameters.iter().for_each(|parameter| meta.add_param(parameter.clone()));
+        entries.push(Entry { id, label: label.into_owned(), parameters });
     }
+    record::write(buffer, is_looked_at, (width, height), entries);
 }
 
-/// The detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which say more, or
-/// where there are none those of analytics metas.
+/// Returns the detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which say more,
+/// or where there are none those of analytics metas.
 #[must_use]
-pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> Vec<Found> {
-    let metas = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
-    let found: Vec<_> = metas.map(|meta| from_roi(&meta, f64::from(width), f64::from(height))).collect();
+pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> FrameDetections {
+    let record = record::read(buffer);
+    let is_looked_at = record.as_ref().is_none_or(|record| record.is_looked_at);
+    let record = record.unwrap_or_default();
+    let entries = &record.entries;
+    let metas = || buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
+    let found: Vec<_> = metas().map(|meta| from_roi(&meta, &record, f64::from(width), f64::from(height))).collect();
+    let is_there = |entry: &&Entry| metas().any(|meta| meta.id() == entry.id && meta.roi_type() == entry.label);
+    let lost = entries.iter().filter(|entry| !is_there(entry)).count();
     #[cfg(feature = "analytics")]
     if found.is_empty() {
-        return analytics::read(buffer);
+        let found = analytics::read(buffer);
+        let lost = if found.is_empty() { lost } else { 0 };
+        return FrameDetections { found, is_looked_at, lost };
     }
-    found
+    FrameDetections { found, is_looked_at, lost }
 }
 
-fn from_roi(meta: &gst_video::VideoRegionOfInterestMeta, frame_width: f64, frame_height: f64) -> Found {
+/// A meta with its parameters, or where converters have dropped these with those of its entry.
+fn from_roi(
+    meta: &gst_video::VideoRegionOfInterestMeta,
+    record: &Record,
+    frame_width: f64,
+    frame_height: f64,
+) -> Found {
     let (x, y, width, height) = meta.rect();
+    let rectangle = [x, y, width, height].map(f64::from);
     let mut found = Found {
         label: meta.roi_type().to_owned(),
         class_id: None,
         confidence: None,
-        rectangle: [x, y, width, height].map(f64::from),
+        rectangle,
         details: Details::default(),
     };
-    meta.params().for_each(|parameter| details::take(parameter, &mut found.details, frame_width, frame_height));
-    if let Some(parameter) = meta.params().find(|parameter| parameter.name() == PARAMETER) {
-        let number = |name: &str| parameter.get::<f64>(name).ok().filter(|value| value.is_finite());
-        found.class_id = parameter.get("label_id").ok();
-        found.confidence = number("confidence");
-        if let Ok(label) = parameter.get::<String>("label") {
-            found.label = label;
-        }
-        if let (Some(x_min), Some(x_max), Some(y_min), Some(y_max)) =
-            (number("x_min"), number("x_max"), number("y_min"), number("y_max"))
-        {
-            let (left, top) = (x_min * frame_width, y_min * frame_height);
-            found.rectangle = [left, top, x_max * frame_width - left, y_max * frame_height - top];
+    let own: Vec<_> = meta.params().map(gst::StructureRef::to_owned).collect();
+    let of_entry = || record.entries.iter().find(|entry| entry.id == meta.id() && entry.label == found.label);
+    let has_own = own.iter().any(|parameter| parameter.name() == PARAMETER);
+    let parameters = if has_own { own } else { of_entry().map_or(own, |entry| entry.parameters.clone()) };
+    for parameter in &parameters {
+        details::take(parameter, &mut found.details, frame_width, frame_height);
+    }
+    if let Some(turned) = found.details.rotated.as_mut().filter(|_| !has_own) {
+        let [before, now] = [record.size.map(f64::from), [frame_width, frame_height]].map(|[w, h]| [0.0, 0.0, w, h]);
+        *turned = details::moved_box(*turned, before, now);
+    }
+    let Some(parameter) = parameters.iter().find(|parameter| parameter.name() == PARAMETER) else { return found };
+    let number = |name: &str| parameter.get::<f64>(name).ok().filter(|value| value.is_finite());
+    found.class_id = parameter.get("label_id").ok();
+    found.confidence = number("confidence");
+    if let Ok(label) = parameter.get::<String>("label") {
+        found.label = label;
+    }
+    if let (Some(x_min), Some(x_max), Some(y_min), Some(y_max)) =
+        (number("x_min"), number("x_max"), number("y_min"), number("y_max"))
+    {
+        let (left, top) = (x_min * frame_width, y_min * frame_height);
+        let exact = [left, top, x_max * frame_width - left, y_max * frame_height - top];
+        // Whoever moves a meta, as a crop does, moves its rectangle and knows nothing of its parameters.
+        let [before, now] = [record.size.map(f64::from), [frame_width, frame_height]];
+        let growth = before.iter().zip(now).filter(|(before, _)| **before > 0.0).map(|(before, now)| now / before);
+        let tolerance = ROUNDING * growth.fold(1.0, f64::max);
+        if exact.iter().zip(rectangle).all(|(exact, rounded)| (exact - rounded).abs() <= tolerance) {
+            found.rectangle = exact;
+        } else {
+            details::transform(&mut found.details, exact, rectangle);
         }
     }
     found

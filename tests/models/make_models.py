@@ -314,5 +314,240 @@ def free_size():
     onnx.save(made, HERE / "free_size.onnx")
 
 
+def weights_as_inputs():
+    """`picodet.onnx` as Paddle2ONNX and older PyTorch write models: the weights are among the inputs too."""
+    made = onnx.load(HERE / "picodet.onnx")
+    made.ir_version = 4
+    for weight in made.graph.initializer:
+        made.graph.input.append(value(weight.name, weight.data_type, list(weight.dims)))
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / "weights_as_inputs.onnx")
+
+
+def outside():
+    """`free_size.onnx` with all its weights in a file beside it, which providers read by themselves."""
+    made = onnx.load(HERE / "free_size.onnx")
+    (HERE / "outside.weights").unlink(missing_ok=True)
+    where = {"save_as_external_data": True, "all_tensors_to_one_file": True, "size_threshold": 64}
+    onnx.save(made, HERE / "outside.onnx", location="outside.weights", **where)
+
+
+def endless(name, declared):
+    """Runs for ever: a loop of 2^60 rounds. With an output of a `declared` shape it has to be run to be read or not."""
+    body = h.make_graph(
+        [h.make_node("Identity", ["go"], ["goes"]), h.make_node("Add", ["sum", "sum"], ["more"])],
+        "body",
+        [value("round", T.INT64, []), value("go", T.BOOL, []), value("sum", T.FLOAT, [])],
+        [value("goes", T.BOOL, []), value("more", T.FLOAT, [])],
+    )
+    constants = [
+        numpy_helper.from_array(np.array(1 << 60, np.int64), "rounds"),
+        numpy_helper.from_array(np.array(True), "always"),
+        numpy_helper.from_array(np.zeros((84, 3, 1, 1), np.float32), "weights"),
+        numpy_helper.from_array(np.array([0, 84, -1], np.int64), "rows"),
+    ]
+    nodes = [
+        h.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        h.make_node("Loop", ["rounds", "always", "mean"], ["sum"], body=body),
+        h.make_node("AveragePool", ["images"], ["pooled"], kernel_shape=[8] * 2, strides=[8] * 2),
+        h.make_node("Conv", ["pooled", "weights"], ["map"]),
+        h.make_node("Reshape", ["map", "rows"], ["cells"]),
+        h.make_node("Add", ["cells", "sum"], ["output0"]),
+    ]
+    outputs = [value("output0", T.FLOAT, declared)]
+    graph = h.make_graph(nodes, name, [value("images", T.FLOAT, [1, 3, 64, 64])], outputs, constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / f"{name}.onnx")
+
+
 quantised()
 free_size()
+weights_as_inputs()
+outside()
+endless("endless", [1, 84, 64])
+endless("endless_unknown", ["batch", "rows", "cells"])
+
+
+def filled(name, outputs, inputs=None, metadata=()):
+    """`outputs`: name to (shape, what fills it: a number or an array that is repeated over it, {place: value}, kind[, declared])."""
+    inputs = inputs or [("images", T.FLOAT, [1, 3, 64, 64])]
+    nodes = [h.make_node("Cast", [inputs[0][0]], ["as_float"], to=T.FLOAT), h.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
+             h.make_node("Mul", ["mean", "nothing"], ["zero"])]
+    constants, infos = [numpy_helper.from_array(np.array(0, np.float32), "nothing")], []
+    kinds = {np.float32: T.FLOAT, np.float64: T.DOUBLE, np.int64: T.INT64, np.int32: T.INT32, np.uint8: T.UINT8}
+    for key, (shape, fill, places, kind, *declared) in outputs.items():
+        constants.append(numpy_helper.from_array(np.array(shape, np.int64), f"{key}_shape"))
+        constants.append(numpy_helper.from_array(np.array(fill, kind), f"{key}_fill"))
+        nodes.append(h.make_node("Expand", [f"{key}_fill", f"{key}_shape"], [f"{key}_full"]))
+        last = f"{key}_full"
+        if places:
+            constants.append(numpy_helper.from_array(np.array(list(places), np.int64), f"{key}_places"))
+            constants.append(numpy_helper.from_array(np.array(list(places.values()), kind), f"{key}_values"))
+            nodes.append(h.make_node("ScatterND", [last, f"{key}_places", f"{key}_values"], [f"{key}_made"]))
+            last = f"{key}_made"
+        nodes.append(h.make_node("Cast", ["zero"], [f"{key}_zero"], to=kinds[kind]))
+        nodes.append(h.make_node("Add", [last, f"{key}_zero"], [key]))
+        infos.append(value(key, kinds[kind], declared[0] if declared else list(shape)))
+    graph = h.make_graph(nodes, name, [value(*given) for given in inputs], infos, constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    for key, text in metadata:
+        entry = made.metadata_props.add()
+        entry.key, entry.value = key, text
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / f"{name}.onnx")
+
+
+def row(*before, columns):
+    """{place: value} for `columns`, a list of values of the row at `before`."""
+    return {(*before, column): number for column, number in enumerate(columns)}
+
+
+F, LONG = np.float32, np.int64
+logit = lambda share: float(np.log(share / (1 - share)))
+SHARE_CORNERS, SHARE_CENTRED = CORNERS / 64, CENTRED / 64
+ULTRALYTICS = [("author", "Ultralytics")]
+NMS = [*ULTRALYTICS, TEN, ("end2end", "False"), ("args", "{'batch': 1, 'half': False, 'nms': True}")]
+IMAGE = ("images", T.FLOAT, [1, 3, 64, 64])
+
+# Ultralytics with nms=True: the same box with what its task adds.
+filled("nms_detect", {"output0": ([1, 300, 6], 0, row(0, 0, columns=[*CORNERS, 0.75, 2]), F)}, metadata=[*NMS, ("task", "detect")])
+filled("nms_pose", {"output0": ([1, 300, 12], 0, row(0, 0, columns=[*CORNERS, 0.75, 2, 16, 8, 0.5, 48, 40, 1]), F)},
+       metadata=[*NMS, ("task", "pose"), ("kpt_shape", "[2, 3]")])
+filled("nms_segment", {"output0": ([1, 300, 8], 0, row(0, 0, columns=[*CORNERS, 0.75, 2, 20, -10]), F),
+                       "output1": ([1, 2, 16, 16], np.array([[[1] * 8 + [0] * 8], [[1] * 16]], F), {}, F)},
+       metadata=[*NMS, ("task", "segment")])
+filled("nms_obb", {"output0": ([1, 300, 7], 0, row(0, 0, columns=[*CENTRED, 0.75, 2, np.pi / 2]), F)}, metadata=[*NMS, ("task", "obb")])
+filled("end_to_end_unnamed", {"output0": ([1, 300, 6], 0, row(0, 0, columns=[*CORNERS, 0.75, 2]), F)})
+
+# Ultralytics' RT-DETR, of ten classes and of two, whose rows are as long as finished boxes.
+filled("ultralytics_rtdetr", {"output0": ([1, 300, 14], [0.5] * 4 + [0.01] * 10, row(0, 5, columns=[*SHARE_CENTRED, 0.01, 0.01, 0.75]), F)},
+       metadata=[*ULTRALYTICS, TEN, ("task", "detect")])
+filled("ultralytics_rtdetr_two", {"output0": ([1, 300, 6], [0.5] * 4 + [0.01] * 2, row(0, 5, columns=[*SHARE_CENTRED, 0.01, 0.75]), F)},
+       metadata=[*ULTRALYTICS, ("names", "{0: 'a', 1: 'b'}"), ("task", "detect")])
+
+# Hugging Face: DETR with a mask of pixels, a table detector of two classes, RT-DETR.
+PIXELS = ("pixel_values", T.FLOAT, ["b", 3, "h", "w"])
+boxes = ([1, 100, 4], [0.5] * 4, row(0, 5, columns=SHARE_CENTRED), F)
+# A softmax of 0.75 beside one other that is likely at all.
+empty = lambda columns: [-20.0] * (columns - 1) + [6.0]
+found = lambda columns, index: {(0, 5, index): 6 + float(np.log(3))}
+filled("hf_detr", {"logits": ([1, 100, 92], empty(92), found(92, 2), F), "pred_boxes": boxes},
+       inputs=[PIXELS, ("pixel_mask", T.INT64, ["b", 64, 64])])
+filled("hf_table", {"logits": ([1, 100, 3], empty(3), found(3, 1), F), "pred_boxes": boxes}, inputs=[("pixel_values", T.FLOAT, [1, 3, 64, 64])])
+filled("hf_rtdetr", {"logits": ([1, 100, 80], -6.0, {(0, 5, 2): LOGIT}, F), "pred_boxes": boxes},
+       inputs=[("pixel_values", T.FLOAT, ["b", 3, 64, 64])])
+
+# PaddleDetection: RT-DETR, PP-YOLOE+ and one without the number of boxes.
+rows = lambda declared: ([2, 6], 0, {**row(0, columns=[2, 0.75, *CORNERS]), **row(1, columns=[0, 0.1, 0, 0, 5, 5])}, F, declared)
+PADDLE = ("image", T.FLOAT, ["b", 3, 64, 64])
+SCALE, SHAPE = ("scale_factor", T.FLOAT, ["b", 2]), ("im_shape", T.FLOAT, ["b", 2])
+filled("paddle_rtdetr", {"reshape2_83.tmp_0": rows(["n", 6]), "tile_3.tmp_0": ([1], 2, {}, np.int32, ["b"])}, inputs=[PADDLE, SHAPE, SCALE])
+filled("paddle_yoloe", {"multiclass_nms3_0.tmp_0": rows(["n", 6]), "multiclass_nms3_0.tmp_2": ([1], 2, {}, np.int32, ["b"])}, inputs=[PADDLE, SCALE])
+filled("paddle_uncounted", {"save_infer_model_0.tmp_0": rows(["n", 6])}, inputs=[PADDLE, SCALE])
+
+# DeepStream-Yolo of both generations: two rows of one thing.
+two = {**row(0, 40, columns=[*CORNERS, 0.75, 2]), **row(0, 41, columns=[*(CORNERS + 1), 0.5, 2])}
+filled("deepstream", {"output": ([1, 84, 6], [1, 1, 3, 3, 0, 0], two, F, ["batch", 84, 6])}, inputs=[("input", T.FLOAT, ["batch", 3, 64, 64])])
+filled("deepstream_first", {
+    "boxes": ([1, 84, 4], [1, 1, 3, 3], {**row(0, 40, columns=CORNERS), **row(0, 41, columns=CORNERS + 1)}, F),
+    "scores": ([1, 84, 1], 0, {(0, 40, 0): 0.75, (0, 41, 0): 0.5}, F),
+    "classes": ([1, 84, 1], 0, {(0, 40, 0): 2, (0, 41, 0): 2}, F)})
+
+# TensorFlow's Object Detection API (y before x, from 1), and TFLite's own detection step (from 0).
+y_first = SHARE_CORNERS[[1, 0, 3, 2]]
+BYTES = lambda name: [(name, T.UINT8, [1, 64, 64, 3])]
+filled("tensorflow", {
+    "detection_boxes": ([1, 100, 4], 0, row(0, 0, columns=y_first), F), "detection_classes": ([1, 100], 1, {(0, 0): 3}, F),
+    "detection_scores": ([1, 100], 0, {(0, 0): 0.75}, F), "num_detections": ([1], 100, {}, F)}, inputs=BYTES("image_tensor:0"))
+filled("tflite_postprocess", {
+    "TFLite_Detection_PostProcess": ([1, 10, 4], 0, row(0, 0, columns=y_first), F),
+    "TFLite_Detection_PostProcess:1": ([1, 10], 0, {(0, 0): 2}, F),
+    "TFLite_Detection_PostProcess:2": ([1, 10], 0, {(0, 0): 0.75}, F),
+    "TFLite_Detection_PostProcess:3": ([1], 10, {}, F)}, inputs=BYTES("normalized_input_image_tensor"))
+
+# One row for each cell, decoded: YOLOv6 with an objectness of 1 throughout, YOLOX with one of its own.
+filled("yolov6", {"outputs": ([1, 84, 15], [10, 10, 8, 8, 1] + [0] * 10, row(0, 40, columns=[*CENTRED, 1, 0, 0, 0.75]), F)})
+filled("yolox_decoded", {"output": ([1, 84, 15], [10, 10, 8, 8, 0.001] + [0.3] * 10, row(0, 40, columns=[*CENTRED, 1, 0, 0, 0.75]), F)})
+filled("mmdeploy", {"dets": ([1, 100, 5], 0, row(0, 0, columns=[*CORNERS, 0.75]), F, ["b", "n", 5]),
+                    "labels": ([1, 100], 0, {(0, 0): 2}, LONG, ["b", "n"])}, inputs=[("input", T.FLOAT, ["b", 3, 64, 64])])
+
+# Two heads of one shape, of which the first counts; feature maps beside the detections; grey pictures; shares; 64-bit floats.
+column = lambda values, cell=40: {(0, index, cell): number for index, number in enumerate(values)}
+v8 = ([1, 14, 84], 0, column([*CENTRED, 0, 0, 0.75]), F)
+filled("two_heads", {"output0": v8, "1912": ([1, 14, 84], 0, column([10, 10, 4, 4, 0.9]), F)}, metadata=[TEN])
+filled("maps_beside", {"output0": v8, **{f"9{side}": ([1, 74, side, side], 0, {}, F) for side in (8, 4, 2)}}, metadata=[TEN])
+filled("grey", {"output0": v8}, inputs=[("images", T.FLOAT, [1, 1, 64, 64])], metadata=[*ULTRALYTICS, TEN, ("channels", "1")])
+filled("v8_shares", {"output0": ([1, 14, 84], 0, column([*SHARE_CENTRED, 0, 0, 0.75]), F)}, inputs=[("images", T.FLOAT, [1, 64, 64, 3])],
+       metadata=[*ULTRALYTICS, TEN])
+filled("v5_shares", {"output": ([1, 252, 15], 0, row(0, 40, columns=[*SHARE_CENTRED, 1, 0, 0, 0.75]), F)}, inputs=[("x", T.FLOAT, [1, 64, 64, 3])])
+filled("double", {"output0": ([1, 14, 84], 0, column([*CENTRED, 0, 0, 0.75]), np.float64)}, metadata=[TEN])
+
+# Segmenters without a task in their metadata: what is behind the classes is as long as the prototypes.
+prototypes = ([1, 32, 16, 16], np.array([[[1]]] + [[[0]]] * 31, F), {}, F)
+filled("v5_segment_no_task", {"output0": ([1, 252, 47], 0, row(0, 40, columns=[*CENTRED, 1, 0, 0, 0.75, *[0] * 7, 20]), F), "output1": prototypes},
+       metadata=[TEN])
+filled("v8_segment_no_task", {"output0": ([1, 46, 84], 0, column([*CENTRED, 0, 0, 0.75, *[0] * 7, 20]), F), "output1": prototypes})
+
+# Raw heads of YOLOv8: one map for each stride, or Rockchip's three. Cell (3, 2) of stride 8 is at (28, 20).
+sides = lambda cell: {(0, 16 * side + place, *cell): 60.0 for side, distance in enumerate([1.5, 1.5, 2.5, 2.5])
+                      for place in (int(distance), int(distance) + 1)}
+fill = np.array([0] * 64 + [-20] * 10, F).reshape(74, 1, 1)
+raw = lambda side, places: ([1, 74, side, side], fill, places, F)
+filled("v8_raw", {"p3": raw(8, {**sides((2, 3)), (0, 66, 2, 3): LOGIT}), "p4": raw(4, {}), "p5": raw(2, {})})
+rockchip = {}
+for side in (8, 4, 2):
+    rockchip[f"box{side}"] = ([1, 64, side, side], 0, sides((2, 3)) if side == 8 else {}, F)
+    rockchip[f"cls{side}"] = ([1, 10, side, side], 0, {(0, 2, 2, 3): 0.75} if side == 8 else {}, F)
+    rockchip[f"sum{side}"] = ([1, 1, side, side], 0, {(0, 0, 2, 3): 0.75} if side == 8 else {}, F)
+filled("v8_rockchip", rockchip)
+
+# Raw heads with anchors. In cell (1, 1) of stride 16 the second anchor of YOLOv5 is 62 by 45, the first of YOLOv4 36 by 75.
+shares = [0.75, 0.5, (32 / 62) ** 0.5 / 2, (32 / 45) ** 0.5 / 2]
+five = lambda side, places: ([1, 3, side, side, 15], [0] * 4 + [-20] * 11, places, F)
+filled("v5_raw", {"p3": five(8, {}), "p4": five(4, row(0, 1, 1, 1, columns=[*map(logit, shares), 20, -20, -20, LOGIT])), "p5": five(2, {})})
+planes = lambda side, places: ([1, 45, side, side], 0, places, F)
+filled("v5_planes", {"p3": planes(8, {}),
+                     "p4": planes(4, {(0, 15 + index, 1, 1): number for index, number in enumerate([*shares, 1, 0, 0, 0.75])}), "p5": planes(2, {})})
+four = lambda side, places: ([1, side, side, 3, 15], [0] * 4 + [-20] * 11, places, F)
+place = [logit(1.05 / 1.1), logit(0.5), float(np.log(32 / 36)), float(np.log(32 / 75)), 20, -20, -20, LOGIT]
+filled("yolov4_zoo", {"Identity:0": four(8, {}), "Identity_1:0": four(4, row(0, 1, 1, 0, columns=place)), "Identity_2:0": four(2, {})},
+       inputs=[("input_1:0", T.FLOAT, [1, 64, 64, 3])])
+filled("yolov4_torch", {"boxes": ([1, 84, 1, 4], 0, row(0, 40, 0, columns=SHARE_CORNERS), F),
+                        "confs": ([1, 84, 10], 0, {(0, 40, 2): 0.75}, F)})
+filled("yolov3_zoo", {"boxes": ([1, 20, 4], 0, row(0, 5, columns=CORNERS[[1, 0, 3, 2]]), F), "scores": ([1, 10, 20], 0, {(0, 2, 5): 0.75}, F),
+                      "indices": ([1, 3], [0, 2, 5], {}, np.int32, ["n", 3])}, inputs=[IMAGE, ("image_shape", T.FLOAT, [1, 2])])
+
+# DAMO-YOLO, NanoDet, FastestDet, UltraFace, yolov5-face.
+filled("damo_yolo", {"output": ([1, 84, 10], 0, {(0, 40, 2): 0.75, (0, 41, 2): 0.5}, F),
+                     "949": ([1, 84, 4], [1, 1, 3, 3], {**row(0, 40, columns=CORNERS), **row(0, 41, columns=CORNERS + 1)}, F)})
+# Cell (1, 1) of stride 16 is at (24, 24).
+reach = {(side, place): 60.0 for side, (low, high) in enumerate([(0, 1), (1, 1), (1, 2), (1, 1)]) for place in {low, high}}
+filled("nanodet_v1", {"output": ([1, 84, 42], 0, {(0, 69, 2): 0.75, **{(0, 69, 10 + 8 * s + p): v for (s, p), v in reach.items()}}, F)},
+       inputs=[("input.1", T.FLOAT, [1, 3, 64, 64])])
+split = {}
+for stride, cells in ((8, 64), (16, 16), (32, 4)):
+    split[f"cls_pred_stride_{stride}"] = ([1, cells, 10], 0, {(0, 5, 2): 0.75} if stride == 16 else {}, F)
+    split[f"dis_pred_stride_{stride}"] = ([1, cells, 32], 0, {(0, 5, 8 * s + p): v for (s, p), v in reach.items()} if stride == 16 else {}, F)
+filled("nanodet_v1_split", split, inputs=[("input.1", T.FLOAT, [1, 3, 64, 64])])
+filled("fastestdet", {"758": ([1, 15, 4, 4], 0, {(0, 0, 1, 2): 1, (0, 2, 1, 2): float(np.arctanh(0.5)), (0, 7, 1, 2): 0.75}, F)})
+filled("ultraface", {"scores": ([1, 235, 2], [1, 0], row(0, 40, columns=[0.25, 0.75]), F), "boxes": ([1, 235, 4], 0, row(0, 40, columns=SHARE_CORNERS), F)})
+filled("v5_face", {"output": ([1, 252, 16], [10] * 4 + [0] + [12] * 10 + [0], row(0, 40, columns=[*CENTRED, 1, *[16, 8] * 5, 0.75]), F)})
+
+# torchvision takes one picture without a batch; its classes have names of their own.
+filled("torchvision_single", {"boxes": ([1, 4], CORNERS, {}, F, ["n", 4]), "labels": ([1], 2, {}, LONG, ["n"]), "scores": ([1], 0.75, {}, F, ["n"])},
+       inputs=[("image", T.FLOAT, [3, 64, 64])])
+# Classes that are told from scores by being whole numbers.
+filled("unnamed_lists", {"a": ([1, 10, 4], 0, row(0, 0, columns=CORNERS), F), "b": ([1, 10], 0, {(0, 0): 0.75}, F), "c": ([1, 10], 0, {(0, 0): 2}, F)})
+
+# Centre and size where most have corners, and classes as bytes.
+filled("centres_in_lists", {"boxes": ([1, 84, 4], [10, 10, 4, 4], row(0, 40, columns=CENTRED), F), "scores": ([1, 84], 0, {(0, 40): 0.75}, F),
+                            "class_idx": ([1, 84], 0, {(0, 40): 2}, np.uint8)})
+filled("centres_per_class", {"boxes": ([1, 84, 4], [10, 10, 4, 4], row(0, 40, columns=CENTRED), F), "scores": ([1, 84, 10], 0, {(0, 40, 2): 0.75}, F)})
+
+# What sanity checks are for: scores above 1, boxes of next to no size, metadata that fits nothing.
+filled("score_18", {"output0": ([1, 14, 84], 0, column([*CENTRED, 0, 0, 1.8]), F)}, metadata=[*ULTRALYTICS, TEN])
+filled("tiny_boxes", {"output0": ([1, 14, 84], 0, column([*SHARE_CENTRED, 0, 0, 0.75]), F)}, metadata=[*ULTRALYTICS, TEN])
+filled("broken_names", {"output0": v8}, metadata=[*ULTRALYTICS, ("names", "person; car")])
+filled("pose_in_lists", {"boxes": ([1, 10, 4], 0, row(0, 0, columns=CORNERS), F), "scores": ([1, 10], 0, {(0, 0): 0.75}, F),
+                         "labels": ([1, 10], 0, {(0, 0): 2}, LONG)}, metadata=[("task", "pose"), ("kpt_shape", "[17, 3]")])

@@ -24,6 +24,8 @@ pub enum Event {
     Done(Box<Unit>),
     /// What somebody should know.
     Warning(String),
+    /// The same of the model, which concerns every result.
+    ModelWarning(String),
     /// The run cannot go on.
     Error(String),
     /// No file follows.
@@ -226,7 +228,9 @@ fn event_of(message: &gst::Message) -> Option<Event> {
                 let name = source.name();
                 !is_of_file && !["source", "decoder", "encoder"].iter().any(|own| name.starts_with(own))
             });
-            is_of_run.then(|| Event::Warning(warning.error().message().to_owned()))
+            let is_of_model = warning.details().is_some_and(|details| details.name() == "vx-model");
+            let event = if is_of_model { Event::ModelWarning } else { Event::Warning };
+            is_of_run.then(|| event(warning.error().message().to_owned()))
         }
         _ => None,
     }

@@ -225,6 +225,7 @@ fn take(
             progress.end(&unit.summary, false);
         }
         Event::Warning(text) => progress.say(&format!("vx: {text}")),
+        Event::ModelWarning(text) => progress.insist(&format!("vx: {text}")),
         Event::Error(text) => return Err(text),
         Event::End => return Ok(false),
     }
@@ -301,6 +302,7 @@ fn isolated(
         workers,
         timeout: arguments.file_timeout,
         memory: budget.map(|budget| budget / workers as u64),
+        is_interrupted: Arc::clone(is_interrupted),
     };
     let (events, happened): (Sender<Event>, _) = bounded(1024);
     let workers = Workers::start(&properties, files, &watch, &events);
@@ -376,7 +378,8 @@ fn on_interrupt(is_interrupted: &Arc<AtomicBool>, stop: impl Fn() + Send + 'stat
     let is_interrupted = Arc::clone(is_interrupted);
     let handled = ctrlc::set_handler(move || {
         if is_interrupted.swap(true, Ordering::AcqRel) {
-            std::process::exit(i32::from(INTERRUPTED));
+            // Whatever is printed has been flushed.
+            gstvx::exit::leave(i32::from(INTERRUPTED));
         }
         tell!("vx: ending the files that are begun; once more to end at once");
         stop();

@@ -180,7 +180,7 @@ impl Shot {
         segment: impl FnOnce() -> Option<gst::FormattedSegment<gst::ClockTime>>,
     ) -> Result<(), Unsaved> {
         let (info, folder) = (&self.info, &self.folder);
-        let found = meta::read(buffer, info.width(), info.height());
+        let found = meta::read(buffer, info.width(), info.height()).found;
         if found.is_empty() && self.which == Which::Detections {
             return Ok(());
         }

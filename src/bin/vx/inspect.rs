@@ -1,5 +1,6 @@
 //! `vx inspect`: what a media file holds and what would be read of it; what a model is and how it would be used.
 
+mod alternatives;
 mod media;
 mod model;
 
@@ -19,6 +20,10 @@ pub struct Arguments {
     /// Show an object in JSON for each file, in a line of its own
     #[arg(long)]
     json: bool,
+
+    /// Run models on this picture or video in all plausible ways (layout, resizing, range, channel order) and print what each finds
+    #[arg(long = "try", value_name = "PICTURE")]
+    picture: Option<std::path::PathBuf>,
 }
 
 /// Runs the command.
@@ -29,7 +34,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         let is_model =
             ["onnx", "ort"].iter().any(|known| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(known)));
         let shown = if is_model {
-            model::inspect(file).map(|found| show(file, arguments.json, &found))
+            model::inspect(file, arguments.picture.as_deref()).map(|found| show(file, arguments.json, &found))
         } else {
             media::inspect(file).map(|found| show(file, arguments.json, &found))
         };

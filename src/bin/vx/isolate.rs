@@ -31,6 +31,8 @@ pub struct Watch {
     pub timeout: Option<Duration>,
     /// Most bytes of memory for a worker.
     pub memory: Option<u64>,
+    /// The user has asked for the end: no worker is set up any more.
+    pub is_interrupted: Arc<AtomicBool>,
 }
 
 /// How often a worker is looked at while it works.
@@ -135,9 +137,12 @@ impl Keeper {
             let _ = self.events.send(Event::Begun(file.clone()));
             let mut at_work = match worker.take().map_or_else(|| self.hire(), Ok) {
                 Ok(at_work) => at_work,
-                Err(error) => {
-                    self.is_broken.store(true, Ordering::Release);
-                    let _ = self.events.send(Event::Error(format!("no worker process could be started: {error}")));
+                Err(reason) => {
+                    if let Some(reason) = reason
+                        && !self.is_broken.swap(true, Ordering::AcqRel)
+                    {
+                        let _ = self.events.send(Event::Error(reason));
+                    }
                     return;
                 }
             };
@@ -185,15 +190,17 @@ impl Keeper {
         }
     }
 
-    fn hire(&self) -> std::io::Result<Worker> {
-        let mut command = Command::new(std::env::current_exe()?);
+    /// Starts a worker and waits until its model is loaded; otherwise why there is none, or nothing if the run is ended.
+    fn hire(&self) -> Result<Worker, Option<String>> {
+        let failed = |error: std::io::Error| Some(format!("no worker process could be started: {error}"));
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["detect", "--worker"]);
         for (name, value) in &self.properties {
             command.args(["--set", &format!("{name}={value}")]);
         }
         command.args(self.watch.frames.for_worker());
         self.seen.started.fetch_add(1, Ordering::Relaxed);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
         let input = child.stdin.take();
         let (sender, output) = unbounded();
         if let Some(mut out) = child.stdout.take() {
@@ -207,8 +214,31 @@ impl Keeper {
             });
         }
         // It says when it is ready, so that its start is on nobody's account; or it ends, which is seen when it is asked to work.
-        let ready = output.recv().unwrap_or_default();
-        debug_assert!(ready.is_empty() || ready == READY, "{ready:?}");
+        let started = Instant::now();
+        loop {
+            match output.recv_timeout(LOOK) {
+                Ok(ready) => {
+                    debug_assert!(ready == READY, "{ready:?}");
+                    break;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let is_ended =
+                [&self.is_broken, &self.watch.is_interrupted].iter().any(|flag| flag.load(Ordering::Acquire));
+            let timeout = self.watch.timeout.filter(|timeout| started.elapsed() > *timeout);
+            if is_ended || timeout.is_some() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(timeout.filter(|_| !is_ended).map(|timeout| {
+                    format!(
+                        "the model did not finish loading within {:.1} s, so its worker was ended: it may contain an endless \
+                         loop, or need longer; raise --file-timeout, or use another model",
+                        timeout.as_secs_f64()
+                    )
+                }));
+            }
+        }
         Ok(Worker { child, units_done: 0, is_silent: true, input, output, units: Units::default() })
     }
 
@@ -274,6 +304,9 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
         tell!("vx: {reason}");
         ExitCode::from(USELESS as u8)
     };
+    // Loading the model is work too, which the supervisor's end ends.
+    let at_work = Arc::new(AtomicUsize::new(1));
+    let files = read_files(Arc::clone(&at_work));
     let bulk = match Bulk::new(properties, &events, Hand::Units) {
         Ok(bulk) => bulk,
         Err(reason) => return useless(reason),
@@ -284,8 +317,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
             happened.try_iter().filter_map(|event| if let Event::Error(text) = event { Some(text) } else { None });
         return useless(reasons.last().unwrap_or(reason));
     }
-    let at_work = Arc::new(AtomicUsize::new(0));
-    let files = read_files(Arc::clone(&at_work));
+    at_work.fetch_sub(1, Ordering::AcqRel);
     show_bytes(READY);
     let broken = |reason: String| {
         tell!("vx: {reason}");
@@ -306,7 +338,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
                         return ExitCode::FAILURE;
                     }
                 }
-                Event::Warning(text) => tell!("vx: {text}"),
+                Event::Warning(text) | Event::ModelWarning(text) => tell!("vx: {text}"),
                 Event::Error(text) => return broken(text),
                 Event::End => break,
                 Event::Begun(_) | Event::Frames(_) | Event::Lines(_) => {}
@@ -332,7 +364,7 @@ fn read_files(at_work: Arc<AtomicUsize>) -> Receiver<String> {
             }
         }
         if at_work.load(Ordering::Acquire) > 0 {
-            std::process::exit(1);
+            gstvx::exit::leave(1);
         }
     });
     files

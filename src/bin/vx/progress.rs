@@ -92,6 +92,14 @@ impl Progress {
         }
     }
 
+    /// A line for the user even where nothing else is shown.
+    pub fn insist(&self, text: &str) {
+        match self.show {
+            Show::Nothing => tell!("{text}"),
+            _ => self.say(text),
+        }
+    }
+
     pub fn begin(&mut self, file: String) {
         if self.show == Show::Stages {
             self.say(&format!("{file}: begun"));

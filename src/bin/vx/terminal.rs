@@ -20,10 +20,10 @@ pub fn show_line(line: Arguments<'_>) {
 pub fn show_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(UNREAD.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => gstvx::exit::leave(UNREAD.into()),
         Err(error) => {
             tell_line(format_args!("vx: standard output cannot be written: {error}"));
-            std::process::exit(2);
+            gstvx::exit::leave(2);
         }
         Ok(()) => {}
     }

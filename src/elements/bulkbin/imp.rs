@@ -16,10 +16,11 @@ use super::lane::Lane;
 use super::output::{Out, Output};
 use super::run::Sums;
 use super::settings::{OF_DETECTOR, PROPERTIES, Settings};
+use crate::elements::detector::MODEL_DETAILS;
+use crate::elements::log::Category;
+use crate::elements::refusal;
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vxbulkbin", gst::DebugColorFlags::empty(), Some("Many files in parallel lanes"))
-});
+pub(super) static CAT: Category = Category::new("vxbulkbin", "Many files in parallel lanes");
 
 /// Locks: no two are held together, and none over a call into GStreamer: whoever gets a message may ask for `stats`.
 pub struct BulkBin {
@@ -32,6 +33,8 @@ pub struct BulkBin {
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Buffers follow the stream's first events.
     pub(super) has_begun: AtomicBool,
+    /// The detectors' `load-timeout` is this element's `file-timeout`.
+    has_lent_timeout: AtomicBool,
     /// From PLAYING on.
     pub(super) is_playing: AtomicBool,
     /// What detectors have warned of: each lane's would say the same of the model and the provider.
@@ -64,6 +67,7 @@ impl ObjectSubclass for BulkBin {
             run: Mutex::default(),
             threads: Mutex::default(),
             has_begun: AtomicBool::new(false),
+            has_lent_timeout: AtomicBool::new(false),
             is_playing: AtomicBool::new(false),
             told: Mutex::default(),
         }
@@ -89,10 +93,13 @@ impl ObjectImpl for BulkBin {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if refusal::is_refused(&*self.obj(), pspec) {
+            return;
+        }
         if OF_DETECTOR.contains(&pspec.name()) {
-            let detector = self.lanes.lock().first().map(|lane| lane.detector.clone());
-            if let Some(detector) = detector {
-                detector.set_property_from_value(pspec.name(), value);
+            let lanes = self.lanes.lock().clone();
+            for lane in lanes {
+                lane.detector.set_property_from_value(pspec.name(), value);
             }
         } else {
             self.settings.lock().set(pspec.name(), value);
@@ -139,10 +146,21 @@ impl ElementImpl for BulkBin {
         match transition {
             gst::StateChange::NullToReady => {
                 self.told.lock().clear();
+                let lanes = self.lanes.lock().clone();
+                lanes.iter().for_each(|lane| lane.forget_model());
                 // Loads the model, or says why it cannot.
                 let lane = self.lanes.lock().first().cloned().ok_or(gst::StateChangeError)?;
+                let file_timeout = self.settings.lock().file_timeout;
+                // No file's time has begun, but a model that never loads must not make all wait for ever.
+                if lane.detector.property::<u64>("load-timeout") == 0 && file_timeout > 0 {
+                    lane.detector.set_property("load-timeout", file_timeout);
+                    self.has_lent_timeout.store(true, Ordering::Release);
+                }
                 lane.rest(gst::State::Ready).inspect_err(|_| {
                     let _ = lane.rest(gst::State::Null);
+                    if self.has_lent_timeout.swap(false, Ordering::AcqRel) {
+                        lane.detector.set_property("load-timeout", 0_u64);
+                    }
                 })?;
             }
             gst::StateChange::PausedToPlaying => {
@@ -164,8 +182,12 @@ impl ElementImpl for BulkBin {
         let result = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
             let lanes = self.lanes.lock().clone();
+            let has_lent_timeout = self.has_lent_timeout.swap(false, Ordering::AcqRel);
             for lane in lanes {
                 let _ = lane.rest(gst::State::Null);
+                if has_lent_timeout {
+                    lane.detector.set_property("load-timeout", 0_u64);
+                }
             }
         }
         Ok(result)
@@ -226,7 +248,13 @@ impl BinImpl for BulkBin {
                 if let Some(lane) = lane_of(message.src()) {
                     let error = warning.error();
                     let is_detector = message.src() == Some(lane.detector.upcast_ref());
-                    lane.warn(error.message().to_owned());
+                    if warning.details().is_some_and(|details| details.name() == MODEL_DETAILS) {
+                        // It concerns the files of all lanes, which share the engine that says it once.
+                        let lanes = self.lanes.lock().clone();
+                        lanes.iter().for_each(|lane| lane.warn_of_model(error.message()));
+                    } else {
+                        lane.warn(error.message().to_owned());
+                    }
                     if is_detector && !self.told.lock().insert(error.message().to_owned()) {
                         return;
                     }

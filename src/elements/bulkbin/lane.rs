@@ -30,6 +30,8 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct Inbox {
     report: Mutex<Report>,
+    /// What is to be known of the model: it concerns every file.
+    of_model: Mutex<Vec<String>>,
     changed: Condvar,
 }
 
@@ -167,6 +169,19 @@ impl Lane {
         }
     }
 
+    /// Takes a warning about the model, for this file and those that follow.
+    pub fn warn_of_model(&self, text: &str) {
+        let mut of_model = self.inbox.of_model.lock();
+        if of_model.len() < MAX_WARNINGS && !of_model.iter().any(|known| known == text) {
+            of_model.push(text.to_owned());
+        }
+    }
+
+    /// Another model may be loaded.
+    pub fn forget_model(&self) {
+        self.inbox.of_model.lock().clear();
+    }
+
     /// Ends the file at hand without a summary.
     pub fn cancel(&self) {
         self.inbox.report.lock().is_cancelled = true;
@@ -214,7 +229,9 @@ impl Lane {
             return None;
         }
         summary.keyframes = report.lines;
-        summary.warnings = report.warnings;
+        summary.warnings = self.inbox.of_model.lock().clone();
+        summary.warnings.extend(report.warnings);
+        summary.warnings.truncate(MAX_WARNINGS);
         summary.end(failure);
         summary.seconds.total = started.elapsed().as_secs_f64();
         Some(summary)

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 
 use super::record::{About, Header, Record, SCHEMA};
 use crate::elements::detector::{self, Detector};
+use crate::elements::log::Category;
+use crate::elements::refusal;
 use crate::elements::{origin, upstream};
 use crate::meta;
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vxjsonenc", gst::DebugColorFlags::empty(), Some("Detections as JSON lines"))
-});
+static CAT: Category = Category::new("vxjsonenc", "Detections as JSON lines");
 
 /// Of the stream at hand.
 #[derive(Default, Clone)]
@@ -31,6 +31,8 @@ struct State {
     detector: Option<Detector>,
     /// The header line was written.
     has_header: bool,
+    /// It was said that detections are lost.
+    has_warned: bool,
 }
 
 /// What a user can set.
@@ -74,6 +76,9 @@ impl ObjectImpl for JsonEnc {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let fits = "GObject has checked the value against the property's type";
+        if refusal::is_refused(&*self.obj(), pspec) {
+            return;
+        }
         let mut settings = self.settings.lock();
         match pspec.name() {
             "file" => settings.file = value.get().expect(fits),
@@ -168,7 +173,7 @@ impl BaseTransformImpl for JsonEnc {
             let mut state = self.state.lock();
             state.location = location;
             state.origin_ns = 0;
-            state.has_header = false;
+            (state.has_header, state.has_warned) = (false, false);
         }
         if let Some(detector) = detector::from_event(&event) {
             self.state.lock().detector = Some(detector);
@@ -195,14 +200,25 @@ impl BaseTransformImpl for JsonEnc {
             let header = Header { schema: SCHEMA, header: About { file, detector: state.detector.as_ref() } };
             self.write(&header, &mut lines)?;
         }
+        let frame_detections = meta::read(&frame, info.width(), info.height());
+        if frame_detections.lost > 0 && !std::mem::replace(&mut self.state.lock().has_warned, true) {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Format,
+                ("an element between the detector and vxjsonenc drops detections, as videocrop and videobox do: put vxjsonenc before \
+                  it, or the detector behind it")
+            );
+        }
         let record = Record {
             schema: SCHEMA,
             file,
             pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, state.origin_ns)),
             keyframe: !frame.flags().contains(gst::BufferFlags::DELTA_UNIT),
+            looked: frame_detections.is_looked_at,
+            lost: frame_detections.lost,
             width: info.width(),
             height: info.height(),
-            detections: meta::read(&frame, info.width(), info.height()).into_iter().map(Into::into).collect(),
+            detections: frame_detections.found.into_iter().map(Into::into).collect(),
         };
         self.write(&record, &mut lines)?;
         let mut buffer = gst::Buffer::from_mut_slice(lines);

@@ -40,6 +40,13 @@ pub struct Record<'a> {
     /// False for a frame that is no keyframe (`max-gap` of `vxkeyframedec`); not there for keyframes.
     #[serde(skip_serializing_if = "is_true")]
     pub keyframe: bool,
+    /// False for a frame that the detector passed on without a look (`inference-interval`, a copy made by `videorate`): its
+    /// detections, if any, are those of an earlier frame. Not there for frames that were looked at.
+    #[serde(skip_serializing_if = "is_true")]
+    pub looked: bool,
+    /// Detections that an element between detector and `vxjsonenc` has dropped; not there if none was.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lost: usize,
     /// Width of the frame in pixels.
     pub width: u32,
     /// Height of the frame in pixels.
@@ -122,6 +129,11 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
 fn rounded(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }
@@ -158,6 +170,8 @@ mod tests {
             file: None,
             pts_ns: Some(-40),
             keyframe: true,
+            looked: true,
+            lost: 0,
             width: 64,
             height: 48,
             detections: vec![found.into()],

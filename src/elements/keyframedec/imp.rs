@@ -16,10 +16,10 @@ use super::settings::{PROPERTIES, Settings};
 use super::streaming::Session;
 use super::{errors, formats};
 use crate::av;
+use crate::elements::log::Category;
+use crate::elements::refusal;
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vxkeyframedec", gst::DebugColorFlags::empty(), Some("Keyframe decoder over FFmpeg"))
-});
+pub(super) static CAT: Category = Category::new("vxkeyframedec", "Keyframe decoder over FFmpeg");
 
 /// From start to stop.
 #[derive(Default)]
@@ -130,7 +130,9 @@ impl ObjectImpl for KeyframeDec {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        self.settings.lock().set(pspec.name(), value);
+        if !refusal::is_refused(&*self.obj(), pspec) {
+            self.settings.lock().set(pspec.name(), value);
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {

@@ -261,12 +261,12 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(defaults.stream_index)
             .mutable_ready()
             .build(),
-        number(
-            "min-interval",
-            "Minimum interval",
-            "Leave keyframes out that follow another by less than this, in nanoseconds (0 = none)",
-            defaults.min_interval,
-        ),
+        glib::ParamSpecUInt64::builder("min-interval")
+            .nick("Minimum interval")
+            .blurb("Leave keyframes out that follow another by less than this, in nanoseconds (0 = none)")
+            .default_value(defaults.min_interval)
+            .mutable_playing()
+            .build(),
         number(
             "max-gap",
             "Maximum gap",

@@ -210,6 +210,7 @@ impl KeyframeDec {
             session.last = None;
             session.seek = Some(seek);
         }
+        session.reader.set_min_interval(self.settings.lock().min_interval);
         let step = session.reader.next();
         {
             let mut state = self.state.lock();

@@ -1,6 +1,6 @@
 //! From settings to an engine that is ready to take frames: runtime, model, labels.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::imp::{CAT, FACTORY};
@@ -8,11 +8,19 @@ use super::scope::Region;
 use super::settings::Settings;
 use crate::detect;
 use crate::elements::detector::Detector;
+use crate::elements::log::Category;
 use crate::elements::places;
 
 /// ONNX Runtime's own log.
-static ORT_CAT: LazyLock<gst::DebugCategory> =
-    LazyLock::new(|| gst::DebugCategory::new("vxort", gst::DebugColorFlags::empty(), Some("ONNX Runtime")));
+static ORT_CAT: Category = Category::new("vxort", "ONNX Runtime");
+
+/// What the user should know of.
+pub enum Note {
+    /// How the model is read: it concerns every result.
+    Model(String),
+    /// What it runs on.
+    Setup(String),
+}
 
 /// From READY to NULL.
 pub struct Ready {
@@ -28,8 +36,8 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Loads what `settings` name, and says what the user should know of by `warn`.
-    pub fn new(settings: &Settings, mut warn: impl FnMut(String)) -> Result<Self, detect::Error> {
+    /// Loads what `settings` name, and passes what the user should know of to `warn`.
+    pub fn new(settings: &Settings, mut warn: impl FnMut(Note)) -> Result<Self, detect::Error> {
         if !settings.region_of_interest.is_empty() {
             settings.region_of_interest.parse::<Region>()?;
         }
@@ -42,9 +50,9 @@ impl Ready {
         let search_dirs = places::library_dirs_of(FACTORY);
         let log_level = match ORT_CAT.threshold() {
             gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
-            gst::DebugLevel::Warning | gst::DebugLevel::Fixme => detect::LogLevel::Warning,
-            gst::DebugLevel::Info => detect::LogLevel::Info,
-            _ => detect::LogLevel::Verbose,
+            gst::DebugLevel::Log => detect::LogLevel::Info,
+            gst::DebugLevel::Trace | gst::DebugLevel::Memdump => detect::LogLevel::Verbose,
+            _ => detect::LogLevel::Warning,
         };
         let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
             library: settings.runtime_library.clone(),
@@ -54,7 +62,7 @@ impl Ready {
             log: Arc::new(log),
             log_level,
         })?;
-        note.into_iter().for_each(&mut warn);
+        note.into_iter().map(Note::Setup).for_each(&mut warn);
         let engine = detect::Engine::acquire(
             runtime,
             &detect::EngineSpec {
@@ -72,23 +80,24 @@ impl Ready {
                     family: settings.model_layout.family(),
                     anchor: settings.resize_mode.anchor(),
                     order: settings.channel_order.order(),
-                    white_is_255: settings.input_range.white_is_255(),
+                    range: settings.input_range.range(),
                     filter: settings.resize_filter.into(),
                     size,
                 },
                 memory_limit: settings.memory_limit,
+                load_timeout: (settings.load_timeout > 0).then(|| Duration::from_nanos(settings.load_timeout)),
                 provider_dirs: search_dirs,
             },
         )?;
         let report = engine.provider();
         if let Some(reason) = &report.fallback {
-            warn(format!("{} is used, not as it was to be: {reason}", report.name));
+            warn(Note::Setup(format!("{} is used, not as it was to be: {reason}", report.name)));
         }
         let model = engine.model();
+        model.warnings.iter().for_each(|warning| warn(Note::Model(format!("{}: {warning}", model.source))));
         let (labels, note) = detect::Labels::resolve(model, settings.label_file.as_deref())?;
-        note.into_iter().for_each(&mut warn);
-        let classes =
-            if settings.classes.trim().is_empty() { None } else { Some(labels.parse_classes(&settings.classes)?) };
+        note.into_iter().map(Note::Model).for_each(&mut warn);
+        let classes = classes(&labels, &settings.classes)?;
         gst::info!(
             CAT,
             "{}: {}x{}, {} ({}); {} on {}, {}{}, {} sessions of {} threads, ONNX Runtime {} ({})",
@@ -126,9 +135,15 @@ impl Ready {
         self.made_from == *settings
     }
 
-    /// Takes over the settings that may change at any time.
+    /// Takes over the settings that may change at any time; classes that the model does not have are left for the next start.
     pub fn update(&mut self, settings: &Settings) {
-        self.made_from = self.made_from.with_thresholds_of(settings);
+        self.made_from = self.made_from.with_changeable_of(settings);
+        if self.made_from.classes != settings.classes
+            && let Ok(classes) = classes(&self.labels, &settings.classes)
+        {
+            self.classes = classes;
+            self.made_from.classes.clone_from(&settings.classes);
+        }
         self.detect = Arc::new(detect::DetectSettings {
             confidence_threshold: settings.confidence_threshold,
             iou_threshold: settings.iou_threshold,
@@ -156,6 +171,11 @@ impl Ready {
     pub fn report(&self) -> Report {
         Report { engine: self.engine.clone(), runtime: self.runtime }
     }
+}
+
+/// `classes` as numbers; `None` for all.
+pub fn classes(labels: &detect::Labels, classes: &str) -> Result<Option<Vec<usize>>, detect::Error> {
+    if classes.trim().is_empty() { Ok(None) } else { labels.parse_classes(classes).map(Some) }
 }
 
 /// An engine to be described while nobody waits for [`Ready`].
@@ -194,10 +214,11 @@ impl Report {
     }
 }
 
+/// What ONNX Runtime calls INFO is hundreds of lines for each session.
 fn log(level: detect::LogLevel, text: &str) {
     match level {
-        detect::LogLevel::Verbose => gst::log!(ORT_CAT, "{text}"),
-        detect::LogLevel::Info => gst::info!(ORT_CAT, "{text}"),
+        detect::LogLevel::Verbose => gst::trace!(ORT_CAT, "{text}"),
+        detect::LogLevel::Info => gst::log!(ORT_CAT, "{text}"),
         detect::LogLevel::Warning => gst::warning!(ORT_CAT, "{text}"),
         _ => gst::error!(ORT_CAT, "{text}"),
     }

@@ -7,20 +7,20 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::engine::Ready;
+use super::engine::{Note, Ready};
 use super::frame;
 use super::queue::Queue;
-use super::scope::Scope;
-use super::settings::{PROPERTIES, Settings};
+use super::scope::{Region, Scope};
+use super::settings::{Meta, PROPERTIES, Settings};
 use super::streaming::{Counts, Outlet};
 use crate::detect;
-use crate::elements::detector;
+use crate::elements::detector::{self, MODEL_DETAILS};
+use crate::elements::log::Category;
+use crate::elements::refusal;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
-pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new(FACTORY, gst::DebugColorFlags::empty(), Some("Object detection with ONNX Runtime"))
-});
+pub(super) static CAT: Category = Category::new(FACTORY, "Object detection with ONNX Runtime");
 
 /// Locks: no two are held together, and none over a call into GStreamer or the engine.
 pub struct YoloDetect {
@@ -32,6 +32,8 @@ pub struct YoloDetect {
     /// What frames on the sink pad are.
     pub(super) info: Mutex<Option<gst_video::VideoInfo>>,
     pub(super) queue: Queue,
+    /// Of the frames on the sink pad; `None` where it is not in time.
+    pub(super) segment: Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>,
     /// Of upstream's thread.
     pub(super) scope: Mutex<Scope>,
     /// Of the source pad's task.
@@ -81,6 +83,7 @@ impl ObjectSubclass for YoloDetect {
             counts: Mutex::default(),
             info: Mutex::default(),
             queue: Queue::default(),
+            segment: Mutex::default(),
             scope: Mutex::default(),
             outlet: Mutex::default(),
         }
@@ -99,6 +102,13 @@ impl ObjectImpl for YoloDetect {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if refusal::is_refused(&*self.obj(), pspec) {
+            return;
+        }
+        if let Err(error) = self.check_change(pspec.name(), value) {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{error}: {} stays as it is", pspec.name()));
+            return;
+        }
         let settings = {
             let mut settings = self.settings.lock();
             Arc::make_mut(&mut settings).set(pspec.name(), value);
@@ -150,6 +160,7 @@ impl ElementImpl for YoloDetect {
             gst::StateChange::ReadyToPaused => {
                 *self.counts.lock() = Counts::default();
                 *self.info.lock() = None;
+                *self.segment.lock() = None;
                 *self.scope.lock() = Scope::default();
                 *self.outlet.lock() = Outlet::default();
                 let settings = Arc::clone(&self.settings.lock());
@@ -164,6 +175,9 @@ impl ElementImpl for YoloDetect {
             _ => {}
         }
         let result = self.parent_change_state(transition)?;
+        if transition == gst::StateChange::PausedToReady {
+            self.log_totals();
+        }
         if transition == gst::StateChange::ReadyToNull {
             let ready = self.ready.lock().take();
             drop(ready);
@@ -173,6 +187,46 @@ impl ElementImpl for YoloDetect {
 }
 
 impl YoloDetect {
+    /// Whether a property may get this value now. Before PAUSED anything may be set; what is wrong is told at the start.
+    fn check_change(&self, name: &str, value: &glib::Value) -> Result<(), detect::Error> {
+        if self.obj().current_state() <= gst::State::Ready {
+            return Ok(());
+        }
+        let text = || value.get::<Option<String>>().ok().flatten().filter(|text| !text.trim().is_empty());
+        match (name, text()) {
+            ("classes", Some(text)) => {
+                let labels = self.ready.lock().as_ref().map(|ready| Arc::clone(&ready.labels));
+                labels.map_or(Ok(()), |labels| super::engine::classes(&labels, &text).map(drop))
+            }
+            ("region-of-interest", Some(text)) => text.parse::<Region>().map(drop),
+            ("meta", _) if value.get::<Meta>().is_ok_and(|meta| !meta.is_possible()) => Err(detect::Error::Setting {
+                setting: "meta",
+                reason: "this plugin was built without GstAnalyticsRelationMeta".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The closing line.
+    fn log_totals(&self) {
+        let counts = self.counts.lock().clone();
+        let each =
+            |sum: std::time::Duration| sum.checked_div(counts.looks.try_into().unwrap_or(u32::MAX)).unwrap_or_default();
+        gst::info!(
+            CAT,
+            imp = self,
+            "{} frames, {} pictures looked at, {} detections; for each picture: queued {:.1?}, prepared {:.1?}, inferred {:.1?}, \
+             decoded {:.1?}",
+            counts.frames,
+            counts.looks,
+            counts.detections,
+            each(counts.queued),
+            each(counts.prepare),
+            each(counts.infer),
+            each(counts.decode)
+        );
+    }
+
     fn prepare(&self) -> Result<(), gst::StateChangeError> {
         let settings = Arc::clone(&self.settings.lock());
         if !settings.meta.is_possible() {
@@ -183,7 +237,15 @@ impl YoloDetect {
             );
             return Err(gst::StateChangeError);
         }
-        let warn = |text: String| gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}"));
+        let warn = |note: Note| match note {
+            Note::Setup(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            Note::Model(text) => gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("{text}"),
+                details: gst::Structure::new_empty(MODEL_DETAILS)
+            ),
+        };
         let takes_long = settings.execution_provider.eq_ignore_ascii_case("tensorrt");
         if takes_long {
             self.post_progress(
@@ -259,7 +321,8 @@ impl YoloDetect {
                 *self.scope.lock() = Scope::default();
                 self.put_event(event)
             }
-            gst::EventView::Segment(_) => {
+            gst::EventView::Segment(segment) => {
+                *self.segment.lock() = segment.segment().downcast_ref().cloned();
                 // Frames that were decided on may have been dropped: see `queue.rs`.
                 *self.scope.lock() = Scope::default();
                 let detector = self.ready.lock().as_ref().map(Ready::detector);

@@ -113,6 +113,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().is_flushing
+    }
+
     /// Empties a closed queue; the events that were in it, in order.
     pub fn drain(&self) -> Vec<gst::Event> {
         let items = {

@@ -27,6 +27,18 @@ pub enum ModelLayout {
     /// YOLOv10 and kin.
     #[enum_value(name = "[1, N, 6], finished boxes: YOLOv10, YOLO26", nick = "end-to-end")]
     EndToEnd,
+    /// DeepStream-Yolo.
+    #[enum_value(name = "[1, cells, 6], boxes still to be suppressed: DeepStream-Yolo", nick = "deepstream")]
+    DeepStream,
+    /// Ultralytics' RT-DETR.
+    #[enum_value(name = "[1, N, 4 + classes], finished, as shares of the input: RT-DETR", nick = "rtdetr")]
+    RtDetr,
+    /// YOLOv5 without its last step.
+    #[enum_value(name = "Three maps, not decoded, with the anchors of YOLOv5 and YOLOv7-tiny", nick = "v5-raw")]
+    V5Raw,
+    /// YOLOv7 without its last step.
+    #[enum_value(name = "Three maps, not decoded, with the anchors of YOLOv7", nick = "v7-raw")]
+    V7Raw,
 }
 
 impl ModelLayout {
@@ -38,6 +50,10 @@ impl ModelLayout {
             Self::V5 => detect::Family::V5,
             Self::Yolox => detect::Family::Yolox,
             Self::EndToEnd => detect::Family::EndToEnd,
+            Self::DeepStream => detect::Family::DeepStream,
+            Self::RtDetr => detect::Family::RtDetr,
+            Self::V5Raw => detect::Family::V5Raw,
+            Self::V7Raw => detect::Family::V7Raw,
         })
     }
 }
@@ -134,14 +150,22 @@ pub enum InputRange {
     /// White is 255.
     #[enum_value(name = "Black is 0, white is 255", nick = "0-255")]
     Byte,
+    /// Around 0.
+    #[enum_value(name = "Black is -1, white is 1", nick = "signed")]
+    Signed,
+    /// As torchvision's backbones are trained.
+    #[enum_value(name = "0 to 1, less ImageNet's mean and divided by its deviation", nick = "imagenet")]
+    ImageNet,
 }
 
 impl InputRange {
-    pub fn white_is_255(self) -> Option<bool> {
-        match self {
-            Self::Auto => None,
-            Self::One => Some(false),
-            Self::Byte => Some(true),
-        }
+    pub fn range(self) -> Option<detect::InputRange> {
+        Some(match self {
+            Self::Auto => return None,
+            Self::One => detect::InputRange::One,
+            Self::Byte => detect::InputRange::Byte,
+            Self::Signed => detect::InputRange::Signed,
+            Self::ImageNet => detect::InputRange::ImageNet,
+        })
     }
 }

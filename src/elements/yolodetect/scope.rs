@@ -90,6 +90,10 @@ impl Scope {
         info: &gst_video::VideoInfo,
         picture: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Look {
+        // The picture before once more: videorate's copies, cameras with nothing new.
+        if self.since > 0 && buffer.flags().contains(gst::BufferFlags::GAP) {
+            return Look::AsBefore;
+        }
         let unseen = if settings.carry_over { Look::AsBefore } else { Look::Away };
         if self.since > 0 && self.since < settings.inference_interval {
             self.since += 1;
@@ -181,6 +185,18 @@ mod tests {
         assert_eq!(looks, [true, false, false, true, false, false, true]);
         let settings = Settings { carry_over: true, ..settings };
         assert_eq!(scope.look(&settings, &buffer, &info, || None), Look::AsBefore);
+    }
+
+    #[test]
+    fn a_gap_has_the_detections_of_the_picture_that_it_repeats() {
+        let (info, settings) = (info(), Settings::default());
+        let mut gap = gst::Buffer::new();
+        gap.make_mut().set_flags(gst::BufferFlags::GAP);
+        let mut scope = Scope::default();
+        let mut look = |buffer: &gst::BufferRef| scope.look(&settings, buffer, &info, || None);
+        assert_eq!(look(&gap), Look::At(vec![None]), "nothing to repeat");
+        assert_eq!(look(&gap), Look::AsBefore);
+        assert_eq!(look(&gst::Buffer::new()), Look::At(vec![None]));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub struct Settings {
     pub max_inflight: u32,
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
+    pub load_timeout: u64,
     /// As written; a wrong one is told when the element starts.
     pub input_size: String,
     pub resize_mode: ResizeMode,
@@ -108,6 +109,7 @@ impl Default for Settings {
             max_inflight: 0,
             model_layout: ModelLayout::default(),
             memory_limit: 0,
+            load_timeout: 0,
             input_size: String::new(),
             resize_mode: ResizeMode::default(),
             resize_filter: ResizeFilter::default(),
@@ -125,9 +127,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings, with those of `other` that may change at any time.
-    pub fn with_thresholds_of(&self, other: &Self) -> Self {
+    /// These settings, with those of `other` that may change at any time; `classes` are not among them.
+    pub fn with_changeable_of(&self, other: &Self) -> Self {
         Self {
+            meta: other.meta,
+            region_of_interest: other.region_of_interest.clone(),
+            region: other.region,
+            region_type: other.region_type.clone(),
             confidence_threshold: other.confidence_threshold,
             iou_threshold: other.iou_threshold,
             max_detections: other.max_detections,
@@ -165,6 +171,7 @@ impl Settings {
             "batch-size" => self.batch_size = value.get().expect(fits),
             "model-layout" => self.model_layout = value.get().expect(fits),
             "memory-limit" => self.memory_limit = value.get().expect(fits),
+            "load-timeout" => self.load_timeout = value.get().expect(fits),
             "input-size" => self.input_size = text(),
             "resize-mode" => self.resize_mode = value.get().expect(fits),
             "resize-filter" => self.resize_filter = value.get().expect(fits),
@@ -208,6 +215,7 @@ impl Settings {
             "batch-size" => self.batch_size.to_value(),
             "model-layout" => self.model_layout.to_value(),
             "memory-limit" => self.memory_limit.to_value(),
+            "load-timeout" => self.load_timeout.to_value(),
             "input-size" => self.input_size.to_value(),
             "resize-mode" => self.resize_mode.to_value(),
             "resize-filter" => self.resize_filter.to_value(),
@@ -235,14 +243,14 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     let share = |name, nick, blurb, default| {
         let spec = glib::ParamSpecFloat::builder(name).nick(nick).blurb(blurb);
-        spec.minimum(0.0).maximum(1.0).default_value(default).mutable_playing().build()
+        spec.minimum(0.0).maximum(1.0).default_value(default).mutable_playing().controllable().build()
     };
     vec![
         text("model-file", "Model file", "ONNX model (default: the built-in person detector)"),
         text(
             "label-file",
             "Label file",
-            "Class names, one in a line (default: the model's own, else COCO's where there are 80)",
+            "Class names, one in a line, or an Ultralytics data.yaml (default: the model's own, else COCO's where there are 80)",
         ),
         text(
             "runtime-library",
@@ -267,7 +275,11 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(defaults.max_detections)
             .mutable_playing()
             .build(),
-        text("classes", "Classes", "Only these classes: names or numbers, separated by commas (default: all)"),
+        glib::ParamSpecString::builder("classes")
+            .nick("Classes")
+            .blurb("Only these classes: names or numbers, separated by commas (default: all)")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecBoolean::builder("class-agnostic")
             .nick("Class agnostic")
             .blurb("Whether boxes of different classes suppress each other")
@@ -333,6 +345,12 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .default_value(defaults.memory_limit)
             .mutable_ready()
             .build(),
+        glib::ParamSpecUInt64::builder("load-timeout")
+            .nick("Load timeout")
+            .blurb("Fail when the model has not loaded after this long, in nanoseconds (0 = wait as long as it takes)")
+            .default_value(defaults.load_timeout)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")
             .nick("Model layout")
             .blurb("How the model's output is read, where the model does not show it")
@@ -391,22 +409,23 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .maximum(1.0)
             .default_value(defaults.scene_change)
             .mutable_playing()
+            .controllable()
             .build(),
         glib::ParamSpecString::builder("region-of-interest")
             .nick("Region of interest")
             .blurb("The part of frames to look at: left,top,width,height in pixels, or in shares of the frame (unset = all)")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("region-type")
             .nick("Region type")
             .blurb("Look inside the region-of-interest metas of this type that frames come with, * for all types (unset = not)")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder::<Meta>("meta")
             .nick("Meta")
             .blurb("Which metas are put on frames")
             .default_value(defaults.meta)
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")

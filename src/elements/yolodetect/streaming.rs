@@ -12,6 +12,7 @@ use super::imp::{CAT, YoloDetect};
 use super::queue::{Item, Refusal, Taken};
 use super::scope::{Look, thumbnail};
 use crate::detect::Frame as _;
+use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::layout;
 use crate::{detect, meta};
 
@@ -64,6 +65,7 @@ impl YoloDetect {
             gst::element_imp_error!(self, gst::CoreError::Negotiation, ("a frame came before its caps"));
             return Err(gst::FlowError::NotNegotiated);
         };
+        self.sync_controlled(&buffer);
         let tools = self.ready.lock().as_ref().map(|ready| {
             (ready.engine.clone(), Arc::clone(&ready.detect), Arc::clone(&ready.labels), ready.max_inflight)
         });
@@ -77,7 +79,8 @@ impl YoloDetect {
                 for area in areas {
                     let frame = MappedFrame::new(buffer.clone(), &info, area).map_err(|error| self.failed(&error))?;
                     let corner = area.map_or([0.0; 2], |area| [area.x as f32, area.y as f32]);
-                    tickets.push((engine.submit(Box::new(frame), Arc::clone(&settings)), corner));
+                    let goes_on = || !self.queue.is_closed();
+                    tickets.push((engine.submit_while(Box::new(frame), Arc::clone(&settings), goes_on), corner));
                 }
                 Wait::Engine(tickets)
             }
@@ -86,9 +89,24 @@ impl YoloDetect {
         self.queue.put_frame(pending).map(|()| gst::FlowSuccess::Ok)
     }
 
+    /// Gives properties that are controlled their values at the time of `buffer`.
+    fn sync_controlled(&self, buffer: &gst::BufferRef) {
+        let element = self.obj();
+        if !element.has_active_control_bindings() {
+            return;
+        }
+        let segment = self.segment.lock().clone();
+        let time = buffer.pts().zip(segment).and_then(|(pts, segment)| segment.to_stream_time(pts));
+        if let Some(time) = time
+            && let Err(error) = element.sync_values(time)
+        {
+            gst::debug!(CAT, imp = self, "controlled properties have no value at {time}: {error}");
+        }
+    }
+
     /// Decides which parts of a frame the model looks at.
     fn look(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Look {
-        if buffer.size() == 0 || buffer.flags().contains(gst::BufferFlags::GAP) {
+        if buffer.size() == 0 {
             return Look::Away;
         }
         let settings = Arc::clone(&self.settings.lock());
@@ -153,7 +171,7 @@ impl YoloDetect {
     /// Waits for a frame's detections and puts them on it; the buffer as downstream takes it.
     fn complete(&self, pending: Pending) -> Result<gst::Buffer, gst::FlowError> {
         let Pending { mut buffer, wait, info, labels } = pending;
-        let is_seen = !matches!(wait, Wait::Nothing);
+        let (is_seen, is_looked_at) = (!matches!(wait, Wait::Nothing), matches!(wait, Wait::Engine(_)));
         let detections = match wait {
             Wait::Nothing => Vec::new(),
             Wait::Before => std::mem::take(&mut self.outlet.lock().last),
@@ -162,10 +180,13 @@ impl YoloDetect {
         // Also where nothing was found: an empty analytics meta says that, where none makes overlays go on with the last.
         if is_seen {
             let kinds = self.settings.lock().meta.kinds();
-            meta::write(buffer.make_mut(), &detections, &labels, (info.width(), info.height()), kinds);
+            let size = (info.width(), info.height());
+            meta::write(buffer.make_mut(), &detections, &labels, size, kinds, is_looked_at);
             self.counts.lock().detections += detections.len() as u64;
+            self.outlet.lock().last = detections;
+        } else {
+            meta::write_unlooked(buffer.make_mut(), (info.width(), info.height()));
         }
-        self.outlet.lock().last = detections;
         if self.takes_video_meta() {
             return Ok(buffer);
         }
@@ -215,7 +236,7 @@ impl YoloDetect {
         let mut detections = Vec::new();
         let parts = tickets.len();
         for (ticket, corner) in tickets {
-            let result = ticket.wait().map_err(|error| self.failed(&error))?;
+            let result = ticket.wait_while(|| !self.queue.is_closed()).map_err(|error| self.failed(&error))?;
             gst::log!(
                 CAT,
                 imp = self,
@@ -251,7 +272,12 @@ impl YoloDetect {
         gst::element_imp_warning!(
             self,
             gst::StreamError::Decode,
-            ("{model}: {complaint}. The model may be broken, or not be read as it should be: see GST_DEBUG=vxyolodetect:4")
+            (
+                "{model}: {complaint}. The model may be broken, or be read in the wrong way: `vx inspect {model}` prints how it is \
+                 read and why, with --try PICTURE also what else it could be; set model-layout, resize-mode, channel-order or \
+                 input-range"
+            ),
+            details: gst::Structure::new_empty(MODEL_DETAILS)
         );
     }
 

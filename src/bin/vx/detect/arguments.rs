@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(short, long)]
     pub model: Option<PathBuf>,
 
-    /// Class names, one in a line
+    /// Class names, one in a line, or an Ultralytics data.yaml
     #[arg(long)]
     pub labels: Option<PathBuf>,
 

@@ -9,6 +9,7 @@ use gstvx::detect::{
 };
 use serde::Serialize;
 
+use super::alternatives::{Alternative, compare};
 use crate::libraries;
 
 /// Names that are shown; more are counted.
@@ -23,6 +24,8 @@ pub struct ModelFile {
     outputs: Vec<String>,
     layout: String,
     reason: String,
+    /// What was found out, in the order in which it was weighed.
+    evidence: Vec<String>,
     task: String,
     batch: String,
     class_count: usize,
@@ -30,10 +33,13 @@ pub struct ModelFile {
     /// How a frame becomes the model's input.
     frames: String,
     warnings: Vec<String>,
+    /// What other ways to read it find on a picture, the best first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alternatives: Option<Vec<Alternative>>,
 }
 
-/// Loads a model on the CPU and looks at it.
-pub fn inspect(path: &Path) -> Result<ModelFile, String> {
+/// Loads a model on the CPU and looks at it; with a `picture` it is also read in other ways.
+pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String> {
     let plugin = gst::init().ok().and_then(|()| gst::Registry::get().find_plugin("vx")?.filename());
     let options = RuntimeOptions {
         search_dirs: libraries::dirs(plugin.as_deref()),
@@ -49,9 +55,16 @@ pub fn inspect(path: &Path) -> Result<ModelFile, String> {
         sessions: 1,
         ..EngineSpec::default()
     };
-    let engine = Engine::acquire(runtime, &spec).map_err(words)?;
+    let engine = Engine::acquire(runtime, &spec);
+    let alternatives = picture.map(|picture| compare(runtime, path, picture)).transpose()?;
+    let engine = engine.map_err(|error| {
+        // A layout that was refused may still be readable when it is set.
+        let lines = alternatives.iter().flatten().map(|alternative| format!("\n  tried    {alternative}"));
+        format!("{error}{}", lines.collect::<String>())
+    })?;
     let model = engine.model();
     let (labels, note) = Labels::resolve(model, None).map_err(words)?;
+    warnings.extend(model.warnings.iter().cloned());
     warnings.extend(note);
     Ok(ModelFile {
         file: path.display().to_string(),
@@ -60,6 +73,7 @@ pub fn inspect(path: &Path) -> Result<ModelFile, String> {
         outputs: model.outputs.iter().map(ToString::to_string).collect(),
         layout: model.layout.to_string(),
         reason: model.layout_reason.clone(),
+        evidence: model.evidence.clone(),
         task: model.task.to_string(),
         batch: match model.batch {
             Batch::Fixed(count) => format!("{count} at once"),
@@ -69,6 +83,7 @@ pub fn inspect(path: &Path) -> Result<ModelFile, String> {
         classes: (0..labels.len()).map(|class| labels.name(class).into_owned()).collect(),
         frames: preparation(&model.input_form()),
         warnings,
+        alternatives,
     })
 }
 
@@ -78,7 +93,11 @@ fn preparation(form: &InputForm) -> String {
         Anchor::TopLeft => format!("at the top left, padded with {PADDING}"),
         Anchor::Stretch => "stretched".to_owned(),
     };
-    let order = if form.order == ChannelOrder::Rgb { "RGB" } else { "BGR" };
+    let order = match form.order {
+        _ if form.is_grey => "grey",
+        ChannelOrder::Rgb => "RGB",
+        ChannelOrder::Bgr => "BGR",
+    };
     let axes = if form.channels_last { "channels last" } else { "channels first" };
     let normalise = form.normalise.map_or(String::new(), |normalise| {
         format!(", less {:?} and divided by {:?}", normalise.mean, normalise.deviation)
@@ -90,6 +109,7 @@ impl fmt::Display for ModelFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inputs.iter().try_for_each(|input| writeln!(f, "  input    {input}"))?;
         self.outputs.iter().try_for_each(|output| writeln!(f, "  output   {output}"))?;
+        self.evidence.iter().try_for_each(|evidence| writeln!(f, "  evidence {evidence}"))?;
         writeln!(f, "  layout   {}: {}", self.layout, self.reason)?;
         writeln!(f, "  task     {}", self.task)?;
         writeln!(f, "  frames   {}; {}", self.frames, self.batch)?;
@@ -100,6 +120,7 @@ impl fmt::Display for ModelFile {
         } else {
             write!(f, "  classes  {}: {names}{more}", self.class_count)?;
         }
-        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning  {warning}"))
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning  {warning}"))?;
+        self.alternatives.iter().flatten().try_for_each(|alternative| write!(f, "\n  tried    {alternative}"))
     }
 }

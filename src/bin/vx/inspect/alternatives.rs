@@ -1,0 +1,160 @@
+//! What a model finds on a picture when it is read and given the picture in other ways: the answer to "it finds nothing".
+//!
+//! Opens the model once for each way, on the CPU provider.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use gstvx::av::{FramePool, PixelFormat, Scaler, Step};
+use gstvx::detect::{
+    Anchor, ChannelOrder, DetectSettings, Engine, EngineSpec, Error, Family, Frame, InputRange, Matrix, ModelSource,
+    Picture, Plane, Provider, Range, Reading, Runtime,
+};
+use serde::Serialize;
+
+use crate::source;
+
+/// Detections count from this confidence on, as in `vx detect`.
+const THRESHOLD: f32 = 0.25;
+
+/// What one way gives.
+#[derive(Debug, Serialize)]
+pub struct Alternative {
+    /// The properties to set, in the form of `--set`; empty for what is done without any.
+    settings: String,
+    layout: String,
+    /// How many objects of at least 0.25.
+    detections: usize,
+    /// The highest confidence of all, also below 0.25.
+    best: f32,
+    /// Mean confidence of the detections.
+    mean: f32,
+    /// What is wrong with the outputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+}
+
+/// No more objects are on a picture than these, unless scores are nonsense.
+const MOST: usize = 100;
+
+/// A picture in memory, RGB.
+#[derive(Clone)]
+struct Rgb {
+    pixels: Arc<Vec<u8>>,
+    width: usize,
+    height: usize,
+}
+
+impl Frame for Rgb {
+    fn picture(&self) -> Result<Picture<'_>, Error> {
+        let plane = Plane { data: &self.pixels, stride: 3 * self.width };
+        Picture::new(gstvx::detect::PixelFormat::Rgb, self.width, self.height, &[plane], Matrix::default(), Range::Full)
+    }
+}
+
+/// The first keyframe of a file.
+fn picture(path: &Path) -> Result<Rgb, String> {
+    let words = |error: gstvx::av::Error| format!("{}: {error}", path.display());
+    let mut reader = source::open(path, 1).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    let keyframe = loop {
+        match reader.next().map_err(words)? {
+            Step::Keyframe(keyframe) => break keyframe,
+            Step::End => return Err(format!("{}: there is no picture in it", path.display())),
+            Step::Damaged { .. } | Step::Notice(_) => {}
+        }
+    };
+    let mut scaler = Scaler::new(&FramePool::default());
+    let upright = keyframe.upright(&mut scaler).map_err(words)?;
+    let rgb = PixelFormat::from_name("rgb24").ok_or_else(|| "FFmpeg has no rgb24".to_owned())?;
+    let frame = scaler.convert(&upright.frame, rgb).map_err(words)?;
+    let (width, height) = (frame.width(), frame.height());
+    let rows = frame.plane(0).map(|plane| plane.chunks(frame.stride(0)).take(height));
+    let pixels: Vec<u8> = rows.into_iter().flatten().flat_map(|row| row.iter().take(3 * width).copied()).collect();
+    Ok(Rgb { pixels: Arc::new(pixels), width, height })
+}
+
+/// Ways to read a model, by the properties that select them: what is set alone first, then ranges with the other order.
+fn ways() -> Vec<(String, Reading)> {
+    let plain = Reading::default();
+    let anchors =
+        [("letterbox", Anchor::Center), ("letterbox-top-left", Anchor::TopLeft), ("stretch", Anchor::Stretch)];
+    let ranges = [
+        ("0-1", InputRange::One),
+        ("0-255", InputRange::Byte),
+        ("signed", InputRange::Signed),
+        ("imagenet", InputRange::ImageNet),
+    ];
+    let orders = [("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
+    let families = [
+        Family::V8,
+        Family::V8Transposed,
+        Family::V5,
+        Family::Yolox,
+        Family::EndToEnd,
+        Family::DeepStream,
+        Family::RtDetr,
+        Family::V5Raw,
+        Family::V7Raw,
+    ];
+    let mut ways = vec![(String::new(), plain)];
+    ways.extend(
+        anchors.map(|(name, anchor)| (format!("resize-mode={name}"), Reading { anchor: Some(anchor), ..plain })),
+    );
+    for (order_name, order) in orders {
+        ways.extend(ranges.map(|(name, range)| {
+            let reading = Reading { range: Some(range), order: Some(order), ..plain };
+            (format!("input-range={name} channel-order={order_name}"), reading)
+        }));
+    }
+    ways.extend(families.map(|family| (format!("model-layout={family}"), Reading { family: Some(family), ..plain })));
+    ways
+}
+
+/// Tries all ways on the first keyframe of `file`; the best come first, and those that the model cannot be read in are left
+/// out.
+///
+/// # Errors
+/// Why the picture cannot be read.
+pub fn compare(runtime: &'static Runtime, model: &Path, file: &Path) -> Result<Vec<Alternative>, String> {
+    let frame = picture(file)?;
+    let settings = Arc::new(DetectSettings { confidence_threshold: 0.01, ..DetectSettings::default() });
+    let mut found = Vec::new();
+    for (name, reading) in ways() {
+        let spec = EngineSpec {
+            model: ModelSource::File(model.to_owned()),
+            provider: Provider::Cpu,
+            sessions: 1,
+            reading,
+            ..EngineSpec::default()
+        };
+        let Ok(engine) = Engine::acquire(runtime, &spec) else { continue };
+        let Ok(result) = engine.submit(Box::new(frame.clone()), Arc::clone(&settings)).wait() else { continue };
+        let confidences: Vec<f32> = result.detections.iter().map(|found| found.confidence).collect();
+        let counted: Vec<f32> = confidences.iter().copied().filter(|confidence| *confidence > THRESHOLD).collect();
+        found.push(Alternative {
+            settings: name,
+            layout: engine.model().layout.to_string(),
+            detections: counted.len(),
+            best: confidences.iter().copied().fold(0.0, f32::max),
+            warning: result.warning,
+            mean: if counted.is_empty() { 0.0 } else { counted.iter().sum::<f32>() / counted.len() as f32 },
+        });
+    }
+    // What is done without settings goes first among equals, nonsense goes last.
+    let is_odd = |found: &Alternative| found.warning.is_some() || found.detections > MOST;
+    found.sort_by(|a, b| is_odd(a).cmp(&is_odd(b)).then(b.best.total_cmp(&a.best)));
+    Ok(found)
+}
+
+impl fmt::Display for Alternative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = if self.settings.is_empty() { "as concluded" } else { &self.settings };
+        let Self { layout, detections, best, mean, .. } = self;
+        write!(f, "{detections:>5} detections, best {best:.2}, mean {mean:.2}  {settings} ({layout})")?;
+        match &self.warning {
+            Some(warning) => write!(f, "; {warning}"),
+            None => Ok(()),
+        }
+    }
+}

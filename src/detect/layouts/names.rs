@@ -1,0 +1,59 @@
+//! Class names that a family's models are known by where their file has none.
+
+use crate::detect::labels::COCO;
+
+/// Which names a model's classes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::detect) enum Names {
+    /// COCO's 80 where there are 80 classes, or its 91 category numbers where a DETR has 91.
+    #[default]
+    Unknown,
+    /// COCO's 80, whatever their number: the outputs do not say how many classes there are.
+    Coco,
+    /// COCO's category numbers, 0 to 90, as DETR and torchvision number their classes.
+    CocoIds,
+    /// COCO's category numbers less one, as TensorFlow's detectors number them.
+    CocoIdsFromOne,
+    /// One class, a face.
+    Face,
+}
+
+/// COCO's category numbers that no category has (Lin et al., "Microsoft COCO", 2014; instances_val2017.json).
+const UNUSED: [usize; 11] = [0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83];
+
+impl Names {
+    /// The names, by class.
+    pub fn list(self) -> Option<Vec<String>> {
+        match self {
+            Self::Unknown => None,
+            Self::Coco => Some(COCO.map(str::to_owned).to_vec()),
+            Self::CocoIds => Some(coco_ids()),
+            Self::CocoIdsFromOne => Some(coco_ids().split_off(1)),
+            Self::Face => Some(vec!["face".to_owned()]),
+        }
+    }
+}
+
+/// 91 names; numbers that no category has are called "class-N".
+fn coco_ids() -> Vec<String> {
+    let mut names = COCO.iter();
+    let name = |id: usize| match UNUSED.contains(&id) {
+        true => format!("class-{id}"),
+        false => names.next().map_or_else(|| format!("class-{id}"), ToString::to_string),
+    };
+    (0..91).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn category_numbers_are_those_of_coco() {
+        let ids = coco_ids();
+        let named = |id: usize| ids[id].as_str();
+        assert_eq!((ids.len(), named(1), named(3), named(17), named(90)), (91, "person", "car", "cat", "toothbrush"));
+        assert_eq!((named(13), named(44), named(67), named(84)), ("stop sign", "bottle", "dining table", "book"));
+        assert_eq!(Names::CocoIdsFromOne.list().map(|names| names[2].clone()), Some("car".to_owned()));
+    }
+}

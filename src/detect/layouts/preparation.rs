@@ -1,0 +1,72 @@
+//! How a family wants its pictures: colour order, range, mean and deviation, place on the canvas.
+//!
+//! Plain data; each value cites where it comes from.
+
+use crate::detect::form::{ChannelOrder, Normalise};
+use crate::detect::letterbox::Anchor;
+
+/// How a frame becomes a model's input, apart from size and memory order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::detect) struct Preparation {
+    pub order: ChannelOrder,
+    /// The value of white: 1 or 255.
+    pub white: f32,
+    pub anchor: Anchor,
+    pub normalise: Option<Normalise>,
+}
+
+/// The mean and deviation of ImageNet's pictures, which torchvision's backbones are trained with, for white at 1.
+pub(in crate::detect) const IMAGENET: Normalise =
+    Normalise { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
+
+impl Preparation {
+    /// RGB 0..1 in a letterbox, as YOLOv5 and its successors are trained.
+    pub const YOLO: Self = Self { order: ChannelOrder::Rgb, white: 1.0, anchor: Anchor::Center, normalise: None };
+    /// RGB 0..1, stretched: RT-DETR, pytorch-YOLOv4.
+    pub const STRETCHED: Self = Self { anchor: Anchor::Stretch, ..Self::YOLO };
+    /// RGB with ImageNet's mean and deviation, stretched: DETR and its kin, PaddleDetection.
+    pub const IMAGENET: Self = Self { normalise: Some(IMAGENET), ..Self::STRETCHED };
+    /// BGR 0..255, at the top left (Megvii, yolox/data/data_augment.py, `preproc`).
+    pub const YOLOX: Self = Self { order: ChannelOrder::Bgr, white: 255.0, anchor: Anchor::TopLeft, normalise: None };
+    /// RGB 0..255, at the top left (DAMO-YOLO, damo/utils/demo_utils.py, `transform_img`).
+    pub const BYTES_TOP_LEFT: Self = Self { order: ChannelOrder::Rgb, ..Self::YOLOX };
+    /// RGB 0..255, stretched: TensorFlow's detectors, which scale inside their graph.
+    pub const BYTES_STRETCHED: Self = Self { white: 255.0, ..Self::STRETCHED };
+    /// BGR, stretched, with a mean and deviation of its own (RangiLyu, nanodet/config/nanodet-plus-m_416.yml).
+    pub const NANODET: Self = Self {
+        order: ChannelOrder::Bgr,
+        white: 255.0,
+        anchor: Anchor::Stretch,
+        normalise: Some(Normalise { mean: [103.53, 116.28, 123.675], deviation: [57.375, 57.12, 58.395] }),
+    };
+    /// The same in a letterbox (open-mmlab, mmdetection/configs/rtmdet/rtmdet_l_8xb32-300e_coco.py).
+    pub const RTMDET: Self = Self { anchor: Anchor::TopLeft, ..Self::NANODET };
+    /// RGB, (value - 127) / 128, stretched (Linzaer, Ultra-Light-Fast-Generic-Face-Detector-1MB, run_video_face_detect_onnx.py).
+    pub const ULTRAFACE: Self = Self {
+        order: ChannelOrder::Rgb,
+        white: 255.0,
+        anchor: Anchor::Stretch,
+        normalise: Some(Normalise { mean: [127.0; 3], deviation: [128.0; 3] }),
+    };
+    /// BGR 0..1, stretched (dog-qiuqiu, FastestDet/example/onnx-runtime/runtime.py).
+    pub const FASTESTDET: Self = Self { order: ChannelOrder::Bgr, ..Self::STRETCHED };
+}
+
+impl std::fmt::Display for Preparation {
+    /// In words.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let order = if self.order == ChannelOrder::Rgb { "RGB" } else { "BGR" };
+        let place = match self.anchor {
+            Anchor::Center => "in a letterbox",
+            Anchor::TopLeft => "at the top left",
+            Anchor::Stretch => "stretched",
+        };
+        match self.normalise {
+            Some(normalise) if normalise == IMAGENET => {
+                write!(f, "{order} with ImageNet's mean and deviation, {place}")
+            }
+            Some(_) => write!(f, "{order} with a mean and deviation of its own, {place}"),
+            None => write!(f, "{order} 0..{}, {place}", self.white),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a detector says of a whole frame: whether it looked at it, and each detection's parameters once more.
+//!
+//! Converters (`videoconvert`, `videoscale`) scale region-of-interest metas and drop their parameters, `videocrop` drops the metas
+//! too, and a frame without metas does not say whether anything was looked for. This GstCustomMeta, [`NAME`], has no tags, so that
+//! converters pass it on. Region-of-interest metas are found again in it by their `id`.
+//!
+//! Its structure: `looked` (boolean), `width` and `height` of the frame that the detector saw (uint), `detections` (array of structures `entry`: `id` (int), `label` (string), `parameters` (array
+//! of the meta's parameter structures)).
+
+use std::sync::Once;
+
+use gst::meta::CustomMeta;
+
+/// Name of the meta.
+pub const NAME: &str = "GstVxFrameMeta";
+
+const LOOKED: &str = "looked";
+const DETECTIONS: &str = "detections";
+const ENTRY: &str = "entry";
+
+/// A detection as the detector wrote it.
+pub struct Entry {
+    /// `id` of its region-of-interest meta.
+    pub id: i32,
+    /// Type of that meta.
+    pub label: String,
+    /// Parameters of that meta.
+    pub parameters: Vec<gst::Structure>,
+}
+
+/// What detectors said of a frame.
+#[derive(Default)]
+pub struct Record {
+    /// Whether any of them looked at it.
+    pub is_looked_at: bool,
+    /// Width and height of the frame then, in pixels.
+    pub size: [u32; 2],
+    /// What they found.
+    pub entries: Vec<Entry>,
+}
+
+/// Makes the meta known to GStreamer, once.
+fn register() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Another copy of this code in the process may have done it.
+        if gst::glib::Type::from_name(format!("{NAME}-api")).is_some() {
+            return;
+        }
+        // What is kept survives every kind of conversion, not only copies.
+        CustomMeta::register_with_transform(NAME, &[], |to, meta, _from, _kind| {
+            let source = meta.structure().to_owned();
+            if CustomMeta::from_buffer(to, NAME).is_ok() {
+                return true;
+            }
+            let Ok(mut copy) = CustomMeta::add(to, NAME) else { return false };
+            for (field, value) in source.iter() {
+                copy.mut_structure().set_value(field, value.clone());
+            }
+            true
+        });
+    });
+}
+
+/// Notes what a detector says of the frame in `buffer`, beside what others said before.
+pub fn write(buffer: &mut gst::BufferRef, is_looked_at: bool, (width, height): (u32, u32), entries: Vec<Entry>) {
+    register();
+    let before = read(buffer);
+    let known = before.as_ref().map_or(0, |record| record.entries.len());
+    if before.is_none() && CustomMeta::add(buffer, NAME).is_err() {
+        return;
+    }
+    let before = before.unwrap_or_default();
+    let Ok(mut meta) = CustomMeta::from_mut_buffer(buffer, NAME) else { return };
+    let structure = meta.mut_structure();
+    structure.set(LOOKED, is_looked_at || before.is_looked_at);
+    structure.set("width", width);
+    structure.set("height", height);
+    if known + entries.len() > 0 {
+        let all = before.entries.into_iter().chain(entries).map(|entry| {
+            let parameters = gst::Array::new(entry.parameters);
+            gst::Structure::builder(ENTRY)
+                .field("id", entry.id)
+                .field("label", entry.label)
+                .field("parameters", parameters)
+                .build()
+        });
+        structure.set(DETECTIONS, gst::Array::new(all));
+    }
+}
+
+/// Returns what detectors said of the frame in `buffer`; `None` if none of this plugin has seen it.
+pub fn read(buffer: &gst::BufferRef) -> Option<Record> {
+    register();
+    let meta = CustomMeta::from_buffer(buffer, NAME).ok()?;
+    let structure = meta.structure();
+    let entries = structure.get::<gst::Array>(DETECTIONS).ok();
+    let entries = entries.iter().flat_map(|array| array.iter()).filter_map(|value| {
+        let entry = value.get::<gst::Structure>().ok()?;
+        let parameters = entry.get::<gst::Array>("parameters").ok()?;
+        Some(Entry {
+            id: entry.get("id").ok()?,
+            label: entry.get("label").ok()?,
+            parameters: parameters.iter().filter_map(|value| value.get().ok()).collect(),
+        })
+    });
+    let size = ["width", "height"].map(|side| structure.get(side).unwrap_or(0));
+    Some(Record { is_looked_at: structure.get(LOOKED).unwrap_or(true), size, entries: entries.collect() })
+}

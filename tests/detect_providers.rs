@@ -1,0 +1,301 @@
+//! Several providers in one process: what one of them leaves behind is nothing to the others.
+//!
+//! A registration lasts as long as the process, so each test that depends on the order runs in a process of its own: this
+//! program again, with that test alone.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+mod detect_support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{clip, quoted};
+use detect_support::{RgbFrame, runtime, settings, shared};
+use gst::prelude::*;
+use gstvx::detect::{Engine, EngineSpec, Error, ModelSource, Provider};
+
+fn own(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model)
+}
+
+fn spec(model: &Path, provider: Provider) -> EngineSpec {
+    let model = ModelSource::File(model.to_owned());
+    EngineSpec { model, provider, sessions: 1, intra_op_threads: 1, ..EngineSpec::default() }
+}
+
+fn open(model: &Path, provider: Provider) -> Result<Engine, Error> {
+    Engine::acquire(runtime(), &spec(model, provider))
+}
+
+/// Bits of all scores and edges found with `engine`.
+fn found(engine: &Engine) -> Vec<[u32; 5]> {
+    let result = engine.submit(RgbFrame::stop_sign(), settings(0.001)).wait().unwrap();
+    let bits = result
+        .detections
+        .iter()
+        .map(|found| [found.confidence, found.x_min, found.y_min, found.x_max, found.y_max].map(f32::to_bits));
+    bits.collect()
+}
+
+fn trained() -> Option<PathBuf> {
+    shared("models/yolov8n_fp32_dynamic.onnx")
+}
+
+/// An engine on OpenVINO; says so where there is none.
+fn openvino(model: &Path) -> Option<Engine> {
+    match open(model, Provider::OpenVino) {
+        Err(error @ Error::ProviderUnavailable { .. }) => {
+            println!("skipped: {error}");
+            None
+        }
+        engine => Some(engine.unwrap()),
+    }
+}
+
+/// Where a process that runs alone leaves what it found for the next.
+const RESULTS: &str = "VX_TEST_RESULTS";
+
+/// Runs the ignored tests `names`, each in a process of its own, one after the other. The second finds what the first has left.
+fn alone<const N: usize>(names: [&str; N]) {
+    let folder = tempfile::tempdir().unwrap();
+    names.iter().for_each(|name| run_alone(name, &folder.path().join("results")));
+}
+
+fn run_alone(name: &str, results: &Path) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .env(RESULTS, results)
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
+    assert!(output.status.success() && text.contains("1 passed"), "{name}: {}\n{text}", output.status);
+    text.lines().filter(|line| line.starts_with("skipped")).for_each(|line| println!("{line}"));
+}
+
+/// Leaves `found` for the next process; in that process it must be the same.
+fn same_as_in_the_process_before(found: &str) {
+    let place = std::env::var_os(RESULTS).map(PathBuf::from).unwrap();
+    match std::fs::read_to_string(&place) {
+        Ok(before) => assert_eq!(before, found),
+        Err(_) => std::fs::write(place, found).unwrap(),
+    }
+}
+
+#[test]
+fn cpu_stays_the_cpu_provider_whatever_comes_first() {
+    alone(["cpu_before_and_after_openvino", "cpu_after_openvino"]);
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn cpu_before_and_after_openvino() {
+    let Some(model) = trained() else { return };
+    let before = open(&model, Provider::Cpu).unwrap();
+    let scores = found(&before);
+    assert!(!scores.is_empty());
+    let Some(other) = openvino(&model) else { return };
+    assert_ne!(found(&other), scores, "the providers compute differently, or this test shows nothing");
+    assert_eq!(found(&before), scores);
+    drop(before);
+    let after = open(&model, Provider::Cpu).unwrap();
+    assert_eq!(after.provider().name, "CPUExecutionProvider");
+    assert_eq!(found(&after), scores);
+    same_as_in_the_process_before(&format!("{scores:?}"));
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn cpu_after_openvino() {
+    let Some(model) = trained() else { return };
+    let Some(other) = openvino(&model) else { return };
+    let scores = found(&open(&model, Provider::Cpu).unwrap());
+    assert_ne!(scores, found(&other));
+    same_as_in_the_process_before(&format!("{scores:?}"));
+}
+
+#[test]
+fn elements_of_one_process_keep_to_their_providers() {
+    alone(["element_on_cpu_first", "element_on_openvino_first"]);
+}
+
+/// What an element on `provider` finds in the clip, to the last digit, and what it runs on; `None` where there is no such provider.
+fn lines(provider: &str) -> Option<String> {
+    gstvx::elements::places::set_library_dirs(vec![common::root().join(".deps/lib")]);
+    let detect = format!(
+        "vxyolodetect name=detector execution-provider={provider} sessions=1 meta=roi model-file={}",
+        quoted(&trained()?)
+    );
+    let (pipeline, sink) =
+        common::pipeline(&format!("filesrc location={} ! vxkeyframedec ! {detect}", quoted(&clip())));
+    let outcome = common::play(&pipeline, &sink);
+    if let Some((error, _)) = &outcome.error {
+        println!("skipped: {error}");
+        pipeline.set_state(gst::State::Null).unwrap();
+        return None;
+    }
+    let stats: gst::Structure = pipeline.by_name("detector").unwrap().property("stats");
+    let mut text = stats.get::<String>("provider").unwrap();
+    for sample in &outcome.samples {
+        for meta in sample.buffer().unwrap().iter_meta::<gst_video::VideoRegionOfInterestMeta>() {
+            let confidence = meta.params().next().unwrap().get::<f64>("confidence").unwrap();
+            text += &format!("\n{} {confidence}", meta.roi_type());
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    Some(text)
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn element_on_cpu_first() {
+    let Some(before) = lines("cpu") else { return };
+    assert!(before.contains("CPUExecutionProvider"), "{before}");
+    let Some(other) = lines("openvino") else { return };
+    assert!(other.contains("OpenVINOExecutionProvider"), "{other}");
+    assert_eq!(lines("cpu").unwrap(), before);
+    same_as_in_the_process_before(&before);
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn element_on_openvino_first() {
+    let Some(other) = lines("openvino") else { return };
+    assert!(other.contains("OpenVINOExecutionProvider"), "{other}");
+    let after = lines("cpu").unwrap();
+    assert!(after.contains("CPUExecutionProvider"), "{after}");
+    same_as_in_the_process_before(&after);
+}
+
+#[test]
+fn a_model_that_openvino_refuses_runs_on_the_cpu_with_the_reason() {
+    alone(["refused_under_auto"]);
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn refused_under_auto() {
+    // Weights among the inputs are removed from there; not from a model in two parts, which protobuf merges.
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("refused.onnx");
+    let mut bytes = std::fs::read(own("weights_as_inputs.onnx")).unwrap();
+    bytes.extend([0x3a, 0]);
+    std::fs::write(&model, bytes).unwrap();
+    let scores = found(&open(&model, Provider::Cpu).unwrap());
+    if openvino(&own("picodet.onnx")).is_none() {
+        return;
+    }
+    let error = open(&model, Provider::OpenVino).unwrap_err();
+    assert!(matches!(&error, Error::ProviderUnavailable { .. }), "{error:?}");
+    let engine = open(&model, Provider::Auto).unwrap();
+    let report = engine.provider();
+    if report.fallback.is_none() {
+        println!("skipped: auto does not try OpenVINO on this processor");
+        return;
+    }
+    assert_eq!((report.provider.clone(), &*report.name), (Provider::Cpu, "CPUExecutionProvider"));
+    let reason = report.fallback.as_ref().unwrap();
+    assert!(reason.contains("openvino") && reason.contains("refused.onnx"), "{reason}");
+    assert_eq!(found(&engine), scores);
+}
+
+#[test]
+fn weights_among_the_inputs_are_no_trouble_to_any_provider() {
+    let mut models = vec![own("weights_as_inputs.onnx")];
+    models.extend(shared("cases/real/ultraface_rfb320.onnx"));
+    for model in models {
+        let auto = open(&model, Provider::Auto).unwrap();
+        assert_eq!(auto.provider().fallback, None, "{}", model.display());
+        auto.submit(RgbFrame::stop_sign(), settings(0.1)).wait().unwrap();
+        open(&model, Provider::Cpu).unwrap().submit(RgbFrame::stop_sign(), settings(0.1)).wait().unwrap();
+        let _ = openvino(&model);
+    }
+    let cpu = open(&own("weights_as_inputs.onnx"), Provider::Cpu).unwrap();
+    let plain = open(&own("picodet.onnx"), Provider::Cpu).unwrap();
+    assert_eq!(found(&cpu), found(&plain));
+}
+
+/// As caches of downloads keep files: the model and its weights are links to files named by their content.
+#[test]
+#[cfg(unix)]
+fn weights_behind_links_are_found_by_every_provider() {
+    let folder = tempfile::tempdir().unwrap();
+    let [blobs, snapshot] = ["blobs", "snapshots/main"].map(|name| folder.path().join(name));
+    for (name, blob) in [("outside.onnx", "4f2a"), ("outside.weights", "91c0")] {
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::copy(own(name), blobs.join(blob)).unwrap();
+        std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(name)).unwrap();
+    }
+    let model = snapshot.join("outside.onnx");
+    let expected = found(&open(&own("outside.onnx"), Provider::Cpu).unwrap());
+    assert!(!expected.is_empty());
+    assert_eq!(found(&open(&model, Provider::Cpu).unwrap()), expected);
+    let auto = open(&model, Provider::Auto).unwrap();
+    assert_eq!(auto.provider().fallback, None);
+    if let Some(engine) = openvino(&model) {
+        assert_eq!(found(&engine).len(), expected.len());
+    }
+}
+
+#[test]
+fn an_invalid_model_is_an_error_and_not_the_end_of_the_process() {
+    alone(["invalid_model"]);
+}
+
+#[test]
+#[ignore = "in a process of its own"]
+fn invalid_model() {
+    let Some(model) = shared("cases/real/invalid_yolo_fastest.onnx") else { return };
+    let _ = openvino(&own("picodet.onnx"));
+    for provider in [Provider::Auto, Provider::OpenVino, Provider::Cpu] {
+        let error = open(&model, provider).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::ModelInvalid { .. }), "{text}");
+        assert!(text.contains("Concat_504") && text.contains("contradicts itself"), "{text}");
+        assert!(!text.contains("older opset"), "{text}");
+    }
+}
+
+#[test]
+fn loading_a_model_that_never_ends_is_given_up_in_time_and_leaves_no_thread() {
+    let limit = Duration::from_millis(600);
+    for provider in [Provider::Cpu, Provider::Auto] {
+        let spec = EngineSpec { load_timeout: Some(limit), ..spec(&own("endless_unknown.onnx"), provider) };
+        let started = Instant::now();
+        let error = Engine::acquire(runtime(), &spec).unwrap_err();
+        assert!(matches!(error, Error::LoadTimeout { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("endless_unknown.onnx") && text.contains("0.6 s"), "{text}");
+        assert!(started.elapsed() >= limit && started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+    // The run by which it is examined ends with it.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads("vxload") > 0 {
+        assert!(Instant::now() < deadline, "a thread goes on loading");
+        std::thread::yield_now();
+    }
+}
+
+/// Threads of this process with that name.
+fn threads(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)).count()
+}
+
+/// Its output is declared, so that nobody sees that it never ends until it runs.
+#[test]
+fn waiting_for_a_model_that_never_ends_can_be_given_up() {
+    let engine = open(&own("endless.onnx"), Provider::Cpu).unwrap();
+    let ticket = engine.submit(RgbFrame::stop_sign(), settings(0.5));
+    let queued = engine.submit(RgbFrame::stop_sign(), settings(0.5));
+    let started = Instant::now();
+    let goes_on = || started.elapsed() < Duration::from_millis(300);
+    assert!(matches!(ticket.wait_while(goes_on), Err(Error::EngineClosed)));
+    // It closes without its worker, and answers what was queued.
+    drop(engine);
+    assert!(matches!(queued.wait(), Err(Error::EngineClosed)));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
