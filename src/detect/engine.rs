@@ -207,7 +207,8 @@ impl Inner {
         });
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
-        let (running, stopped) = bounded(0);
+        // Waiting at a channel without room allocates.
+        let (running, stopped) = bounded(1);
         // Built before the threads start, so that a thread that cannot be started leaves none behind.
         let inner = Self {
             key,

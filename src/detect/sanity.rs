@@ -35,7 +35,7 @@ pub(super) fn complaint(layout: &Layout, outputs: Outputs<'_>, (width, height): 
         return Some("all of its scores are 1 or more".to_owned());
     }
     if most > 1.01 {
-        return Some(format!("its scores reach {most:.2}, and none is above 1; they are written as 1"));
+        return Some(format!("its scores reach {most:.2}, although none should be above 1; they are written as 1"));
     }
     if has_every_cell && least < -0.01 {
         return Some(format!("its scores go down to {least:.2}, and none is below 0: they may lack their sigmoid"));
