@@ -492,7 +492,10 @@ fn classes_and_regions_may_change_while_frames_flow() {
     assert_eq!(counts(&lines), [1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
     let width = |line: &Value| line["detections"][0]["box"][2].as_f64().unwrap();
     assert!(width(&lines[8]) < width(&lines[7]) * 0.6, "{} {}", lines[7], lines[8]);
-    let [classes, region] = outcome.warnings.as_slice() else { panic!("{:?}", outcome.warnings) };
+    // That the model finds the same in every picture is warned of too.
+    let refused: Vec<_> =
+        outcome.warnings.iter().filter(|warning| !warning.contains("exactly the same boxes")).collect();
+    let [classes, region] = refused.as_slice() else { panic!("{:?}", outcome.warnings) };
     assert!(classes.contains("dragon") && classes.contains("stays as it is"), "{classes}");
     assert!(region.contains("everywhere") && region.contains("stays as it is"), "{region}");
     pipeline.set_state(gst::State::Null).unwrap();

@@ -332,8 +332,8 @@ def outside():
     onnx.save(made, HERE / "outside.onnx", location="outside.weights", **where)
 
 
-def endless(name, declared):
-    """Runs for ever: a loop of 2^60 rounds. With an output of a `declared` shape it has to be run to be read or not."""
+def endless(name, declared, metadata=()):
+    """Runs for ever: a loop of 2^60 rounds. Whether it has to be run to be read depends on the `declared` shape and the metadata."""
     body = h.make_graph(
         [h.make_node("Identity", ["go"], ["goes"]), h.make_node("Add", ["sum", "sum"], ["more"])],
         "body",
@@ -357,6 +357,9 @@ def endless(name, declared):
     outputs = [value("output0", T.FLOAT, declared)]
     graph = h.make_graph(nodes, name, [value("images", T.FLOAT, [1, 3, 64, 64])], outputs, constants)
     made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    for key, text in metadata:
+        entry = made.metadata_props.add()
+        entry.key, entry.value = key, text
     onnx.checker.check_model(made)
     onnx.save(made, HERE / f"{name}.onnx")
 
@@ -365,7 +368,7 @@ quantised()
 free_size()
 weights_as_inputs()
 outside()
-endless("endless", [1, 84, 64])
+endless("endless", [1, 84, 64], [("names", str({index: f"c{index}" for index in range(80)})), ("task", "detect"), ("author", "Ultralytics")])
 endless("endless_unknown", ["batch", "rows", "cells"])
 
 
