@@ -155,6 +155,11 @@ fn every_family_is_recognised_by_its_evidence() {
         ("nanodet_v1_split", "distances", 2),
         ("fastestdet", "fastestdet", 2),
         ("ultraface", "ultraface", 0),
+        ("scrfd", "scrfd", 0),
+        ("scrfd_boxes", "scrfd", 0),
+        ("yunet", "yunet", 0),
+        ("retinaface", "retinaface", 0),
+        ("v5_face_raw", "v5-face-raw", 0),
         ("torchvision_single", "separate", 2),
         ("unnamed_lists", "separate", 2),
         ("pose_in_lists", "separate", 2),
@@ -207,6 +212,9 @@ fn pictures_are_prepared_as_the_family_was_trained() {
         assert_eq!((mean(name), form(name).anchor), (None, Anchor::Stretch), "{name}");
     }
     assert_eq!((mean("ultraface"), form("ultraface").white), (Some(127.0), 255.0));
+    assert_eq!((mean("scrfd"), form("scrfd").anchor), (Some(127.5), Anchor::TopLeft));
+    assert_eq!((mean("retinaface"), form("retinaface").order), (Some(104.0), ChannelOrder::Bgr));
+    assert_eq!((mean("yunet"), form("yunet").order, form("yunet").white), (None, ChannelOrder::Bgr, 255.0));
     assert_eq!((mean("nanodet_v1"), form("nanodet_v1").order), (Some(103.53), ChannelOrder::Bgr));
     assert!(form("grey").is_grey && !form("yolov6").is_grey);
     assert_eq!(form("yolov6").anchor, Anchor::Center);
@@ -364,8 +372,27 @@ fn finished_boxes_and_unnamed_tasks_have_their_details_too() {
         let mask = find(name, "segment").details.mask.unwrap();
         assert!((mask.width, mask.height) == (8, 8) && mask.values.iter().all(|&value| value >= 128), "{name}");
     }
-    let face = find("v5_face", "pose");
-    assert_eq!((face.class_id, face.details.keypoints), (0, vec![[32.0, 16.0, 1.0]; 5]));
+    for name in ["v5_face", "v5_face_raw", "scrfd", "yunet", "retinaface"] {
+        let face = find(name, "pose");
+        let points = &face.details.keypoints;
+        let is_near = |point: &[f32; 3]| (point[0] - 32.0).abs() < 1e-3 && (point[1] - 16.0).abs() < 1e-3;
+        assert!(face.class_id == 0 && points.len() == 5 && points.iter().all(is_near), "{name}: {face:?}");
+    }
+    assert!(find("scrfd_boxes", "detect").details.keypoints.is_empty());
+}
+
+/// Boxes that are offsets from prior boxes of unknown sizes, or values in an unknown order.
+#[test]
+fn what_only_its_makers_could_read_is_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    for name in ["retinaface_plate", "retinaface_joined"] {
+        let error = open(folder.join(name).with_extension("onnx")).unwrap_err().to_string();
+        assert!(error.contains("RetinaFace") && error.contains("Export"), "{name}: {error}");
+    }
+    for name in ["unknown_levels", "mtcnn_last"] {
+        let error = open(folder.join(name).with_extension("onnx")).unwrap_err();
+        assert!(matches!(error, Error::ModelUnsupported { .. }), "{name}: {error}");
+    }
 }
 
 fn grey(level: u8) -> Box<RgbFrame> {

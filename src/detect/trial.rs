@@ -37,6 +37,8 @@ const MOST_VALUES: usize = 1 << 26;
 const SURE: f32 = 0.4;
 /// How much better than all others it has to be.
 const LEAD: f32 = 0.1;
+/// Score from which on what a model of unknown classes finds is surely the person.
+const CERTAIN: f32 = 0.6;
 /// Candidates of a trial have at least this score.
 const THRESHOLD: f32 = 0.05;
 
@@ -81,7 +83,16 @@ pub(super) fn understand(name: &str, session: &mut Session, load: Load<'_>) -> R
                 shown.join("; ")
             ));
             if is_sure {
-                claim.preparations[chosen]
+                let way = claim.preparations[chosen];
+                if chosen != 0 && scores[chosen] < CERTAIN && claim.class_count.is_none() {
+                    warnings.push(format!(
+                        "models of this layout want their pictures in different ways: {way} is assumed, since with it alone \
+                         something is found where a photograph shows a person. If the model does not know people, that may be \
+                         wrong: then set resize-mode, channel-order and input-range, most likely to {first}; \
+                         `vx inspect MODEL --try PICTURE` compares them"
+                    ));
+                }
+                way
             } else {
                 warnings.push(format!(
                     "models of this layout want their pictures in different ways, and a trial did not show which: {first} is \

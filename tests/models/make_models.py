@@ -537,6 +537,41 @@ filled("fastestdet", {"758": ([1, 15, 4, 4], 0, {(0, 0, 1, 2): 1, (0, 2, 1, 2): 
 filled("ultraface", {"scores": ([1, 235, 2], [1, 0], row(0, 40, columns=[0.25, 0.75]), F), "boxes": ([1, 235, 4], 0, row(0, 40, columns=SHARE_CORNERS), F)})
 filled("v5_face", {"output": ([1, 252, 16], [10] * 4 + [0] + [12] * 10 + [0], row(0, 40, columns=[*CENTRED, 1, *[16, 8] * 5, 0.75]), F)})
 
+# Faces with five points, all at (16, 8). SCRFD: two boxes in each cell, places from its corner; cell (4, 3) of stride 8 is at
+# (32, 24). Without a batch as InsightFace exports it.
+scrfd = {}
+for columns, places in ((1, {(56, 0): 0.75, (57, 0): 0.5}), (4, {**row(56, columns=[2] * 4), **row(57, columns=[2] * 4)}),
+                        (10, row(56, columns=[-2] * 10))):
+    for stride, count in ((8, 128), (16, 32), (32, 8)):
+        scrfd[f"out{columns}_{stride}"] = ([count, columns], 0, places if stride == 8 else {}, F)
+filled("scrfd", scrfd)
+filled("scrfd_boxes", {name: ([1, *shape], fill, {(0, *place): number for place, number in places.items()}, kind)
+                       for name, (shape, fill, places, kind) in scrfd.items() if not name.startswith("out10")})
+# YuNet: the root of the product of two scores.
+yunet = {}
+for kind, columns, places in (("cls", 1, {(0, 28, 0): 0.5625}), ("obj", 1, {(0, 28, 0): 1}),
+                              ("bbox", 4, row(0, 28, columns=[0, 0, float(np.log(4)), float(np.log(4))])), ("kps", 10, row(0, 28, columns=[-2] * 10))):
+    for stride, count in ((8, 64), (16, 16), (32, 4)):
+        yunet[f"{kind}_{stride}"] = ([1, count, columns], 0, places if stride == 8 else {}, F)
+filled("yunet", yunet)
+# RetinaFace: the second prior box of cell (1, 1) of stride 16 is a square of 128 around (24, 24).
+prior = 128 + 2 * 5 + 1
+offsets = [8 / 12.8, 0, *[float(np.log(32 / 128)) / 0.2] * 2]
+retinaface = lambda points: {"loc": ([1, 168, 4], 0, row(0, prior, columns=offsets), F), "conf": ([1, 168, 2], [1, 0], row(0, prior, columns=[0.25, 0.75]), F),
+                             "landms": ([1, 168, 2 * points], 0, row(0, prior, columns=[-8 / 12.8, -16 / 12.8] * points), F)}
+filled("retinaface", retinaface(5))
+# Of number plates, with prior boxes of other sizes; and all in one output.
+filled("retinaface_plate", retinaface(4))
+filled("retinaface_joined", {"output0": ([1, 168, 16], 0, row(0, prior, columns=[*offsets, -3, 3, *[0] * 10]), F)})
+# Raw heads with three boxes in each cell; the last stage of MTCNN, which makes one box better.
+filled("unknown_levels", {f"{name}_{count}": ([1, count, columns], 0.5, {}, F) for name, columns in (("scores", 1), ("boxes", 4), ("more", 1))
+                          for count in (192, 48, 12)})
+filled("mtcnn_last", {"boxes": ([1, 4], 0.5, {}, F), "points": ([1, 10], 0.5, {}, F), "scores": ([1, 2], 0.5, {}, F)})
+# Raw heads of yolov5-face: the second anchor of stride 16 is 43 by 55.
+five = lambda side, places: ([1, 3, side, side, 16], [0] * 4 + [-20] + [0.5, -0.5] * 5 + [4], places, F)
+filled("v5_face_raw", {"stride_8": five(8, {}), "stride_32": five(2, {}), "stride_16": five(4, row(0, 1, 1, 1, columns=[
+    *map(logit, [0.75, 0.5, (32 / 43) ** 0.5 / 2, (32 / 55) ** 0.5 / 2]), 20, *[0, -8 / 55] * 5, LOGIT]))})
+
 # torchvision takes one picture without a batch; its classes have names of their own.
 filled("torchvision_single", {"boxes": ([1, 4], CORNERS, {}, F, ["n", 4]), "labels": ([1], 2, {}, LONG, ["n"]), "scores": ([1], 0.75, {}, F, ["n"])},
        inputs=[("image", T.FLOAT, [3, 64, 64])])

@@ -7,10 +7,12 @@ use super::boxes::{STRIDES, centred, sigmoid};
 use super::distances::grid;
 use super::distribution::maps;
 use super::evidence::{Evidence, Output};
+use super::names::Names;
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Family, Verdict};
 use crate::detect::decode::Outputs;
+use crate::detect::task::Task;
 
 /// Widths and heights of the three anchors of each stride.
 type Anchors = [[[f32; 2]; 3]; 3];
@@ -27,8 +29,21 @@ const V4: Anchors = [
     [[36.0, 75.0], [76.0, 55.0], [72.0, 146.0]],
     [[142.0, 110.0], [192.0, 243.0], [459.0, 401.0]],
 ];
+/// Mean over which values are no logits of classes.
+const MEAN_OF_CLASSES: f32 = -2.0;
 /// How far a centre may leave its cell, in YOLOv4: `scale_x_y` of each stride.
 const V4_SCALES: [f32; 3] = [1.2, 1.1, 1.05];
+
+/// deepcam-cn/yolov5-face, models/yolov5s.yaml.
+const V5_FACE: Anchors = [
+    [[4.0, 5.0], [8.0, 10.0], [13.0, 16.0]],
+    [[23.0, 29.0], [43.0, 55.0], [73.0, 105.0]],
+    [[146.0, 217.0], [231.0, 300.0], [335.0, 433.0]],
+];
+/// Features of yolov5-face: box, objectness, five points, the class.
+const FACE_FEATURES: usize = 16;
+/// Where the points are.
+const FACE_POINTS: std::ops::Range<usize> = 5..15;
 
 /// How a map's axes follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +61,8 @@ struct AnchorHeads {
     classes: usize,
     axes: Axes,
     anchors: Anchors,
+    /// Whether five points of a face stand before the classes.
+    has_points: bool,
     /// Whether values are still to go through a sigmoid.
     is_logits: bool,
 }
@@ -79,6 +96,9 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let read = vec![first.0, second.0, third.0];
     let values: Option<Vec<&[f32]>> = read.iter().map(|&index| evidence.outputs[index].values).collect();
     let Some(values) = values else { return Verdict::NeedsTrial };
+    if is_face(evidence, features, axes, &values) {
+        return face(read, axes);
+    }
     let is_logits = values.into_iter().flatten().any(|value| !(-1e-3..=1.001).contains(value));
     let classes = features - 5;
     let form = match axes {
@@ -94,7 +114,7 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     };
     let reason =
         format!("maps of strides 8, 16 and 32 with 3 anchors, {classes} classes, values {form}: raw heads of {which}");
-    let reader = AnchorHeads { classes, axes, anchors, is_logits };
+    let reader = AnchorHeads { classes, axes, anchors, has_points: false, is_logits };
     let claim = Claim::new("anchors-raw", reader, read, reason).classes(classes).prepared([Preparation::YOLO]);
     if evidence.forced.is_some() {
         return claim.into();
@@ -107,10 +127,40 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         .into()
 }
 
+/// Whether these are heads of yolov5-face. Logits of classes are far below 0 nearly everywhere, places of points about 0.
+fn is_face(evidence: &Evidence<'_>, features: usize, axes: Axes, values: &[&[f32]]) -> bool {
+    let is_possible = features == FACE_FEATURES && evidence.forced.is_none() && axes == Axes::FeaturesLast;
+    if !is_possible || evidence.class_count().is_some_and(|classes| classes != 1) {
+        return false;
+    }
+    let rows = || values.iter().flat_map(|values| values.chunks_exact(FACE_FEATURES));
+    let sum: f32 = rows().flat_map(|row| &row[FACE_POINTS]).sum();
+    let mean = sum / (rows().count() * FACE_POINTS.len()).max(1) as f32;
+    mean > MEAN_OF_CLASSES && rows().flat_map(|row| &row[FACE_POINTS]).any(|value| *value < 0.0)
+}
+
+/// yolov5-face (deepcam-cn/yolov5-face, models/yolo.py, without its last step).
+fn face(read: Vec<usize>, axes: Axes) -> Verdict {
+    let reason = "maps of strides 8, 16 and 32 with 3 anchors, a face and five points: raw heads of yolov5-face";
+    let reader = AnchorHeads { classes: 1, axes, anchors: V5_FACE, has_points: true, is_logits: true };
+    let claim = Claim::new("v5-face-raw", reader, read, reason.to_owned()).classes(1);
+    claim.task(Task::Pose { points: 5, values: 2 }).named(Names::Face).into()
+}
+
 impl AnchorHeads {
+    /// Values of an anchor.
+    fn features(&self) -> usize {
+        self.first_class() + self.classes
+    }
+
+    /// Where the classes begin.
+    fn first_class(&self) -> usize {
+        if self.has_points { FACE_POINTS.end } else { 5 }
+    }
+
     /// Value `feature` of anchor `anchor` in cell `cell`.
     fn at(&self, values: &[f32], cells: usize, anchor: usize, cell: usize, feature: usize) -> f32 {
-        let features = 5 + self.classes;
+        let features = self.features();
         values[match self.axes {
             Axes::FeaturesLast => (anchor * cells + cell) * features + feature,
             Axes::Planes => (anchor * features + feature) * cells + cell,
@@ -146,7 +196,7 @@ impl AnchorHeads {
 
 impl Reader for AnchorHeads {
     fn is_readable(&self, outputs: Outputs<'_>, size: (usize, usize)) -> bool {
-        let features = 5 + self.classes;
+        let features = self.features();
         STRIDES.iter().enumerate().all(|(level, &stride)| {
             let Some(view) = outputs.views.get(level) else { return false };
             view.shape.first() == Some(&outputs.images)
@@ -169,7 +219,7 @@ impl Reader for AnchorHeads {
                     if objectness > threshold {
                         let mut best = (0, f32::NEG_INFINITY);
                         for class in 0..self.classes {
-                            let value = at(5 + class);
+                            let value = at(self.first_class() + class);
                             if value > best.1 {
                                 best = (class as u32, value);
                             }
@@ -193,6 +243,28 @@ impl Reader for AnchorHeads {
 
     fn is_dense(&self) -> bool {
         true
+    }
+
+    fn extra(&self, outputs: Outputs<'_>, image: usize, size: (usize, usize), index: usize) -> Vec<f32> {
+        let mut place = index;
+        for (level, &stride) in STRIDES.iter().enumerate().filter(|_| self.has_points) {
+            let (across, down) = grid(size, stride);
+            let cells = across * down;
+            if place >= 3 * cells {
+                place -= 3 * cells;
+                continue;
+            }
+            let (anchor, cell) = (place / cells, place % cells);
+            let rank = outputs.views[level].shape.len() - 1;
+            let values = outputs.part(level, image, rank).values;
+            let corner = [cell % across * stride, cell / across * stride];
+            let point = |feature: usize| {
+                let axis = (feature - FACE_POINTS.start) % 2;
+                self.at(values, cells, anchor, cell, feature) * self.anchors[level][anchor][axis] + corner[axis] as f32
+            };
+            return FACE_POINTS.map(point).collect();
+        }
+        Vec::new()
     }
 
     fn survey(&self, _outputs: Outputs<'_>, _size: (usize, usize), _survey: &mut Survey) {}

@@ -23,8 +23,10 @@ mod paddle;
 mod per_class;
 mod preparation;
 mod reader;
+mod retinaface;
 mod rows;
 mod rtdetr;
+mod scrfd;
 mod separate;
 mod tensorflow;
 mod ultraface;
@@ -33,6 +35,7 @@ mod v8;
 mod yolov3;
 mod yolov4;
 mod yolox;
+mod yunet;
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,7 +57,10 @@ const FAMILIES: &[Recognise] = &[
     tensorflow::recognise,
     yolov4::recognise,
     yolov3::recognise,
+    retinaface::recognise,
     ultraface::recognise,
+    scrfd::recognise,
+    yunet::recognise,
     flat::recognise,
     paddle::recognise,
     distances::recognise,

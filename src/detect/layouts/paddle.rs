@@ -44,7 +44,7 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         (false, _) if evidence.input.width.min(evidence.input.height) <= PICODET_SIDE => {
             (vec![Preparation::IMAGENET, Preparation::STRETCHED], "PicoDet, by its small input")
         }
-        (false, _) => (vec![Preparation::STRETCHED, Preparation::IMAGENET], "PP-YOLOE+, by its input of 640 pixels"),
+        (false, _) => (vec![Preparation::STRETCHED, Preparation::IMAGENET], "PP-YOLOE+, by its large input"),
     };
     let reason = format!("rows of 6: class, score, corners in pixels, as PaddleDetection exports; most likely {which}");
     let reader = Paddle { is_counted: count.is_some() };

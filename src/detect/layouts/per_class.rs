@@ -5,7 +5,7 @@ use super::boxes::{BoxForm, Unit};
 use super::evidence::Evidence;
 use super::lists::{PerClass, Scores};
 use super::preparation::Preparation;
-use super::separate::is_boxes;
+use super::separate::{has_levels, is_boxes};
 use super::{Claim, Verdict};
 
 pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
@@ -14,6 +14,10 @@ pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
         return Verdict::No;
     };
     let lead = &outputs[boxes].shape[..outputs[boxes].shape.len() - 1];
+    // One row is a box that is made better, not a list: MTCNN's later stages.
+    if has_levels(outputs) || lead.last() == Some(&1) {
+        return Verdict::No;
+    }
     let is_scores = |index: &usize| {
         let shape = outputs[*index].shape;
         *index != boxes && matches!(shape.split_last(), Some((columns, rest)) if rest == lead && *columns > 0)

@@ -48,6 +48,15 @@ impl Preparation {
         anchor: Anchor::Stretch,
         normalise: Some(Normalise { mean: [127.0; 3], deviation: [128.0; 3] }),
     };
+    /// RGB, (value - 127.5) / 128, at the top left (deepinsight/insightface, detection/scrfd/tools/scrfd.py).
+    pub const SCRFD: Self = Self {
+        anchor: Anchor::TopLeft,
+        normalise: Some(Normalise { mean: [127.5; 3], deviation: [128.0; 3] }),
+        ..Self::ULTRAFACE
+    };
+    /// BGR 0..255 less a mean, at the top left (biubug6, Pytorch_Retinaface/detect.py).
+    pub const RETINAFACE: Self =
+        Self { normalise: Some(Normalise { mean: [104.0, 117.0, 123.0], deviation: [1.0; 3] }), ..Self::YOLOX };
     /// BGR 0..1, stretched (dog-qiuqiu, FastestDet/example/onnx-runtime/runtime.py).
     pub const FASTESTDET: Self = Self { order: ChannelOrder::Bgr, ..Self::STRETCHED };
 }

@@ -13,11 +13,23 @@ pub(super) fn is_boxes(output: &Output<'_>) -> bool {
     matches!(output.shape, [.., 4]) && matches!(output.shape.len(), 2 | 3) && !output.is_integer()
 }
 
+/// Whether boxes come in lists of several lengths, as those of the strides of a raw head do. TensorFlow's detectors have two.
+pub(super) fn has_levels(outputs: &[Output<'_>]) -> bool {
+    let rows = |output: &Output<'_>| output.shape[output.shape.len() - 2];
+    let mut lengths: Vec<usize> = outputs.iter().filter(|output| is_boxes(output)).map(rows).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths.len() > 2
+}
+
 pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let outputs = &evidence.outputs;
     let Some(boxes) = outputs.iter().position(is_boxes).filter(|_| evidence.forced.is_none()) else {
         return Verdict::No;
     };
+    if has_levels(outputs) {
+        return Verdict::No;
+    }
     let lead = &outputs[boxes].shape[..outputs[boxes].shape.len() - 1];
     let is_of_boxes = |index: &usize| {
         let shape = outputs[*index].shape;
