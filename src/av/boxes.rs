@@ -49,7 +49,7 @@ pub(super) fn announced_len(input: &mut Input) -> Result<Option<u64>, Error> {
     let Some(len) = input.byte_len().filter(|_| input.jumps_are_free()) else { return Ok(None) };
     let names = input.container_names();
     let announced = if names.split(',').any(|name| name == "mp4") {
-        // The size of a media data box is not checked: it may be wrong in an intact file, and the index tells more.
+        // The size of a media data box is not checked: it may be wrong in an intact file, and the index is more reliable.
         let mut boxes = Boxes::new();
         let mut last = None;
         for _ in 0..BOXES {

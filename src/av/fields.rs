@@ -49,7 +49,7 @@ impl Fields {
     /// What `packet` holds.
     pub(super) fn structure(&mut self, packet: &Packet) -> Structure {
         match self {
-            Self::H264(parser) => parser.parse(packet.data()).structure,
+            Self::H264(parser) => parser.parse(packet).structure,
             Self::Mpeg2 => mpeg2_structure(packet.data()),
         }
     }

@@ -72,7 +72,7 @@ pub(super) struct Packets {
     pub(super) tally: Tally,
 }
 
-/// What tells a packet from others however it is read: its byte position, and where samples may be shown more than once (edit
+/// Identifies a packet however it is read: its byte position, and where samples may be shown more than once (edit
 /// lists of mp4), its decoding time.
 type Place = (i64, i64);
 
@@ -466,7 +466,7 @@ impl Packets {
         if let Some(marker) = &mut self.marker
             && self.packet.stream_index() == self.video.index()
             && !self.packet.is_encrypted()
-            && marker.parse(self.packet.data()).is_key
+            && marker.parse(&self.packet).is_key
         {
             self.packet.set_key();
         }

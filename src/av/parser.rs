@@ -9,10 +9,11 @@ use ffmpeg_sys_next as ffi;
 
 use super::error::Error;
 use super::fields::Structure;
+use super::packet::Packet;
 use super::video_stream::VideoStream;
 
-/// Bytes after a packet's data that FFmpeg's parsers may read.
-pub(super) const PADDING: usize = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
+/// Bytes after the data that FFmpeg's parsers may read.
+const PADDING: usize = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
 
 /// An AVCodecParser and a context for it that is never opened.
 pub(super) struct Parser {
@@ -52,15 +53,28 @@ impl Parser {
         if result < 0 { Err(Error::call("avcodec_parameters_to_context", result)) } else { Ok(Some(parser)) }
     }
 
-    /// Parses a whole packet. [`PADDING`] readable bytes follow `data`, as they do in a `Packet`.
-    pub(super) fn parse(&mut self, data: &[u8]) -> Parsed {
+    /// Parses a packet that holds a whole frame.
+    pub(super) fn parse(&mut self, packet: &Packet) -> Parsed {
+        // A packet's data is followed by FFmpeg's padding.
+        self.parse_padded(packet.data())
+    }
+
+    /// Parses a whole frame.
+    pub(super) fn parse_bytes(&mut self, mut frame: Vec<u8>) -> Parsed {
+        let len = frame.len();
+        frame.resize(len + PADDING, 0);
+        self.parse_padded(&frame[..len])
+    }
+
+    /// Both callers above see to it that [`PADDING`] readable bytes follow `data`.
+    fn parse_padded(&mut self, data: &[u8]) -> Parsed {
         let Ok(len) = c_int::try_from(data.len()) else {
             return Parsed { structure: Structure::Frame, is_key: false };
         };
         let (mut out, mut out_len) = (std::ptr::null_mut(), 0);
         let none = ffi::AV_NOPTS_VALUE;
-        // SAFETY: parser and context are ours and belong together; data has len bytes and FFmpeg's padding, as both callers
-        // (fields.rs with packets, unmarked.rs with a padded copy) see to. What comes out points into data and is not used.
+        // SAFETY: parser and context are ours and belong together; data has len bytes, and FFmpeg's padding follows, as both
+        // callers see to. What comes out points into data and is not used.
         unsafe {
             ffi::av_parser_parse2(
                 self.parser.as_ptr(),

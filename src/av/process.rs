@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
 
-/// What runs before static destructors: it gets the exit status where the C library tells it (glibc).
+/// The function that runs before static destructors. It receives the exit status where the C library passes it on (glibc).
 pub type Hook = fn(Option<i32>);
 
 static HOOK: OnceLock<Hook> = OnceLock::new();

@@ -10,7 +10,7 @@
 use super::error::Error;
 use super::input::Input;
 use super::packet::Packet;
-use super::parser::{PADDING, Parser};
+use super::parser::Parser;
 use super::video_stream::VideoStream;
 
 /// Frames read for nothing before the container's marks are trusted.
@@ -69,10 +69,8 @@ impl Search {
             return Ok(false);
         }
         let Some(parser) = &mut self.parser else { return Ok(false) };
-        let mut data = input.read_range(position, bytes)?;
-        let len = data.len();
-        data.resize(len + PADDING, 0);
-        self.has_found = parser.parse(&data[..len]).is_key;
+        let frame = input.read_range(position, bytes)?;
+        self.has_found = parser.parse_bytes(frame).is_key;
         self.tries += u32::from(!self.has_found);
         Ok(self.has_found)
     }

@@ -36,7 +36,7 @@ struct Arguments {
 enum Command {
     /// Say what is on the keyframes of files: people, or what a model of yours knows
     ///
-    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not be made, 130 if it was interrupted.
+    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not start, 130 if it was interrupted.
     Detect(Box<detect::Arguments>),
     /// Say what is in media files and models, and how they would be read
     ///
