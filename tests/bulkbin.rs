@@ -73,7 +73,7 @@ fn each_files_lines_are_those_of_a_pipeline_of_its_own_and_bad_files_fail_alone(
         assert_eq!((&summary["status"], &summary["error"]), (&"ok".into(), &Value::Null));
         assert_eq!(summary["keyframes"], frames.len());
         let detections: usize = frames.iter().map(|frame| frame["detections"].as_array().unwrap().len()).sum();
-        assert_eq!(summary["detections"], detections);
+        assert_eq!(summary["detection_count"], detections);
         assert_eq!(summary["bytes"], std::fs::metadata(file).unwrap().len());
         assert!(summary["bytes_read"].as_u64().unwrap() > 0 && summary["seconds"]["infer"].as_f64().unwrap() > 0.0);
     }

@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use gstvx::elements::bulkbin::Status;
+use gstvx::elements::jsonenc::record::SCHEMA;
 
 use crate::files::with_suffix;
 use crate::tables::{Parts, Table, Whole, is_of_parts, replace};
@@ -228,11 +229,8 @@ impl Lines {
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             return Err(format!("another run is writing {}", output.display()));
         }
-        if resume && !begins_like_ours(&file).map_err(failed)? {
-            return Err(format!(
-                "{} holds something else than results of this program: name another output",
-                output.display()
-            ));
+        if resume {
+            check_schema(&file).map_err(failed)?.map_err(|reason| format!("{} {reason}", output.display()))?;
         }
         let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, Done::new()) };
         Ok((Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new }, done))
@@ -268,15 +266,24 @@ impl Drop for Lines {
     }
 }
 
-/// Whether a file may be one of lines.
-fn begins_like_ours(file: &File) -> std::io::Result<bool> {
-    const BEGINNING: &[u8] = br#"{"schema":"#;
+/// Checks that a file of lines is empty or begins with a line of this schema; otherwise returns the reason to refuse it.
+fn check_schema(file: &File) -> std::io::Result<Result<(), String>> {
+    const BEGINNING: &str = r#"{"schema":"#;
+    let expected = format!("{BEGINNING}{SCHEMA},");
     let mut reader = file;
     reader.rewind()?;
     let mut head = Vec::new();
-    reader.take(BEGINNING.len() as u64).read_to_end(&mut head)?;
+    reader.take(expected.len() as u64).read_to_end(&mut head)?;
     reader.rewind()?;
-    Ok(BEGINNING.starts_with(&head))
+    Ok(if expected.as_bytes().starts_with(&head) {
+        Ok(())
+    } else if head.starts_with(BEGINNING.as_bytes()) {
+        Err(format!(
+            "was written by another version of vx, whose lines differ (not schema {SCHEMA}): select another output"
+        ))
+    } else {
+        Err("was not written by vx: select another output".to_owned())
+    })
 }
 
 /// Where the last complete unit of a file of lines ends, and the files of all complete ones.
@@ -307,7 +314,7 @@ mod tests {
 
     fn unit(file: &str, frames: usize) -> Unit {
         let frame =
-            format!("{{\"schema\":1,\"file\":\"{file}\",\"pts_ns\":0,\"width\":1,\"height\":1,\"detections\":[]}}\n");
+            format!("{{\"schema\":2,\"file\":\"{file}\",\"pts_ns\":0,\"width\":1,\"height\":1,\"detections\":[]}}\n");
         let mut lines = frame.repeat(frames).into_bytes();
         lines.extend(Summary::new(file).to_line());
         Unit { lines, summary: Summary::new(file) }
@@ -352,7 +359,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         let foreign = folder.path().join("foreign.jsonl");
         std::fs::write(&foreign, "{\"id\":1}\n").unwrap();
-        assert!(Output::open(Some(&foreign), Existing::Resume).err().unwrap().contains("something else"));
+        assert!(Output::open(Some(&foreign), Existing::Resume).err().unwrap().contains("not written by vx"));
         let full = folder.path().join("full.parquet");
         std::fs::create_dir(&full).unwrap();
         std::fs::write(full.join("mine"), "").unwrap();

@@ -114,7 +114,7 @@ impl Progress {
         sums.done += 1;
         sums.cached += usize::from(is_cached);
         sums.keyframes += summary.keyframes;
-        sums.detections += summary.detections;
+        sums.detections += summary.detection_count;
         if !is_cached {
             sums.bytes += summary.bytes.unwrap_or(0);
             sums.bytes_read += summary.bytes_read;
@@ -266,7 +266,7 @@ impl Progress {
 
 /// What each stage did to a file.
 fn stages_of(summary: &Summary, is_cached: bool) -> String {
-    let Summary { file, keyframes, detections, bytes_read, seconds, .. } = summary;
+    let Summary { file, keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
     if is_cached {
         return format!("{file}: {keyframes} keyframes, {detections} detections, from the cache");
     }

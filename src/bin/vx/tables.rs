@@ -253,10 +253,10 @@ mod tests {
 
     use super::*;
 
-    const LINES: &str = r#"{"schema":1,"header":{"file":null,"detector":null}}
-{"schema":1,"file":"a, \"b\".mp4","pts_ns":null,"width":64,"height":48,"detections":[{"label":"dog","class_id":16,"confidence":0.5,"box":[1.0,2.0,3.0,4.5]},{"label":"cat","class_id":null,"confidence":null,"box":[0.0,0.0,1.0,1.0]}]}
-{"schema":1,"file":"a, \"b\".mp4","pts_ns":40,"width":64,"height":48,"detections":[]}
-{"schema":1,"file":"a, \"b\".mp4","status":"ok","keyframes":2,"detections":2,"bytes":9,"bytes_read":9,"seconds":{"total":1.0,"open":0.0,"lock_wait":0.0,"lock_hold":0.0,"read":0.0,"decode":0.0,"queued":0.0,"prepare":0.0,"infer":0.0},"error":null}
+    const LINES: &str = r#"{"schema":2,"header":{"file":null,"detector":null}}
+{"schema":2,"file":"a, \"b\".mp4","pts_ns":null,"width":64,"height":48,"detections":[{"label":"dog","class_id":16,"confidence":0.5,"box":[1.0,2.0,3.0,4.5]},{"label":"cat","class_id":null,"confidence":null,"box":[0.0,0.0,1.0,1.0]}]}
+{"schema":2,"file":"a, \"b\".mp4","pts_ns":40,"width":64,"height":48,"detections":[]}
+{"schema":2,"file":"a, \"b\".mp4","status":"ok","complete":true,"keyframes":2,"indexed_keyframes":2,"frames_between":0,"damaged_frames":0,"detection_count":2,"duration_seconds":1.0,"covered_seconds":0.04,"bytes":9,"bytes_read":9,"seconds":{"total":1.0,"open":0.0,"lock_wait":0.0,"lock_hold":0.0,"read":0.0,"decode":0.0,"queued":0.0,"prepare":0.0,"infer":0.0},"error":null}
 "#;
 
     #[test]

@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn units_end_with_their_summary_however_bytes_come() {
-        let frame = br#"{"schema":1,"file":"\"status\":","pts_ns":0,"width":1,"height":1,"detections":[]}"#;
+        let frame = br#"{"schema":2,"file":"\"status\":","pts_ns":0,"width":1,"height":1,"detections":[]}"#;
         let mut all = Vec::new();
         for (file, frames) in [("a", 2), ("b", 0), ("c", 1)] {
             (0..frames).for_each(|_| {

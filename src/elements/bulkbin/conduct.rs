@@ -232,7 +232,7 @@ impl BulkBin {
             summary.file,
             summary.status,
             summary.keyframes,
-            summary.detections,
+            summary.detection_count,
             summary.seconds.total
         );
         let message = gst::message::Element::builder(summary.to_structure()).src(&*self.obj()).build();

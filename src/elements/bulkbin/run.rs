@@ -142,7 +142,7 @@ impl Sums {
         self.failed += u64::from(summary.status == Status::Failed);
         self.damaged += u64::from(summary.status == Status::Damaged);
         self.keyframes += summary.keyframes;
-        self.detections += summary.detections;
+        self.detections += summary.detection_count;
         self.bytes_read += summary.bytes_read;
         let seconds = &summary.seconds;
         self.open += seconds.open;
@@ -160,7 +160,7 @@ impl Sums {
         self.failed = self.failed + is(Status::Failed, after) - is(Status::Failed, before);
         self.damaged = self.damaged + is(Status::Damaged, after) - is(Status::Damaged, before);
         self.keyframes = self.keyframes + after.keyframes - before.keyframes;
-        self.detections = self.detections + after.detections - before.detections;
+        self.detections = self.detections + after.detection_count - before.detection_count;
     }
 
     /// Files that are done, of all.
@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn sums_follow_what_a_file_came_to() {
-        let damaged = Summary { status: Status::Damaged, keyframes: 5, detections: 3, ..Summary::new("a") };
-        let failed = Summary { status: Status::Failed, keyframes: 2, detections: 3, ..Summary::new("a") };
+        let damaged = Summary { status: Status::Damaged, keyframes: 5, detection_count: 3, ..Summary::new("a") };
+        let failed = Summary { status: Status::Failed, keyframes: 2, detection_count: 3, ..Summary::new("a") };
         let mut sums = Sums { files: 3, ..Sums::default() };
         [Summary::new("b"), damaged.clone(), failed.clone()].iter().for_each(|summary| sums.add(summary));
         assert_eq!((sums.done, sums.damaged, sums.failed, sums.keyframes, sums.detections), (3, 1, 1, 7, 6));

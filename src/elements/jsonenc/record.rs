@@ -1,4 +1,7 @@
-//! The schema of a JSON line, version 1.
+//! The schema of a JSON line, version 2.
+//!
+//! Version 2 gave each field one type in all lines: the number of detections in a summary, `detections` in version 1, is
+//! `detection_count`.
 //!
 //! Fields are only ever added within a version; readers should leave aside what they do not know.
 
@@ -8,7 +11,7 @@ use crate::elements::detector::Detector;
 use crate::meta::Found;
 
 /// Version of this schema, in each line's `schema`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The line before a stream's first, where it is asked for.
 #[derive(Debug, Serialize, PartialEq)]
@@ -178,7 +181,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&record).unwrap(),
-            r#"{"schema":1,"file":null,"pts_ns":-40,"width":64,"height":48,"detections":[{"label":"a \"dog\"","class_id":16,"confidence":0.1235,"box":[1.0,2.0,3.5,4.01]}]}"#
+            r#"{"schema":2,"file":null,"pts_ns":-40,"width":64,"height":48,"detections":[{"label":"a \"dog\"","class_id":16,"confidence":0.1235,"box":[1.0,2.0,3.5,4.01]}]}"#
         );
     }
 }
