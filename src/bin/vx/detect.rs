@@ -21,9 +21,11 @@ use self::arguments::{Order, properties, relevant};
 use crate::bulk::{Bulk, Event, Hand, Properties, model_of};
 use crate::cache::Cache;
 use crate::files::{self, Search};
+use crate::frames::Frames;
 use crate::isolate::{Seen, Watch, Workers, work};
 use crate::output::{self, Existing, Output};
 use crate::progress::{Progress, Show};
+use crate::tables::{Form, Format};
 use crate::terminal::{UNREAD, tell};
 use crate::unit::Unit;
 
@@ -58,7 +60,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     crate::bulk::init()?;
     // What it says of broken files is in their summaries, in words, and with the file's name in the debug log.
     gstvx::av::capture_log();
-    let properties = properties(arguments);
+    let mut properties = properties(arguments);
     let files = files::find(&arguments.inputs, Search { probe: arguments.probe, shard: arguments.shard })?;
     if files.is_empty() && arguments.shard.is_none() {
         return Err("no file to read: folders were searched for files with the extension of media; --probe looks into the others too".to_owned());
@@ -67,13 +69,15 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         dry_run::show(&properties, &files)?;
         return Ok(OK);
     }
-    arguments.frames.prepare()?;
+    let form = form(arguments)?;
+    let frames = frames(arguments, form)?;
     let existing = match (arguments.resume, arguments.overwrite) {
         (true, _) => Existing::Resume,
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
-    let (mut output, done) = Output::open(arguments.output.as_deref(), existing)?;
+    let (mut output, done) = Output::open(arguments.output.as_deref(), form, existing)?;
+    frames.prepare()?;
     // However a path was written then and is now.
     let place = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
     let done: HashMap<PathBuf, Status> = done.into_iter().map(|(file, status)| (place(&file), status)).collect();
@@ -98,7 +102,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         (_, true) => Show::Stages,
         _ => Show::Usual,
     };
-    let is_standard = matches!(output, Output::Standard);
+    let is_standard = matches!(output, Output::Standard { .. });
     let mut progress = Progress::new(show, &files, is_standard && std::io::stdout().is_terminal());
     if !known.is_empty() {
         progress.say(&format!(
@@ -112,7 +116,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         None => None,
     };
     // What is kept there has no pictures.
-    if let Some(kept) = kept.as_ref().filter(|_| arguments.frames.save_frames.is_none()) {
+    if let Some(kept) = kept.as_ref().filter(|_| frames.save_frames.is_none()) {
         let mut left = Vec::new();
         for file in files {
             match kept.get(&file) {
@@ -129,12 +133,17 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let mut outcome = Outcome::default();
     if !files.is_empty() {
         // On standard output lines come at once; workers' lines would mix, and the cache wants them together.
-        let how = if is_standard && !arguments.isolate && kept.is_none() { Hand::Lines } else { Hand::Units };
+        let is_streamed = is_standard && matches!(form, Form::Lines { .. }) && !arguments.isolate && kept.is_none();
+        let how = if is_streamed { Hand::Lines } else { Hand::Units };
+        if how == Hand::Units && !has_header_setting(&properties) {
+            // Tables need the names of all classes; the output leaves the lines out again.
+            properties.push((HEADER.to_owned(), "true".to_owned()));
+        }
         let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_ref(), how);
         outcome = if arguments.isolate {
-            isolated(arguments, properties, files, &is_interrupted, &mut take)?
+            isolated(arguments, &frames, properties, files, &is_interrupted, &mut take)?
         } else {
-            in_process(arguments, &properties, &files, how, &is_interrupted, &mut take)?
+            in_process(&frames, &properties, &files, how, &is_interrupted, &mut take)?
         };
     }
     let is_interrupted = is_interrupted.load(Ordering::Acquire);
@@ -161,6 +170,34 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         }
         None => Ok(if has_failures { SOME_FAILED } else { OK }),
     }
+}
+
+/// Whether a file's lines begin with one about the detector.
+const HEADER: &str = "encoder::header";
+
+fn has_header_setting(properties: &Properties) -> bool {
+    properties.iter().any(|(name, _)| name == HEADER)
+}
+
+/// The form of the output.
+fn form(arguments: &Arguments) -> Result<Form, String> {
+    let form = Form::choose(arguments.format.as_deref(), arguments.output.as_deref())?;
+    Ok(match form {
+        Form::Lines { .. } => Form::Lines { with_headers: has_header_setting(&arguments.properties) },
+        table => table,
+    })
+}
+
+/// The frames to save: those asked for, or those that belong to the output.
+fn frames(arguments: &Arguments, form: Form) -> Result<Frames, String> {
+    let mut frames = arguments.frames.clone();
+    if let (Form::Table(Format { name, pictures: Some(pictures), .. }), Some(output)) = (form, &arguments.output) {
+        if frames.save_frames.is_some() {
+            return Err(format!("--format {name} saves frames in {}: leave --save-frames out", output.join(pictures).display()));
+        }
+        frames.save_frames = Some(output.join(pictures));
+    }
+    Ok(frames)
 }
 
 /// The cache, and where in it the results of files belong as they were before the run.
@@ -233,7 +270,7 @@ fn take(
 }
 
 fn in_process(
-    arguments: &Arguments,
+    frames: &Frames,
     properties: &Properties,
     files: &[String],
     how: Hand,
@@ -242,7 +279,7 @@ fn in_process(
 ) -> Result<Outcome, String> {
     let (events, happened) = bounded(1024);
     let bulk = Bulk::new(properties, &events, how)?;
-    arguments.frames.save_from(&bulk.handle(), &events);
+    frames.save_from(&bulk.handle());
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     let bin = bulk.handle();
     on_interrupt(is_interrupted, move || {
@@ -265,6 +302,7 @@ fn in_process(
 
 fn isolated(
     arguments: &Arguments,
+    frames: &Frames,
     mut properties: Properties,
     mut files: Vec<String>,
     is_interrupted: &Arc<AtomicBool>,
@@ -298,7 +336,7 @@ fn isolated(
         files.sort_by_cached_key(|file| std::cmp::Reverse(std::fs::metadata(file).map_or(0, |file| file.len())));
     }
     let watch = Watch {
-        frames: arguments.frames.clone(),
+        frames: frames.clone(),
         workers,
         timeout: arguments.file_timeout,
         memory: budget.map(|budget| budget / workers as u64),

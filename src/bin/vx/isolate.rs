@@ -311,7 +311,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
         Ok(bulk) => bulk,
         Err(reason) => return useless(reason),
     };
-    frames.save_from(&bulk.handle(), &events);
+    frames.save_from(&bulk.handle());
     if let Err(reason) = bulk.load() {
         let reasons =
             happened.try_iter().filter_map(|event| if let Event::Error(text) = event { Some(text) } else { None });

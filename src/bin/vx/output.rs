@@ -13,7 +13,7 @@ use gstvx::elements::bulkbin::Status;
 use gstvx::elements::jsonenc::record::SCHEMA;
 
 use crate::files::with_suffix;
-use crate::tables::{Parts, Table, Whole, is_of_parts, replace};
+use crate::tables::{self, Form, Format, IsFirst, Table, replace};
 use crate::unit::{Unit, Units, summary_in};
 
 /// What an output that is there already means.
@@ -26,20 +26,12 @@ pub enum Existing {
 
 /// An open output.
 pub enum Output {
-    /// Lines on standard output.
-    Standard,
+    /// Lines or rows on standard output.
+    Standard { form: Form, is_first: bool },
     /// A table of a run that was not cut.
     Complete(PathBuf),
     /// Lines in a file, and the table that they become.
-    File { lines: Lines, table: Option<Becoming> },
-}
-
-/// A table that the lines become.
-pub enum Becoming {
-    /// At the end.
-    Whole(Whole, PathBuf),
-    /// As they come, from the first on.
-    Parts(Option<Box<Parts>>, PathBuf),
+    File { lines: Lines, form: Form, table: Option<Box<dyn Table>> },
 }
 
 /// Files of an output, and how each ended.
@@ -55,6 +47,8 @@ pub struct Lines {
     cut: Option<u64>,
     /// It was not there before, and goes again if nothing comes into it.
     is_new: bool,
+    /// The header line that was added last.
+    header: Vec<u8>,
 }
 
 impl Output {
@@ -63,28 +57,34 @@ impl Output {
     ///
     /// # Errors
     /// What keeps it from being written, with its name.
-    pub fn open(path: Option<&Path>, existing: Existing) -> Result<(Self, Done), String> {
+    pub fn open(path: Option<&Path>, form: Form, existing: Existing) -> Result<(Self, Done), String> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return if existing == Existing::Resume {
                 Err("--resume takes up a file: name it with --output".to_owned())
             } else {
-                Ok((Self::Standard, Done::new()))
+                Ok((Self::Standard { form, is_first: true }, Done::new()))
             };
         };
-        let table = Table::for_path(path)?;
+        // Without a slash at its end, so that files beside a folder are not within it.
+        let path: &Path = &path.components().collect::<PathBuf>();
+        let table = match form {
+            Form::Lines { .. } => None,
+            Form::Table(format) => Some(format),
+        };
         let journal = match table {
             None => path.to_owned(),
             Some(_) => with_suffix(path, ".journal.jsonl"),
         };
+        let is_there = |path: &Path| path.exists() && !(table.is_some_and(Format::is_folder) && is_empty(path));
         if existing == Existing::Refuse
-            && let Some(there) = [path, &journal].into_iter().find(|path| path.exists())
+            && let Some(there) = [path, &journal].into_iter().find(|path| is_there(path))
         {
             return Err(format!("{} is there already: --resume takes it up, --overwrite begins anew", there.display()));
         }
-        if path.is_dir() && !(table == Some(Table::Parts) && is_of_parts(path)) {
+        if path.is_dir() && !table.is_some_and(|format| (format.is_own_folder)(path)) {
             return Err(format!("{} is a folder, and not of this program's making: name a file", path.display()));
         }
-        if existing == Existing::Resume && table.is_some() && path.exists() && !journal.exists() {
+        if existing == Existing::Resume && table.is_some() && is_there(path) && !journal.exists() {
             let summaries = with_suffix(path, SUMMARIES);
             let done = File::open(&summaries).and_then(|file| complete_part(&file)).map_err(|error| {
                 format!(
@@ -96,19 +96,14 @@ impl Output {
             return Ok((Self::Complete(path.to_owned()), done.1));
         }
         let (lines, done) = Lines::open(&journal, path, existing == Existing::Resume)?;
-        let table = match table {
-            None => None,
-            Some(Table::Whole(whole)) => Some(Becoming::Whole(whole, path.to_owned())),
-            Some(Table::Parts) => Some(Becoming::Parts(None, path.to_owned())),
-        };
-        Ok((Self::File { lines, table }, done))
+        Ok((Self::File { lines, form, table: None }, done))
     }
 
     /// Where what was found is kept if the run ends now; `None` for standard output.
     pub fn kept_in(&self) -> Option<&Path> {
         match self {
             Self::File { lines, .. } => Some(&lines.path),
-            Self::Standard | Self::Complete(_) => None,
+            Self::Standard { .. } | Self::Complete(_) => None,
         }
     }
 
@@ -118,18 +113,25 @@ impl Output {
     /// What keeps it from being written, with the output's name.
     pub fn add(&mut self, unit: &Unit) -> Result<(), String> {
         match self {
-            Self::Standard => print(&unit.lines),
-            Self::Complete(_) => Ok(()),
-            Self::File { lines, table: Some(Becoming::Parts(parts, path)) } => {
-                let begun = match parts.take() {
-                    Some(parts) => parts,
-                    None => parts_of(path, lines)?,
-                };
-                let begun = parts.insert(begun);
-                lines.append(&unit.lines)?;
-                begun.add(&unit.lines).map_err(|error| unwritten(path, &lines.path, &*error))
+            Self::Standard { form: Form::Table(Format { text: Some(text), .. }), is_first } => {
+                let is_first = IsFirst(std::mem::replace(is_first, false));
+                let rows = text(unit, is_first).map_err(|error| format!("rows cannot be written: {error}"))?;
+                print(&rows)
             }
-            Self::File { lines, .. } => lines.append(&unit.lines),
+            Self::Standard { form: Form::Lines { with_headers: true }, .. } => print(&unit.lines),
+            Self::Standard { .. } => print(unit.split_header().1),
+            Self::Complete(_) => Ok(()),
+            Self::File { lines, form: Form::Table(format), table } => {
+                let begun = match table.take() {
+                    Some(table) => table,
+                    None => begin(format, lines)?,
+                };
+                let begun = table.insert(begun);
+                lines.append_once(unit)?;
+                begun.file(unit).map_err(|error| unwritten(&lines.output, &lines.path, &*error))
+            }
+            Self::File { lines, form: Form::Lines { with_headers: true }, .. } => lines.append(&unit.lines),
+            Self::File { lines, .. } => lines.append(unit.split_header().1),
         }
     }
 
@@ -138,22 +140,20 @@ impl Output {
     /// # Errors
     /// What keeps it from being written. The lines are kept then.
     pub fn finish(self) -> Result<(), String> {
-        let Self::File { mut lines, table } = self else { return Ok(()) };
+        let Self::File { mut lines, form, table } = self else { return Ok(()) };
+        let table = match (form, table) {
+            (Form::Lines { .. }, _) => None,
+            (Form::Table(format), None) => Some(begin(format, &lines)?),
+            (_, table) => table,
+        };
         // Also of a run in which there was nothing to be done there is an output.
         lines.begin()?;
         let Some(table) = table else { return Ok(()) };
         let journal = lines.path.clone();
         let path = lines.output.clone();
-        let table = match table {
-            Becoming::Parts(None, path) => Becoming::Parts(Some(parts_of(&path, &lines)?), path),
-            other => other,
-        };
         let write = || {
             write_summaries(&journal, &with_suffix(&path, SUMMARIES))?;
-            match table {
-                Becoming::Whole(whole, path) => whole.write(&journal, &path),
-                Becoming::Parts(parts, _) => parts.map_or(Ok(()), |parts| parts.finish()),
-            }
+            table.finish()
         };
         write().map_err(|error| unwritten(&path, &journal, &*error))?;
         // While it is locked nobody can take it for one to be resumed.
@@ -201,23 +201,28 @@ fn unwritten(path: &Path, journal: &Path, error: &dyn std::error::Error) -> Stri
     format!("{} cannot be written: {error}. What was found is in {}", path.display(), journal.display())
 }
 
-/// The table at `path` with what is in `lines` already.
-fn parts_of(path: &Path, lines: &Lines) -> Result<Box<Parts>, String> {
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Begins the table of the output of `lines`, with what is in these already.
+fn begin(format: &Format, lines: &Lines) -> Result<Box<dyn Table>, String> {
+    let path = &lines.output;
     let begin = || {
-        let mut parts = Parts::create(path)?;
+        let mut table = (format.begin)(path)?;
         let (mut units, mut block) = (Units::default(), vec![0; 1 << 16]);
         let mut file = File::open(&lines.path)?.take(lines.cut.unwrap_or(u64::MAX));
         loop {
             let length = file.read(&mut block)?;
             if length == 0 {
-                return Ok(Box::new(parts));
+                return Ok(table);
             }
             for unit in units.push(&block[..length]) {
-                parts.add(&unit.lines)?;
+                table.file(&unit)?;
             }
         }
     };
-    begin().map_err(|error: Box<dyn std::error::Error>| format!("{} cannot be written: {error}", path.display()))
+    begin().map_err(|error: tables::Error| format!("{} cannot be written: {error}", path.display()))
 }
 
 impl Lines {
@@ -233,7 +238,7 @@ impl Lines {
             check_schema(&file).map_err(failed)?.map_err(|reason| format!("{} {reason}", output.display()))?;
         }
         let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, Done::new()) };
-        Ok((Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new }, done))
+        Ok((Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new, header: Vec::new() }, done))
     }
 
     /// Takes away what is not complete.
@@ -243,6 +248,18 @@ impl Lines {
         cut.map_err(|error| format!("{} cannot be written: {error}", self.output.display()))?;
         self.cut = None;
         Ok(())
+    }
+
+    /// Adds what a file came to, its header line only where what it says of the detector is new: with all names of classes it may be
+    /// longer than the rest.
+    fn append_once(&mut self, unit: &Unit) -> Result<(), String> {
+        let (header, rest) = unit.split_header();
+        let detector = |header: &[u8]| memchr::memmem::find(header, br#","detector":"#).map(|start| header[start..].to_vec());
+        if header.is_empty() || detector(header) == detector(&self.header) {
+            return self.append(rest);
+        }
+        self.header = header.to_vec();
+        self.append(&unit.lines)
     }
 
     fn append(&mut self, lines: &[u8]) -> Result<(), String> {
@@ -312,6 +329,10 @@ mod tests {
 
     use super::*;
 
+    fn form(path: &Path) -> Form {
+        Form::choose(None, Some(path)).unwrap()
+    }
+
     fn unit(file: &str, frames: usize) -> Unit {
         let frame =
             format!("{{\"schema\":2,\"file\":\"{file}\",\"pts_ns\":0,\"width\":1,\"height\":1,\"detections\":[]}}\n");
@@ -328,7 +349,7 @@ mod tests {
         let whole: Vec<u8> = units.iter().flat_map(|unit| unit.lines.clone()).collect();
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (mut output, done) = Output::open(Some(&path), Existing::Resume).unwrap();
+            let (mut output, done) = Output::open(Some(&path), form(&path), Existing::Resume).unwrap();
             for unit in units.iter().filter(|unit| !done.contains_key(&unit.summary.file)) {
                 output.add(unit).unwrap();
             }
@@ -341,29 +362,29 @@ mod tests {
     fn nothing_is_overwritten_unasked_nor_by_two_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let (mut output, _) = Output::open(Some(&path), Existing::Refuse).unwrap();
+        let (mut output, _) = Output::open(Some(&path), form(&path), Existing::Refuse).unwrap();
         output.add(&unit("a", 1)).unwrap();
-        let second = Output::open(Some(&path), Existing::Resume).err().unwrap();
+        let second = Output::open(Some(&path), form(&path), Existing::Resume).err().unwrap();
         assert!(second.contains("another run"), "{second}");
         drop(output);
-        let refused = Output::open(Some(&path), Existing::Refuse).err().unwrap();
+        let refused = Output::open(Some(&path), form(&path), Existing::Refuse).err().unwrap();
         assert!(refused.contains("--resume") && refused.contains("out.jsonl"), "{refused}");
         // A run that could not be made leaves everything as it was.
         let before = std::fs::read(&path).unwrap();
-        drop(Output::open(Some(&path), Existing::Overwrite).unwrap());
+        drop(Output::open(Some(&path), form(&path), Existing::Overwrite).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), before);
         let new = folder.path().join("new.jsonl");
-        drop(Output::open(Some(&new), Existing::Refuse).unwrap());
+        drop(Output::open(Some(&new), form(&new), Existing::Refuse).unwrap());
         assert!(!new.exists());
-        Output::open(Some(&path), Existing::Overwrite).unwrap().0.finish().unwrap();
+        Output::open(Some(&path), form(&path), Existing::Overwrite).unwrap().0.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         let foreign = folder.path().join("foreign.jsonl");
         std::fs::write(&foreign, "{\"id\":1}\n").unwrap();
-        assert!(Output::open(Some(&foreign), Existing::Resume).err().unwrap().contains("not written by vx"));
+        assert!(Output::open(Some(&foreign), form(&foreign), Existing::Resume).err().unwrap().contains("not written by vx"));
         let full = folder.path().join("full.parquet");
         std::fs::create_dir(&full).unwrap();
         std::fs::write(full.join("mine"), "").unwrap();
-        assert!(Output::open(Some(&full), Existing::Overwrite).err().unwrap().contains("is a folder"));
+        assert!(Output::open(Some(&full), form(&full), Existing::Overwrite).err().unwrap().contains("is a folder"));
         let unknown = Output::open(Some(&folder.path().join("out.xyz")), Existing::Refuse).err().unwrap();
         assert!(unknown.contains(".parquet"), "{unknown}");
     }
@@ -373,14 +394,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["t.csv", "t.json", "t.parquet"] {
             let path = folder.path().join(name);
-            let (mut output, _) = Output::open(Some(&path), Existing::Refuse).unwrap();
+            let (mut output, _) = Output::open(Some(&path), form(&path), Existing::Refuse).unwrap();
             output.add(&unit("a", 1)).unwrap();
             output.add(&unit("b", 2)).unwrap();
             output.finish().unwrap();
-            let (output, done) = Output::open(Some(&path), Existing::Resume).unwrap();
+            let (output, done) = Output::open(Some(&path), form(&path), Existing::Resume).unwrap();
             assert!(matches!(output, Output::Complete(_)) && done.contains_key("a") && done.contains_key("b"));
             std::fs::remove_file(with_suffix(&path, SUMMARIES)).unwrap();
-            assert!(Output::open(Some(&path), Existing::Resume).err().unwrap().contains("--overwrite"));
+            assert!(Output::open(Some(&path), form(&path), Existing::Resume).err().unwrap().contains("--overwrite"));
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Arguments {
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 
+    /// Format of the output, whatever its extension; yolo writes a folder of pictures and label files; jsonl and csv also go to standard output
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::tables::names()))]
+    pub format: Option<String>,
+
     /// Take up an output that was cut: what is complete in it stays, files that failed stay failed. Give it the same model and settings as before
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
