@@ -165,7 +165,9 @@ impl Labels {
 
     /// The names of all classes, by index: as many as the model has classes, where it says so.
     pub fn all(&self) -> Vec<String> {
-        (0..self.class_count.unwrap_or(self.names.len()).min(MAX_CLASSES)).map(|class_id| self.name(class_id).into_owned()).collect()
+        (0..self.class_count.unwrap_or(self.names.len()).min(MAX_CLASSES))
+            .map(|class_id| self.name(class_id).into_owned())
+            .collect()
     }
 
     /// Number of names.

@@ -155,7 +155,8 @@ fn text_of(found: &Found) -> String {
 fn colour_of(found: &Found) -> Colour {
     // Where the class has no number, its name stands for it: FNV-1a (Fowler, Noll, Vo), short and the same everywhere.
     let by_name = || {
-        let hash = found.label.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash =
+            found.label.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         i64::from(hash % 4096)
     };
     Colour::of_class(found.class_id.map_or_else(by_name, i64::from))

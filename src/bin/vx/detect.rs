@@ -193,7 +193,10 @@ fn frames(arguments: &Arguments, form: Form) -> Result<Frames, String> {
     let mut frames = arguments.frames.clone();
     if let (Form::Table(Format { name, pictures: Some(pictures), .. }), Some(output)) = (form, &arguments.output) {
         if frames.save_frames.is_some() {
-            return Err(format!("--format {name} saves frames in {}: leave --save-frames out", output.join(pictures).display()));
+            return Err(format!(
+                "--format {name} saves frames in {}: leave --save-frames out",
+                output.join(pictures).display()
+            ));
         }
         frames.save_frames = Some(output.join(pictures));
     }

@@ -198,7 +198,8 @@ impl Shot {
         if found.is_empty() && self.which == Which::Detections {
             return Ok(());
         }
-        let failed = |error: &dyn std::fmt::Display| format!("the picture {} cannot be written: {error}", path.display());
+        let failed =
+            |error: &dyn std::fmt::Display| format!("the picture {} cannot be written: {error}", path.display());
         let mut pixels = to_rgb(buffer, info).map_err(|error| failed(&error))?;
         if self.draw {
             canvas::draw(&mut pixels, info.width(), info.height(), &found);

@@ -238,7 +238,10 @@ impl Lines {
             check_schema(&file).map_err(failed)?.map_err(|reason| format!("{} {reason}", output.display()))?;
         }
         let (end, done) = if resume { complete_part(&file).map_err(failed)? } else { (0, Done::new()) };
-        Ok((Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new, header: Vec::new() }, done))
+        Ok((
+            Self { file, path: path.to_owned(), output: output.to_owned(), cut: Some(end), is_new, header: Vec::new() },
+            done,
+        ))
     }
 
     /// Takes away what is not complete.
@@ -254,7 +257,8 @@ impl Lines {
     /// longer than the rest.
     fn append_once(&mut self, unit: &Unit) -> Result<(), String> {
         let (header, rest) = unit.split_header();
-        let detector = |header: &[u8]| memchr::memmem::find(header, br#","detector":"#).map(|start| header[start..].to_vec());
+        let detector =
+            |header: &[u8]| memchr::memmem::find(header, br#","detector":"#).map(|start| header[start..].to_vec());
         if header.is_empty() || detector(header) == detector(&self.header) {
             return self.append(rest);
         }
@@ -380,13 +384,37 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         let foreign = folder.path().join("foreign.jsonl");
         std::fs::write(&foreign, "{\"id\":1}\n").unwrap();
-        assert!(Output::open(Some(&foreign), form(&foreign), Existing::Resume).err().unwrap().contains("not written by vx"));
+        assert!(
+            Output::open(Some(&foreign), form(&foreign), Existing::Resume).err().unwrap().contains("not written by vx")
+        );
         let full = folder.path().join("full.parquet");
         std::fs::create_dir(&full).unwrap();
         std::fs::write(full.join("mine"), "").unwrap();
         assert!(Output::open(Some(&full), form(&full), Existing::Overwrite).err().unwrap().contains("is a folder"));
-        let unknown = Output::open(Some(&folder.path().join("out.xyz")), Existing::Refuse).err().unwrap();
-        assert!(unknown.contains(".parquet"), "{unknown}");
+    }
+
+    #[test]
+    fn lines_about_the_detector_are_left_out_and_a_journal_has_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = |file: &str, model: &str| {
+            format!("{{\"schema\":2,\"header\":{{\"file\":\"{file}\",\"detector\":{{\"model\":\"{model}\"}}}}}}\n")
+        };
+        let with_header = |file: &str, model: &str| {
+            let unit = unit(file, 1);
+            Unit { lines: [header(file, model).as_bytes(), &unit.lines].concat(), ..unit }
+        };
+        let units = [with_header("a", "m"), with_header("b", "m"), with_header("c", "n")];
+        let written = |name: &str, form: Form| {
+            let path = folder.path().join(name);
+            let (mut output, _) = Output::open(Some(&path), form, Existing::Refuse).unwrap();
+            units.iter().for_each(|unit| output.add(unit).unwrap());
+            let text = std::fs::read_to_string(output.kept_in().unwrap()).unwrap();
+            text.lines().filter(|line| line.contains("header")).map(|line| line.to_owned() + "\n").collect::<Vec<_>>()
+        };
+        let path = folder.path().join("t.json");
+        assert_eq!(written("t.json", form(&path)), [header("a", "m"), header("c", "n")]);
+        assert!(written("t.jsonl", Form::Lines { with_headers: false }).is_empty());
+        assert_eq!(written("h.jsonl", Form::Lines { with_headers: true }).len(), 3);
     }
 
     #[test]

@@ -66,7 +66,9 @@ pub trait Table {
 #[derive(Clone, Copy)]
 pub enum Form {
     /// JSON lines; with the lines about the detector that files begin with, or without.
-    Lines { with_headers: bool },
+    Lines {
+        with_headers: bool,
+    },
     Table(&'static Format),
 }
 
@@ -317,7 +319,10 @@ pub mod tests {
     fn frames_and_the_detector_are_read_from_lines() {
         let unit = unit();
         let frames: Vec<(u64, Frame)> = frames(&unit).map(Result::unwrap).collect();
-        assert_eq!(frames.iter().map(|(number, frame)| (*number, frame.keyframe)).collect::<Vec<_>>(), [(1, true), (2, false), (3, true)]);
+        assert_eq!(
+            frames.iter().map(|(number, frame)| (*number, frame.keyframe)).collect::<Vec<_>>(),
+            [(1, true), (2, false), (3, true)]
+        );
         assert_eq!(frames[1].1.seconds(), Some(0.04));
         assert_eq!(detector(&unit).unwrap().classes, ["person", "dog", "cat"]);
         assert!(detector(&Unit::bare(unit.summary)).is_none());

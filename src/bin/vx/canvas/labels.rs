@@ -48,7 +48,7 @@ impl Labels {
     }
 
     /// Finds a place for a label of `size` at `bounds`: above the box, else inside, else below, else as near above or below as no
-    /// label stands; where there is no such place, where it covers least.
+    /// label stands, else anywhere; where no place is free, where it covers least.
     pub fn place(&mut self, bounds: Rectangle, (width, height): (f64, f64)) -> Rectangle {
         let at = |left: f64, top: f64| {
             let left = left.min(self.width - width).max(0.0).round();
@@ -68,8 +68,14 @@ impl Labels {
         });
         let candidates = near.chain(far.filter(|top| is_inside(*top)));
         let candidates = candidates.flat_map(|top| sides.map(|left| at(left, top)));
+        // Where nothing is free at the box, anywhere, in columns of half a label.
+        let columns = (self.width / width * 2.0).floor().min(100.0) as usize;
+        let cell = move |number: usize| {
+            at((number % (columns + 1)) as f64 * width / 2.0, (number / (columns + 1)) as f64 * height)
+        };
+        let anywhere = (0..(columns + 1) * (steps + 1)).map(cell);
         let mut best = (f64::INFINITY, at(bounds.left, above));
-        for candidate in candidates {
+        for candidate in candidates.chain(anywhere) {
             let covered: f64 = self.placed.iter().map(|other| candidate.overlap(other)).sum();
             if covered < best.0 {
                 best = (covered, candidate);
@@ -111,7 +117,22 @@ mod tests {
             labels.place(bounds, (70.0, 14.0));
         }
         for (index, label) in labels.placed.iter().enumerate() {
-            assert!(label.left >= 0.0 && label.right <= 640.0 && label.top >= 0.0 && label.bottom <= 480.0, "{label:?}");
+            assert!(
+                label.left >= 0.0 && label.right <= 640.0 && label.top >= 0.0 && label.bottom <= 480.0,
+                "{label:?}"
+            );
+            assert!(labels.placed[..index].iter().all(|other| label.overlap(other) <= 0.0), "{index} collides");
+        }
+    }
+
+    #[test]
+    fn labels_go_elsewhere_when_there_is_no_room_at_their_box() {
+        let mut labels = Labels::new(320, 240);
+        // As wide as half of the picture: one column at the box is full after 24.
+        (0..40).for_each(|_| {
+            labels.place(Rectangle::from([0.0, 100.0, 100.0, 40.0]), (100.0, 10.0));
+        });
+        for (index, label) in labels.placed.iter().enumerate() {
             assert!(labels.placed[..index].iter().all(|other| label.overlap(other) <= 0.0), "{index} collides");
         }
     }

@@ -36,6 +36,7 @@ impl Colour {
         Self([channel(0.0), channel(8.0), channel(4.0)])
     }
 
+    #[cfg(test)]
     pub fn bytes(self) -> [u8; 3] {
         self.0
     }

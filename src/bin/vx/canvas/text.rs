@@ -15,10 +15,8 @@ use super::paint::{Colour, Surface};
 
 static BUILT_IN: &[u8] = include_bytes!("fonts/DejaVuSans-Bold-subset.ttf");
 
-static FONTS: LazyLock<Fonts> = LazyLock::new(|| Fonts {
-    built_in: FontRef::try_from_slice(BUILT_IN).ok(),
-    system: Mutex::default(),
-});
+static FONTS: LazyLock<Fonts> =
+    LazyLock::new(|| Fonts { built_in: FontRef::try_from_slice(BUILT_IN).ok(), system: Mutex::default() });
 
 /// Width of the frame that stands for a character without a glyph, as a share of the text's height.
 const FRAME_WIDTH: f32 = 0.6;
@@ -158,7 +156,8 @@ impl Line {
             if let Some(outlined) = outlined {
                 let bounds = outlined.px_bounds();
                 let (x, y) = (left.round() as i64 + bounds.min.x as i64, top.round() as i64 + bounds.min.y as i64);
-                outlined.draw(|column, row, share| surface.mix(x + i64::from(column), y + i64::from(row), colour, share));
+                outlined
+                    .draw(|column, row, share| surface.mix(x + i64::from(column), y + i64::from(row), colour, share));
             }
         }
     }
@@ -187,7 +186,8 @@ mod tests {
     #[test]
     fn the_built_in_font_has_the_letters_of_europe_and_vietnam() {
         let font = FONTS.built_in.as_ref().unwrap();
-        let missing: String = "Straße Łódź Ελλάδα собака ďáblík çiğ Việt €…".chars().filter(|c| font.glyph_id(*c).0 == 0).collect();
+        let missing: String =
+            "Straße Łódź Ελλάδα собака ďáblík çiğ Việt €…".chars().filter(|c| font.glyph_id(*c).0 == 0).collect();
         assert_eq!(missing, "");
         assert_ne!(painted("собака"), painted("кошка"));
     }

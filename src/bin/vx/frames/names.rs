@@ -80,10 +80,14 @@ mod tests {
         assert_eq!(picture(1_000_000, Some(360_000_000_000_000)), "1000000-100h00m00.000s.jpg");
         assert_eq!(picture(3, Some(59_999_999_999)), "000003-00h01m00.000s.jpg");
         assert_eq!(picture(7, None), "000007.jpg");
-        for name in [picture(12, Some(1)), picture(1, Some(i64::MIN)), picture(1_000_000, Some(i64::MAX)), picture(7, None)] {
+        for name in
+            [picture(12, Some(1)), picture(1, Some(i64::MIN)), picture(1_000_000, Some(i64::MAX)), picture(7, None)]
+        {
             assert!(is_picture(&name), "{name}");
         }
-        for name in ["holiday.jpg", "12.jpg", "000012-00h03m07.480s.png", "000012-beach.jpg", "000012-00h03m07s.jpg", ".jpg"] {
+        for name in
+            ["holiday.jpg", "12.jpg", "000012-00h03m07.480s.png", "000012-beach.jpg", "000012-00h03m07s.jpg", ".jpg"]
+        {
             assert!(!is_picture(name), "{name}");
         }
     }
@@ -95,7 +99,8 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         remove_pictures(folder.path(), |name| name == "000002.jpg").unwrap();
-        let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["000002.jpg", "mine.jpg"]);
         remove_pictures(&folder.path().join("none"), |_| false).unwrap();

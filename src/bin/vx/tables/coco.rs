@@ -237,7 +237,8 @@ impl Table for Coco {
         let is_person = keypoints == PERSON_KEYPOINTS;
         let point = |index: usize| if is_person { PERSON[index].to_owned() } else { format!("keypoint_{}", index + 1) };
         for (number, (id, name)) in (1..).zip(&names) {
-            let skeleton = if is_person { PERSON_SKELETON.map(|pair| pair.map(|index| index + 1)).to_vec() } else { vec![] };
+            let skeleton =
+                if is_person { PERSON_SKELETON.map(|pair| pair.map(|index| index + 1)).to_vec() } else { vec![] };
             let keypoints = (0..keypoints).map(point).collect();
             element(out, number, &Category { id: *id, name, supercategory: "", keypoints, skeleton })?;
         }
@@ -270,16 +271,26 @@ mod tests {
         assert_eq!((&images[1]["keyframe"], &images[1]["seconds"]), (&json!(false), &json!(0.04)));
         let annotations = coco["annotations"].as_array().unwrap();
         assert_eq!(annotations.len(), 3);
-        assert_eq!((&annotations[0]["bbox"], &annotations[0]["image_id"]), (&json!([1.0, 2.0, 3.0, 4.5]), &images[0]["id"]));
+        assert_eq!(
+            (&annotations[0]["bbox"], &annotations[0]["image_id"]),
+            (&json!([1.0, 2.0, 3.0, 4.5]), &images[0]["id"])
+        );
         assert_eq!((&annotations[0]["area"], &annotations[0]["segmentation"]), (&json!(13.5), &Value::Null));
         let masked = &annotations[1];
         assert_eq!((&masked["segmentation"]["size"], &masked["area"]), (&json!([48, 64]), &json!(20.0)));
-        assert_eq!((&masked["keypoints"], &masked["num_keypoints"]), (&json!([11.0, 12.0, 2.0, 0.0, 0.0, 0.0]), &json!(1)));
+        assert_eq!(
+            (&masked["keypoints"], &masked["num_keypoints"]),
+            (&json!([11.0, 12.0, 2.0, 0.0, 0.0, 0.0]), &json!(1))
+        );
         let rotated = &annotations[2];
         assert_eq!(rotated["area"], json!(40.0));
         assert_eq!(rotated["segmentation"][0].as_array().unwrap().len(), 8);
-        let categories: Vec<(&Value, &Value)> =
-            coco["categories"].as_array().unwrap().iter().map(|category| (&category["id"], &category["name"])).collect();
+        let categories: Vec<(&Value, &Value)> = coco["categories"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|category| (&category["id"], &category["name"]))
+            .collect();
         assert_eq!(categories, [(&json!(0), &json!("person")), (&json!(1), &json!("dog")), (&json!(2), &json!("cat"))]);
         assert_eq!(coco["categories"][0]["keypoints"], json!(["keypoint_1", "keypoint_2"]));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -1,7 +1,7 @@
 //! CSV: a row for each detection, under a heading. What has several values is JSON text in its cell.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 

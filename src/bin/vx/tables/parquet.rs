@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::basic::Compression;
-use parquet::data_type::{
-    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type,
-};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -244,7 +242,10 @@ impl Part {
                 _ => {
                     let count = |count: &usize| i32::try_from(*count).unwrap_or(i32::MAX);
                     let lists = rows.mask.iter();
-                    lists_of::<Int32Type>(&mut writer, lists.map(|mask| Some(mask.as_ref()?.counts.iter().map(count))))?;
+                    lists_of::<Int32Type>(
+                        &mut writer,
+                        lists.map(|mask| Some(mask.as_ref()?.counts.iter().map(count))),
+                    )?;
                 }
             }
             writer.close()?;
@@ -348,12 +349,18 @@ mod tests {
         made(&FORMAT, &path);
         let rows = rows(&path);
         assert_eq!(rows.len(), 3);
-        assert_eq!((field(&rows[0], "file"), field(&rows[0], "label")), (Field::Str("a, \"b\".mp4".into()), Field::Str("dog".into())));
+        assert_eq!(
+            (field(&rows[0], "file"), field(&rows[0], "label")),
+            (Field::Str("a, \"b\".mp4".into()), Field::Str("dog".into()))
+        );
         assert_eq!((field(&rows[0], "class_id"), field(&rows[0], "box_height")), (Field::Int(1), Field::Float(4.5)));
         for name in ["pts_ns", "seconds", "rotated_box", "keypoints", "mask"] {
             assert_eq!(field(&rows[0], name), Field::Null, "{name}");
         }
-        assert_eq!((field(&rows[1], "seconds"), field(&rows[1], "keyframe")), (Field::Double(0.04), Field::Bool(false)));
+        assert_eq!(
+            (field(&rows[1], "seconds"), field(&rows[1], "keyframe")),
+            (Field::Double(0.04), Field::Bool(false))
+        );
         let Field::ListInternal(points) = field(&rows[1], "keypoints") else { panic!("no list") };
         let Field::Group(point) = &points.elements()[1] else { panic!("no point") };
         assert_eq!((points.len(), point.get_float(0).unwrap(), point.get_float(2).unwrap()), (2, 13.0, 0.1));

@@ -251,11 +251,9 @@ mod tests {
             let next = corners.iter().cycle().skip(1);
             corners.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>() / 2.0
         };
-        for (rows, expected) in [
-            (["####", "#..#", "####"], 12.0),
-            (["##..", ".#..", "..##"], 3.0),
-            ([".##.", "##..", "####"], 8.0),
-        ] {
+        for (rows, expected) in
+            [(["####", "#..#", "####"], 12.0), (["##..", ".#..", "..##"], 3.0), ([".##.", "##..", "####"], 8.0)]
+        {
             let found = outline(&mask(&rows), [0.0, 0.0, 4.0, 3.0]);
             assert!((area(&found) - expected).abs() < 1e-9, "{rows:?}: {found:?}");
         }

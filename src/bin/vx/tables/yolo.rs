@@ -216,6 +216,10 @@ mod tests {
         assert_eq!((lines[1][0], lines[1].len()), (1.0, 9));
         assert_eq!(std::fs::read_dir(&labels).unwrap().count(), 2);
         let data = std::fs::read_to_string(path.join("data.yaml")).unwrap();
-        assert!(data.contains("kpt_shape: [2, 3]\n") && data.ends_with("names:\n  0: \"person\"\n  1: \"dog\"\n  2: \"cat\"\n"), "{data}");
+        assert!(
+            data.contains("kpt_shape: [2, 3]\n")
+                && data.ends_with("names:\n  0: \"person\"\n  1: \"dog\"\n  2: \"cat\"\n"),
+            "{data}"
+        );
     }
 }
