@@ -1,7 +1,7 @@
 //! Tables and saved pictures of `vx detect`: what is in them, and whether the libraries that people use open them.
 //!
-//! `VX_TEST_PYTHON` names a Python that has pandas, pyarrow, polars, duckdb and pycocotools (default: `python3`); `make test-tables`
-//! sets one up. Without them that test says that it is skipped.
+//! `VX_TEST_PYTHON` names a Python that has pandas, pyarrow, polars, duckdb and pycocotools; `make test-tables` sets one up in
+//! `.deps/python`, which is the default where it is there, else `python3`. Without the packages that test says that it is skipped.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -172,7 +172,9 @@ fn a_field_has_one_type_in_all_lines_and_tables_have_what_the_lines_have() {
 
 #[test]
 fn pandas_pyarrow_polars_duckdb_and_pycocotools_open_them() {
-    let python = std::env::var("VX_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let own = root().join(".deps/python/bin/python");
+    let default = if own.exists() { own.display().to_string() } else { "python3".to_owned() };
+    let python = std::env::var("VX_TEST_PYTHON").unwrap_or(default);
     let script = root().join("tests/tables.py");
     let has_packages = Command::new(&python).arg(&script).arg("--check").output();
     if !has_packages.is_ok_and(|check| check.status.success()) {
@@ -199,7 +201,7 @@ fn coco_names_the_saved_pictures_and_all_classes_however_it_came_about() {
         let coco = json_file(&output);
         let names: Vec<String> =
             coco["categories"].as_array().unwrap().iter().map(|category| category["name"].to_string()).collect();
-        assert_eq!(coco["annotations"][0]["category_id"], json!(2));
+        assert_eq!(coco["annotations"][0]["category_id"], json!(3));
         (names, coco)
     };
     let (all, coco) = categories(&["--save-frames", &pictures_name, "--which-frames", "all"]);

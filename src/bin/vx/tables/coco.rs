@@ -1,7 +1,8 @@
 //! COCO's annotation format (cocodataset.org/#format-data): each frame an image, each detection an annotation.
 //!
 //! Images are called as `--save-frames` calls their pictures, whether or not these were saved. Beside COCO's fields stand some of
-//! our own: `source`, `pts_ns`, `seconds` and `keyframe` of images, `score`, `rotated_box` and `keypoint_scores` of annotations.
+//! our own: `source`, `pts_ns`, `seconds` and `keyframe` of images, `score`, `rotated_box` and `keypoint_scores` of annotations, `class_id` of
+//! categories.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -62,7 +63,7 @@ struct Image<'a> {
 struct Annotation {
     id: u64,
     image_id: u64,
-    category_id: i32,
+    category_id: i64,
     bbox: [f64; 4],
     area: f64,
     iscrowd: u8,
@@ -88,13 +89,20 @@ enum Segmentation {
 
 #[derive(Serialize)]
 struct Category<'a> {
-    id: i32,
+    id: i64,
     name: &'a str,
     supercategory: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    keypoints: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skeleton: Vec<[usize; 2]>,
+    class_id: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keypoints: Option<Vec<String>>,
+    /// Tools expect it where there are keypoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skeleton: Option<Vec<[usize; 2]>>,
+}
+
+/// The category of a class. COCO's count from 1, and tools (Datumaro, which CVAT imports with) take 0 for no category.
+fn category_id(class: i32) -> i64 {
+    i64::from(class) + 1
 }
 
 /// A table being written: images go to the file, annotations to one without a name until all images are there.
@@ -131,8 +139,8 @@ impl Coco {
         })
     }
 
-    /// The category of a detection.
-    fn category(&mut self, found: &Detection) -> i32 {
+    /// The number of a detection's class.
+    fn class(&mut self, found: &Detection) -> i32 {
         let number = found.class_id.or_else(|| self.numbers.get(&found.label).copied());
         let number = number.unwrap_or_else(|| {
             let free = self.names.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
@@ -144,7 +152,7 @@ impl Coco {
     }
 
     fn add(&mut self, frame: &Frame, found: &Detection) -> Result<(), Error> {
-        let category_id = self.category(found);
+        let category_id = category_id(self.class(found));
         self.keypoints = self.keypoints.max(found.keypoints.len());
         let (segmentation, area) = segmentation(frame, found);
         let points = (!found.keypoints.is_empty()).then_some(&found.keypoints);
@@ -236,11 +244,19 @@ impl Table for Coco {
         out.write_all(b"],\n\"categories\":[")?;
         let is_person = keypoints == PERSON_KEYPOINTS;
         let point = |index: usize| if is_person { PERSON[index].to_owned() } else { format!("keypoint_{}", index + 1) };
-        for (number, (id, name)) in (1..).zip(&names) {
+        for (number, (class_id, name)) in (1..).zip(&names) {
             let skeleton =
                 if is_person { PERSON_SKELETON.map(|pair| pair.map(|index| index + 1)).to_vec() } else { vec![] };
-            let keypoints = (0..keypoints).map(point).collect();
-            element(out, number, &Category { id: *id, name, supercategory: "", keypoints, skeleton })?;
+            let has_keypoints = keypoints > 0;
+            let category = Category {
+                id: category_id(*class_id),
+                name,
+                supercategory: "",
+                class_id: *class_id,
+                keypoints: has_keypoints.then(|| (0..keypoints).map(point).collect()),
+                skeleton: has_keypoints.then_some(skeleton),
+            };
+            element(out, number, &category)?;
         }
         out.write_all(b"]}\n")?;
         beside.put(&path)
@@ -291,7 +307,9 @@ mod tests {
             .iter()
             .map(|category| (&category["id"], &category["name"]))
             .collect();
-        assert_eq!(categories, [(&json!(0), &json!("person")), (&json!(1), &json!("dog")), (&json!(2), &json!("cat"))]);
+        assert_eq!(categories, [(&json!(1), &json!("person")), (&json!(2), &json!("dog")), (&json!(3), &json!("cat"))]);
+        assert_eq!((&annotations[0]["category_id"], &coco["categories"][1]["class_id"]), (&json!(2), &json!(1)));
+        assert_eq!(coco["categories"][0]["skeleton"], json!([]));
         assert_eq!(coco["categories"][0]["keypoints"], json!(["keypoint_1", "keypoint_2"]));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
