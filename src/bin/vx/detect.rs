@@ -18,7 +18,7 @@ use gstvx::memory;
 
 pub use self::arguments::Arguments;
 use self::arguments::{Order, properties, relevant};
-use crate::bulk::{Bulk, Event, Hand, Properties, model_of};
+use crate::bulk::{Bulk, Event, Hand, Properties, model_of, resolve};
 use crate::cache::Cache;
 use crate::files::{self, Search};
 use crate::frames::Frames;
@@ -61,6 +61,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     // What it says of broken files is in their summaries, in words, and with the file's name in the debug log.
     gstvx::av::capture_log();
     let mut properties = properties(arguments);
+    resolve(&mut properties)?;
     let files = files::find(&arguments.inputs, Search { probe: arguments.probe, shard: arguments.shard })?;
     if files.is_empty() && arguments.shard.is_none() {
         return Err("no file to read: folders were searched for files with the extension of media; --probe looks into the others too".to_owned());
@@ -69,7 +70,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         dry_run::show(&properties, &files)?;
         return Ok(OK);
     }
-    let form = form(arguments)?;
+    let form = form(arguments, &properties)?;
     let frames = frames(arguments, form)?;
     let existing = match (arguments.resume, arguments.overwrite) {
         (true, _) => Existing::Resume,
@@ -180,10 +181,10 @@ fn has_header_setting(properties: &Properties) -> bool {
 }
 
 /// The form of the output.
-fn form(arguments: &Arguments) -> Result<Form, String> {
+fn form(arguments: &Arguments, properties: &Properties) -> Result<Form, String> {
     let form = Form::choose(arguments.format.as_deref(), arguments.output.as_deref())?;
     Ok(match form {
-        Form::Lines { .. } => Form::Lines { with_headers: has_header_setting(&arguments.properties) },
+        Form::Lines { .. } => Form::Lines { with_headers: has_header_setting(properties) },
         table => table,
     })
 }
