@@ -38,10 +38,13 @@ pub struct Format {
     /// Whether a folder is such a table, or part of one, and nothing else.
     pub is_own_folder: fn(&Path) -> bool,
     /// The text of a file's lines, where the table is one that standard output can take as files end.
-    pub text: Option<fn(&Unit, IsFirst) -> Result<Vec<u8>, Error>>,
+    pub text: Option<Text>,
     /// The folder within the table in which frames are saved as pictures, where they belong to it.
     pub pictures: Option<&'static str>,
 }
+
+/// Makes the text of a file's lines.
+pub type Text = fn(&Unit, IsFirst) -> Result<Vec<u8>, Error>;
 
 /// Whether a file is the first in a table, which may need a heading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,7 +273,7 @@ pub mod tests {
     /// empty one.
     pub const LINES: &str = r#"{"schema":2,"header":{"file":"a, \"b\".mp4","detector":{"model":"m.onnx","layout":"v8","task":"detect","provider":"CPUExecutionProvider","device":"CPU","precision":"f32","fallback":null,"classes":["person","dog","cat"],"keypoints":2}}}
 {"schema":2,"file":"a, \"b\".mp4","pts_ns":null,"width":64,"height":48,"detections":[{"label":"dog","class_id":1,"confidence":0.5,"box":[1.0,2.0,3.0,4.5]}]}
-{"schema":2,"file":"a, \"b\".mp4","pts_ns":40000000,"keyframe":false,"width":64,"height":48,"detections":[{"label":"cat","class_id":2,"confidence":0.75,"box":[10.0,10.0,8.0,4.0],"keypoints":[[11.0,12.0,0.9],[13.0,12.5,0.1]],"mask":{"size":[2,4],"counts":[1,2,2,3]}},{"label":"dog","class_id":1,"confidence":0.5,"box":[20.0,20.0,10.0,10.0],"rotated_box":[25.0,25.0,10.0,4.0,0.7854]}]}
+{"schema":2,"file":"a, \"b\".mp4","pts_ns":40000000,"keyframe":false,"width":64,"height":48,"detections":[{"label":"cat","class_id":2,"confidence":0.75,"box":[10.0,10.0,8.0,4.0],"keypoints":[[11.0,12.0,0.9],[13.0,12.5,0.1]],"mask":{"size":[2,4],"counts":[1,2,2,3]}},{"label":"dog","class_id":1,"confidence":0.5,"box":[20.0,20.0,10.0,10.0],"rotated_box":[25.0,25.0,10.0,4.0,0.7125]}]}
 {"schema":2,"file":"a, \"b\".mp4","pts_ns":1000000000,"width":64,"height":48,"detections":[]}
 {"schema":2,"file":"a, \"b\".mp4","status":"ok","complete":true,"keyframes":2,"indexed_keyframes":2,"frames_between":1,"damaged_frames":0,"detection_count":3,"duration_seconds":1.0,"covered_seconds":0.04,"bytes":9,"bytes_read":9,"seconds":{"total":1.0,"open":0.0,"lock_wait":0.0,"lock_hold":0.0,"read":0.0,"decode":0.0,"queued":0.0,"prepare":0.0,"infer":0.0},"error":null}
 "#;

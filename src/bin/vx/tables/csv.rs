@@ -115,7 +115,7 @@ mod tests {
             rows[2],
             r#""a, ""b"".mp4",40000000,0.04,false,64,48,cat,2,0.75,10.0,10.0,8.0,4.0,,"[[11.0,12.0,0.9],[13.0,12.5,0.1]]","{""size"":[2,4],""counts"":[1,2,2,3]}""#
         );
-        assert!(rows[3].ends_with(r#","[25.0,25.0,10.0,4.0,0.7854]",,"#), "{}", rows[3]);
+        assert!(rows[3].ends_with(r#","[25.0,25.0,10.0,4.0,0.7125]",,"#), "{}", rows[3]);
         assert_eq!(rows.len(), 4);
         assert_eq!(super::text(&unit(), IsFirst(true)).unwrap(), text.as_bytes());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

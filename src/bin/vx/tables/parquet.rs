@@ -369,7 +369,7 @@ mod tests {
         assert_eq!((mask.get_int(0).unwrap(), mask.get_int(1).unwrap(), counts.len()), (2, 4, 4));
         assert_eq!((0..4).map(|index| counts.get_int(index).unwrap()).collect::<Vec<_>>(), [1, 2, 2, 3]);
         let Field::Group(rotated) = field(&rows[2], "rotated_box") else { panic!("no rotated box") };
-        assert_eq!((rotated.get_float(0).unwrap(), rotated.get_float(4).unwrap()), (25.0, 0.7854));
+        assert_eq!((rotated.get_float(0).unwrap(), rotated.get_float(4).unwrap()), (25.0, 0.7125));
         let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
         let metadata = reader.metadata().file_metadata();
         let files = metadata.key_value_metadata().unwrap().iter().find(|pair| pair.key == "vx.files").unwrap();
