@@ -18,13 +18,13 @@ use gstvx::memory;
 
 pub use self::arguments::Arguments;
 use self::arguments::{Order, properties, relevant};
-use crate::bulk::{Bulk, Event, Hand, Properties, model_of, resolve};
+use crate::bulk::{Bulk, Event, Hand, Properties, Running, model_of, resolve};
 use crate::cache::Cache;
 use crate::files::{self, Search};
 use crate::frames::Frames;
 use crate::isolate::{Seen, Watch, Workers, work};
 use crate::output::{self, Existing, Output};
-use crate::progress::{Progress, Show};
+use crate::progress::{Places, Progress, Show};
 use crate::tables::{Form, Format};
 use crate::terminal::{UNREAD, tell};
 use crate::unit::Unit;
@@ -156,7 +156,11 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     } else if let Some(place) = output.kept_in().filter(|place| place.exists()) {
         outcome.hint = format!("; what was found is kept in {}, --resume goes on", place.display());
     }
-    progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref());
+    let places = Places {
+        output: arguments.output.as_deref().filter(|_| !is_standard),
+        pictures: frames.save_frames.as_deref(),
+    };
+    progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref(), places);
     let has_failures = progress.failures() + failed_before > 0;
     match outcome.error {
         Some(reason) if reason == output::UNREAD => Err(reason),
@@ -253,7 +257,7 @@ fn take(
     match event {
         Event::Lines(lines) => output::print(&lines)?,
         Event::Begun(file) => progress.begin(file),
-        Event::Frames(frames) => progress.count(frames),
+        Event::Running(running) => progress.observe(running),
         Event::Done(unit) => {
             if how == Hand::Units {
                 output.add(&unit)?;
@@ -294,7 +298,7 @@ fn in_process(
         // That was before there was a run to end.
         bulk.wind_down();
     }
-    let error = listen(&happened, || bulk.frames(), take);
+    let error = listen(&happened, || Some(bulk.running()), take);
     if error.is_some() {
         bulk.wind_down();
     }
@@ -374,28 +378,28 @@ fn isolated(
     Ok(Outcome { workers: Some(seen), error: error.or(failed), ..Outcome::default() })
 }
 
-/// How often frames are counted.
-const BETWEEN_COUNTS: Duration = Duration::from_millis(500);
+/// How often it is asked how far files are.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
-/// Takes events to the last, and now and then what `frames` counts; why the run failed, if it did.
+/// Takes events to the last, and now and then how far `running` files are; why the run failed, if it did.
 fn listen(
     happened: &Receiver<Event>,
-    frames: impl Fn() -> Option<u64>,
+    running: impl Fn() -> Option<Vec<Running>>,
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Option<String> {
     let mut failure = None;
-    let mut counted = Instant::now();
+    let mut looked = Instant::now();
     loop {
-        let event = match happened.recv_timeout(BETWEEN_COUNTS) {
+        let event = match happened.recv_timeout(BETWEEN_LOOKS) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return failure,
         };
-        if counted.elapsed() >= BETWEEN_COUNTS
-            && let Some(frames) = frames()
+        if looked.elapsed() >= BETWEEN_LOOKS
+            && let Some(running) = running()
         {
-            counted = Instant::now();
-            let _ = take(Event::Frames(frames));
+            looked = Instant::now();
+            let _ = take(Event::Running(running));
         }
         let Some(event) = event else { continue };
         let is_error = matches!(event, Event::Error(_));

@@ -341,7 +341,7 @@ pub fn work(properties: &Properties, frames: &Frames) -> ExitCode {
                 Event::Warning(text) | Event::ModelWarning(text) => tell!("vx: {text}"),
                 Event::Error(text) => return broken(text),
                 Event::End => break,
-                Event::Begun(_) | Event::Frames(_) | Event::Lines(_) => {}
+                Event::Begun(_) | Event::Running(_) | Event::Lines(_) => {}
             }
         }
         if let Err(reason) = bulk.rest() {
