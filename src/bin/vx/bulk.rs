@@ -18,6 +18,8 @@ pub enum Event {
     Begun(String),
     /// So many frames have been looked at.
     Frames(u64),
+    /// Some time has gone by.
+    Tick,
     /// Lines of the file that is being put out, where they are wanted as they come.
     Lines(Vec<u8>),
     /// A file has ended.

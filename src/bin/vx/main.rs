@@ -15,6 +15,7 @@ mod libraries;
 mod output;
 mod progress;
 mod source;
+mod stop;
 mod tables;
 mod terminal;
 mod unit;
@@ -56,6 +57,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    stop::make_file_limit_an_error();
     match Arguments::parse().command {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::isolate::Seen;
+use crate::isolate::Usage;
 use crate::terminal::tell;
 use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
@@ -65,7 +65,6 @@ impl Progress {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{bar:30} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
         let now = Instant::now();
@@ -81,6 +80,16 @@ impl Progress {
             frames: 0,
             sums: Sums::default(),
         }
+    }
+
+    /// The bar, for those who print beside it from other threads.
+    pub fn bar(&self) -> Option<ProgressBar> {
+        self.bar.clone()
+    }
+
+    /// Shows the time that goes by while nothing happens. The bar has no thread of its own for that, which might not start.
+    pub fn tick(&mut self) {
+        self.update();
     }
 
     /// A line for the user.
@@ -188,8 +197,8 @@ impl Progress {
         self.sums.failed.len()
     }
 
-    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what was seen of others.
-    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Seen>) {
+    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what worker processes took.
+    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Usage>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
