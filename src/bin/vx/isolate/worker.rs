@@ -100,6 +100,10 @@ fn run(properties: &Properties, frames: &Frames, socket: UnixStream, out: &mut U
         }
         bulk.rest()?;
     }
+    #[cfg(debug_assertions)]
+    if std::env::var("VX_TEST_WORKER").is_ok_and(|hook| hook == "linger") {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
     Ok(())
 }
 
@@ -146,7 +150,7 @@ fn requests(mut socket: UnixStream, at_work: Arc<AtomicUsize>) -> Result<Receive
 }
 
 /// The seam for what no file can be made to do on purpose: `VX_TEST_WORKER=crash:WORD` does that to files with this word in their
-/// path. It is in debug builds only, which the tests are.
+/// path, and `linger` keeps workers from exiting. It is in debug builds only, which the tests are.
 #[cfg(debug_assertions)]
 fn misbehave(file: &str, number: u32, out: &mut UnixStream) {
     let Ok(hook) = std::env::var("VX_TEST_WORKER") else { return };
