@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use gst::prelude::*;
 use gstvx::elements::places;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::libraries;
 use crate::quantity;
@@ -34,8 +35,9 @@ pub enum Event {
 }
 
 /// How far a file is.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Running {
+    #[serde(skip)]
     pub file: String,
     /// Frames looked at, keyframes and others.
     pub frames: u64,

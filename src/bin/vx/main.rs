@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod quantity;
 mod source;
+mod stop;
 mod tables;
 mod terminal;
 mod unit;
@@ -57,6 +58,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    stop::make_file_limit_an_error();
     match Arguments::parse().command {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

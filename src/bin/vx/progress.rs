@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::bulk::Running;
-use crate::isolate::Seen;
+use crate::isolate::Usage;
 use crate::terminal::tell;
 use console::Term;
 use gstvx::elements::bulkbin::{Status, Summary};
@@ -96,7 +96,6 @@ impl Progress {
             let template = if columns < COLUMNS_WITH_BAR { "{percent} %, {wide_msg}" } else { "{bar:20} {wide_msg}" };
             let bar = ProgressBar::with_draw_target(Some(all), target);
             bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
         let now = Instant::now();
@@ -112,6 +111,11 @@ impl Progress {
             running: Vec::new(),
             sums: Sums::default(),
         }
+    }
+
+    /// The bar, for those who print beside it from other threads.
+    pub fn bar(&self) -> Option<ProgressBar> {
+        self.bar.clone()
     }
 
     /// A line for the user.
@@ -239,8 +243,8 @@ impl Progress {
         self.sums.failed.len()
     }
 
-    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what was seen of others.
-    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Seen>, places: Places<'_>) {
+    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what worker processes took.
+    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Usage>, places: Places<'_>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

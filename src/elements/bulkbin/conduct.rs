@@ -163,13 +163,26 @@ impl BulkBin {
         });
         *self.run.lock() = Some(Arc::clone(&run));
         for lane in lanes {
-            let (bin, run) = (self.obj().downgrade(), Arc::clone(&run));
-            let thread = std::thread::Builder::new().name(format!("vxlane-{}", lane.index)).spawn(move || {
+            let index = lane.index;
+            let (bin, for_lane) = (self.obj().downgrade(), Arc::clone(&run));
+            let thread = std::thread::Builder::new().name(format!("vxlane-{index}")).spawn(move || {
                 if let Some(bin) = bin.upgrade() {
-                    bin.imp().work(&lane, &run);
+                    bin.imp().work(&lane, &for_lane);
                 }
             });
-            self.threads.lock().push(thread.map_err(|error| format!("no thread could be started: {error}"))?);
+            match thread {
+                Ok(thread) => self.threads.lock().push(thread),
+                Err(error) if index == 0 => return Err(format!("no thread could be started to read files: {error}")),
+                Err(error) => {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::ResourceError::NoSpaceLeft,
+                        ("lane {index} cannot be used: no thread could be started: {error}; the others go on without it")
+                    );
+                    // The others may have ended already.
+                    self.lane_ended(&run);
+                }
+            }
         }
         Ok(())
     }
