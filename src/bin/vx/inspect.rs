@@ -7,7 +7,7 @@ mod model;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::terminal::{show, tell};
+use crate::terminal::{printable, show, show_bytes, tell};
 use clap::Args;
 
 /// What can be asked for.
@@ -51,10 +51,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn show(file: &Path, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {
     if json {
         match serde_json::to_string(found) {
-            Ok(line) => show!("{line}"),
+            Ok(line) => show_bytes(format!("{line}\n").as_bytes()),
             Err(error) => tell!("vx: {}: {error}", file.display()),
         }
     } else {
-        show!("{}\n{found}", file.display());
+        show!("{}\n{found}", printable(&file.display().to_string()));
     }
 }

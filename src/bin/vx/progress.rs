@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::isolate::Seen;
-use crate::terminal::tell;
+use crate::terminal::{printable, tell};
 use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
+use gstvx::path::path_of;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How much is shown.
@@ -59,7 +60,12 @@ struct Sums {
 impl Progress {
     /// For a run over `files`. `lines_on_screen` is whether results go where the bar would be.
     pub fn new(show: Show, files: &[String], lines_on_screen: bool) -> Self {
-        let bytes: u64 = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum();
+        let bytes: u64 = files
+            .iter()
+            .filter_map(|file| std::fs::metadata(path_of(file)).ok())
+            .filter(|file| file.is_file())
+            .map(|file| file.len())
+            .sum();
         let has_bar = show != Show::Nothing && std::io::stderr().is_terminal() && !lines_on_screen;
         let bar = has_bar.then(|| {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
@@ -171,7 +177,7 @@ impl Progress {
         );
         if let Some(bar) = &self.bar {
             let names: Vec<_> = self.current.iter().map(|file| file.rsplit('/').next().unwrap_or(file)).collect();
-            bar.set_message(format!("{text} | {}", names.join(" ")));
+            bar.set_message(format!("{text} | {}", printable(&names.join(" "))));
         } else if self.show != Show::Nothing && self.last_line.elapsed() > BETWEEN_LINES {
             self.last_line = Instant::now();
             self.say(&text);
