@@ -67,10 +67,10 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let Found { files, failures, duplicates, pictures, notes } = files::find(&arguments.inputs, search)?;
     let pictures = match pictures {
         0 => String::new(),
-        count => format!("{count} pictures in folders were left out; name them, or take them with --probe"),
+        count => format!("{count} in folders were left out; name them, or take all with --probe"),
     };
     if files.is_empty() && failures.is_empty() && arguments.shard.is_none() {
-        let pictures = if pictures.is_empty() { pictures } else { format!(". {pictures}") };
+        let pictures = if pictures.is_empty() { pictures } else { format!(". Pictures: {pictures}") };
         return Err(format!(
             "no file to read: folders were searched for files with the extension of media; --probe looks into the others \
              too{pictures}"

@@ -127,8 +127,19 @@ impl Found {
             return;
         }
         let probed = |path: &Path| search.probe && source::open(path, 1).is_ok();
-        for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name() {
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut entries = walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter();
+        while let Some(entry) = entries.next() {
             match entry {
+                Ok(entry) if entry.file_type().is_dir() => {
+                    // What a link within the folder leads to is found without it, by its own name.
+                    if entry.depth() > 0
+                        && let Some(target) = linked(&entry)
+                        && (target.starts_with(&real) || self.is_loop(&entry, &target, &real))
+                    {
+                        entries.skip_current_dir();
+                    }
+                }
                 Ok(entry) if !entry.file_type().is_file() => {}
                 Ok(entry) if has_extension(entry.path(), EXTENSIONS) || probed(entry.path()) => {
                     self.files.push(name_of(entry.path()));
@@ -139,12 +150,25 @@ impl Found {
         }
     }
 
+    /// Whether the link `entry` leads to a folder that the searched one, `real`, is in.
+    fn is_loop(&mut self, entry: &walkdir::DirEntry, target: &Path, real: &Path) -> bool {
+        let is_loop = real.starts_with(target);
+        if is_loop {
+            self.note_loop(entry.path(), target);
+        }
+        is_loop
+    }
+
+    fn note_loop(&mut self, link: &Path, target: &Path) {
+        let (link, target) = (name_of(link), name_of(target));
+        self.notes.push(format!("{link} is a link to {target}, in which it lies; it is not followed"));
+    }
+
     /// Takes what keeps a part of the folder `root` from being searched. One such part is not the end of the others.
     fn take_error(&mut self, error: &walkdir::Error, root: &Path) {
         let path = error.path().unwrap_or(root);
         if let Some(ancestor) = error.loop_ancestor() {
-            let (link, ancestor) = (name_of(path), name_of(ancestor));
-            self.notes.push(format!("{link} is a link to {ancestor}, which it is in; it is not followed"));
+            self.note_loop(path, ancestor);
         } else if path.is_symlink() && !path.exists() {
             // A link to what does not exist: a file that fails, if it is called like one.
             if has_extension(path, EXTENSIONS) {
@@ -178,6 +202,7 @@ impl Found {
         let levels = rest[..fixed].iter().map(|part| parse(part)).collect::<Result<Vec<_>, _>>()?;
         let whole = parse(&rest.join("/"))?;
         let root = if base.as_os_str().is_empty() { Path::new(".") } else { &base };
+        let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let mut walk = walkdir::WalkDir::new(root).follow_links(true).min_depth(1).sort_by_file_name();
         if fixed == rest.len() {
             walk = walk.max_depth(rest.len());
@@ -187,12 +212,21 @@ impl Found {
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
+                // Where the folder that the pattern begins with does not exist, nothing matches.
+                Err(error) if error.depth() == 0 && !root.exists() => break,
                 Err(error) => {
                     self.take_error(&error, root);
                     continue;
                 }
             };
             let Ok(below) = entry.path().strip_prefix(root) else { continue };
+            if entry.file_type().is_dir()
+                && let Some(target) = linked(&entry)
+                && self.is_loop(&entry, &target, &real)
+            {
+                entries.skip_current_dir();
+                continue;
+            }
             let name = entry.file_name().to_string_lossy();
             // Folders whose names do not match are not searched.
             let fits = levels.get(entry.depth() - 1).is_none_or(|level| level.matches(&name));
@@ -242,6 +276,11 @@ impl Found {
         self.notes.sort();
         self.notes.dedup();
     }
+}
+
+/// Where a link leads.
+fn linked(entry: &walkdir::DirEntry) -> Option<PathBuf> {
+    entry.path_is_symlink().then(|| entry.path().canonicalize().ok()).flatten()
 }
 
 /// Names without a slash match with `*`; a slash only where the pattern has one, or within `**`.
@@ -380,11 +419,15 @@ mod tests {
         std::fs::write(root.join("deep/a.mp4"), "").unwrap();
         std::os::unix::fs::symlink("..", root.join("deep/loop")).unwrap();
         std::os::unix::fs::symlink(".", root.join("deep/self")).unwrap();
-        for input in [root.to_owned(), root.join("**/*.mp4"), root.join("deep/**")] {
+        std::os::unix::fs::symlink(root.parent().unwrap(), root.join("above")).unwrap();
+        for input in
+            [root.to_owned(), root.join("**/*.mp4"), root.join("deep/**"), root.join("d*"), root.join("*/*.mp4")]
+        {
             let found = find(&[input.clone().into()], PLAIN).unwrap();
             assert_eq!(below(root, &found.files), ["deep/a.mp4"], "{}", input.display());
-            assert!(!found.notes.is_empty() && found.failures.is_empty(), "{found:?}");
+            assert!(found.duplicates.is_empty() && found.failures.is_empty(), "{found:?}");
         }
+        assert!(find(&[root.into()], PLAIN).unwrap().notes.iter().any(|note| note.contains("above is a link")));
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Progress {
 
     pub fn begin(&mut self, file: String) {
         if self.show == Show::Stages {
-            self.say(&format!("{file}: begun"));
+            self.say(&format!("{}: begun", printable(&file)));
         }
         self.current.insert(file);
         self.update();
@@ -131,14 +131,17 @@ impl Progress {
         }
         if summary.status == Status::Failed {
             let reason = summary.error.as_ref().map_or("", |error| error.message.as_str()).to_owned();
-            self.say(&format!("vx: {}: {reason}", summary.file));
+            self.say(&format!("vx: {}: {reason}", printable(&summary.file)));
             self.sums.failed.push((summary.file.clone(), reason));
         }
         if summary.status == Status::Damaged {
             self.sums.damaged.push((summary.file.clone(), summary.problems.join("; ")));
         }
         if self.show == Show::Stages {
-            summary.warnings.iter().for_each(|warning| self.say(&format!("{}: warning: {warning}", summary.file)));
+            summary
+                .warnings
+                .iter()
+                .for_each(|warning| self.say(&format!("{}: warning: {warning}", printable(&summary.file))));
             self.say(&stages_of(summary, is_cached));
         }
         self.bytes.1 += summary.bytes.unwrap_or(0);
@@ -213,7 +216,7 @@ impl Progress {
             ("damaged", &sums.damaged, "see `status` and `problems` of the summaries in the output"),
         ] {
             for (file, reason) in files.iter().take(FAILURES_SHOWN) {
-                self.say(&format!("  {word}   {file}: {reason}"));
+                self.say(&format!("  {word}   {}: {reason}", printable(file)));
             }
             if files.len() > FAILURES_SHOWN {
                 self.say(&format!("  {word}   {} more, {elsewhere}", files.len() - FAILURES_SHOWN));
@@ -272,7 +275,8 @@ impl Progress {
 
 /// What each stage did to a file.
 fn stages_of(summary: &Summary, is_cached: bool) -> String {
-    let Summary { file, keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
+    let Summary { keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
+    let file = printable(&summary.file);
     if is_cached {
         return format!("{file}: {keyframes} keyframes, {detections} detections, from the cache");
     }

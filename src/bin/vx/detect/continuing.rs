@@ -48,14 +48,17 @@ impl Comparison {
     /// What is said at the end of a run.
     pub fn closing_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.failed > 0 {
-            lines.push(format!("before      {} files failed before; --retry-failed tries them again", self.failed));
+        match self.failed {
+            0 => {}
+            1 => lines.push("before      1 file failed before; --retry-failed tries it again".to_owned()),
+            count => lines.push(format!("before      {count} files failed before; --retry-failed tries them again")),
         }
-        if self.removed > 0 {
-            lines.push(format!(
-                "removed     {} files of the output no longer exist; their lines are kept",
-                self.removed
-            ));
+        match self.removed {
+            0 => {}
+            1 => lines.push("removed     1 file of the output no longer exists; its lines are kept".to_owned()),
+            count => {
+                lines.push(format!("removed     {count} files of the output no longer exist; their lines are kept"))
+            }
         }
         lines
     }
