@@ -439,3 +439,21 @@ fn cached_results_depend_on_the_files_of_the_model_and_not_on_others_in_its_fold
     assert!(!is_cached(&[]) && is_cached(&[]));
     assert!(is_cached(&["--lanes", "1"]) && !is_cached(&["--set", "detector::max-detections=3"]));
 }
+
+#[test]
+fn results_of_a_fallback_say_so_and_are_not_cached() {
+    let (cache, file) = (scratch("fallback-cache").display().to_string(), FOLDER.join("f2.mp4").display().to_string());
+    let arguments = [&*file, "--cache", &cache, "--set", "detector::execution-provider-options=device=NPU"];
+    for _ in 0..2 {
+        let run = vx(&arguments).output().unwrap();
+        let (text, lines) = (errors(&run), String::from_utf8(run.stdout.clone()).unwrap());
+        if !lines.contains("\"status\":\"ok\"") || !lines.contains("\"fallback\":") {
+            println!("skipped: there is an NPU, or no fallback from it: {text}{lines}");
+            return;
+        }
+        assert!(
+            text.contains("not kept in the cache, because of a fallback") && !text.contains("from the cache"),
+            "{text}"
+        );
+    }
+}

@@ -230,6 +230,11 @@ impl Kept {
     /// Keeps a result, unless its file has changed meanwhile.
     fn put(&mut self, unit: &Unit, progress: &Progress) {
         let file = &unit.summary.file;
+        // Its place is that of results of the provider that comes first.
+        if let Some(reason) = &unit.summary.fallback {
+            self.complain(&format!("results are not kept in the cache, because of a fallback: {reason}"), progress);
+            return;
+        }
         if let (Some(before), Some(now)) = (self.places.get(file), self.cache.place(file))
             && *before == now
             && let Err(reason) = Cache::put(&now, unit)

@@ -225,7 +225,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 
 /// Makes the time of `table` later than that of `lines` also where both were written within one tick of the file system's clock.
 fn make_newer(table: &Path, lines: &Path) {
-    const TICK: Duration = Duration::from_millis(1);
+    const TICK: Duration = Duration::from_nanos(1);
     if let Some(time) = modified(lines).filter(|_| !is_newer(table, lines)) {
         // Otherwise the next run makes it once more.
         let _ = File::open(table).and_then(|file| file.set_modified(time + TICK));
@@ -533,7 +533,13 @@ mod tests {
             output.add(&unit("b", 2)).unwrap();
             output.finish().unwrap();
             let written = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
-            let (table, lines) = (written(&path), with_suffix(&path, LINES));
+            let lines = with_suffix(&path, LINES);
+            // That was last night.
+            for (path, hours) in [(&lines, 2), (&path, 1)] {
+                let time = SystemTime::now() - Duration::from_secs(3600 * hours);
+                File::open(path).unwrap().set_modified(time).unwrap();
+            }
+            let table = written(&path);
             let (output, done) = Output::open(Some(&path), Existing::Resume, None).unwrap();
             assert!(done.contains_key("a") && done.contains_key("b"));
             // Nothing is added, so nothing is written.

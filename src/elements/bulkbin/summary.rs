@@ -46,6 +46,9 @@ pub struct Summary {
     /// Why frames may be missing or incomplete, although the file was read to its end: short English reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Why another execution provider was used than the one that comes first; only there if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// Why it failed; null if it did not.
     pub error: Option<Failure>,
 }
@@ -147,6 +150,7 @@ impl Summary {
             seconds: Seconds::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
+            fallback: None,
             error: None,
         }
     }
@@ -199,6 +203,7 @@ impl Summary {
         let detector: gst::Structure = detector.property("stats");
         self.bytes_read = decoder.get("bytes-read").unwrap_or(0);
         self.problems = problems(&decoder);
+        self.fallback = detector.get("fallback").ok();
         self.detection_count = detector.get("detections").unwrap_or(0);
         self.seconds = Seconds {
             total: self.seconds.total,
