@@ -130,6 +130,14 @@ fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
     let files = format!("vxbulkbin execution-provider=cpu files=<{}>", quoted(Path::new(&uri)));
     assert_eq!(common::run(&files).json().len(), lines.len());
 
+    // Applications may give the bytes themselves.
+    let (pipeline, sink) = common::pipeline("vxbulkbin name=bulk execution-provider=cpu");
+    let bulk = pipeline.by_name("bulk").unwrap();
+    bulk.set_property("files", gst::Array::from_values([path.to_value().try_into_send_value::<PathBuf>().unwrap()]));
+    let outcome = common::play(&pipeline, &sink);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(outcome.json().len(), lines.len());
+
     let (pipeline, sink) = common::pipeline("filesrc name=source ! vxkeyframedec ! vxjsonenc");
     pipeline.by_name("source").unwrap().set_property("location", &path);
     let outcome = common::play(&pipeline, &sink);

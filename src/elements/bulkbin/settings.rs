@@ -70,9 +70,12 @@ impl Settings {
         match name {
             "files" => {
                 let files = value.get::<gst::Array>().expect(fits);
-                self.files = files.iter().filter_map(|file| file.get::<String>().ok()).collect();
+                // As paths: applications may set any bytes that the system takes.
+                let files = files.iter().filter_map(|file| file.get::<PathBuf>().ok());
+                self.files =
+                    files.map(|file| file.to_str().map_or_else(|| name_of(&file), ToOwned::to_owned)).collect();
             }
-            "file-list" => self.file_list = value.get::<Option<String>>().expect(fits).map(PathBuf::from),
+            "file-list" => self.file_list = value.get::<Option<PathBuf>>().expect(fits),
             "lanes" => self.lanes = value.get().expect(fits),
             "order" => self.order = value.get().expect(fits),
             "on-error" => self.on_error = value.get().expect(fits),
@@ -86,7 +89,7 @@ impl Settings {
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
             "files" => gst::Array::new(&self.files).to_value(),
-            "file-list" => self.file_list.as_ref().map(|path| path.display().to_string()).to_value(),
+            "file-list" => self.file_list.to_value(),
             "lanes" => self.lanes.to_value(),
             "order" => self.order.to_value(),
             "on-error" => self.on_error.to_value(),
