@@ -130,6 +130,9 @@ fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
     let files = format!("vxbulkbin execution-provider=cpu files=<{}>", quoted(Path::new(&uri)));
     assert_eq!(common::run(&files).json().len(), lines.len());
 
+    let inspected = Command::new(env!("CARGO_BIN_EXE_vx")).args(["inspect", "--json", &uri]).output().unwrap();
+    assert!(inspected.status.success(), "{}", errors(&inspected));
+
     // Applications may give the bytes themselves.
     let (pipeline, sink) = common::pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();
