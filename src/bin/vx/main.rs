@@ -5,6 +5,7 @@
 mod bulk;
 mod cache;
 mod canvas;
+mod conditions;
 mod detect;
 mod doctor;
 mod files;

@@ -364,5 +364,5 @@ impl BulkBin {
 
 /// Length of a file; 0 for what cannot be looked at.
 fn byte_len(file: &str) -> u64 {
-    std::fs::metadata(file).map_or(0, |metadata| metadata.len())
+    std::fs::metadata(crate::path::path_of(file)).map_or(0, |metadata| metadata.len())
 }
