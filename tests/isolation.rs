@@ -22,7 +22,9 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = clip();
     let first =
         made("six/f0.mp4", &["-i", source.to_str().unwrap(), "-t", "4", "-an", "-vf", "scale=320:-2", "-g", "10"]);
-    (1..6).for_each(|number| drop(std::fs::copy(&first, folder.join(format!("f{number}.mp4"))).unwrap()));
+    for number in 1..6 {
+        std::fs::copy(&first, folder.join(format!("f{number}.mp4"))).unwrap();
+    }
     folder
 });
 
@@ -239,7 +241,7 @@ fn as_nobody(user: u32, limits: &[&str]) -> Option<Command> {
         command
             .args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "prlimit"])
             .args(limits);
-        command.arg(env!("CARGO_BIN_EXE_vx")).env("HOME", scratch("nobody")).env("GST_REGISTRY_DISABLE", "yes");
+        command.arg(env!("CARGO_BIN_EXE_vx")).env("GST_REGISTRY", open_folder("nobody").join("registry.bin"));
         command
     };
     let check = command(&["--nproc=100"]).arg("--version").output();

@@ -14,6 +14,8 @@ pub const MAX_RESULT_LEN: usize = 1 << 30;
 
 const HEADER_LEN: usize = 9;
 
+const LAST_KIND: u8 = 9;
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -33,6 +35,8 @@ pub enum Message {
     ModelWarning(String),
     /// Why the worker is about to exit.
     Error(String),
+    /// Why it cannot begin any file, and is about to exit.
+    Unable(String),
 }
 
 /// The other side sent what is not a message.
@@ -58,6 +62,7 @@ impl Message {
             Self::Warning(text) => (6, 0, cut(text)),
             Self::ModelWarning(text) => (7, 0, cut(text)),
             Self::Error(text) => (8, 0, cut(text)),
+            Self::Unable(text) => (9, 0, cut(text)),
         };
         debug_assert!(payload.len() <= MAX_PAYLOAD_LEN, "results are sent in pieces");
         let mut frame = Vec::with_capacity(HEADER_LEN + payload.len());
@@ -79,6 +84,7 @@ impl Message {
             6 => Self::Warning(text(payload)?),
             7 => Self::ModelWarning(text(payload)?),
             8 => Self::Error(text(payload)?),
+            9 => Self::Unable(text(payload)?),
             other => return Err(Malformed::Kind(other)),
         })
     }
@@ -131,7 +137,7 @@ impl Decoder {
         let [kind, a, b, c, d, e, f, g, h] = *header;
         let (number, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         // What is not a message must not be waited for.
-        if !(1..=8).contains(&kind) {
+        if !(1..=LAST_KIND).contains(&kind) {
             return Err(Malformed::Kind(kind));
         }
         if length as usize > MAX_PAYLOAD_LEN {
@@ -166,6 +172,7 @@ mod tests {
             Message::Result { number: 7, bytes: vec![0, 255, 10] },
             Message::End { number: 7 },
             Message::Error("x".repeat(300)),
+            Message::Unable("y".to_owned()),
         ]
     }
 
