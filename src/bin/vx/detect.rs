@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use gst::prelude::*;
 use gstvx::elements::bulkbin::Summary;
 use gstvx::memory;
 use gstvx::path::path_of;
@@ -288,6 +287,7 @@ fn take(
         Event::Lines(lines) => output::print(&lines)?,
         Event::Begun(file) => progress.begin(file),
         Event::Running(running) => progress.observe(running),
+        Event::Tick => {}
         Event::Done(unit) => {
             if how == Hand::Units {
                 output.add(&unit)?;
@@ -317,19 +317,14 @@ fn in_process(
     let bulk = Bulk::new(properties, &events, how)?;
     arguments.frames.save_from(&bulk.handle(), &events);
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
-    let bin = bulk.handle();
-    stop.begin_reading(move |request| {
-        // To abandon the run is for `listen`: whoever changes the element's state waits for its threads.
-        if request == Request::WindDown {
-            bin.send_event(gst::event::Eos::new());
-        }
-    });
+    // `listen` sees to it: calls of the element may wait for its threads.
+    stop.begin_reading(move |_| drop(events.try_send(Event::Tick)));
     bulk.start(files).map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     if stop.is_interrupted() {
         // That was before there was a run to end.
         bulk.wind_down();
     }
-    let error = listen(&happened, || bulk.running(), stop, take);
+    let error = listen(&happened, || bulk.running(), stop, || bulk.wind_down(), take);
     if error.is_some() {
         bulk.wind_down();
     }
@@ -376,7 +371,7 @@ fn isolated(
     });
     let stop_on_error = arguments.stop_on_error;
     let mut failed = None;
-    let error = listen(&happened, || handle.running(), stop, &mut |event| {
+    let error = listen(&happened, || handle.running(), stop, || handle.wind_down(), &mut |event| {
         if let (true, Event::Done(unit)) = (stop_on_error, &event)
             && let Some(error) = &unit.summary.error
         {
@@ -405,9 +400,11 @@ fn listen(
     happened: &Receiver<Event>,
     running: impl Fn() -> Vec<Running>,
     stop: &Stop,
+    wind_down: impl Fn(),
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Option<String> {
     let mut failure = None;
+    let mut is_winding_down = false;
     let mut looked = Instant::now();
     loop {
         let event = match happened.recv_timeout(BETWEEN_LOOKS) {
@@ -415,6 +412,9 @@ fn listen(
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return failure,
         };
+        if stop.is_interrupted() && !std::mem::replace(&mut is_winding_down, true) {
+            wind_down();
+        }
         if stop.is_abandoned() {
             return failure;
         }

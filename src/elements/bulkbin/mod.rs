@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod settings;
 mod summary;
+mod threads;
 
 use gst::glib;
 use gst::prelude::*;
