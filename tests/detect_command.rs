@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::command::{FOLDER, assert_same, detect, errors, records, vx};
-use common::{clip, scratch};
+use common::{clip, made, scratch};
 
 #[test]
 fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
