@@ -14,7 +14,7 @@ pub fn location(pad: &gst::Pad) -> Option<String> {
         return None;
     }
     match gst::glib::filename_from_uri(&uri) {
-        Ok((path, _)) => Some(path.to_string_lossy().into_owned()),
+        Ok((path, _)) => Some(crate::path::name_of(&path)),
         Err(_) => Some(uri.to_string()),
     }
 }

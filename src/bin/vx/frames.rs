@@ -12,6 +12,7 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvx::elements::origin;
 use gstvx::meta;
+use gstvx::path::name_of;
 use parking_lot::Mutex;
 
 use crate::canvas;
@@ -86,7 +87,10 @@ impl Frames {
             let (saver, bin, source) = (Mutex::new(saver), bin.downgrade(), format!("source{lane}"));
             let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
             pad.add_probe(kinds, move |pad, info| {
-                let location = || bin.upgrade()?.by_name(&source)?.property::<Option<String>>("location");
+                let location = || {
+                    let source = bin.upgrade()?.by_name(&source)?;
+                    source.property::<Option<std::path::PathBuf>>("location").map(|path| name_of(&path))
+                };
                 let unsaved = match &info.data {
                     Some(gst::PadProbeData::Event(event)) => {
                         if event.type_() == gst::EventType::StreamStart {

@@ -5,6 +5,7 @@
 mod bulk;
 mod cache;
 mod canvas;
+mod conditions;
 mod detect;
 mod doctor;
 mod files;
@@ -38,7 +39,9 @@ struct Arguments {
 enum Command {
     /// Say what is on the keyframes of files: people, or what a model of yours knows
     ///
-    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not start, 130 if it was interrupted.
+    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not start or go on, 130 if it was stopped by a signal.
+    ///
+    /// SIGINT (Ctrl-C) finishes the files that have begun. SIGTERM and SIGHUP give them 10 seconds; files that are not done by then are left for --resume. A second signal stops at once.
     Detect(Box<detect::Arguments>),
     /// Say what is in media files and models, and how they would be read
     ///

@@ -17,6 +17,14 @@ impl Unit {
         if is_header(&self.lines) { self.lines.split_at(end) } else { (&[], &self.lines) }
     }
 
+    /// Removes the first line if it is one to be removed.
+    pub fn remove_line_if(&mut self, is_unwanted: impl FnOnce(&[u8]) -> bool) {
+        let end = self.lines.iter().position(|byte| *byte == b'\n').map_or(self.lines.len(), |newline| newline + 1);
+        if is_unwanted(&self.lines[..end]) {
+            self.lines.drain(..end);
+        }
+    }
+
     /// One that consists of its summary.
     pub fn bare(summary: Summary) -> Self {
         Self { lines: summary.to_line(), summary }

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use gstvx::path::path_of;
+
 /// Most characters of a file's own name in the name of its folder: names of files have their limits.
 const MAX_CHARACTERS: usize = 60;
 
 /// The name of a file's folder: the file's own, and a hash of its path, since other folders may have a file of that name.
 pub fn folder(file: &str) -> String {
-    let name = Path::new(file).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
+    let file = path_of(file);
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = std::path::absolute(&file).unwrap_or_else(|_| file.to_path_buf());
     let hash = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
     let is_plain = |character: char| !character.is_control() && !"/\\:*?\"<>|".contains(character);
     let plain = name.chars().take(MAX_CHARACTERS).map(|character| if is_plain(character) { character } else { '_' });
