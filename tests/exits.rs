@@ -408,7 +408,7 @@ fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) 
     let cut = run.args(more).output().unwrap();
     let text = String::from_utf8_lossy(&cut.stderr);
     assert_eq!(cut.status.code(), Some(2), "{what}: {}: {text}", cut.status);
-    assert!(text.contains("What was found before is kept; --resume goes on"), "{what}: {text}");
+    assert!(text.contains("Earlier results are kept; --resume continues"), "{what}: {text}");
     let kept = summaries(output).len();
     assert!((1..4).contains(&kept), "{what}: {kept} files");
     // There is room again.
