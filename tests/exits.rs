@@ -283,7 +283,7 @@ fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
         command.args(["detect", "--provider", "cpu", "--model"]).arg(&endless).arg(clip());
         let mut run = command.arg("--output").arg(&output).stderr(Stdio::piped()).spawn().unwrap();
-        let journal = scratch(&format!("{name}.journal.jsonl"));
+        let journal = scratch(&format!("{name}.lines.jsonl"));
         let deadline = Instant::now() + PATIENCE;
         while !output.exists() && !journal.exists() {
             assert!(Instant::now() < deadline, "no output is opened");
