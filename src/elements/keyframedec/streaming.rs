@@ -212,8 +212,10 @@ impl KeyframeDec {
         }
         session.reader.set_min_interval(self.settings.lock().min_interval);
         let step = session.reader.next();
+        let traffic = self.queue.traffic();
         {
             let mut state = self.state.lock();
+            state.stats.traffic = (state.mode == Some(gst::PadMode::Push)).then_some(traffic);
             state.stats.counts = session.reader.counts();
             state.stats.bytes_read = session.reader.bytes_read();
             state.stats.hardware = session.reader.device().map(str::to_owned);
