@@ -108,7 +108,7 @@ impl Bulk {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, files: &[String]) -> Result<(), String> {
-        self.bin.set_property("files", gst::Array::new(files));
+        self.bin.set_property("files", files.to_vec());
         self.pad.set_active(true).map_err(|error| error.to_string())?;
         self.pipeline.set_state(gst::State::Playing).map(|_| ()).map_err(|_| "the run could not be started".to_owned())
     }

@@ -1,6 +1,6 @@
 //! The properties of `vxbulkbin` and their defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use gst::glib;
@@ -37,6 +37,7 @@ pub enum OnError {
 
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
+    pub location: Option<String>,
     pub files: Vec<String>,
     pub file_list: Option<PathBuf>,
     pub lanes: u32,
@@ -63,10 +64,8 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let fits = "GObject has checked the value against the property's type";
         match name {
-            "files" => {
-                let files = value.get::<gst::Array>().expect(fits);
-                self.files = files.iter().filter_map(|file| file.get::<String>().ok()).collect();
-            }
+            "location" => self.location = value.get().expect(fits),
+            "files" => self.files = value.get().expect(fits),
             "file-list" => self.file_list = value.get::<Option<String>>().expect(fits).map(PathBuf::from),
             "lanes" => self.lanes = value.get().expect(fits),
             "order" => self.order = value.get().expect(fits),
@@ -80,7 +79,8 @@ impl Settings {
     /// The value of a setting; `None` for what is none.
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
-            "files" => gst::Array::new(&self.files).to_value(),
+            "location" => self.location.to_value(),
+            "files" => self.files.to_value(),
             "file-list" => self.file_list.as_ref().map(|path| path.display().to_string()).to_value(),
             "lanes" => self.lanes.to_value(),
             "order" => self.order.to_value(),
@@ -91,12 +91,13 @@ impl Settings {
         })
     }
 
-    /// All files: those of `files`, then those of `file-list`.
+    /// All files: those of `location`, then those of `files`, then those of `file-list`.
     ///
     /// # Errors
-    /// Why the list cannot be read, with its path.
+    /// Why the list cannot be read, with its path; that nothing matches the location.
     pub fn all_files(&self) -> Result<Vec<String>, String> {
-        let mut files = self.files.clone();
+        let mut files = self.location.as_deref().map(files_at).transpose()?.unwrap_or_default();
+        files.extend_from_slice(&self.files);
         if let Some(path) = &self.file_list {
             let bytes = std::fs::read(path)
                 .map_err(|error| format!("the file list {} cannot be read: {error}", path.display()))?;
@@ -104,6 +105,17 @@ impl Settings {
         }
         Ok(files)
     }
+}
+
+/// The file of this path or, where there is none, the files that it matches as a pattern.
+fn files_at(location: &str) -> Result<Vec<String>, String> {
+    if Path::new(location).exists() || !location.contains(['*', '?', '[']) {
+        return Ok(vec![location.to_owned()]);
+    }
+    let found = glob::glob(location).map_err(|error| format!("location {location} is not a valid pattern: {error}"))?;
+    let files = found.filter_map(Result::ok).filter(|path| path.is_file());
+    let files: Vec<String> = files.map(|path| path.to_string_lossy().into_owned()).collect();
+    if files.is_empty() { Err(format!("no file matches location {location}")) } else { Ok(files) }
 }
 
 /// The paths in a list with one on each line. What is not UTF-8 is replaced: such a file fails, and no other.
@@ -115,17 +127,21 @@ pub fn paths_in(list: &[u8]) -> impl Iterator<Item = String> {
 
 pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let defaults = Settings::default();
-    let file = glib::ParamSpecString::builder("file").nick("File").blurb("Path of a media file").build();
     let mut properties = vec![
-        gst::ParamSpecArray::builder("files")
+        glib::ParamSpecString::builder("location")
+            .nick("Location")
+            .blurb("Path of a file to read, or pattern of the paths of several (recordings/*.mp4)")
+            .mutable_ready()
+            .build(),
+        // GStrv and not GstValueArray: bindings convert lists to it, and C passes an array of strings.
+        glib::ParamSpecBoxed::builder::<Vec<String>>("files")
             .nick("Files")
-            .blurb("Paths of the files to read")
-            .element_spec(&file)
+            .blurb("Paths of the files to read, for applications: gst-launch-1.0 cannot set a list of strings")
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("file-list")
             .nick("File list")
-            .blurb("Text file with the path of a file to read on each line; they come after those of `files`")
+            .blurb("Text file with the path of a file to read on each line; they come after those of `location` and `files`")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("lanes")
@@ -197,6 +213,20 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_location_is_a_path_before_it_is_a_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["a.mp4", "b.mp4", "[a].mp4", "c.txt"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        assert_eq!(files_at(&path("[a].mp4")).unwrap(), [path("[a].mp4")]);
+        assert_eq!(files_at(&path("[ab].mp4")).unwrap(), [path("a.mp4"), path("b.mp4")]);
+        assert_eq!(files_at(&path("absent.mp4")).unwrap(), [path("absent.mp4")]);
+        assert!(files_at(&path("*.mkv")).unwrap_err().contains("no file matches"));
+        assert!(files_at(&path("[.mkv")).unwrap_err().contains("not a valid pattern"));
+    }
 
     #[test]
     fn lists_come_from_all_systems_and_with_odd_names() {

@@ -111,7 +111,7 @@ impl KeyframeDec {
                 }
                 result.err().map(|stop| (stop, location))
             }
-            Err(stop) => Some((stop, upstream::location(&self.sinkpad))),
+            Err(stop) => Some((stop, self.location())),
         };
         if let Some((stop, location)) = stop {
             self.stop(stop, location.as_deref());
@@ -139,6 +139,12 @@ impl KeyframeDec {
         })
     }
 
+    /// Path or URI of what is read, where it is known.
+    fn location(&self) -> Option<String> {
+        let start = self.sinkpad.sticky_event::<gst::event::StreamStart>(0);
+        upstream::location(&self.sinkpad, start.as_ref().map(|start| start.stream_id()))
+    }
+
     fn open(&self) -> Result<Session, Stop> {
         let started = Instant::now();
         let settings = self.settings.lock().clone();
@@ -156,7 +162,7 @@ impl KeyframeDec {
             push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &patience)
                 .map_err(av::Error::from)?
         };
-        let location = upstream::location(&self.sinkpad);
+        let location = self.location();
         let log = self.ffmpeg_log(location.as_ref());
         let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool, log), self.interrupt.clone())?;
         let info = reader.info().clone();
