@@ -148,6 +148,55 @@ fn damaged_files_are_listed_with_reasons_and_are_done() {
 }
 
 #[test]
+fn files_that_are_cut_off_are_damaged_and_not_complete_in_every_container() {
+    let source = clip();
+    let kinds: [(&str, &[&str]); 12] = [
+        ("mp4", &["-c", "copy", "-movflags", "+faststart"]),
+        ("mkv", &["-c", "copy"]),
+        ("webm", &["-c:v", "libvpx", "-deadline", "realtime", "-g", "25"]),
+        ("ts", &["-c", "copy"]),
+        ("avi", &["-c", "copy"]),
+        ("flv", &["-c", "copy"]),
+        ("nut", &["-c", "copy"]),
+        ("wmv", &["-c:v", "wmv2"]),
+        ("ogv", &["-c:v", "libtheora"]),
+        ("mxf", &["-c:v", "mpeg2video"]),
+        ("mpg", &["-c:v", "mpeg2video"]),
+        ("gif", &["-r", "2", "-vf", "scale=160:-1"]),
+    ];
+    for (extension, arguments) in kinds {
+        let input = ["-i", source.to_str().unwrap(), "-an"];
+        let whole = made(&format!("whole.{extension}"), &[&input, arguments].concat());
+        let bytes = std::fs::read(&whole).unwrap();
+        let cut = scratch(&format!("cut.{extension}"));
+        std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+        let summary = |file: &Path| {
+            let run = vx(&[file.to_str().unwrap(), "--provider", "cpu", "--quiet"]).output().unwrap();
+            let line = String::from_utf8(run.stdout).unwrap().lines().last().unwrap().to_owned();
+            serde_json::from_str::<serde_json::Value>(&line).unwrap()
+        };
+        let (whole_summary, cut_summary) = (summary(&whole), summary(&cut));
+        assert_eq!(
+            (&whole_summary["status"], &whole_summary["complete"]),
+            (&"ok".into(), &true.into()),
+            "{whole_summary}"
+        );
+        assert_eq!(
+            (&cut_summary["status"], &cut_summary["complete"]),
+            (&"damaged".into(), &false.into()),
+            "{cut_summary}"
+        );
+        let inspected = |file: &Path| {
+            let run = Command::new(env!("CARGO_BIN_EXE_vx")).arg("inspect").arg(file).output().unwrap();
+            (run.status.code(), String::from_utf8(run.stdout).unwrap())
+        };
+        assert_eq!(inspected(&whole).0, Some(0), "{extension}");
+        let (code, text) = inspected(&cut);
+        assert!(code == Some(1) && text.contains("incomplete"), "{extension}: {code:?} {text}");
+    }
+}
+
+#[test]
 fn what_ffmpeg_says_of_a_file_is_in_the_debug_log_with_its_name() {
     let Some(damaged) = common::damaged("said.mp4") else { return };
     let damaged = damaged.display().to_string();

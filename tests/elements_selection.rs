@@ -89,6 +89,23 @@ fn a_long_gap_is_filled_with_the_frames_that_follow_it() {
 }
 
 #[test]
+fn one_interval_for_both_is_a_steady_sampling() {
+    let sampled = |file: &std::path::Path| times(file, "min-interval=1000000000 max-gap=1000000000");
+    let of_gop = |frames: &str| {
+        let x264 = format!("keyint={frames}:min-keyint={frames}:scenecut=0");
+        encoded(&format!("gop_{frames}.mp4"), &["-c:v", "libx264", "-bf", "2", "-x264-params", &x264])
+    };
+    // 25 frames a second. Keyframes every 0.4 s are near enough to one another: none of what lies between is decoded.
+    let found = sampled(&of_gop("10"));
+    assert!(found.windows(2).all(|pair| pair[1] - pair[0] == 1200) && found[0] == 0 && found.len() == 14, "{found:?}");
+    // Every 1.68 s: the one that follows a frame of a gap too closely is left out.
+    assert_eq!(sampled(&of_gop("42"))[..5], [0, -1000, -2000, -3000, -4000]);
+    // Every 3 s, where the frame that is due is a keyframe.
+    assert_eq!(sampled(&of_gop("75"))[..7], [0, -1000, -2000, 3000, -4000, -5000, 6000]);
+    assert_eq!(sampled(&of_gop("250"))[..3], [0, -1000, -2000]);
+}
+
+#[test]
 fn a_recording_without_keyframes_is_seen_too() {
     let file = encoded("refresh.ts", &["-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=50:scenecut=0"]);
     let found = times(&file, "max-gap=2000000000");

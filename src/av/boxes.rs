@@ -1,4 +1,4 @@
-//! How long a file says that it is: the outermost elements of ISO files, RIFF files and Matroska segments.
+//! How long a file says that it is: the outermost elements of ISO files, RIFF files and Matroska segments, the header of ASF.
 
 use super::error::Error;
 use super::input::Input;
@@ -67,8 +67,40 @@ pub(super) fn announced_len(input: &mut Input) -> Result<Option<u64>, Error> {
         size.filter(|&size| count == 8 && size > 0 && size < 0xffff_ff00).map(|size| size + 8)
     } else if names.split(',').any(|name| name == "matroska") {
         super::matroska::segment_end(input)?
+    } else if names == "asf" {
+        asf_len(input)?
     } else {
         None
     };
     Ok(announced.filter(|&announced| announced > len))
+}
+
+/// Objects of an ASF header looked at.
+const ASF_OBJECTS: usize = 64;
+
+/// The length in the File Properties Object of an ASF file (Advanced Systems Format specification, 3.1 and 3.2); `None` for a
+/// broadcast, which does not know it.
+fn asf_len(input: &mut Input) -> Result<Option<u64>, Error> {
+    const FILE_PROPERTIES: [u8; 16] =
+        [0xa1, 0xdc, 0xab, 0x8c, 0x47, 0xa9, 0xcf, 0x11, 0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65];
+    const HEADER_OBJECT: u64 = 30;
+    let mut at = HEADER_OBJECT;
+    for _ in 0..ASF_OBJECTS {
+        // GUID, size, file identifier, file size; dates, counts and durations; flags.
+        let mut object = [0; 92];
+        if input.read_at(at, &mut object)? < object.len() {
+            break;
+        }
+        let number = |start: usize| object[start..].first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if object[..16] == FILE_PROPERTIES {
+            let (is_broadcast, len) = (object[88] & 1 != 0, number(40));
+            return Ok((!is_broadcast && len > 0).then_some(len));
+        }
+        let size = number(16);
+        if size < 24 {
+            break;
+        }
+        at = at.saturating_add(size);
+    }
+    Ok(None)
 }

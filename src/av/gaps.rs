@@ -4,6 +4,9 @@
 //! Packets after a keyframe are held until it is clear whether the next keyframe comes in time. If it does they are
 //! dropped undecoded. If not they are decoded from the keyframe on, and of the frames the first is kept that lies as far
 //! from the one given out before as is allowed.
+//!
+//! Where a least distance is asked for too, a keyframe that follows a frame of a gap too closely is left out. Both the same
+//! is a steady sampling: frames that far apart, keyframes where they come often enough.
 
 use super::decoder::{Decoder, Purpose, Resources};
 use super::error::Error;
@@ -20,6 +23,8 @@ const HELD_BYTES: u64 = 64 << 20;
 pub(super) struct Gaps {
     /// Longest time without a frame, in units of the stream's time base.
     longest: i64,
+    /// Least time between frames.
+    shortest: i64,
     threads: u32,
     resources: Resources,
     interrupt: Interrupt,
@@ -28,6 +33,10 @@ pub(super) struct Gaps {
     is_decoding: bool,
     held: Vec<Packet>,
     held_bytes: u64,
+    /// When the stretch began.
+    start: Option<i64>,
+    /// Time of the frame given out last.
+    given: Option<i64>,
     /// When the next frame is due.
     due: Option<i64>,
     /// Whether there was a keyframe, or a frame in place of one.
@@ -38,6 +47,7 @@ impl Gaps {
     pub(super) fn new(longest: i64, threads: u32, resources: Resources, interrupt: Interrupt) -> Self {
         Self {
             longest: longest.max(1),
+            shortest: 0,
             threads,
             resources,
             interrupt,
@@ -45,9 +55,28 @@ impl Gaps {
             is_decoding: false,
             held: Vec::new(),
             held_bytes: 0,
+            start: None,
+            given: None,
             due: None,
             has_begun: false,
         }
+    }
+
+    /// Sets the least time between frames.
+    pub(super) fn set_shortest(&mut self, shortest: i64) {
+        self.shortest = shortest;
+    }
+
+    /// Whether a keyframe of this time follows the frame given out last too closely. The stretch before it must have ended.
+    pub(super) fn is_too_close(&self, time: Option<i64>) -> bool {
+        let distance = time.zip(self.given).map(|(time, given)| time.saturating_sub(given));
+        // Times may go back where recordings were put together.
+        distance.is_some_and(|distance| (0..self.shortest).contains(&distance))
+    }
+
+    fn give(&mut self, time: Option<i64>) {
+        self.given = time;
+        self.due = time.map(|time| time.saturating_add(self.longest.max(self.shortest)));
     }
 
     /// A keyframe begins the next stretch, whether it was itself given out or not. Gives the last frames of the stretch
@@ -55,8 +84,9 @@ impl Gaps {
     pub(super) fn begin(&mut self, keyframe: Packet, is_given: bool, frames: &mut Vec<Frame>) -> Result<(), Error> {
         let ended = self.end(frames);
         if is_given {
-            self.due = keyframe.timestamp().map(|time| time.saturating_add(self.longest));
+            self.give(keyframe.timestamp());
         }
+        self.start = keyframe.timestamp();
         self.has_begun = true;
         self.hold(keyframe);
         ended
@@ -72,9 +102,13 @@ impl Gaps {
         self.hold(packet);
         if is_first && !self.has_begun {
             // No keyframe so far. Should none come in time, then the first frame that can be decoded is due.
+            self.start = time;
             self.due = time.map(|time| time.saturating_add(self.longest));
         }
-        let is_overdue = time.zip(self.due).is_some_and(|(time, due)| time >= due);
+        // Keyframes that were left out as too close are near enough to one another all the same.
+        let is_overdue = time.zip(self.due).is_some_and(|(time, due)| {
+            time >= due && self.start.is_none_or(|start| time.saturating_sub(start) >= self.longest)
+        });
         if !is_overdue && self.held_bytes <= HELD_BYTES {
             return Ok(());
         }
@@ -130,7 +164,7 @@ impl Gaps {
         self.held.clear();
         self.held_bytes = 0;
         self.is_decoding = false;
-        self.due = None;
+        (self.start, self.given, self.due) = (None, None, None);
         self.has_begun = false;
     }
 
@@ -151,7 +185,7 @@ impl Gaps {
         for frame in all {
             let Some(time) = frame.timestamp() else { continue };
             if self.due.is_none_or(|due| time >= due) {
-                self.due = Some(time.saturating_add(self.longest));
+                self.give(Some(time));
                 frames.push(frame);
             }
         }

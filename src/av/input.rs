@@ -308,6 +308,11 @@ impl Input {
         method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM as u32
     }
 
+    /// Whether the file has one stream and no other.
+    pub(super) fn is_alone(&self) -> bool {
+        self.streams().len() == 1
+    }
+
     fn media_type(&self, index: usize) -> i32 {
         // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
         unsafe { (&raw const (*(*self.streams()[index]).codecpar).codec_type).cast::<i32>().read() }

@@ -111,8 +111,8 @@ impl KeyframeReader {
             frame_rate: input.frame_rate(&video),
             is_interlaced: video.is_interlaced(),
         };
-        let rules = Rules { max_pixels, min_interval_ns: options.min_interval_ns, wants_all: gaps.is_some() };
-        Ok(Self {
+        let rules = Rules { max_pixels, min_interval_ns: 0, wants_all: gaps.is_some() };
+        let mut reader = Self {
             decoders,
             packets: Packets::new(input, video, &rules, interrupt.clone())?,
             resources,
@@ -129,7 +129,9 @@ impl KeyframeReader {
             last_damage: String::new(),
             no_device: choice.reason,
             info,
-        })
+        };
+        reader.set_min_interval(options.min_interval_ns);
+        Ok(reader)
     }
 
     /// What is known of the file.
@@ -169,6 +171,19 @@ impl KeyframeReader {
             problems.push(format!("{} encrypted", frames(counts.encrypted)));
         }
         problems
+    }
+
+    /// Whether no keyframe of what was read so far is known to be missing. Frames that the decoder could not complete are there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let counts = self.counts();
+        self.packets.tally.problems.is_empty() && counts.damaged == 0 && counts.encrypted == 0
+    }
+
+    /// Keyframes in the container's index; known at the end of the file, `None` before and where there is no index.
+    #[must_use]
+    pub fn indexed_keyframes(&self) -> Option<u64> {
+        self.packets.tally.indexed
     }
 
     /// The device that decodes, by its name; `None` for the processor. It may hand over to that with the first picture.
@@ -299,7 +314,14 @@ impl KeyframeReader {
 
     /// From the next packet on, leaves out keyframes that follow another by less than `interval_ns`; 0 for none.
     pub fn set_min_interval(&mut self, interval_ns: u64) {
-        self.packets.min_interval_ns = interval_ns;
+        match &mut self.gaps {
+            // Frames of gaps count too, and they are known only here.
+            Some(gaps) => {
+                let interval_ns = i64::try_from(interval_ns).unwrap_or(i64::MAX);
+                gaps.set_shortest(to_units(self.packets.video.time_base(), interval_ns));
+            }
+            None => self.packets.min_interval_ns = interval_ns,
+        }
     }
 
     /// Moves to the keyframe at or before `position_ns` of the container's time, or to the first after it.
@@ -363,6 +385,9 @@ impl KeyframeReader {
     }
 
     fn decode_keyframe(&mut self, packets: Vec<Packet>, took: Duration) -> Result<(), Error> {
+        if self.follows_too_closely(&packets) {
+            return self.pass_over(packets);
+        }
         self.counts.key_packets += 1;
         self.counts.key_bytes += packets.iter().map(Packet::byte_len).sum::<u64>();
         self.pace.0 = took;
@@ -373,9 +398,17 @@ impl KeyframeReader {
         let shared = packets.iter().map(Packet::share).collect::<Result<Vec<_>, _>>()?;
         self.decoders.put(&self.packets.video, packets)?;
         let Some(decoded) = self.decoders.take(true, &self.interrupt)? else { return Ok(()) };
+        let is_keyframe = !decoded.pictures.as_ref().is_ok_and(Vec::is_empty);
+        if is_keyframe {
+            // The last frames of the stretch before may be too close to it.
+            self.follow_with(|gaps, _, frames| gaps.end(frames))?;
+            if self.follows_too_closely(&shared) {
+                return self.pass_over(shared);
+            }
+        }
         let mut shared = shared.into_iter();
         let Some(keyframe) = shared.next() else { return Ok(()) };
-        if decoded.pictures.as_ref().is_ok_and(Vec::is_empty) {
+        if !is_keyframe {
             self.follow_with(|gaps, video, frames| gaps.add(video, keyframe, frames))?;
         } else {
             let is_given = decoded.pictures.is_ok();
@@ -383,6 +416,22 @@ impl KeyframeReader {
             self.take_in(decoded)?;
         }
         shared.try_for_each(|field| self.follow_with(|gaps, video, frames| gaps.add(video, field, frames)))
+    }
+
+    /// Whether a keyframe follows the last frame given out too closely, where frames of gaps count too.
+    fn follows_too_closely(&self, packets: &[Packet]) -> bool {
+        let time = packets.first().and_then(Packet::timestamp);
+        self.gaps.as_ref().is_some_and(|gaps| gaps.is_too_close(time))
+    }
+
+    /// Leaves a keyframe out. What follows may be decoded from it.
+    fn pass_over(&mut self, packets: Vec<Packet>) -> Result<(), Error> {
+        self.packets.tally.skipped += 1;
+        let mut packets = packets.into_iter();
+        if let Some(keyframe) = packets.next() {
+            self.follow_with(|gaps, _, frames| gaps.begin(keyframe, false, frames))?;
+        }
+        packets.try_for_each(|field| self.follow_with(|gaps, video, frames| gaps.add(video, field, frames)))
     }
 
     /// Decodes on from a keyframe that lies before the clip's beginning, to the first frame that is seen.

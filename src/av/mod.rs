@@ -6,6 +6,7 @@
 mod boxes;
 mod decoder;
 mod decoders;
+mod ending;
 mod error;
 mod fields;
 mod frame;

@@ -15,7 +15,7 @@ pub struct Options {
     pub threads: ThreadOptions,
     /// Which of the container's streams to decode; `None` for the one that players show.
     pub stream_index: Option<u32>,
-    /// Keyframes that follow one given out by less than this many nanoseconds are left out, undecoded.
+    /// Keyframes that follow a frame given out by less than this many nanoseconds are left out, undecoded.
     pub min_interval_ns: u64,
     /// Where keyframes are further apart than this many nanoseconds, frames between them are given out too, so that
     /// nothing longer goes unseen; 0 for keyframes alone.

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 
 use super::boxes;
+use super::ending::{Ending, ending};
 use super::error::Error;
 use super::fields::{Fields, Structure};
 use super::input::Input;
@@ -89,6 +90,8 @@ pub(super) struct Tally {
     pub(super) encrypted: u64,
     /// Keyframes that the container's index names past the end of the file.
     pub(super) missing: u64,
+    /// Keyframes in the container's index, known at the end.
+    pub(super) indexed: Option<u64>,
     /// What is known to be missing, in words.
     pub(super) problems: Vec<String>,
     /// How many of them were told.
@@ -550,8 +553,18 @@ impl Packets {
         self.learn_codec()
     }
 
+    /// Keyframes in the container's index, where it has one that marks them. Edit lists may hide some.
+    fn count_indexed(&self) -> Option<u64> {
+        // Elsewhere FFmpeg makes an index of what it reads.
+        let has_index = self.is_mp4 && self.input.is_seekable() && self.video.index_len() > 0;
+        let is_intra_only = self.video.is_intra_only();
+        let entries = (0..self.video.index_len()).filter_map(|number| self.video.index_entry(number));
+        has_index.then(|| entries.filter(|entry| (entry.is_key || is_intra_only) && !entry.is_hidden).count() as u64)
+    }
+
     /// At the end: what the container announced and did not come.
     fn take_stock(&mut self) -> Result<(), Error> {
+        self.tally.indexed = self.count_indexed();
         if !self.tally.problems.is_empty() {
             return Ok(());
         }
@@ -578,14 +591,29 @@ impl Packets {
             self.tally.problems.push(format!("the file is cut off: it has {length} of {announced} bytes"));
             return Ok(());
         }
-        self.check_length();
+        let ending = ending(&mut self.input)?;
+        self.check_length(ending);
+        if !self.tally.problems.is_empty() || self.input.container_names() == "flv" {
+            return Ok(());
+        }
+        match ending {
+            Ending::Proper => {}
+            Ending::InElement => self.tally.problems.push("the file is cut off in the middle of an element".to_owned()),
+            Ending::WithoutLast => {
+                self.tally.problems.push("the file may be cut off: the marker of its end is missing".to_owned());
+            }
+        }
         Ok(())
     }
 
     /// Whether what came covers the length that the container tells of the video.
-    fn check_length(&mut self) {
+    fn check_length(&mut self, ending: Ending) {
         let Some((first, latest)) = self.span.filter(|_| self.input.tells_duration()) else { return };
-        let Some(length) = self.video.duration().filter(|_| self.tally.keyframes > 1) else { return };
+        // Another stream may be longer than the video, so that the duration of the whole counts only with other evidence.
+        let of_all = self.input.duration_us().filter(|_| self.input.is_alone() || ending == Ending::InElement);
+        let of_all = of_all.map(|us| to_units(self.video.time_base(), us.saturating_mul(1000)));
+        let length = self.video.duration().or(of_all);
+        let Some(length) = length.filter(|_| self.tally.keyframes > 1) else { return };
         // The mean distance of keyframes stands in for the last one, of which the end is not known.
         let mean = latest.saturating_sub(first) / i64::try_from(self.tally.keyframes - 1).unwrap_or(1).max(1);
         let slack = to_units(self.video.time_base(), 3_000_000_000).max(mean.saturating_mul(4));

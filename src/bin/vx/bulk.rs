@@ -9,6 +9,7 @@ use gstvx::elements::places;
 use parking_lot::Mutex;
 
 use crate::libraries;
+use crate::quantity;
 use crate::unit::{Unit, Units};
 
 /// What happens in a run.
@@ -150,19 +151,59 @@ impl Drop for Bulk {
     }
 }
 
+/// The elements of the bin whose properties can be set by name alone.
+const CHILDREN: [&str; 4] = ["source", "decoder", "detector", "encoder"];
+
+/// The element that has a property, and the property's own name: `decoder::max-gap`, or `max-gap` where the bin has it or one
+/// element inside.
+fn find_property<'a>(bin: &gst::Element, name: &'a str) -> Result<(gst::Element, &'a str), String> {
+    let inside = |child: &str| bin.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name(child));
+    if let Some((child, property)) = name.rsplit_once("::") {
+        let Some(element) = inside(child) else {
+            return Err(format!("there is no element {child}: the elements are {}", CHILDREN.join(", ")));
+        };
+        return match element.find_property(property) {
+            Some(_) => Ok((element, property)),
+            None => Err(format!("{child} has no property {property}")),
+        };
+    }
+    if bin.find_property(name).is_some() {
+        return Ok((bin.clone(), name));
+    }
+    let mut owners = CHILDREN.into_iter().filter_map(|child| {
+        let element = inside(child).filter(|element| element.find_property(name).is_some())?;
+        Some((child, element))
+    });
+    match (owners.next(), owners.next()) {
+        (Some((_, element)), None) => Ok((element, name)),
+        (Some((one, _)), Some((other, _))) => {
+            Err(format!("{one} and {other} both have a property {name}: write {one}::{name} or {other}::{name}"))
+        }
+        (None, _) => Err(format!("neither vxbulkbin nor {} has a property {name}", CHILDREN.join(", "))),
+    }
+}
+
+/// Replaces names by the full ones, `max-gap` by `decoder::max-gap`, and values with units by plain ones, so that settings that
+/// mean the same are the same.
+///
+/// # Errors
+/// A property that does not exist.
+pub fn resolve(properties: &mut Properties) -> Result<(), String> {
+    init()?;
+    let bin = gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())?;
+    for (name, value) in properties {
+        let (element, property) = find_property(&bin, name)?;
+        *value = quantity::plain(property, value).map_err(|reason| format!("{name}={value}: {reason}"))?;
+        if element != bin {
+            *name = format!("{}::{property}", element.name());
+        }
+    }
+    Ok(())
+}
+
 /// Sets a property of the bin or, as `decoder::max-frames`, of what is inside.
 fn set(bin: &gst::Element, name: &str, value: &str) -> Result<(), String> {
-    let (element, property) = match name.rsplit_once("::") {
-        None => (bin.clone(), name),
-        Some((child, property)) => {
-            let inside = bin.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name(child));
-            (
-                inside
-                    .ok_or_else(|| format!("there is no element {child}; source, decoder, detector and encoder are"))?,
-                property,
-            )
-        }
-    };
+    let (element, property) = find_property(bin, name)?;
     let Some(pspec) = element.find_property(property) else {
         return Err(format!("{} has no property {property}", element.name()));
     };

@@ -18,7 +18,7 @@ use gstvx::memory;
 
 pub use self::arguments::Arguments;
 use self::arguments::{Order, properties, relevant};
-use crate::bulk::{Bulk, Event, Hand, Properties, model_of};
+use crate::bulk::{Bulk, Event, Hand, Properties, model_of, resolve};
 use crate::cache::Cache;
 use crate::files::{self, Search};
 use crate::isolate::{Seen, Watch, Workers, work};
@@ -58,7 +58,8 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     crate::bulk::init()?;
     // What it says of broken files is in their summaries, in words, and with the file's name in the debug log.
     gstvx::av::capture_log();
-    let properties = properties(arguments);
+    let mut properties = properties(arguments);
+    resolve(&mut properties)?;
     let files = files::find(&arguments.inputs, Search { probe: arguments.probe, shard: arguments.shard })?;
     if files.is_empty() && arguments.shard.is_none() {
         return Err("no file to read: folders were searched for files with the extension of media; --probe looks into the others too".to_owned());

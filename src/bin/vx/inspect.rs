@@ -36,7 +36,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         let shown = if is_model {
             model::inspect(file, arguments.picture.as_deref()).map(|found| show(file, arguments.json, &found))
         } else {
-            media::inspect(file).map(|found| show(file, arguments.json, &found))
+            media::inspect(file).map(|found| {
+                is_well &= found.complete;
+                show(file, arguments.json, &found);
+            })
         };
         if let Err(reason) = shown {
             is_well = false;

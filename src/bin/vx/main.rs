@@ -14,6 +14,7 @@ mod isolate;
 mod libraries;
 mod output;
 mod progress;
+mod quantity;
 mod source;
 mod tables;
 mod terminal;

@@ -41,9 +41,32 @@ struct Report {
     is_running: bool,
     has_ended: bool,
     is_cancelled: bool,
-    lines: u64,
+    counts: Counts,
     warnings: Vec<String>,
     failure: Option<Failure>,
+}
+
+/// Lines of a file so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub keyframes: u64,
+    pub between: u64,
+    /// The earliest and the latest time of a frame.
+    span: Option<(gst::ClockTime, gst::ClockTime)>,
+}
+
+impl Counts {
+    fn add(&mut self, line: &gst::BufferRef) {
+        if line.flags().contains(gst::BufferFlags::DELTA_UNIT) {
+            self.between += 1;
+        } else {
+            self.keyframes += 1;
+        }
+        if let Some(pts) = line.pts() {
+            let (first, last) = self.span.unwrap_or((pts, pts));
+            self.span = Some((first.min(pts), last.max(pts)));
+        }
+    }
 }
 
 impl Inbox {
@@ -228,7 +251,7 @@ impl Lane {
         if is_cancelled {
             return None;
         }
-        summary.keyframes = report.lines;
+        summary.set_counts(report.counts.keyframes, report.counts.between, report.counts.span);
         summary.warnings = self.inbox.of_model.lock().clone();
         summary.warnings.extend(report.warnings);
         summary.warnings.truncate(MAX_WARNINGS);
@@ -282,7 +305,7 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
             let lines = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
             match output.line(index, &lines) {
                 Ok(()) => {
-                    inbox.report.lock().lines += 1;
+                    inbox.report.lock().counts.add(&buffer);
                     Ok(gst::FlowSuccess::Ok)
                 }
                 Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
@@ -290,7 +313,7 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
                     let failure = Failure::new(&error, None);
                     let mut report = inbox.report.lock();
                     report.failure.get_or_insert(failure);
-                    report.lines = lines;
+                    report.counts = Counts { keyframes: lines, ..Counts::default() };
                     drop(report);
                     inbox.changed.notify_all();
                     Err(gst::FlowError::Error)

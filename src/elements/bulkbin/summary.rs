@@ -14,13 +14,13 @@ pub struct Summary {
     pub file: String,
     /// No other line has this field.
     pub status: Status,
-    /// Whether every keyframe of the file has a line: the file was read to its end and nothing is missing or damaged.
+    /// Whether the file was read to its end and no keyframe is known to be missing; frames may still be damaged.
     pub complete: bool,
     /// Keyframes with a line.
     pub keyframes: u64,
     /// Keyframes in the container's index; null if it has none.
     pub indexed_keyframes: Option<u64>,
-    /// Frames between keyframes with a line (`max-gap`, `sample-interval`, the first visible frame of a trimmed clip).
+    /// Frames between keyframes with a line (`max-gap`, the first visible frame of a trimmed clip).
     pub frames_between: u64,
     /// Frames that could not be decoded, or not completely.
     pub damaged_frames: u64,
@@ -28,7 +28,7 @@ pub struct Summary {
     pub detection_count: u64,
     /// Duration according to the container, in seconds; null if it does not say.
     pub duration_seconds: Option<f64>,
-    /// Time from the start of the file to its last frame with a line, in seconds; null if frames have no times.
+    /// Time from the first to the last frame with a line, in seconds; null if frames have no times.
     pub covered_seconds: Option<f64>,
     /// Length of the file; null where it could not be looked at.
     pub bytes: Option<u64>,
@@ -157,8 +157,8 @@ impl Summary {
             None if self.problems.is_empty() => Status::Ok,
             None => Status::Damaged,
         };
-        self.complete = self.status == Status::Ok;
         self.error = error;
+        self.complete &= self.error.is_none();
     }
 
     /// Makes it that of a file whose lines were lost, all but the first `lines`. An earlier reason of its failure stays.
@@ -193,6 +193,10 @@ impl Summary {
         let detector: gst::Structure = detector.property("stats");
         self.bytes_read = decoder.get("bytes-read").unwrap_or(0);
         self.problems = problems(&decoder);
+        self.complete = decoder.get("complete").unwrap_or(false);
+        self.indexed_keyframes = decoder.get("indexed-keyframes").ok();
+        self.damaged_frames = ["damaged", "corrupted"].map(|field| decoder.get::<u64>(field).unwrap_or(0)).iter().sum();
+        self.duration_seconds = decoder.get::<u64>("duration").ok().map(|ns| ns as f64 / 1e9);
         self.detection_count = detector.get("detections").unwrap_or(0);
         self.seconds = Seconds {
             total: self.seconds.total,
@@ -207,12 +211,20 @@ impl Summary {
         };
     }
 
+    /// Takes over how many lines of which kind there are, and the times of the first and the last.
+    pub(super) fn set_counts(&mut self, keyframes: u64, between: u64, span: Option<(gst::ClockTime, gst::ClockTime)>) {
+        (self.keyframes, self.frames_between) = (keyframes, between);
+        self.covered_seconds = span.map(|(first, last)| (last - first).nseconds() as f64 / 1e9);
+    }
+
     /// The structure of the element message `vx-file`.
     pub(super) fn to_structure(&self) -> gst::Structure {
         let mut structure = gst::Structure::builder("vx-file")
             .field("file", &self.file)
             .field("status", self.status.name())
+            .field("complete", self.complete)
             .field("keyframes", self.keyframes)
+            .field("frames-between", self.frames_between)
             .field("detections", self.detection_count)
             .field("bytes", self.bytes.unwrap_or(0))
             .field("bytes-read", self.bytes_read)

@@ -226,6 +226,7 @@ impl BaseTransformImpl for JsonEnc {
             let buffer = buffer.make_mut();
             buffer.set_pts(frame.pts());
             buffer.set_duration(frame.duration());
+            buffer.set_flags(frame.flags() & gst::BufferFlags::DELTA_UNIT);
         }
         Ok(GenerateOutputSuccess::Buffer(buffer))
     }

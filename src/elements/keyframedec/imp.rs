@@ -55,6 +55,10 @@ pub(super) struct Stats {
     pub hardware: Option<String>,
     /// What is missing or incomplete, in words.
     pub problems: Vec<String>,
+    /// A keyframe is known to be missing.
+    pub is_incomplete: bool,
+    /// Keyframes in the container's index.
+    pub indexed_keyframes: Option<u64>,
     pub open_time: gst::ClockTime,
     pub push_time: gst::ClockTime,
 }
@@ -406,6 +410,7 @@ impl Stats {
             .field("read-time", nanoseconds(counts.read_time))
             .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
+        stats = stats.field("complete", !self.is_incomplete).field_if_some("indexed-keyframes", self.indexed_keyframes);
         if let Some(Traffic { bytes_received, seeks }) = self.traffic {
             stats = stats.field("bytes-received", bytes_received).field("upstream-seeks", seeks);
         }
@@ -415,6 +420,7 @@ impl Stats {
         if let Some(info) = &self.info {
             let (threads, thread_type) = info.threads;
             stats = stats
+                .field_if_some("duration", info.duration_ns)
                 .field("container", &info.container)
                 .field("codec", &info.codec)
                 .field("decoder", &info.decoder)

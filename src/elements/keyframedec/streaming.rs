@@ -226,6 +226,8 @@ impl KeyframeDec {
             state.stats.bytes_read = session.reader.bytes_read();
             state.stats.hardware = session.reader.device().map(str::to_owned);
             state.stats.problems = session.reader.problems();
+            state.stats.is_incomplete = !session.reader.is_complete();
+            state.stats.indexed_keyframes = session.reader.indexed_keyframes();
         }
         self.tell_of_fallback(session);
         match step? {

@@ -11,6 +11,7 @@ use gstvx::detect::read_regular;
 use crate::bulk::Properties;
 use crate::files::Shard;
 use crate::frames::Frames;
+use crate::quantity::{duration, size};
 
 /// What can be asked for.
 #[derive(Args)]
@@ -56,7 +57,12 @@ pub struct Arguments {
     #[arg(long)]
     pub provider: Option<String>,
 
-    /// Any other property of vxbulkbin, or of its elements: decoder::min-interval=1000000000
+    /// Detect on frames this far apart: keyframes where they come often enough, and frames between them where they do not. None
+    /// is closer to the one before. Decodes whole stretches, so it takes longer than keyframes alone
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub every: Option<Duration>,
+
+    /// Any other property of vxbulkbin or of the elements inside it: max-gap=1s, detector::precision=bf16
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     pub properties: Vec<(String, String)>,
 
@@ -76,8 +82,8 @@ pub struct Arguments {
     #[arg(long, value_parser = size)]
     pub memory_limit: Option<u64>,
 
-    /// Seconds after which a file fails
-    #[arg(long, value_parser = seconds)]
+    /// Time after which a file fails: 90s, 5m, 1h; without a unit in seconds
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub file_timeout: Option<Duration>,
 
     /// Take one of several equal shares of the files: 3/16
@@ -128,29 +134,6 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        unit => return Err(format!("{unit} is none of K, M, G, T")),
-    };
-    let number: f64 = digits.parse().map_err(|_| "it is no number with K, M, G or T behind it".to_owned())?;
-    let bytes = number * (1_u64 << shift) as f64;
-    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err("it is too small or too large".to_owned()) }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "it is no number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(number) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("it must be more than 0".to_owned()),
-    }
-}
-
 /// The properties of `vxbulkbin` that the arguments stand for.
 pub fn properties(arguments: &Arguments) -> Properties {
     let mut properties = arguments.properties.clone();
@@ -159,6 +142,9 @@ pub fn properties(arguments: &Arguments) -> Properties {
             properties.push((name.to_owned(), value));
         }
     };
+    let every = arguments.every.map(|every| every.as_nanos().to_string());
+    add("decoder::min-interval", every.clone());
+    add("decoder::max-gap", every);
     let path = |path: &Option<PathBuf>| path.as_deref().map(Path::display).map(|path| path.to_string());
     add("model-file", path(&arguments.model));
     add("label-file", path(&arguments.labels));
@@ -195,18 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_read_as_people_write_them() {
-        assert_eq!(size("800M").unwrap(), 800 << 20);
-        assert_eq!(size("1.5GiB").unwrap(), 3 << 29);
-        assert_eq!(size("4g").unwrap(), 4 << 30);
-        assert_eq!(size("123").unwrap(), 123);
-        for wrong in ["", "G", "1X", "-1", "0", "nan", "1e30"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(seconds("1.5").unwrap(), Duration::from_millis(1500));
-        for wrong in ["0", "-1", "x", "inf", "nan"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
-        }
+    fn pairs_are_split_at_the_first_sign() {
         assert!(pair("a").is_err());
         assert_eq!(pair("a=b=c").unwrap(), ("a".into(), "b=c".into()));
     }

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::source;
 
+/// Keyframes further apart than this are not what people expect.
+const SPARSE_SECONDS: f64 = 5.0;
+
 /// What was found out.
 #[derive(Debug, Serialize)]
 pub struct Media {
@@ -30,6 +33,10 @@ pub struct Media {
     is_interlaced: bool,
     duration_seconds: Option<f64>,
     keyframes: usize,
+    /// Keyframes in the container's index; null if it has none.
+    indexed_keyframes: Option<u64>,
+    /// Whether the file could be read to its end and no keyframe is known to be missing.
+    pub complete: bool,
     /// Seconds from keyframe to keyframe: shortest, median, longest.
     spacing_seconds: Option<[f64; 3]>,
     /// Bytes of all keyframes.
@@ -72,6 +79,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
             Err(error) => return Err(error.to_string()),
         }
     }
+    let complete = damage.is_none() && reader.is_complete();
     let problems = reader.problems();
     if !problems.is_empty() {
         damage = Some(damage.into_iter().chain(problems).collect::<Vec<_>>().join("; "));
@@ -95,6 +103,8 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         is_interlaced: info.is_interlaced,
         duration_seconds: info.duration_ns.map(|ns| ns as f64 / 1e9),
         keyframes: listed.len(),
+        indexed_keyframes: reader.indexed_keyframes(),
+        complete,
         spacing_seconds: spacing(&listed),
         keyframe_bytes: listed.iter().map(|keyframe| keyframe.bytes).sum(),
         bytes_read: reader.bytes_read(),
@@ -141,9 +151,22 @@ impl fmt::Display for Media {
         let spacing = self.spacing_seconds.map_or(String::new(), |[shortest, median, longest]| {
             format!(", every {median:.2} s ({shortest:.2} to {longest:.2})")
         });
-        writeln!(f, "  keyframes  {}{spacing}, {} bytes", self.keyframes, self.keyframe_bytes)?;
+        let indexed = self.indexed_keyframes.filter(|indexed| *indexed != self.keyframes as u64);
+        let indexed = indexed.map_or(String::new(), |indexed| format!(" of {indexed} in the index"));
+        writeln!(f, "  keyframes  {}{indexed}{spacing}, {} bytes", self.keyframes, self.keyframe_bytes)?;
+        if let Some([.., median, longest]) = self.spacing_seconds
+            && longest > SPARSE_SECONDS
+        {
+            writeln!(
+                f,
+                "  sampling   keyframes are {median:.0} s apart, {longest:.0} s at most: `vx detect --every 1s` also looks at frames between"
+            )?;
+        }
         let share = 100.0 * self.bytes_read as f64 / (self.bytes as f64).max(1.0);
         write!(f, "  read       {} bytes for all of them, {share:.1} % of the file", self.bytes_read)?;
+        if !self.complete {
+            write!(f, "\n  incomplete keyframes are missing; see damage")?;
+        }
         self.damage.as_ref().map_or(Ok(()), |damage| write!(f, "\n  damage     {damage}"))
     }
 }
