@@ -7,8 +7,8 @@ use gst::prelude::*;
 const MOST_ELEMENTS: usize = 256;
 
 /// Schemes of sources that read one file after the other: their URI is a pattern, which file a buffer is of they do not say.
-/// A file descriptor's number says nothing about what is behind it.
-const NAMELESS: [&str; 4] = ["fd:", "multifile:", "imagesequence:", "imgseq:"];
+/// (`multifle` is how multifilesrc writes its own.) A file descriptor's number says nothing about what is behind it.
+const NAMELESS: [&str; 4] = ["fd:", "multifle:", "multifile:", "imagesequence:"];
 
 /// Path of the file, or URI of the resource, that feeds `pad` with the stream `stream_id`, where upstream answers the URI query.
 ///

@@ -10,7 +10,7 @@ use super::imp::{CAT, KeyframeDec};
 use super::output::{Outlet, Refusal};
 use super::pull::PullSource;
 use super::queue::Patience;
-use super::seeking::{Clock, Seek};
+use super::seeking::{Clock, Seek, Snap};
 use super::settings::Orientation;
 use super::{errors, push};
 use crate::av;
@@ -30,6 +30,8 @@ pub(super) struct Session {
     clock: Option<Clock>,
     /// A seek whose first frame is still to come.
     seek: Option<Seek>,
+    /// The keyframe before the position of a seek to the nearest, and what follows on it, until it is clear which is nearer.
+    held: Vec<av::Keyframe>,
     announced: bool,
     segment_due: bool,
     /// The next frame does not follow on the last.
@@ -194,6 +196,7 @@ impl KeyframeDec {
             location,
             clock: None,
             seek: None,
+            held: Vec::new(),
             announced: false,
             segment_due: true,
             is_discontinuous: true,
@@ -214,6 +217,7 @@ impl KeyframeDec {
             session.segment_due = true;
             session.is_discontinuous = true;
             session.last = None;
+            session.held.clear();
             session.seek = Some(seek);
         }
         session.reader.set_min_interval(self.settings.lock().min_interval);
@@ -231,7 +235,10 @@ impl KeyframeDec {
         }
         self.tell_of_fallback(session);
         match step? {
-            av::Step::Keyframe(keyframe) => self.put_out(session, keyframe),
+            av::Step::Keyframe(keyframe) => {
+                let ready = nearest(session, keyframe);
+                ready.into_iter().try_for_each(|keyframe| self.put_out(session, keyframe))
+            }
             av::Step::Damaged { pts_ns, reason } => {
                 self.warn_of_damage(session, pts_ns, "was left out", &reason);
                 Ok(())
@@ -241,7 +248,11 @@ impl KeyframeDec {
                 gst::element_imp_warning!(self, gst::StreamError::Demux, ("{file}: {text}"));
                 Ok(())
             }
-            av::Step::End => Err(Stop::Eos),
+            av::Step::End => {
+                let held = std::mem::take(&mut session.held);
+                held.into_iter().try_for_each(|keyframe| self.put_out(session, keyframe))?;
+                Err(Stop::Eos)
+            }
         }
     }
 
@@ -301,6 +312,7 @@ impl KeyframeDec {
             let orientation = (orientation == Orientation::Stored).then_some(turn.tag());
             self.srcpad.push_event(gst::event::Tag::new(tags(session.reader.info(), orientation)));
         }
+        let every_frame_is_put_out = session.reader.info().is_intra_only && self.settings.lock().min_interval == 0;
         let mut buffer = session.outlet.fit_layout(&self.srcpad, output.buffer)?;
         let pts = stream_time.map(|time| time + clock.buffer_time_at_zero());
         if let (Some(pts), Some(container_ns)) = (pts, pts_ns) {
@@ -309,7 +321,8 @@ impl KeyframeDec {
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(pts);
-            buffer.set_duration(duration);
+            // What a frame was recorded for is not how long it is shown where those after it are left out.
+            buffer.set_duration(duration.filter(|_| every_frame_is_put_out));
             if std::mem::take(&mut session.is_discontinuous) {
                 buffer.set_flags(gst::BufferFlags::DISCONT);
             }
@@ -340,7 +353,7 @@ impl KeyframeDec {
         let Some(time) = time else { return Ok(true) };
         if let Some(seek) = &session.seek {
             let before = if seek.key_unit {
-                seek.snap_after && time < seek.position
+                seek.snap == Snap::After && time < seek.position
             } else {
                 time + duration.unwrap_or_default() <= seek.position && time < seek.position
             };
@@ -479,7 +492,9 @@ impl KeyframeDec {
         let (segment_done, position) = {
             let state = self.state.lock();
             let is_segment = state.playback.segment.flags().contains(gst::SegmentFlags::SEGMENT);
-            (is_segment && !is_error, state.position)
+            // The end of the segment, and not of its last frame: there the next segment begins in a loop.
+            let end = state.playback.segment.stop().or(state.duration).or(state.position);
+            (is_segment && !is_error, end)
         };
         if self.queue.finish() && !is_error {
             gst::debug!(CAT, imp = self, "another stream follows");
@@ -492,6 +507,35 @@ impl KeyframeDec {
             self.srcpad.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
         }
     }
+}
+
+/// The frames that are due now that `keyframe` is read: after a seek to the nearest keyframe none until it is clear which that is.
+fn nearest(session: &mut Session, keyframe: av::Keyframe) -> Vec<av::Keyframe> {
+    let wanted = session.seek.as_ref().filter(|seek| seek.key_unit && seek.snap == Snap::Nearest);
+    let (Some(position), Some(clock)) = (wanted.map(|seek| seek.position), session.clock) else {
+        return vec![keyframe];
+    };
+    let time_of = |keyframe: &av::Keyframe| keyframe.pts_ns.map(|ns| clock.stream_time(ns));
+    let Some(time) = time_of(&keyframe) else { return vec![keyframe] };
+    let before = session.held.first().and_then(time_of);
+    if time < position {
+        if keyframe.is_keyframe {
+            session.held.drain(..).for_each(|_| session.reader.want_one_more());
+        }
+        session.held.push(keyframe);
+        return Vec::new();
+    }
+    let is_decided = match before {
+        // The one before is as near.
+        Some(before) if time - position >= position - before => true,
+        _ if keyframe.is_keyframe => {
+            session.held.drain(..).for_each(|_| session.reader.want_one_more());
+            true
+        }
+        _ => false,
+    };
+    session.held.push(keyframe);
+    if is_decided { std::mem::take(&mut session.held) } else { Vec::new() }
 }
 
 fn is_paused(element: &super::KeyframeDec) -> bool {
