@@ -12,7 +12,7 @@ const SECTIONS: [(&str, &[&str]); 7] = [
     ("Sampling", &["every"]),
     ("Pictures", &["save_frames", "which_frames", "draw"]),
     ("Run", &["lanes", "order", "stop_on_error", "memory_limit", "file_timeout", "isolate", "dry_run"]),
-    ("Display", &["quiet", "debug", "help", "version"]),
+    ("Display", &["quiet", "debug"]),
 ];
 
 pub const DETECT_EXAMPLES: &str = "\
