@@ -135,6 +135,48 @@ fn the_bus_tells_of_each_file_and_of_the_whole() {
 }
 
 #[test]
+fn statistics_move_while_files_are_read_and_never_back() {
+    let long = common::made(
+        "bulk-long.mp4",
+        &["-stream_loop", "3", "-i", common::clip().to_str().unwrap(), "-c", "copy", "-an"],
+    );
+    let long = long.display().to_string();
+    let files = [long.clone(), files()[0].clone(), long];
+    let launch = format!("vxbulkbin name=bulk lanes=2 execution-provider=cpu file-list={}", list(&files).display());
+    let (pipeline, sink) = pipeline(&launch);
+    let bulk = pipeline.by_name("bulk").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let (mut last, mut within, mut shares) = (0, 0, BTreeSet::new());
+    while !sink.is_eos() {
+        let stats: gst::Structure = bulk.property("stats");
+        let number = |field: &str| stats.get::<u64>(field).unwrap();
+        assert!(number("keyframes") >= last, "{last} keyframes before, now {stats}");
+        last = number("keyframes");
+        if number("done") == 0 && last > 0 {
+            let running = stats.get::<gst::Array>("running").unwrap();
+            assert!((1..=2).contains(&running.len()), "{stats}");
+            let first: gst::Structure = running[0].get().unwrap();
+            assert!(
+                first.get::<String>("file").unwrap().ends_with(".mp4") && first.get::<u64>("bytes-read").unwrap() > 0
+            );
+            within += 1;
+        }
+        let mut query = gst::query::Position::new(gst::Format::Percent);
+        if bulk.query(&mut query)
+            && let gst::GenericFormattedValue::Percent(Some(share)) = query.result()
+        {
+            shares.insert(share.ppm());
+        }
+        let _ = sink.try_pull_sample(gst::ClockTime::from_mseconds(1));
+    }
+    assert!(within > 3 && shares.len() > 6, "{within} looks, shares {shares:?}");
+    let stats: gst::Structure = bulk.property("stats");
+    assert_eq!((stats.get::<u64>("keyframes").unwrap(), stats.get::<u64>("done").unwrap()), (last, 3));
+    assert!(last > 2 * 64, "{last}");
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
 fn a_damaged_file_is_neither_ok_nor_failed_and_says_what_is_wrong() {
     init();
     let Some(damaged) = common::damaged("bulk-damaged.mp4") else { return };

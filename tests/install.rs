@@ -108,7 +108,8 @@ fn manual_pages_render_without_complaints() {
     for page in [&["man"][..], &["man", "detect"], &["man", "inspect"], &["man", "doctor"], &["man", "man"]] {
         let file = scratch(&format!("vx-{}.1", page.len()));
         std::fs::write(&file, vx(page)).unwrap();
-        let Ok(rendered) = Command::new("groff").args(["-man", "-ww", "-Tutf8", "-k", "-P-cbou"]).arg(&file).output() else {
+        let Ok(rendered) = Command::new("groff").args(["-man", "-ww", "-Tutf8", "-k", "-P-cbou"]).arg(&file).output()
+        else {
             println!("skipped: groff is not there");
             return;
         };

@@ -174,13 +174,6 @@ impl KeyframeReader {
         problems
     }
 
-    /// Whether no keyframe of what was read so far is known to be missing. Frames that the decoder could not complete are there.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        let counts = self.counts();
-        self.packets.tally.problems.is_empty() && counts.damaged == 0 && counts.encrypted == 0
-    }
-
     /// Keyframes in the container's index; known at the end of the file, `None` before and where there is no index.
     #[must_use]
     pub fn indexed_keyframes(&self) -> Option<u64> {

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use gst::prelude::*;
 use gstvx::elements::places;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::libraries;
 use crate::quantity;
@@ -17,8 +18,8 @@ use crate::unit::{Unit, Units};
 pub enum Event {
     /// A file's turn has come.
     Begun(String),
-    /// So many frames have been looked at.
-    Frames(u64),
+    /// How far the files are that are being read.
+    Running(Vec<Running>),
     /// Lines of the file that is being put out, where they are wanted as they come.
     Lines(Vec<u8>),
     /// A file has ended.
@@ -31,6 +32,38 @@ pub enum Event {
     Error(String),
     /// No file follows.
     End,
+}
+
+/// How far a file is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    #[serde(skip)]
+    pub file: String,
+    /// Frames looked at, keyframes and others.
+    pub frames: u64,
+    pub detections: u64,
+    /// Seconds of the file that are done, and its duration where it says one.
+    pub position: f64,
+    pub duration: Option<f64>,
+}
+
+impl Running {
+    fn from_structure(structure: &gst::StructureRef) -> Self {
+        let number = |field: &str| structure.get::<u64>(field).unwrap_or(0);
+        let seconds = |field: &str| structure.get::<gst::ClockTime>(field).ok().map(gst::ClockTime::seconds_f64);
+        Self {
+            file: structure.get("file").unwrap_or_default(),
+            frames: number("keyframes") + number("frames-between"),
+            detections: number("detections"),
+            position: seconds("position").unwrap_or(0.0),
+            duration: seconds("duration").filter(|seconds| *seconds > 0.0),
+        }
+    }
+
+    /// Share of the file that is done, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.duration.map_or(0.0, |duration| (self.position / duration).clamp(0.0, 1.0))
+    }
 }
 
 /// Properties of `vxbulkbin` or of the elements inside, `decoder::max-frames` for these, and their values as text.
@@ -133,9 +166,11 @@ impl Bulk {
         self.bin.property("stats")
     }
 
-    /// Frames that the engine has answered.
-    pub fn frames(&self) -> Option<u64> {
-        self.stats().get("engine-frames").ok()
+    /// How far the files are that are being read.
+    pub fn running(&self) -> Vec<Running> {
+        let running = self.stats().get::<gst::Array>("running").unwrap_or_default();
+        let files = running.iter().filter_map(|file| file.get::<gst::Structure>().ok());
+        files.map(|file| Running::from_structure(&file)).collect()
     }
 
     /// To ask for the run's end from elsewhere.

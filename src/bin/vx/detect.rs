@@ -5,10 +5,9 @@ mod dry_run;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -18,12 +17,13 @@ use gstvx::memory;
 
 pub use self::arguments::Arguments;
 use self::arguments::{Order, properties, relevant};
-use crate::bulk::{Bulk, Event, Hand, Properties, model_of, resolve};
+use crate::bulk::{Bulk, Event, Hand, Properties, Running, model_of, resolve};
 use crate::cache::Cache;
 use crate::files::{self, Search};
-use crate::isolate::{Seen, Watch, Workers, work};
+use crate::isolate::{self, Usage, Workers, work};
 use crate::output::{self, Existing, Output};
-use crate::progress::{Progress, Show};
+use crate::progress::{Places, Progress, Show};
+use crate::stop::{INTERRUPTED, Request, Stop};
 use crate::terminal::{UNREAD, tell};
 use crate::unit::Unit;
 
@@ -33,12 +33,6 @@ const OK: u8 = 0;
 const SOME_FAILED: u8 = 1;
 /// The run itself failed.
 const FAILED: u8 = 2;
-/// It was told to end before it was done.
-const INTERRUPTED: u8 = 130;
-
-/// What a worker takes with a small model before its first frame, and some room.
-const WORKER_MEMORY: u64 = 128 << 20;
-
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> ExitCode {
     if arguments.worker {
@@ -55,6 +49,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn detect(arguments: &Arguments) -> Result<u8, String> {
+    let stop = Stop::on_signals();
     crate::bulk::init()?;
     // What it says of broken files is in their summaries, in words, and with the file's name in the debug log.
     gstvx::av::capture_log();
@@ -74,7 +69,11 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
-    let (mut output, done) = Output::open(arguments.output.as_deref(), existing)?;
+    let (mut output, done) = stop.open_output(|| {
+        let (output, done) = Output::open(arguments.output.as_deref(), existing)?;
+        let new = output.new_file().map(Path::to_owned);
+        Ok(((output, done), new))
+    })?;
     // However a path was written then and is now.
     let place = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
     let done: HashMap<PathBuf, Status> = done.into_iter().map(|(file, status)| (place(&file), status)).collect();
@@ -101,6 +100,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     };
     let is_standard = matches!(output, Output::Standard);
     let mut progress = Progress::new(show, &files, is_standard && std::io::stdout().is_terminal());
+    stop.print_beside(progress.bar());
     if !known.is_empty() {
         progress.say(&format!(
             "{} files are in the output already, {failed_before} of them failed, {damaged_before} damaged; {} are left",
@@ -118,6 +118,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         for file in files {
             match kept.get(&file) {
                 Some(unit) => {
+                    stop.keep_output();
                     output.add(&unit)?;
                     progress.end(&unit.summary, true);
                 }
@@ -126,28 +127,33 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         }
         files = left;
     }
-    let is_interrupted = Arc::new(AtomicBool::new(false));
     let mut outcome = Outcome::default();
     if !files.is_empty() {
         // On standard output lines come at once; workers' lines would mix, and the cache wants them together.
         let how = if is_standard && !arguments.isolate && kept.is_none() { Hand::Lines } else { Hand::Units };
         let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_ref(), how);
         outcome = if arguments.isolate {
-            isolated(arguments, properties, files, &is_interrupted, &mut take)?
+            isolated(arguments, properties, files, &stop, &mut take)?
         } else {
-            in_process(arguments, &properties, &files, how, &is_interrupted, &mut take)?
+            in_process(arguments, &properties, &files, how, &stop, &mut take)?
         };
     }
-    let is_interrupted = is_interrupted.load(Ordering::Acquire);
+    stop.end_reading();
+    // Told to stop when there was nothing left to do, it is done.
+    let is_interrupted = stop.is_interrupted() && progress.missing() > 0;
     if outcome.error.is_none() && !is_interrupted && progress.missing() > 0 {
         outcome.error = Some(format!("{} files were not read, which is a fault of this program", progress.missing()));
     }
     if outcome.error.is_none() && !is_interrupted {
         output.finish()?;
-    } else if let Some(place) = output.kept_in().filter(|place| place.exists()) {
+    } else if let Some(place) = output.kept_in().filter(|place| is_filled(place)) {
         outcome.hint = format!("; what was found is kept in {}, --resume goes on", place.display());
     }
-    progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref());
+    let places = Places {
+        output: arguments.output.as_deref().filter(|_| !is_standard),
+        pictures: arguments.frames.save_frames.as_deref(),
+    };
+    progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref(), places);
     let has_failures = progress.failures() + failed_before > 0;
     match outcome.error {
         Some(reason) if reason == output::UNREAD => Err(reason),
@@ -155,6 +161,8 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
             tell!("vx: stopped: {reason}{}", outcome.hint);
             Ok(SOME_FAILED)
         }
+        // What cannot be written says so itself.
+        Some(reason) if reason.contains("--resume") => Err(reason),
         Some(reason) => Err(reason + &outcome.hint),
         None if is_interrupted => {
             tell!("vx: interrupted{}", outcome.hint);
@@ -162,6 +170,11 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         }
         None => Ok(if has_failures { SOME_FAILED } else { OK }),
     }
+}
+
+/// Whether something is in a file.
+fn is_filled(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
 /// The cache, and where in it the results of files belong as they were before the run.
@@ -196,7 +209,7 @@ struct Outcome {
     /// Of the element, if it ran in this process.
     stats: Option<gst::Structure>,
     /// Of the processes, if they did the work.
-    workers: Option<Arc<Seen>>,
+    workers: Option<Arc<Usage>>,
     error: Option<String>,
     /// What can be done about it.
     hint: String,
@@ -213,7 +226,7 @@ fn take(
     match event {
         Event::Lines(lines) => output::print(&lines)?,
         Event::Begun(file) => progress.begin(file),
-        Event::Frames(frames) => progress.count(frames),
+        Event::Running(running) => progress.observe(running),
         Event::Done(unit) => {
             if how == Hand::Units {
                 output.add(&unit)?;
@@ -238,7 +251,7 @@ fn in_process(
     properties: &Properties,
     files: &[String],
     how: Hand,
-    is_interrupted: &Arc<AtomicBool>,
+    stop: &Stop,
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Result<Outcome, String> {
     let (events, happened) = bounded(1024);
@@ -246,15 +259,18 @@ fn in_process(
     arguments.frames.save_from(&bulk.handle(), &events);
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     let bin = bulk.handle();
-    on_interrupt(is_interrupted, move || {
-        bin.send_event(gst::event::Eos::new());
+    stop.begin_reading(move |request| {
+        // To abandon the run is for `listen`: whoever changes the element's state waits for its threads.
+        if request == Request::WindDown {
+            bin.send_event(gst::event::Eos::new());
+        }
     });
     bulk.start(files).map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
-    if is_interrupted.load(Ordering::Acquire) {
+    if stop.is_interrupted() {
         // That was before there was a run to end.
         bulk.wind_down();
     }
-    let error = listen(&happened, || bulk.frames(), take);
+    let error = listen(&happened, || bulk.running(), stop, take);
     if error.is_some() {
         bulk.wind_down();
     }
@@ -268,93 +284,82 @@ fn isolated(
     arguments: &Arguments,
     mut properties: Properties,
     mut files: Vec<String>,
-    is_interrupted: &Arc<AtomicBool>,
+    stop: &Stop,
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Result<Outcome, String> {
     let cores = num_cpus::get();
     let asked = properties.iter().rfind(|(name, _)| name == "lanes").and_then(|(_, lanes)| lanes.parse().ok());
     let workers = asked.filter(|lanes| *lanes > 0).unwrap_or(cores).clamp(1, 64).min(files.len());
-    let budget = memory::budget(arguments.memory_limit.unwrap_or(0));
-    let affordable = budget.map_or(workers, |budget| (budget / WORKER_MEMORY) as usize);
-    if affordable == 0 {
-        return Err(format!(
-            "--isolate: a worker process needs {} MiB of memory at the least, and {} MiB are allowed; raise --memory-limit",
-            WORKER_MEMORY >> 20,
-            budget.unwrap_or(0) >> 20
-        ));
-    }
-    let workers = workers.min(affordable);
     // Each worker has its share of the cores, and of the memory; what is about the run is done here.
     properties.retain(|(name, _)| !["lanes", "memory-limit", "on-error", "file-timeout"].contains(&name.as_str()));
-    let threads = (cores / workers).max(1) as u64;
-    let shares =
-        [("detector::sessions", 1), ("detector::intra-op-threads", threads), ("decoder::thread-count", threads)];
-    let memory = budget.map(|budget| ("memory-limit", budget / workers as u64));
-    for (name, value) in shares.into_iter().chain(memory) {
-        if !properties.iter().any(|(other, _)| other == name) {
-            properties.push((name.to_owned(), value.to_string()));
-        }
-    }
     if arguments.order == Order::LargestFirst {
         files.sort_by_cached_key(|file| std::cmp::Reverse(std::fs::metadata(file).map_or(0, |file| file.len())));
     }
-    let watch = Watch {
+    let settings = isolate::Settings {
+        properties,
         frames: arguments.frames.clone(),
         workers,
+        cores,
         timeout: arguments.file_timeout,
-        memory: budget.map(|budget| budget / workers as u64),
-        is_interrupted: Arc::clone(is_interrupted),
+        memory: memory::budget(arguments.memory_limit.unwrap_or(0)),
+        is_interrupted: stop.interrupted_flag(),
     };
     let (events, happened): (Sender<Event>, _) = bounded(1024);
-    let workers = Workers::start(&properties, files, &watch, &events);
+    let workers = Workers::start(settings, files, &events)?;
     drop(events);
-    let queue = workers.queue();
-    let stop = Arc::clone(&queue);
-    on_interrupt(is_interrupted, move || stop.lock().clear());
+    let handle = workers.handle();
+    let at_request = handle.clone();
+    stop.begin_reading(move |request| match request {
+        Request::WindDown => at_request.wind_down(),
+        Request::Abandon => at_request.abandon(),
+    });
     let stop_on_error = arguments.stop_on_error;
     let mut failed = None;
-    let error = listen(&happened, || None, &mut |event| {
+    let error = listen(&happened, || handle.running(), stop, &mut |event| {
         if let (true, Event::Done(unit)) = (stop_on_error, &event)
             && let Some(error) = &unit.summary.error
         {
-            queue.lock().clear();
+            handle.wind_down();
             failed.get_or_insert_with(|| format!("{}: {}", unit.summary.file, error.message));
         }
         take(event)
     });
-    queue.lock().clear();
+    handle.wind_down();
     drop(happened);
-    if error.is_some() {
+    if error.is_some() || stop.is_abandoned() {
         // Nobody takes what they find.
-        workers.abandon();
+        handle.abandon();
     }
-    let seen = Arc::clone(&workers.seen);
+    let usage = workers.usage();
     workers.join();
-    Ok(Outcome { workers: Some(seen), error: error.or(failed), ..Outcome::default() })
+    Ok(Outcome { workers: Some(usage), error: error.or(failed), ..Outcome::default() })
 }
 
-/// How often frames are counted.
-const BETWEEN_COUNTS: Duration = Duration::from_millis(500);
+/// How often it is asked how far files are.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
-/// Takes events to the last, and now and then what `frames` counts; why the run failed, if it did.
+/// Takes events to the last, or until the run is abandoned, and now and then how far `running` files are; why the run failed, if it
+/// did.
 fn listen(
     happened: &Receiver<Event>,
-    frames: impl Fn() -> Option<u64>,
+    running: impl Fn() -> Vec<Running>,
+    stop: &Stop,
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Option<String> {
     let mut failure = None;
-    let mut counted = Instant::now();
+    let mut looked = Instant::now();
     loop {
-        let event = match happened.recv_timeout(BETWEEN_COUNTS) {
+        let event = match happened.recv_timeout(BETWEEN_LOOKS) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return failure,
         };
-        if counted.elapsed() >= BETWEEN_COUNTS
-            && let Some(frames) = frames()
-        {
-            counted = Instant::now();
-            let _ = take(Event::Frames(frames));
+        if stop.is_abandoned() {
+            return failure;
+        }
+        if looked.elapsed() >= BETWEEN_LOOKS {
+            looked = Instant::now();
+            let _ = take(Event::Running(running()));
         }
         let Some(event) = event else { continue };
         let is_error = matches!(event, Event::Error(_));
@@ -372,20 +377,4 @@ fn listen(
 
 fn reason_in(happened: &Receiver<Event>) -> Option<String> {
     happened.try_iter().find_map(|event| if let Event::Error(text) = event { Some(text) } else { None })
-}
-
-/// Calls `stop` when the user asks for the end; asked twice, everything ends at once.
-fn on_interrupt(is_interrupted: &Arc<AtomicBool>, stop: impl Fn() + Send + 'static) {
-    let is_interrupted = Arc::clone(is_interrupted);
-    let handled = ctrlc::set_handler(move || {
-        if is_interrupted.swap(true, Ordering::AcqRel) {
-            // Whatever is printed has been flushed.
-            gstvx::exit::leave(i32::from(INTERRUPTED));
-        }
-        tell!("vx: ending the files that are begun; once more to end at once");
-        stop();
-    });
-    if let Err(error) = handled {
-        tell!("vx: interrupts end the run at once: {error}");
-    }
 }

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod quantity;
 mod source;
+mod stop;
 mod tables;
 mod terminal;
 mod unit;
@@ -71,6 +72,7 @@ fn command() -> clap::Command {
 }
 
 fn main() -> ExitCode {
+    stop::make_file_limit_an_error();
     let matches = command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match arguments.command {

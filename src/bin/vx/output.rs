@@ -112,6 +112,14 @@ impl Output {
         }
     }
 
+    /// The file that this run has made, if it was not there before.
+    pub fn new_file(&self) -> Option<&Path> {
+        match self {
+            Self::File { lines, .. } if lines.is_new => Some(&lines.path),
+            _ => None,
+        }
+    }
+
     /// Adds what a file came to.
     ///
     /// # Errors

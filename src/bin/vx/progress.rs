@@ -1,12 +1,15 @@
 //! What a run shows of itself: a bar on a terminal, a line now and then elsewhere, a table at its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::isolate::Seen;
+use crate::bulk::Running;
+use crate::isolate::Usage;
 use crate::terminal::tell;
+use console::Term;
 use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -26,6 +29,12 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 /// Files that failed, and as many that are damaged, in the table at the end.
 const FAILURES_SHOWN: usize = 100;
 
+/// Columns of a terminal below which there is text and no bar.
+const COLUMNS_WITH_BAR: u16 = 100;
+
+/// Columns for the name of a file that is being read.
+const NAME_COLUMNS: usize = 24;
+
 /// See the module.
 pub struct Progress {
     show: Show,
@@ -33,13 +42,23 @@ pub struct Progress {
     started: Instant,
     last_line: Instant,
     total: usize,
-    /// Bytes of all files, and of those that are done: by these, what is left is estimated, since files differ in size.
-    bytes: (u64, u64),
-    cached_bytes: u64,
+    /// By these, what is left is estimated, since files differ in size.
+    sizes: HashMap<String, u64>,
+    bytes: Bytes,
+    /// Files that have begun and not ended.
     current: BTreeSet<String>,
-    /// Frames of files that have not ended, too, where they can be counted.
-    frames: u64,
+    /// How far they are, where that is known.
+    running: Vec<Running>,
     sums: Sums,
+}
+
+/// Bytes of files.
+#[derive(Default)]
+struct Bytes {
+    all: u64,
+    done: u64,
+    /// Of those that are done, bytes of files whose results were in the cache, which took no time.
+    cached: u64,
 }
 
 #[derive(Default)]
@@ -50,22 +69,33 @@ struct Sums {
     failed: Vec<(String, String)>,
     damaged: Vec<(String, String)>,
     keyframes: u64,
+    between: u64,
     detections: u64,
     bytes: u64,
     bytes_read: u64,
     stages: [f64; 6],
 }
 
+/// Where results go, for the table at the end.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Places<'a> {
+    pub output: Option<&'a Path>,
+    pub pictures: Option<&'a Path>,
+}
+
 impl Progress {
     /// For a run over `files`. `lines_on_screen` is whether results go where the bar would be.
     pub fn new(show: Show, files: &[String], lines_on_screen: bool) -> Self {
-        let bytes: u64 = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum();
+        let size = |file: &String| std::fs::metadata(file).map_or(0, |file| file.len());
+        let sizes: HashMap<String, u64> = files.iter().map(|file| (file.clone(), size(file))).collect();
+        let all = sizes.values().sum();
         let has_bar = show != Show::Nothing && std::io::stderr().is_terminal() && !lines_on_screen;
         let bar = has_bar.then(|| {
-            let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:30} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.enable_steady_tick(Duration::from_millis(250));
+            let target = ProgressDrawTarget::stderr();
+            let (_, columns) = Term::stderr().size();
+            let template = if columns < COLUMNS_WITH_BAR { "{percent} %, {wide_msg}" } else { "{bar:20} {wide_msg}" };
+            let bar = ProgressBar::with_draw_target(Some(all), target);
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
         let now = Instant::now();
@@ -75,12 +105,17 @@ impl Progress {
             started: now,
             last_line: now,
             total: files.len(),
-            bytes: (bytes, 0),
-            cached_bytes: 0,
+            sizes,
+            bytes: Bytes { all, ..Bytes::default() },
             current: BTreeSet::new(),
-            frames: 0,
+            running: Vec::new(),
             sums: Sums::default(),
         }
+    }
+
+    /// The bar, for those who print beside it from other threads.
+    pub fn bar(&self) -> Option<ProgressBar> {
+        self.bar.clone()
     }
 
     /// A line for the user.
@@ -110,10 +145,12 @@ impl Progress {
 
     pub fn end(&mut self, summary: &Summary, is_cached: bool) {
         self.current.remove(&summary.file);
+        self.running.retain(|running| running.file != summary.file);
         let sums = &mut self.sums;
         sums.done += 1;
         sums.cached += usize::from(is_cached);
         sums.keyframes += summary.keyframes;
+        sums.between += summary.frames_between;
         sums.detections += summary.detection_count;
         if !is_cached {
             sums.bytes += summary.bytes.unwrap_or(0);
@@ -125,7 +162,6 @@ impl Progress {
         }
         if summary.status == Status::Failed {
             let reason = summary.error.as_ref().map_or("", |error| error.message.as_str()).to_owned();
-            self.say(&format!("vx: {}: {reason}", summary.file));
             self.sums.failed.push((summary.file.clone(), reason));
         }
         if summary.status == Status::Damaged {
@@ -135,46 +171,65 @@ impl Progress {
             summary.warnings.iter().for_each(|warning| self.say(&format!("{}: warning: {warning}", summary.file)));
             self.say(&stages_of(summary, is_cached));
         }
-        self.bytes.1 += summary.bytes.unwrap_or(0);
-        self.cached_bytes += summary.bytes.filter(|_| is_cached).unwrap_or(0);
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.bytes.1);
-        }
+        let size = self.sizes.get(&summary.file).copied().unwrap_or(0);
+        self.bytes.done += size;
+        self.bytes.cached += if is_cached { size } else { 0 };
         self.update();
     }
 
-    /// Takes the number of frames looked at so far.
-    pub fn count(&mut self, frames: u64) {
-        self.frames = frames;
+    /// Takes how far the files are that are being read.
+    pub fn observe(&mut self, running: Vec<Running>) {
+        // What has ended meanwhile is in the sums.
+        self.running = running.into_iter().filter(|running| self.current.contains(&running.file)).collect();
         self.update();
+    }
+
+    /// Bytes that are done, those of files that are being read by the share of their duration.
+    fn bytes_done(&self) -> f64 {
+        let part = |running: &Running| running.share() * self.sizes.get(&running.file).copied().unwrap_or(0) as f64;
+        self.bytes.done as f64 + self.running.iter().map(part).sum::<f64>()
+    }
+
+    /// Seconds until the end, if it goes on like this.
+    fn seconds_left(&self) -> Option<f64> {
+        let (all, done) = (self.bytes.all - self.bytes.cached, self.bytes_done() - self.bytes.cached as f64);
+        let elapsed = self.started.elapsed().as_secs_f64();
+        (done > 0.0).then(|| elapsed / done * (all as f64 - done).max(0.0))
     }
 
     fn update(&mut self) {
         let sums = &self.sums;
         let elapsed = self.started.elapsed().as_secs_f64().max(1e-3);
-        let rate = sums.keyframes.max(self.frames) as f64 / elapsed;
-        let (all, done) = self.bytes;
-        // What came from the cache took no time.
-        let (all, done) = (all.saturating_sub(self.cached_bytes), done.saturating_sub(self.cached_bytes));
-        let left = match done {
-            0 => String::new(),
-            done => format!(", {:.0} s left", elapsed / done as f64 * all.saturating_sub(done) as f64),
-        };
-        let count = |count: usize, word: &str| if count > 0 { format!(", {count} {word}") } else { String::new() };
+        let frames = sums.keyframes + sums.between + self.running.iter().map(|running| running.frames).sum::<u64>();
+        let detections = sums.detections + self.running.iter().map(|running| running.detections).sum::<u64>();
+        let left = self.seconds_left().map_or(String::new(), |left| format!(", {} left", clock(left)));
+        let some = |number: usize, word: &str| if number > 0 { format!(", {number} {word}") } else { String::new() };
         let text = format!(
-            "{} of {} files{}{}, {rate:.1} keyframes/s, {} detections{left}",
+            "{} of {} files{}{}{left}, {:.1} frames/s, {}",
             sums.done,
             self.total,
-            count(sums.failed.len(), "failed"),
-            count(sums.damaged.len(), "damaged"),
-            sums.detections
+            some(sums.failed.len(), "failed"),
+            some(sums.damaged.len(), "damaged"),
+            frames as f64 / elapsed,
+            count(detections, "detection")
         );
         if let Some(bar) = &self.bar {
-            let names: Vec<_> = self.current.iter().map(|file| file.rsplit('/').next().unwrap_or(file)).collect();
-            bar.set_message(format!("{text} | {}", names.join(" ")));
+            let names: Vec<String> = self.current.iter().map(|file| self.name_of(file)).collect();
+            bar.set_position(self.bytes_done() as u64);
+            bar.set_message(if names.is_empty() { text } else { format!("{text} | {}", names.join(", ")) });
         } else if self.show != Show::Nothing && self.last_line.elapsed() > BETWEEN_LINES {
             self.last_line = Instant::now();
             self.say(&text);
+        }
+    }
+
+    /// The name of a file that is being read, and how far it is.
+    fn name_of(&self, file: &str) -> String {
+        let name = console::truncate_str(file.rsplit('/').next().unwrap_or(file), NAME_COLUMNS, "…");
+        let running = self.running.iter().find(|running| running.file == file);
+        match running.filter(|running| running.duration.is_some()) {
+            Some(running) => format!("{name} {:.0} %", 100.0 * running.share()),
+            None => name.into_owned(),
         }
     }
 
@@ -188,8 +243,8 @@ impl Progress {
         self.sums.failed.len()
     }
 
-    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what was seen of others.
-    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Seen>) {
+    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what worker processes took.
+    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Usage>, places: Places<'_>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -203,8 +258,8 @@ impl Progress {
         };
         self.say(&format!("files       {ok} ok{damaged}, {} failed, of {}{cached}", sums.failed.len(), self.total));
         for (word, files, elsewhere) in [
-            ("failed ", &sums.failed, "see above"),
-            ("damaged", &sums.damaged, "see `status` and `problems` of the summaries in the output"),
+            ("failed ", &sums.failed, "see `error` of the summaries in the output"),
+            ("damaged", &sums.damaged, "see `problems` of the summaries in the output"),
         ] {
             for (file, reason) in files.iter().take(FAILURES_SHOWN) {
                 self.say(&format!("  {word}   {file}: {reason}"));
@@ -213,10 +268,20 @@ impl Progress {
                 self.say(&format!("  {word}   {} more, {elsewhere}", files.len() - FAILURES_SHOWN));
             }
         }
-        let rate = sums.keyframes as f64 / wall.max(1e-3);
+        for (word, place) in [("output  ", places.output), ("pictures", places.pictures)] {
+            if let Some(place) = place {
+                self.say(&format!("{word}    {}", place.display()));
+            }
+        }
+        let rate = (sums.keyframes + sums.between) as f64 / wall.max(1e-3);
+        let between = match sums.between {
+            0 => String::new(),
+            between => format!(" and {} between", count(between, "frame")),
+        };
         self.say(&format!(
-            "keyframes   {} in {wall:.1} s, {rate:.1} a second; {} detections",
-            sums.keyframes, sums.detections
+            "keyframes   {}{between} in {wall:.1} s, {rate:.1} a second; {}",
+            sums.keyframes,
+            count(sums.detections, "detection")
         ));
         if sums.cached == sums.done {
             return;
@@ -264,6 +329,21 @@ impl Progress {
     }
 }
 
+/// `1 detection`, `2 detections`.
+fn count(number: u64, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A time of some seconds as people say it: `45 s`, `3 min 20 s`, `2 h 5 min`.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// What each stage did to a file.
 fn stages_of(summary: &Summary, is_cached: bool) -> String {
     let Summary { file, keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
@@ -292,4 +372,40 @@ fn cpu_seconds() -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<f64>().unwrap_or(0.0));
     Some(ticks.sum::<f64>() / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(file: &str) -> Summary {
+        Summary { keyframes: 10, ..Summary::new(file) }
+    }
+
+    #[test]
+    fn what_is_left_counts_parts_of_files_and_nothing_from_the_cache() {
+        let mut progress = Progress::new(Show::Nothing, &["a".into(), "b".into(), "c".into()], false);
+        progress.sizes = [("a", 100), ("b", 100), ("c", 200)].map(|(file, size)| (file.to_owned(), size)).into();
+        progress.bytes.all = 400;
+        progress.started = Instant::now().checked_sub(Duration::from_secs(10)).unwrap_or_else(Instant::now);
+        assert_eq!(progress.seconds_left(), None);
+        progress.end(&summary("a"), true);
+        assert_eq!(progress.seconds_left(), None);
+        progress.begin("b".to_owned());
+        progress.begin("c".to_owned());
+        let half = Running { file: "b".to_owned(), position: 30.0, duration: Some(60.0), ..Running::default() };
+        let gone = Running { file: "a".to_owned(), ..half.clone() };
+        progress.observe(vec![half, gone]);
+        // 50 of 300 bytes in 10 s.
+        assert_eq!(progress.seconds_left().map(f64::round), Some(50.0));
+        assert_eq!((progress.name_of("x/b"), progress.name_of("b")), ("b".into(), "b 50 %".into()));
+        progress.end(&summary("b"), false);
+        assert_eq!(progress.seconds_left().map(f64::round), Some(20.0));
+    }
+
+    #[test]
+    fn numbers_are_written_as_people_say_them() {
+        assert_eq!((count(1, "detection"), count(0, "frame")), ("1 detection".into(), "0 frames".into()));
+        assert_eq!([45.4, 200.0, 7500.0].map(clock), ["45 s", "3 min 20 s", "2 h 5 min"]);
+    }
 }

@@ -10,7 +10,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::imp::{BulkBin, CAT};
-use super::lane::Lane;
+use super::lane::{Lane, Running};
 use super::plan::{Plan, Situation};
 use super::run::{Files, Gate, Sums};
 use super::settings::{OnError, Order};
@@ -144,11 +144,14 @@ impl BulkBin {
         self.output.start();
         self.has_begun.store(false, Ordering::Relaxed);
         let total = files.len() as u64;
+        // Files of an earlier run are not of this one.
+        let all_lanes = self.lanes.lock().clone();
+        let last_of_lane = all_lanes.iter().map(|lane| (lane.index, lane.running().number)).collect();
         let run = Arc::new(Run {
             files: Files::new(files, settings.order == Order::LargestFirst),
             gate: Gate::new(plan.frame_memory, budget),
             plan,
-            sums: Mutex::new(Sums { files: total, ..Sums::default() }),
+            sums: Mutex::new(Sums { files: total, last_of_lane, ..Sums::default() }),
             active: AtomicUsize::new(lanes.len()),
             is_stopping: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
@@ -160,13 +163,26 @@ impl BulkBin {
         });
         *self.run.lock() = Some(Arc::clone(&run));
         for lane in lanes {
-            let (bin, run) = (self.obj().downgrade(), Arc::clone(&run));
-            let thread = std::thread::Builder::new().name(format!("vxlane-{}", lane.index)).spawn(move || {
+            let index = lane.index;
+            let (bin, for_lane) = (self.obj().downgrade(), Arc::clone(&run));
+            let thread = std::thread::Builder::new().name(format!("vxlane-{index}")).spawn(move || {
                 if let Some(bin) = bin.upgrade() {
-                    bin.imp().work(&lane, &run);
+                    bin.imp().work(&lane, &for_lane);
                 }
             });
-            self.threads.lock().push(thread.map_err(|error| format!("no thread could be started: {error}"))?);
+            match thread {
+                Ok(thread) => self.threads.lock().push(thread),
+                Err(error) if index == 0 => return Err(format!("no thread could be started to read files: {error}")),
+                Err(error) => {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::ResourceError::NoSpaceLeft,
+                        ("lane {index} cannot be used: no thread could be started: {error}; the others go on without it")
+                    );
+                    // The others may have ended already.
+                    self.lane_ended(&run);
+                }
+            }
         }
         Ok(())
     }
@@ -193,9 +209,15 @@ impl BulkBin {
             gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
             let begun = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
             let _ = self.obj().post_message(gst::message::Element::builder(begun).src(&*self.obj()).build());
-            let Some(mut summary) = lane.play(&file, &run.gate, run.timeout) else { break };
+            let tick = || self.tell_progress(run, gst::ProgressType::Continue);
+            let Some(mut summary) = lane.play(&file, &run.gate, run.timeout, tick) else { break };
             let Ok(all_lost) = self.output.finish(lane.index, &mut summary) else { break };
-            run.sums.lock().add(&summary);
+            let number = lane.running().number;
+            {
+                let mut sums = run.sums.lock();
+                sums.add(&summary);
+                sums.last_of_lane.insert(lane.index, number);
+            }
             self.tell(run, &summary);
             // Files of other lanes, which were reported as read.
             for lost in all_lost {
@@ -275,8 +297,18 @@ impl BulkBin {
         }
     }
 
+    /// Sums of a run with what its files came to so far that have not ended, and these.
+    pub(super) fn sums(&self, run: &Run) -> (Sums, Vec<Running>) {
+        let lanes = self.lanes.lock().clone();
+        // First what may end meanwhile: sums then know of it.
+        let lanes: Vec<_> = lanes.iter().map(|lane| (lane.index, lane.running())).collect();
+        let mut sums = run.sums.lock().clone();
+        let running = sums.add_running(&lanes);
+        (sums, running)
+    }
+
     fn post_progress(&self, kind: gst::ProgressType, run: &Run) {
-        let sums = run.sums.lock().clone();
+        let (sums, _) = self.sums(run);
         let text = format!(
             "{} of {} files, {} failed, {} damaged, {} keyframes, {} detections, {:.1} s",
             sums.done,

@@ -342,7 +342,8 @@ impl BulkBin {
             QueryViewMut::Position(position) if position.format() == gst::Format::Percent => {
                 let run = self.run.lock().clone();
                 let Some(run) = run else { return false };
-                let share = run.sums.lock().share();
+                let (sums, running) = self.sums(&run);
+                let share = sums.share(&running);
                 position.set(gst::format::Percent::from_ratio(share));
                 true
             }
@@ -368,7 +369,9 @@ impl BulkBin {
         let run = self.run.lock().clone();
         let mut stats = match &run {
             Some(run) => {
-                let sums = run.sums.lock().clone().to_structure();
+                let (sums, running) = self.sums(run);
+                let running = running.iter().map(|file| file.to_structure().to_send_value());
+                let sums = sums.to_structure().field("running", gst::Array::from_values(running));
                 sums.field("lanes", run.plan.lanes as u32).field("decoder-threads", run.plan.decoder_threads as u32)
             }
             None => Sums::default().to_structure(),

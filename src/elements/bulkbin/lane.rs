@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::output::{Output, Refused};
 use super::run::Gate;
@@ -12,6 +12,9 @@ use super::summary::{Failure, Summary};
 
 /// Texts of warnings that are kept for each file.
 const MAX_WARNINGS: usize = 8;
+
+/// How often progress is reported while a file is read.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The elements of a lane, and what they report.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct Inbox {
     report: Mutex<Report>,
+    /// How far it is; stays until the next file begins.
+    running: Mutex<Running>,
     /// What is to be known of the model: it concerns every file.
     of_model: Mutex<Vec<String>>,
     changed: Condvar,
@@ -41,9 +46,42 @@ struct Report {
     is_running: bool,
     has_ended: bool,
     is_cancelled: bool,
-    counts: Counts,
     warnings: Vec<String>,
     failure: Option<Failure>,
+}
+
+/// How far a lane is with its file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running {
+    /// Counts the files of the lane, from 1.
+    pub number: u64,
+    pub file: String,
+    pub counts: Counts,
+    pub detections: u64,
+    pub bytes_read: u64,
+    /// Nanoseconds, where the container says it.
+    pub duration: Option<u64>,
+    has_ended: bool,
+}
+
+impl Running {
+    /// Share of the file that has lines, 0 to 1, by time; `None` where the container does not say how long it is.
+    pub fn share(&self) -> Option<f64> {
+        let duration = self.duration.filter(|duration| *duration > 0)?;
+        Some((self.counts.position()?.nseconds() as f64 / duration as f64).min(1.0))
+    }
+
+    pub fn to_structure(&self) -> gst::Structure {
+        gst::Structure::builder("vx-running")
+            .field("file", &self.file)
+            .field("keyframes", self.counts.keyframes)
+            .field("frames-between", self.counts.between)
+            .field("detections", self.detections)
+            .field("bytes-read", self.bytes_read)
+            .field_if_some("position", self.counts.position())
+            .field_if_some("duration", self.duration.map(gst::ClockTime::from_nseconds))
+            .build()
+    }
 }
 
 /// Lines of a file so far.
@@ -56,6 +94,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Time from the first frame to the last.
+    fn position(&self) -> Option<gst::ClockTime> {
+        self.span.map(|(first, last)| last - first)
+    }
+
     fn add(&mut self, line: &gst::BufferRef) {
         if line.flags().contains(gst::BufferFlags::DELTA_UNIT) {
             self.between += 1;
@@ -205,6 +248,19 @@ impl Lane {
         self.inbox.of_model.lock().clear();
     }
 
+    /// How far it is with its file, or the last one.
+    pub fn running(&self) -> Running {
+        let mut running = self.inbox.running.lock().clone();
+        if !running.has_ended && running.number > 0 {
+            let decoder: gst::Structure = self.decoder.property("stats");
+            let detector: gst::Structure = self.detector.property("stats");
+            running.detections = detector.get("detections").unwrap_or(0);
+            running.bytes_read = decoder.get("bytes-read").unwrap_or(0);
+            running.duration = decoder.get("duration").ok();
+        }
+        running
+    }
+
     /// Ends the file at hand without a summary.
     pub fn cancel(&self) {
         self.inbox.report.lock().is_cancelled = true;
@@ -216,10 +272,12 @@ impl Lane {
         self.inbox.report.lock().is_cancelled = false;
     }
 
-    /// Reads a file from beginning to end; `None` if that was cancelled.
-    pub fn play(&self, file: &str, gate: &Gate, timeout: Option<Duration>) -> Option<Summary> {
+    /// Reads a file from beginning to end; `None` if that was cancelled. Calls `tick` now and then meanwhile.
+    pub fn play(&self, file: &str, gate: &Gate, timeout: Option<Duration>, tick: impl Fn()) -> Option<Summary> {
         let started = Instant::now();
         let mut summary = Summary::new(file);
+        let number = self.inbox.running.lock().number + 1;
+        *self.inbox.running.lock() = Running { number, file: file.to_owned(), ..Running::default() };
         if let Err(error) = readable(file) {
             // Opening a pipe that nobody writes to would wait for ever.
             summary.fail(&error);
@@ -234,7 +292,7 @@ impl Lane {
         let _ = self.pad.set_active(false);
         let _ = self.pad.set_active(true);
         let has_started = self.elements().into_iter().all(|element| element.set_state(gst::State::Playing).is_ok());
-        let (is_cancelled, mut failure) = self.wait(has_started, timeout.map(|timeout| started + timeout));
+        let (is_cancelled, mut failure) = self.wait(has_started, timeout.map(|timeout| started + timeout), tick);
         if !has_started && failure.is_none() {
             let error = gst::glib::Error::new(gst::CoreError::StateChange, "it could not be started");
             failure = Some(Failure::new(&error, None));
@@ -251,7 +309,12 @@ impl Lane {
         if is_cancelled {
             return None;
         }
-        summary.set_counts(report.counts.keyframes, report.counts.between, report.counts.span);
+        {
+            let mut running = self.inbox.running.lock();
+            summary.set_counts(running.counts.keyframes, running.counts.between, running.counts.position());
+            (running.detections, running.bytes_read) = (summary.detection_count, summary.bytes_read);
+            running.has_ended = true;
+        }
         summary.warnings = self.inbox.of_model.lock().clone();
         summary.warnings.extend(report.warnings);
         summary.warnings.truncate(MAX_WARNINGS);
@@ -261,18 +324,19 @@ impl Lane {
     }
 
     /// Waits for the end of the file: whether it was cancelled, and why it failed.
-    fn wait(&self, has_started: bool, deadline: Option<Instant>) -> (bool, Option<Failure>) {
+    fn wait(&self, has_started: bool, deadline: Option<Instant>, tick: impl Fn()) -> (bool, Option<Failure>) {
         let mut report = self.inbox.report.lock();
         while has_started && !report.has_ended && !report.is_cancelled && report.failure.is_none() {
-            match deadline {
-                Some(deadline) => {
-                    if self.inbox.changed.wait_until(&mut report, deadline).timed_out() && !report.has_ended {
-                        let error =
-                            gst::glib::Error::new(gst::ResourceError::Busy, "it took longer than file-timeout allows");
-                        report.failure.get_or_insert_with(|| Failure::new(&error, None));
-                    }
-                }
-                None => self.inbox.changed.wait(&mut report),
+            let next = Instant::now() + TICK;
+            let until = deadline.map_or(next, |deadline| deadline.min(next));
+            if !self.inbox.changed.wait_until(&mut report, until).timed_out() || report.has_ended {
+                continue;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let error = gst::glib::Error::new(gst::ResourceError::Busy, "it took longer than file-timeout allows");
+                report.failure.get_or_insert_with(|| Failure::new(&error, None));
+            } else {
+                MutexGuard::unlocked(&mut report, &tick);
             }
         }
         (report.is_cancelled, report.failure.clone())
@@ -305,7 +369,7 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
             let lines = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
             match output.line(index, &lines) {
                 Ok(()) => {
-                    inbox.report.lock().counts.add(&buffer);
+                    inbox.running.lock().counts.add(&buffer);
                     Ok(gst::FlowSuccess::Ok)
                 }
                 Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
@@ -313,8 +377,8 @@ fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
                     let failure = Failure::new(&error, None);
                     let mut report = inbox.report.lock();
                     report.failure.get_or_insert(failure);
-                    report.counts = Counts { keyframes: lines, ..Counts::default() };
                     drop(report);
+                    inbox.running.lock().counts = Counts { keyframes: lines, ..Counts::default() };
                     inbox.changed.notify_all();
                     Err(gst::FlowError::Error)
                 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::lane::Running;
 use super::summary::{Status, Summary};
 use crate::memory;
 
@@ -125,6 +126,7 @@ pub(super) struct Sums {
     pub failed: u64,
     pub damaged: u64,
     pub keyframes: u64,
+    pub frames_between: u64,
     pub detections: u64,
     pub bytes_read: u64,
     pub open: f64,
@@ -134,14 +136,32 @@ pub(super) struct Sums {
     pub decode: f64,
     pub prepare: f64,
     pub infer: f64,
+    /// By lane the number of the last file that is in these sums.
+    pub last_of_lane: BTreeMap<usize, u64>,
 }
 
 impl Sums {
+    /// Adds what files came to so far that have not ended; those that these sums have already are left out. Returns the shares
+    /// that are done of the others.
+    pub fn add_running(&mut self, lanes: &[(usize, Running)]) -> Vec<Running> {
+        let counted = |lane: usize, number: u64| self.last_of_lane.get(&lane).is_some_and(|last| *last >= number);
+        let running = lanes.iter().filter(|(lane, running)| running.number > 0 && !counted(*lane, running.number));
+        let running: Vec<Running> = running.map(|(_, running)| running.clone()).collect();
+        for file in &running {
+            self.keyframes += file.counts.keyframes;
+            self.frames_between += file.counts.between;
+            self.detections += file.detections;
+            self.bytes_read += file.bytes_read;
+        }
+        running
+    }
+
     pub fn add(&mut self, summary: &Summary) {
         self.done += 1;
         self.failed += u64::from(summary.status == Status::Failed);
         self.damaged += u64::from(summary.status == Status::Damaged);
         self.keyframes += summary.keyframes;
+        self.frames_between += summary.frames_between;
         self.detections += summary.detection_count;
         self.bytes_read += summary.bytes_read;
         let seconds = &summary.seconds;
@@ -159,13 +179,15 @@ impl Sums {
         let is = |status, summary: &Summary| u64::from(summary.status == status);
         self.failed = self.failed + is(Status::Failed, after) - is(Status::Failed, before);
         self.damaged = self.damaged + is(Status::Damaged, after) - is(Status::Damaged, before);
+        self.frames_between = self.frames_between + after.frames_between - before.frames_between;
         self.keyframes = self.keyframes + after.keyframes - before.keyframes;
         self.detections = self.detections + after.detection_count - before.detection_count;
     }
 
-    /// Files that are done, of all.
-    pub fn share(&self) -> f32 {
-        self.done as f32 / self.files.max(1) as f32
+    /// Share of the files that is done, those counted in part that are being read.
+    pub fn share(&self, running: &[Running]) -> f32 {
+        let parts: f64 = running.iter().filter_map(Running::share).sum();
+        ((self.done as f64 + parts) / self.files.max(1) as f64) as f32
     }
 
     pub fn to_structure(&self) -> gst::structure::Builder {
@@ -176,6 +198,7 @@ impl Sums {
             .field("failed", self.failed)
             .field("damaged", self.damaged)
             .field("keyframes", self.keyframes)
+            .field("frames-between", self.frames_between)
             .field("detections", self.detections)
             .field("bytes-read", self.bytes_read)
             .field("open-time", time(self.open))

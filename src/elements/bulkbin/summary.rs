@@ -14,7 +14,7 @@ pub struct Summary {
     pub file: String,
     /// No other line has this field.
     pub status: Status,
-    /// Whether the file was read to its end and no keyframe is known to be missing; frames may still be damaged.
+    /// Whether the file was read to its end and nothing of it is known to be missing or damaged.
     pub complete: bool,
     /// Keyframes with a line.
     pub keyframes: u64,
@@ -158,7 +158,7 @@ impl Summary {
             None => Status::Damaged,
         };
         self.error = error;
-        self.complete &= self.error.is_none();
+        self.complete = self.status == Status::Ok;
     }
 
     /// Makes it that of a file whose lines were lost, all but the first `lines`. An earlier reason of its failure stays.
@@ -193,7 +193,6 @@ impl Summary {
         let detector: gst::Structure = detector.property("stats");
         self.bytes_read = decoder.get("bytes-read").unwrap_or(0);
         self.problems = problems(&decoder);
-        self.complete = decoder.get("complete").unwrap_or(false);
         self.indexed_keyframes = decoder.get("indexed-keyframes").ok();
         self.damaged_frames = ["damaged", "corrupted"].map(|field| decoder.get::<u64>(field).unwrap_or(0)).iter().sum();
         self.duration_seconds = decoder.get::<u64>("duration").ok().map(|ns| ns as f64 / 1e9);
@@ -212,9 +211,9 @@ impl Summary {
     }
 
     /// Takes over how many lines of which kind there are, and the times of the first and the last.
-    pub(super) fn set_counts(&mut self, keyframes: u64, between: u64, span: Option<(gst::ClockTime, gst::ClockTime)>) {
+    pub(super) fn set_counts(&mut self, keyframes: u64, between: u64, covered: Option<gst::ClockTime>) {
         (self.keyframes, self.frames_between) = (keyframes, between);
-        self.covered_seconds = span.map(|(first, last)| (last - first).nseconds() as f64 / 1e9);
+        self.covered_seconds = covered.map(|covered| covered.nseconds() as f64 / 1e9);
     }
 
     /// The structure of the element message `vx-file`.

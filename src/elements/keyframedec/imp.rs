@@ -55,8 +55,6 @@ pub(super) struct Stats {
     pub hardware: Option<String>,
     /// What is missing or incomplete, in words.
     pub problems: Vec<String>,
-    /// A keyframe is known to be missing.
-    pub is_incomplete: bool,
     /// Keyframes in the container's index.
     pub indexed_keyframes: Option<u64>,
     pub open_time: gst::ClockTime,
@@ -410,7 +408,7 @@ impl Stats {
             .field("read-time", nanoseconds(counts.read_time))
             .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
-        stats = stats.field("complete", !self.is_incomplete).field_if_some("indexed-keyframes", self.indexed_keyframes);
+        stats = stats.field_if_some("indexed-keyframes", self.indexed_keyframes);
         if let Some(Traffic { bytes_received, seeks }) = self.traffic {
             stats = stats.field("bytes-received", bytes_received).field("upstream-seeks", seeks);
         }

@@ -230,7 +230,6 @@ impl KeyframeDec {
             state.stats.bytes_read = session.reader.bytes_read();
             state.stats.hardware = session.reader.device().map(str::to_owned);
             state.stats.problems = session.reader.problems();
-            state.stats.is_incomplete = !session.reader.is_complete();
             state.stats.indexed_keyframes = session.reader.indexed_keyframes();
         }
         self.tell_of_fallback(session);
@@ -489,13 +488,13 @@ impl KeyframeDec {
         if self.srcpad.sticky_event::<gst::event::StreamStart>(0).is_none() {
             self.push_stream_start();
         }
-        let (segment_done, position) = {
+        let (segment, duration, last) = {
             let state = self.state.lock();
-            let is_segment = state.playback.segment.flags().contains(gst::SegmentFlags::SEGMENT);
-            // The end of the segment, and not of its last frame: there the next segment begins in a loop.
-            let end = state.playback.segment.stop().or(state.duration).or(state.position);
-            (is_segment && !is_error, end)
+            (state.playback.segment.clone(), state.duration, state.position)
         };
+        let segment_done = segment.flags().contains(gst::SegmentFlags::SEGMENT) && !is_error;
+        // The end of the segment, and not of its last frame: there the next segment begins in a loop.
+        let position = segment.stop().or(duration).or(last);
         if self.queue.finish() && !is_error {
             gst::debug!(CAT, imp = self, "another stream follows");
         } else if segment_done {

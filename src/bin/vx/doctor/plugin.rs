@@ -36,17 +36,14 @@ pub fn find() -> Result<PathBuf, String> {
             ),
         });
     }
-    let Some((file, reason)) = candidates().into_iter().filter(|file| file.is_file()).find_map(|file| {
-        let loaded = loads(&file);
-        Some((file, loaded.err()))
-    }) else {
+    let Some(file) = candidates().into_iter().find(|file| file.is_file()) else {
         return Err("GStreamer does not find libgstvx.so, and it is in none of the usual folders: run `make build` or `make install`, or \
                     set GST_PLUGIN_PATH to its folder"
             .to_owned());
     };
     let folder = file.parent().unwrap_or(Path::new("."));
     let export = format!("export GST_PLUGIN_PATH={}", quoted(folder));
-    Err(match reason {
+    Err(match loads(&file).err() {
         None => format!("GStreamer does not look into {}, where it is:\n    {export}", folder.display()),
         Some(reason) => format!("{} cannot be loaded: {reason}\n{}\n    {export}", file.display(), advice(&reason)),
     })

@@ -35,7 +35,7 @@ pub struct Media {
     keyframes: usize,
     /// Keyframes in the container's index; null if it has none.
     indexed_keyframes: Option<u64>,
-    /// Whether the file could be read to its end and no keyframe is known to be missing.
+    /// Whether the file could be read to its end and nothing of it is known to be missing or damaged.
     pub complete: bool,
     /// Seconds from keyframe to keyframe: shortest, median, longest.
     spacing_seconds: Option<[f64; 3]>,
@@ -79,7 +79,6 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
             Err(error) => return Err(error.to_string()),
         }
     }
-    let complete = damage.is_none() && reader.is_complete();
     let problems = reader.problems();
     if !problems.is_empty() {
         damage = Some(damage.into_iter().chain(problems).collect::<Vec<_>>().join("; "));
@@ -104,7 +103,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         duration_seconds: info.duration_ns.map(|ns| ns as f64 / 1e9),
         keyframes: listed.len(),
         indexed_keyframes: reader.indexed_keyframes(),
-        complete,
+        complete: damage.is_none(),
         spacing_seconds: spacing(&listed),
         keyframe_bytes: listed.iter().map(|keyframe| keyframe.bytes).sum(),
         bytes_read: reader.bytes_read(),
@@ -164,10 +163,7 @@ impl fmt::Display for Media {
         }
         let share = 100.0 * self.bytes_read as f64 / (self.bytes as f64).max(1.0);
         write!(f, "  read       {} bytes for all of them, {share:.1} % of the file", self.bytes_read)?;
-        if !self.complete {
-            write!(f, "\n  incomplete keyframes are missing; see damage")?;
-        }
-        self.damage.as_ref().map_or(Ok(()), |damage| write!(f, "\n  damage     {damage}"))
+        self.damage.as_ref().map_or(Ok(()), |damage| write!(f, "\n  incomplete {damage}"))
     }
 }
 
