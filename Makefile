@@ -91,7 +91,7 @@ exits: build
 	VX_PLUGIN_DIR=$(ROOT)$(STAGE) VX_EXITS=20 $(CARGO) test --release --quiet $(FEATURES) --test exits
 
 kills: setup
-	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test detect_command -- killed
+	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test resume -- killed
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:

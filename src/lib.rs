@@ -1,7 +1,8 @@
 //! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
 //!
 //! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta,
-//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take, [`exit`] how the process ends.
+//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take, [`exit`] how the process ends,
+//! [`path`] what a file is called.
 
 pub mod av;
 pub mod detect;
@@ -9,6 +10,7 @@ pub mod elements;
 pub mod exit;
 pub mod memory;
 pub mod meta;
+pub mod path;
 
 /// Registers the elements and does nothing else: a failure here would make GStreamer blacklist the plugin.
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {

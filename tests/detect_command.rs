@@ -5,48 +5,12 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use common::command::{FOLDER, assert_same, detect, errors, records, vx};
 use common::{clip, made, scratch};
-
-/// Six short files and one that is no video, in a folder.
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let folder = scratch("corpus");
-    std::fs::create_dir_all(&folder).unwrap();
-    let source = clip();
-    for number in 0..6 {
-        let from = (2 * number).to_string();
-        let made = made(
-            &format!("corpus/f{number}.mp4"),
-            &["-ss", &from, "-t", "2", "-i", source.to_str().unwrap(), "-an", "-vf", "scale=320:-2", "-g", "10"],
-        );
-        assert!(made.starts_with(&folder));
-    }
-    std::fs::write(folder.join("notes.mp4"), "no video").unwrap();
-    folder
-});
-
-fn vx(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
-    command.arg("detect").args(arguments).env_remove("VX_TEST_WORKER");
-    command
-}
-
-/// Detects on the folder into `output`, on the CPU provider.
-fn detect(output: &Path, more: &[&str]) -> Output {
-    let folder = FOLDER.display().to_string();
-    let output = output.display().to_string();
-    let mut arguments = vec![&*folder, "--output", &output, "--provider", "cpu"];
-    arguments.extend(more);
-    vx(&arguments).output().unwrap()
-}
-
-fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
@@ -60,27 +24,6 @@ fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
     let summaries: Vec<&str> = lines.lines().filter(|line| line.contains("\"status\"")).collect();
     assert_eq!(summaries.len(), 2, "{lines}");
     assert!(summaries.iter().all(|line| line.contains("\"warnings\"") && line.contains("label-file")), "{summaries:?}");
-}
-
-/// Lines without what differs from run to run, so that two runs can be compared.
-fn records(path: &Path) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| {
-            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("seconds");
-            line.to_string()
-        })
-        .collect();
-    let set: BTreeSet<String> = lines.iter().cloned().collect();
-    assert_eq!(set.len(), lines.len(), "a line is there twice");
-    set
-}
-
-fn assert_same(left: &BTreeSet<String>, right: &BTreeSet<String>, what: &str) {
-    let first = left.symmetric_difference(right).next();
-    assert!(first.is_none(), "{what}: {} and {} lines, {first:?}", left.len(), right.len());
 }
 
 #[test]
@@ -102,13 +45,14 @@ fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
         assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
         assert_eq!(errors(&run), "");
         assert!(path.metadata().unwrap().len() > 100);
-        assert!(!path.with_extension(format!("{}.journal.jsonl", path.extension().unwrap().display())).exists());
+        // The lines that it is made of are kept, so that the next run can add to it.
+        assert!(Path::new(&format!("{}.lines.jsonl", path.display())).exists());
     }
     let rows = std::fs::read_to_string(scratch("whole.csv")).unwrap().lines().count() - 1;
     let found: usize = lines
         .iter()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .filter(|line| line["status"].is_null())
+        .filter(|line| line["pts_ns"].is_number())
         .map(|line| line["detections"].as_array().unwrap().len())
         .sum();
     assert_eq!(rows, found);
@@ -217,122 +161,6 @@ fn what_ffmpeg_says_of_a_file_is_in_the_debug_log_with_its_name() {
 }
 
 #[test]
-fn outputs_of_another_schema_are_not_resumed() {
-    let clip = clip().display().to_string();
-    let output = scratch("earlier.jsonl");
-    let line = r#"{"schema":1,"file":"a.mp4","pts_ns":0,"width":1,"height":1,"detections":[]}"#;
-    std::fs::write(&output, format!("{line}\n")).unwrap();
-    let run = vx(&[&clip, "--provider", "cpu", "--resume", "--output", output.to_str().unwrap()]).output().unwrap();
-    assert!(run.status.code() == Some(2) && errors(&run).contains("another version of vx"), "{}", errors(&run));
-    assert_eq!(std::fs::read_to_string(&output).unwrap(), format!("{line}\n"));
-}
-
-#[test]
-fn a_run_killed_at_any_moment_is_taken_up_with_nothing_lost_or_twice() {
-    let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let [lines, table] = ["undisturbed.jsonl", "undisturbed.csv"].map(scratch);
-    let started = std::time::Instant::now();
-    detect(&lines, &["--quiet"]);
-    let took = started.elapsed();
-    detect(&table, &["--quiet"]);
-    let (expected, expected_rows) = (records(&lines), rows(&table));
-    // Some moments here; `make kills` has fifty.
-    let mut cut = 0;
-    let moments = std::env::var("VX_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u64);
-    for moment in 0..moments {
-        let path = scratch(if moment % 2 == 0 { "killed.jsonl" } else { "killed.csv" });
-        for left in [path.clone(), path.with_file_name("killed.csv.journal.jsonl")] {
-            let _ = std::fs::remove_file(left);
-        }
-        let folder = FOLDER.display().to_string();
-        let output = path.display().to_string();
-        let mut run = vx(&[&folder, "-o", &output, "--provider", "cpu", "--quiet"]).spawn().unwrap();
-        // From the first tenth of the time that a run takes to its end.
-        std::thread::sleep(took.mul_f64(0.1 + 0.9 * ((moment * 61 + 40) % 101) as f64 / 101.0));
-        run.kill().unwrap();
-        cut += usize::from(!run.wait().unwrap().success());
-        let resumed = detect(&path, &["--resume", "--quiet"]);
-        assert!(matches!(resumed.status.code(), Some(0 | 1)), "{}", errors(&resumed));
-        if moment % 2 == 1 {
-            assert_same(&rows(&path), &expected_rows, &format!("moment {moment}"));
-            continue;
-        }
-        assert_same(&records(&path), &expected, &format!("moment {moment}"));
-    }
-    assert!(cut > 0, "no run was killed before its end");
-}
-
-#[test]
-fn a_table_is_taken_up_by_its_journal() {
-    let whole = scratch("table.csv");
-    detect(&whole, &["--quiet", "--lanes", "1"]);
-    let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let (lines, cut) = (scratch("whole-2.jsonl"), scratch("cut.csv"));
-    detect(&lines, &["--quiet"]);
-    let bytes = std::fs::read(&lines).unwrap();
-    std::fs::write(scratch("cut.csv.journal.jsonl"), &bytes[..bytes.len() / 2]).unwrap();
-    let refused = detect(&cut, &[]);
-    assert!(refused.status.code() == Some(2) && errors(&refused).contains("--resume"), "{}", errors(&refused));
-    detect(&cut, &["--resume", "--quiet"]);
-    assert_same(&rows(&cut), &rows(&whole), "rows");
-    // One of its files had failed, and that is still so.
-    let again = detect(&cut, &["--resume"]);
-    assert!(again.status.code() == Some(1) && errors(&again).contains("nothing to be done"), "{}", errors(&again));
-    // Written in another way they are the same files.
-    let spelt = vx(&["./corpus", "-o", cut.to_str().unwrap(), "--resume"])
-        .current_dir(FOLDER.parent().unwrap())
-        .output()
-        .unwrap();
-    assert!(errors(&spelt).contains("nothing to be done"), "{}", errors(&spelt));
-    let more = vx(&[clip().to_str().unwrap(), "-o", cut.to_str().unwrap(), "--resume"]).output().unwrap();
-    assert!(more.status.code() == Some(2) && errors(&more).contains("1 of the files named now"), "{}", errors(&more));
-}
-
-#[test]
-fn the_cache_gives_back_what_has_not_changed() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("cache").display().to_string();
-    let run = |name: &str, more: &[&str]| {
-        let path = folder.path().join(name);
-        let mut arguments = vec!["--cache", &cache];
-        arguments.extend(more);
-        let run = detect(&path, &arguments);
-        (records(&path), errors(&run))
-    };
-    let (first, _) = run("1.jsonl", &[]);
-    let (second, text) = run("2.jsonl", &[]);
-    assert_same(&first, &second, "cached");
-    assert!(text.contains("6 of them from the cache"), "{text}");
-    let (_, text) = run("3.jsonl", &["--confidence", "0.5"]);
-    assert!(!text.contains("from the cache"), "{text}");
-    let labels = folder.path().join("labels.txt");
-    for (number, name) in ["alpha", "beta"].into_iter().enumerate() {
-        std::fs::write(&labels, name).unwrap();
-        let (records, _) = run(&format!("labels-{number}.jsonl"), &["--labels", labels.to_str().unwrap()]);
-        assert!(records.iter().any(|record| record.contains(name)), "{name}: {records:?}");
-    }
-}
-
-#[test]
-fn a_file_that_changes_while_it_is_read_is_not_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    std::fs::copy(clip(), path("a.mp4")).unwrap();
-    let arguments = [path("a.mp4"), "--cache".into(), path("cache"), "--provider".into(), "cpu".into()];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut run = vx(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    // Its first line is there, so it is being read.
-    let mut out = std::io::BufReader::new(run.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut out, &mut String::new()).unwrap();
-    std::fs::write(path("new"), "another").unwrap();
-    std::fs::rename(path("new"), path("a.mp4")).unwrap();
-    std::io::Read::read_to_end(&mut out, &mut Vec::new()).unwrap();
-    assert!(run.wait().unwrap().success());
-    let again = vx(&arguments).output().unwrap();
-    assert!(again.status.code() == Some(1) && !errors(&again).contains("from the cache"), "{}", errors(&again));
-}
-
-#[test]
 fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
     let files: Vec<String> = (0..8)
         .map(|number| {
@@ -419,9 +247,16 @@ fn nobody_has_to_read_what_it_says_and_one_name_is_only_one_name() {
     let text = String::from_utf8(run.stdout).unwrap();
     assert_eq!((run.status.code(), text.matches(r#""status":"ok""#).count()), (Some(1), 1), "{text}");
 
-    let empty = scratch("share.jsonl").display().to_string();
-    let share = vx(&[&clip, "--shard", "2/3", "-o", &empty]).output().unwrap();
-    assert!(share.status.success() && std::fs::read(&empty).unwrap().is_empty(), "{}", errors(&share));
+    let mut summaries = 0;
+    for number in 1..=3 {
+        let shard = format!("{number}/3");
+        let output = scratch(&format!("share-{number}.jsonl")).display().to_string();
+        let share = vx(&[&clip, "--shard", &shard, "-o", &output, "--provider", "cpu"]).output().unwrap();
+        assert!(share.status.success(), "{}", errors(&share));
+        // A share without files has an output too.
+        summaries += std::fs::read_to_string(&output).unwrap().matches("\"status\"").count();
+    }
+    assert_eq!(summaries, 1);
     let failed = vx(&[&clip, "-m", "/nowhere/m.onnx", "-o", &table, "--overwrite"]).output().unwrap();
     assert_eq!(failed.status.code(), Some(2));
     assert!(
@@ -516,8 +351,11 @@ fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
         plan.status.success() && text.contains("2 lanes") && text.contains("f5.mp4") && text.contains("sessions"),
         "{text}"
     );
-    let share = vx(&[&folder, "--dry-run", "--shard", "2/2"]).output().unwrap();
-    assert_eq!(String::from_utf8(share.stdout).unwrap().matches(".mp4").count(), 3);
+    let shares = ["1/2", "2/2"].map(|share| {
+        let share = vx(&[&folder, "--dry-run", "--shard", share]).output().unwrap();
+        String::from_utf8(share.stdout).unwrap().matches(".mp4").count()
+    });
+    assert_eq!(shares.iter().sum::<usize>(), 7);
     let debug = vx(&[&folder, "--debug", "--provider", "cpu"]).output().unwrap();
     assert!(errors(&debug).contains("decode") && errors(&debug).contains("f0.mp4: begun"), "{}", errors(&debug));
     assert_eq!(String::from_utf8(debug.stdout).unwrap().matches("\"status\"").count(), 7);
@@ -548,7 +386,7 @@ fn keyframes_are_saved_as_pictures_that_belong_to_their_lines() {
         let text = std::fs::read_to_string(lines).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let names: Vec<(String, bool)> = (1..)
-            .zip(lines.iter().filter(|line| line["status"].is_null()))
+            .zip(lines.iter().filter(|line| line["pts_ns"].is_number()))
             .map(|(number, line)| {
                 (format!("{number:06}-{}", line["pts_ns"]), line["detections"] != serde_json::json!([]))
             })

@@ -7,12 +7,14 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, clip, quoted, root, scratch, shared};
+use common::{PATIENCE, clip, made, quoted, root, scratch, shared};
 use gst::prelude::*;
 
 /// The status that programs leave with here.
@@ -102,8 +104,12 @@ fn output_that_cannot_be_written_is_status_2() {
 
 /// Processes whose parent is `parent`.
 fn children_of(parent: u32) -> Vec<u32> {
-    let tasks = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    tasks.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+    // Also those that another thread than the first has started.
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|number| number.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]
@@ -159,6 +165,289 @@ fn a_model_that_never_loads_ends_with_the_time_of_a_file_and_with_an_interrupt()
         let status = end_of(child, "vx detect, interrupted while it loads,");
         assert!(status.code() == Some(130) || status.signal() == Some(2), "isolated {isolated}: {status}");
     }
+}
+
+/// A file of 10,000 pictures: no machine is done with it in the time that these tests take.
+static ENDLESS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let source = "testsrc=size=320x240:rate=25:duration=400";
+    made("endless.avi", &["-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-q:v", "20"])
+});
+
+/// A run over the clip and then the endless file; `--debug` prints when a file begins and ends.
+fn endless_run(output: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
+    command.args(["detect", "--provider", "cpu", "--lanes", "1", "--order", "as-given", "--debug"]);
+    command
+        .arg("--output")
+        .arg(output)
+        .arg(clip())
+        .arg(&*ENDLESS)
+        .args(more)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Reads what a run prints until all of these are in it; what came up to there.
+fn wait_for(errors: &mut impl BufRead, words: &[&str]) -> String {
+    let mut all = String::new();
+    while !words.iter().all(|word| all.contains(word)) {
+        assert!(errors.read_line(&mut all).unwrap() > 0, "no {words:?}: {all}");
+    }
+    all
+}
+
+/// The summaries in an output of lines.
+fn summaries(output: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(output).unwrap_or_default();
+    text.lines().filter(|line| line.contains(r#""status":"#)).map(str::to_owned).collect()
+}
+
+#[test]
+fn two_signals_of_any_kind_end_a_run_at_once_and_one_within_its_grace_period() {
+    let endings = [
+        ("int-term", vec!["-INT", "-TERM"]),
+        ("term-int", vec!["-TERM", "-INT"]),
+        ("hup-hup", vec!["-HUP", "-HUP"]),
+        ("term", vec!["-TERM"]),
+        ("hup", vec!["-HUP"]),
+    ];
+    // All at the same time: a grace period is ten seconds.
+    std::thread::scope(|scope| {
+        for isolated in [false, true] {
+            for (name, signals) in &endings {
+                scope.spawn(move || end_with(name, signals, isolated));
+            }
+        }
+    });
+}
+
+fn end_with(name: &str, signals: &[&str], isolated: bool) {
+    let output = scratch(&format!("endless-{name}-{isolated}.jsonl"));
+    let mut run = endless_run(&output, if isolated { &["--isolate"] } else { &[] }).spawn().unwrap();
+    let mut errors = BufReader::new(run.stderr.take().unwrap());
+    let mut text = wait_for(&mut errors, &["endless.avi: begun"]);
+    let workers = children_of(run.id());
+    let sent = Instant::now();
+    for (index, kind) in signals.iter().enumerate() {
+        if index > 0 {
+            text += &wait_for(&mut errors, &["to stop at once"]);
+        }
+        signal(run.id(), kind);
+    }
+    let status = end_of(run, &format!("vx detect, {name}, isolated {isolated},"));
+    let took = sent.elapsed();
+    // Workers hold standard error too, so that this waits for their end.
+    errors.read_to_string(&mut text).unwrap();
+    let what = format!("{name}, isolated {isolated}, after {took:?}, {status}: {text}");
+    assert_eq!(status.code(), Some(130), "{what}");
+    if signals.len() > 1 {
+        assert!(took < Duration::from_secs(8), "{what}");
+    } else {
+        assert!(took > Duration::from_secs(9) && took < Duration::from_secs(25), "{what}");
+        assert!(text.contains("10 s to finish") && text.contains("--resume goes on"), "{what}");
+    }
+    assert!(workers.iter().all(|worker| !Path::new(&format!("/proc/{worker}/exe")).exists()), "{what}");
+    // The one that was done is in the output, the other one is left for `--resume`.
+    let found = summaries(&output);
+    assert!(found.len() == 1 && found[0].contains("scenes.mp4"), "{what}");
+}
+
+#[test]
+fn signals_that_are_ignored_at_the_start_stay_ignored() {
+    // As `nohup` starts programs, and a shell without job control what it runs in the background.
+    for (ignored, kind) in [("HUP", "-HUP"), ("INT", "-INT")] {
+        let output = scratch(&format!("ignored-{ignored}.jsonl"));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' {ignored}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_vx")]);
+        command.args(["detect", "--provider", "cpu", "--debug", "--lanes", "1", "--output"]).arg(&output);
+        let copy = scratch(&format!("ignored-{ignored}.mp4"));
+        std::fs::copy(clip(), &copy).unwrap();
+        let mut run = command.arg(&copy).arg(clip()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = BufReader::new(run.stderr.take().unwrap());
+        let mut text = wait_for(&mut errors, &["begun"]);
+        signal(run.id(), kind);
+        errors.read_to_string(&mut text).unwrap();
+        assert_eq!(end_of(run, "vx detect").code(), Some(0), "{text}");
+        assert!(summaries(&output).len() == 2 && !text.contains("interrupted"), "{text}");
+        // The same signal is handled where it is not ignored: other tests here.
+    }
+}
+
+#[test]
+fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
+    let endless = root().join("tests/models/endless_unknown.onnx");
+    for (name, kind) in [("early.jsonl", "-INT"), ("early.csv", "-TERM"), ("early.parquet", "-HUP")] {
+        // While the model loads.
+        let output = scratch(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
+        command.args(["detect", "--provider", "cpu", "--model"]).arg(&endless).arg(clip());
+        let mut run = command.arg("--output").arg(&output).stderr(Stdio::piped()).spawn().unwrap();
+        let journal = scratch(&format!("{name}.journal.jsonl"));
+        let deadline = Instant::now() + PATIENCE;
+        while !output.exists() && !journal.exists() {
+            assert!(Instant::now() < deadline, "no output is opened");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut errors = run.stderr.take().unwrap();
+        let sent = Instant::now();
+        signal(run.id(), kind);
+        assert_eq!(end_of(run, "vx detect, interrupted while it loads,").code(), Some(130));
+        assert!(sent.elapsed() < Duration::from_secs(8));
+        let mut text = String::new();
+        errors.read_to_string(&mut text).unwrap();
+        assert!(text.contains("interrupted before the first file"), "{text}");
+        assert!(!output.exists() && !journal.exists(), "{name}");
+
+        // While inputs are read, from a pipe that does not end.
+        let mut run = Command::new(env!("CARGO_BIN_EXE_vx"))
+            .args(["detect", "-", "--output"])
+            .arg(&output)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = run.stdin.take();
+        let handles = |process: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << 14 != 0
+        };
+        while !handles(run.id()) {
+            assert!(Instant::now() < deadline, "SIGTERM is not handled");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        signal(run.id(), kind);
+        let status = end_of(run, "vx detect, interrupted while it reads inputs,");
+        drop(input);
+        // HUP is registered after TERM, by a moment.
+        assert!(status.code() == Some(130) || kind == "-HUP" && status.signal() == Some(1), "{status}");
+        assert!(!output.exists() && !journal.exists(), "{name}");
+    }
+}
+
+/// Runs vx in a pseudo terminal of 100 columns, interrupts it when it reads a file, and prints what is on the screen in the end.
+const TERMINAL: &str = r#"
+import fcntl, os, pty, re, select, signal, struct, sys, termios
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+data, is_sent = b"", False
+while True:
+    if not select.select([terminal], [], [], 60)[0]:
+        os.kill(child, signal.SIGKILL)
+        break
+    try:
+        block = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not block:
+        break
+    data += block
+    if not is_sent and b"scenes.mp4" in data:
+        is_sent = True
+        os.kill(child, signal.SIGINT)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+lines, row, column = [""], 0, 0
+for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", data.decode(errors="replace")):
+    if token == "\r":
+        column = 0
+    elif token == "\n":
+        row += 1
+    elif token.startswith("\x1b["):
+        kind, count = token[-1], re.sub(r"\D", "", token[2:-1])
+        if kind == "A":
+            row = max(0, row - int(count or 1))
+        elif kind == "B":
+            row += int(count or 1)
+        elif kind == "K":
+            lines[row] = "" if count == "2" else lines[row][:column]
+        elif kind not in "mhl":
+            sys.exit("not known to this test: " + repr(token))
+    else:
+        lines[row] = lines[row].ljust(column)[:column] + token + lines[row][column + len(token):]
+        column += len(token)
+    while len(lines) <= row:
+        lines.append("")
+print("\n".join(lines))
+print("status", status)
+"#;
+
+#[test]
+fn what_a_signal_did_stays_on_the_screen() {
+    let python = std::env::var("VX_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    if !Command::new(&python).args(["-c", "import pty, termios"]).status().is_ok_and(|status| status.success()) {
+        println!("skipped: {python} has no module pty");
+        return;
+    }
+    let output = scratch("terminal.jsonl");
+    let copies: Vec<PathBuf> = (0..4).map(|number| scratch(&format!("{number}-scenes.mp4"))).collect();
+    copies.iter().for_each(|copy| assert!(std::fs::copy(clip(), copy).is_ok()));
+    let run = Command::new(&python)
+        .args(["-c", TERMINAL, env!("CARGO_BIN_EXE_vx"), "detect", "--provider", "cpu", "--lanes", "1", "--output"])
+        .arg(&output)
+        .args(&copies)
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    let screen = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(screen.contains("status 130"), "{screen}");
+    let words = "vx: interrupted: finishing the files that have begun; interrupt again to stop at once";
+    assert!(screen.lines().any(|line| line.trim_end() == words), "{screen}");
+    assert!(screen.contains("--resume goes on"), "{screen}");
+    assert_eq!(summaries(&output).len(), 1, "{screen}");
+}
+
+/// What a run does whose output cannot grow: it says so, keeps what it has, and goes on later.
+fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) {
+    let copies: Vec<PathBuf> = (0..4).map(|number| scratch(&format!("{what}-{number}.mp4"))).collect();
+    copies.iter().for_each(|copy| assert!(std::fs::copy(clip(), copy).is_ok()));
+    run.args(["detect", "--provider", "cpu", "--lanes", "1", "--output"]).arg(output).args(&copies);
+    let cut = run.args(more).output().unwrap();
+    let text = String::from_utf8_lossy(&cut.stderr);
+    assert_eq!(cut.status.code(), Some(2), "{what}: {}: {text}", cut.status);
+    assert!(text.contains("What was found before is kept; --resume goes on"), "{what}: {text}");
+    let kept = summaries(output).len();
+    assert!((1..4).contains(&kept), "{what}: {kept} files");
+    // There is room again.
+    let elsewhere = scratch(&format!("{what}-elsewhere.jsonl"));
+    std::fs::copy(output, &elsewhere).unwrap();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_vx"));
+    again.args(["detect", "--provider", "cpu", "--resume", "--output"]).arg(&elsewhere).args(&copies);
+    let resumed = again.output().unwrap();
+    assert!(resumed.status.success(), "{what}: {}", String::from_utf8_lossy(&resumed.stderr));
+    let ok = summaries(&elsewhere).into_iter().filter(|line| line.contains(r#""status":"ok""#)).count();
+    assert_eq!(ok, 4, "{what}");
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_of_the_write() {
+    for more in [vec![], vec!["--isolate"]] {
+        let what = format!("limited-{}", more.len());
+        let output = scratch(&format!("{what}.jsonl"));
+        let mut run = Command::new("prlimit");
+        // Lines of a file are about 3 KB.
+        run.args(["--fsize=8192", env!("CARGO_BIN_EXE_vx")]);
+        runs_out_of_room(run, &output, &what, &more);
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_of_the_write() {
+    let disk = scratch("small-disk");
+    std::fs::create_dir_all(&disk).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8k", "none"]).arg(&disk).output();
+    if !mount.as_ref().is_ok_and(|mount| mount.status.success()) {
+        println!("skipped: no small disk can be mounted: {mount:?}");
+        return;
+    }
+    let result = std::panic::catch_unwind(|| {
+        runs_out_of_room(Command::new(env!("CARGO_BIN_EXE_vx")), &disk.join("out.jsonl"), "full", &[]);
+    });
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    result.unwrap();
 }
 
 /// Not a test by itself: a program that plays and leaves in the midst of it.

@@ -22,7 +22,9 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = clip();
     let first =
         made("six/f0.mp4", &["-i", source.to_str().unwrap(), "-t", "4", "-an", "-vf", "scale=320:-2", "-g", "10"]);
-    (1..6).for_each(|number| drop(std::fs::copy(&first, folder.join(format!("f{number}.mp4"))).unwrap()));
+    for number in 1..6 {
+        std::fs::copy(&first, folder.join(format!("f{number}.mp4"))).unwrap();
+    }
     folder
 });
 
@@ -239,7 +241,7 @@ fn as_nobody(user: u32, limits: &[&str]) -> Option<Command> {
         command
             .args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "prlimit"])
             .args(limits);
-        command.arg(env!("CARGO_BIN_EXE_vx")).env("HOME", scratch("nobody")).env("GST_REGISTRY_DISABLE", "yes");
+        command.arg(env!("CARGO_BIN_EXE_vx")).env("GST_REGISTRY", open_folder("nobody").join("registry.bin"));
         command
     };
     let check = command(&["--nproc=100"]).arg("--version").output();
@@ -314,17 +316,19 @@ fn files_for_which_no_worker_can_be_started_are_left_for_resume() {
     let mut pipe = BufReader::new(run.stderr.take().unwrap());
     let mut text = wait_until_begun(&mut pipe, "f0.mp4");
     // From now on it may start nothing.
-    let limited = Command::new("prlimit").args(["--nproc=1:1", "--pid", &run.id().to_string()]).status().unwrap();
+    let mut limit = Command::new("setpriv");
+    limit.args(["--reuid=64110", "--regid=64110", "--clear-groups", "prlimit", "--nproc=1:1", "--pid"]);
+    let limited = limit.arg(run.id().to_string()).status().unwrap();
     assert!(limited.success());
     pipe.read_to_string(&mut text).unwrap();
     assert_eq!(wait(run), Some(2), "{text}");
-    assert!(text.contains("no worker process could be started: ") && text.contains("4 files were not read"), "{text}");
+    assert!(text.contains("no worker process could be started: ") && text.contains("5 files were not read"), "{text}");
     assert!(text.contains("--resume"), "{text}");
-    let expected = [("f0.mp4", "ok"), ("f1.mp4", "failed")].map(|(name, status)| (name.to_owned(), status.to_owned()));
-    assert_eq!(statuses(&output), expected, "{text}");
+    // The second one is not to blame yet: the worker may have been lost over the first.
+    assert_eq!(statuses(&output), [("f0.mp4".to_owned(), "ok".to_owned())], "{text}");
     let again = vx(&output, &["--isolate", "--resume"]).output().unwrap();
     let done = statuses(&output);
-    assert_eq!(done.iter().filter(|(_, status)| status == "ok").count(), 5, "{}", errors(&again));
+    assert_eq!(done.iter().filter(|(_, status)| status == "ok").count(), 6, "{}", errors(&again));
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub enum ThreadType {
 /// How often a wait for a decoder looks whether it is still wanted.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// How long to try to start the first thread where the system refuses.
+const THREAD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Threads that decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ThreadOptions {
@@ -213,15 +216,32 @@ impl Decoders {
             }
         };
         let (queue, log) = (self.queue.clone(), self.resources.log.clone());
-        let worker = std::thread::Builder::new().name("vx-decode".into()).spawn(move || {
-            let mut decoder = decoder;
-            let _attributed = log.enter();
-            while let Ok(job) = queue.recv() {
-                job.run(&mut decoder);
+        // A thread that cannot be started would take the decoder with it.
+        let (hand, taken) = bounded::<Decoder>(1);
+        let start = || {
+            let (queue, log, taken) = (queue.clone(), log.clone(), taken.clone());
+            std::thread::Builder::new().name("vx-decode".into()).spawn(move || {
+                let Ok(mut decoder) = taken.recv() else { return };
+                let _attributed = log.enter();
+                while let Ok(job) = queue.recv() {
+                    job.run(&mut decoder);
+                }
+            })
+        };
+        let deadline = Instant::now() + THREAD_PATIENCE;
+        let worker = loop {
+            match start() {
+                // Threads of the file before may be about to end. With one thread at least there is no need to wait for them.
+                Err(_) if self.workers == 0 && Instant::now() < deadline => std::thread::sleep(GLANCE),
+                result => break result,
             }
-        });
+        };
         match worker {
-            Ok(_) => self.workers += 1,
+            Ok(_) => {
+                // It takes one.
+                let _ = hand.send(decoder);
+                self.workers += 1;
+            }
             Err(_) if self.workers > 0 => self.capacity = self.workers,
             Err(error) => return Err(Error::Damaged(format!("no thread could be started to decode: {error}"))),
         }

@@ -93,6 +93,21 @@ pub(super) enum Never {}
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Engine {
+    /// The providers that would be tried for `spec`, in this order, in words. What they are, and ONNX Runtime's version, decides
+    /// on results beside the model and the settings.
+    ///
+    /// # Errors
+    /// Where the model cannot be read, or the provider is not there.
+    pub fn candidates(runtime: &'static Runtime, spec: &EngineSpec) -> Result<String> {
+        let model = spec.model.read(None)?;
+        let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
+        let names = choices.iter().map(|choice| match &choice.library {
+            Some(library) => format!("{} ({})", choice.provider, library.display()),
+            None => choice.provider.to_string(),
+        });
+        Ok(format!("ONNX Runtime {}: {}", runtime.version(), names.collect::<Vec<_>>().join(", ")))
+    }
+
     /// An engine for `spec`: the running one if there is one for the same model content, provider and plan, else a new one.
     ///
     /// Blocks while the model is read and its first session opened; whoever asks for the same meanwhile waits for it and gets

@@ -2,6 +2,7 @@
 //!
 //! Owns reading the file, with a limit, and the identity by content. Blocking; call it from a thread that may wait.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use once_cell::sync::{Lazy, OnceCell};
 
 use super::error::{Error, Result};
+use super::modelinfo;
 use super::processor::processor;
 use super::quantised::{self, Gain};
 use super::runtime::Runtime;
@@ -144,6 +146,37 @@ impl ModelSource {
     }
 }
 
+impl ModelSource {
+    /// Returns a hash of everything that loading the model reads: the model, the `.modelinfo` file beside it, and the files of
+    /// weights that it names. Equal for the same content wherever it lies; other files in the folder do not matter.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnreadable`] for a model or `.modelinfo` file that cannot be read.
+    pub fn content_hash(&self) -> Result<String> {
+        let mut hash = blake3::Hasher::new();
+        let mut add = |part: &[u8]| {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        let Self::File(path) = self else {
+            add(BUILT_IN);
+            return Ok(hash.finalize().to_hex().to_string());
+        };
+        let bytes = read(path, None).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
+        add(&bytes);
+        add(modelinfo::beside(path)?.as_bytes());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for name in external_names(&bytes) {
+            let mut weights = blake3::Hasher::new();
+            // Loading the model says what is wrong with a file that cannot be read.
+            let read = open_regular(&folder.join(name)).and_then(|file| weights.update_reader(file).map(|_| ()));
+            add(name.as_bytes());
+            add(&read.map_or_else(|_| Vec::new(), |()| weights.finalize().as_bytes().to_vec()));
+        }
+        Ok(hash.finalize().to_hex().to_string())
+    }
+}
+
 /// All of a file, if it is a regular one.
 ///
 /// # Errors
@@ -205,18 +238,22 @@ fn enough(length: u64, memory: Option<u64>) -> Result<(), String> {
     }
 }
 
-/// Bytes in the files that hold weights: each tensor there has an entry "location" with the file's name, as two strings in
-/// protobuf's form (fields 1 and 2, `StringStringEntryProto`).
+/// Bytes in the files that hold weights.
 fn external_files(bytes: &[u8], folder: &Path) -> u64 {
+    let files = external_names(bytes).into_iter().filter_map(|name| std::fs::metadata(folder.join(name)).ok());
+    files.map(|file| file.len()).sum()
+}
+
+/// Names of the files that hold weights: each tensor there has an entry "location" with the file's name, as two strings in
+/// protobuf's form (fields 1 and 2, `StringStringEntryProto`).
+fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
     const KEY: &[u8] = b"location\x12";
-    let mut names = std::collections::BTreeSet::new();
-    for at in memchr::memmem::find_iter(bytes, KEY) {
-        let value = &bytes[at + KEY.len()..];
-        // One byte of length: names of 128 bytes and more are not counted.
-        let name = value.split_first().and_then(|(&length, rest)| rest.get(..usize::from(length)));
-        names.extend(name.and_then(|name| std::str::from_utf8(name).ok()));
-    }
-    names.iter().filter_map(|name| std::fs::metadata(folder.join(name)).ok()).map(|file| file.len()).sum()
+    let names = memchr::memmem::find_iter(bytes, KEY).filter_map(|at| {
+        let mut value = &bytes[at + KEY.len()..];
+        let length = usize::try_from(prost::encoding::decode_varint(&mut value).ok()?).ok()?;
+        value.get(..length).and_then(|name| std::str::from_utf8(name).ok())
+    });
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// Whether the model may keep weights in other files: such tensors have an entry with the key "location" (onnx.proto,
@@ -254,6 +291,43 @@ mod tests {
         assert_eq!(write("a", b"one"), write("b", b"one"));
         assert_ne!(write("a", b"one"), write("b", b"two"));
         assert_ne!(write("a", b"location"), write("b", b"location"));
+    }
+
+    #[test]
+    fn the_content_hash_covers_what_the_loader_reads_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let path = folder.path().join("external.onnx");
+        let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+        write("external.onnx", &std::fs::read(models.join("external.onnx")).unwrap());
+        let hash = || ModelSource::File(path.clone()).content_hash().unwrap();
+        let mut before = hash();
+        let mut changes = |name: &str, content: &[u8]| {
+            write(name, content);
+            let now = hash();
+            std::mem::replace(&mut before, now.clone()) != now
+        };
+        assert!(changes("external.weights", b"one") && changes("external.weights", b"two"));
+        // The second .modelinfo name counts only where the first is missing, as for the loader.
+        assert!(changes("external.modelinfo", b"short") && changes("external.onnx.modelinfo", b"long"));
+        assert!(!changes("external.modelinfo", b"other") && !changes("image", b"a name in the graph"));
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["external.onnx", "external.weights", "external.onnx.modelinfo"] {
+            std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+        }
+        assert_eq!(ModelSource::File(copy.path().join("external.onnx")).content_hash().unwrap(), before);
+        assert!(ModelSource::File("/nowhere/m.onnx".into()).content_hash().is_err());
+        assert_ne!(ModelSource::BuiltIn.content_hash().unwrap(), before);
+    }
+
+    #[test]
+    fn names_of_weights_of_any_length_are_found() {
+        let long = "w".repeat(300);
+        let mut bytes = b"location\x12\x03abc.location\x12".to_vec();
+        prost::encoding::encode_varint(300, &mut bytes);
+        bytes.extend_from_slice(long.as_bytes());
+        bytes.extend_from_slice(b"location\x12\x7fcut");
+        assert_eq!(external_names(&bytes).into_iter().collect::<Vec<_>>(), ["abc", &long]);
     }
 
     #[test]

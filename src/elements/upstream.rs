@@ -21,7 +21,7 @@ pub fn location(pad: &gst::Pad, stream_id: Option<&str>) -> Option<String> {
         return None;
     }
     match glib::filename_from_uri(&uri) {
-        Ok((path, _)) => Some(path.to_string_lossy().into_owned()),
+        Ok((path, _)) => Some(crate::path::name_of(&path)),
         Err(_) => Some(uri),
     }
 }

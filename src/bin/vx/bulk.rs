@@ -20,6 +20,8 @@ pub enum Event {
     Begun(String),
     /// How far the files are that are being read.
     Running(Vec<Running>),
+    /// Wakes whoever takes events: the run was told to stop.
+    Tick,
     /// Lines of the file that is being put out, where they are wanted as they come.
     Lines(Vec<u8>),
     /// A file has ended.

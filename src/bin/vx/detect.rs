@@ -1,6 +1,7 @@
 //! `vx detect`: what is on the keyframes of many files.
 
 mod arguments;
+mod continuing;
 mod dry_run;
 
 use std::collections::HashMap;
@@ -11,20 +12,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use gst::prelude::*;
-use gstvx::elements::bulkbin::Status;
+use gstvx::elements::bulkbin::Summary;
 use gstvx::memory;
+use gstvx::path::path_of;
 
 pub use self::arguments::Arguments;
-use self::arguments::{Order, properties, relevant};
-use crate::bulk::{Bulk, Event, Hand, Properties, Running, model_of, resolve};
+use self::arguments::{Order, properties};
+use self::continuing::compare;
+use crate::bulk::{Bulk, Event, Hand, Properties, Running, resolve};
 use crate::cache::Cache;
-use crate::files::{self, Search};
+use crate::conditions::Current;
+use crate::files::{self, Found, Search};
 use crate::isolate::{self, Usage, Workers, work};
 use crate::output::{self, Existing, Output};
 use crate::progress::{Places, Progress, Show};
 use crate::stop::{INTERRUPTED, Request, Stop};
-use crate::terminal::{UNREAD, tell};
+use crate::terminal::{UNREAD, printable, tell};
 use crate::unit::Unit;
 
 /// Every file was read, damaged ones as far as possible.
@@ -55,14 +58,32 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     gstvx::av::capture_log();
     let mut properties = properties(arguments);
     resolve(&mut properties)?;
-    let files = files::find(&arguments.inputs, Search { probe: arguments.probe, shard: arguments.shard })?;
-    if files.is_empty() && arguments.shard.is_none() {
-        return Err("no file to read: folders were searched for files with the extension of media; --probe looks into the others too".to_owned());
+    let search = Search { probe: arguments.probe, shard: arguments.shard, is_null: arguments.null };
+    let Found { files, failures, duplicates, pictures, notes } = files::find(&arguments.inputs, search)?;
+    let pictures = match pictures {
+        0 => String::new(),
+        count => format!("{count} pictures in folders; name them, or take all with --probe"),
+    };
+    if files.is_empty() && failures.is_empty() && arguments.shard.is_none() {
+        let pictures = if pictures.is_empty() { pictures } else { format!(". Left out: {pictures}") };
+        return Err(format!(
+            "no file to read: folders were searched for files with the extension of media; --probe looks into the others \
+             too{pictures}"
+        ));
     }
     if arguments.dry_run {
         dry_run::show(&properties, &files)?;
         return Ok(OK);
     }
+    let is_standard = arguments.output.as_deref().is_none_or(|path| path == Path::new("-"));
+    // Pictures may be all that is wanted.
+    if is_standard && arguments.frames.save_frames.is_none() {
+        output::check_standard()?;
+    }
+    let current = match is_standard && arguments.cache.is_none() {
+        true => None,
+        false => Some(Current::new(&properties)?),
+    };
     arguments.frames.prepare()?;
     let existing = match (arguments.resume, arguments.overwrite) {
         (true, _) => Existing::Resume,
@@ -70,53 +91,49 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         _ => Existing::Refuse,
     };
     let (mut output, done) = stop.open_output(|| {
-        let (output, done) = Output::open(arguments.output.as_deref(), existing)?;
+        let (output, done) = Output::open(arguments.output.as_deref(), existing, current.as_ref())?;
         let new = output.new_file().map(Path::to_owned);
         Ok(((output, done), new))
     })?;
-    // However a path was written then and is now.
-    let place = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
-    let done: HashMap<PathBuf, Status> = done.into_iter().map(|(file, status)| (place(&file), status)).collect();
-    let (known, mut files): (Vec<String>, Vec<String>) =
-        files.into_iter().partition(|file| done.contains_key(&place(file)));
-    let before = |status| known.iter().filter(|file| done[&place(file)] == status).count();
-    let (failed_before, damaged_before) = (before(Status::Failed), before(Status::Damaged));
-    if let Output::Complete(path) = &output {
-        if !files.is_empty() {
-            return Err(format!(
-                "{} is complete, and {} of the files named now are not in it: give these another output, or begin anew with \
-                 --overwrite",
-                path.display(),
-                files.len()
-            ));
-        }
-        tell!("vx: {} is complete: nothing to be done; --overwrite begins anew", path.display());
-        return Ok(if failed_before > 0 { SOME_FAILED } else { OK });
-    }
+    let mut before = compare(files, &done, arguments.retry_failed);
+    let mut files = std::mem::take(&mut before.left);
+    output.replace(std::mem::take(&mut before.replaced));
     let show = match (arguments.quiet, arguments.debug) {
         (true, _) => Show::Nothing,
         (_, true) => Show::Stages,
         _ => Show::Usual,
     };
-    let is_standard = matches!(output, Output::Standard);
-    let mut progress = Progress::new(show, &files, is_standard && std::io::stdout().is_terminal());
+    let all: Vec<String> = files.iter().chain(failures.iter().map(|(name, _)| name)).cloned().collect();
+    let mut progress = Progress::new(show, &all, is_standard && std::io::stdout().is_terminal());
     stop.print_beside(progress.bar());
-    if !known.is_empty() {
-        progress.say(&format!(
-            "{} files are in the output already, {failed_before} of them failed, {damaged_before} damaged; {} are left",
-            known.len(),
-            files.len()
-        ));
+    notes.iter().for_each(|note| progress.say(&format!("vx: {note}")));
+    if show == Show::Stages {
+        for (other, first) in &duplicates {
+            progress.say(&format!("{}: the same file as {}, left out", printable(other), printable(first)));
+        }
     }
-    let kept = match &arguments.cache {
-        Some(folder) => Some(Kept::new(Cache::open(folder, model_of(&properties), &relevant(&properties))?, &files)),
-        None => None,
+    if !done.is_empty() {
+        progress.say(&before.opening_line(files.len()));
+    }
+    if output.lacks_header() {
+        progress.say(
+            "vx: the output has no header, so that its model and settings cannot be compared with those of this run",
+        );
+    }
+    for (name, reason) in failures {
+        progress.end(&failed(&name, &reason), false);
+    }
+    let mut kept = match (&arguments.cache, &current) {
+        (Some(folder), Some(current)) if !files.is_empty() => {
+            Some(Kept::new(Cache::open(folder, &current.cache_key()?)?, &files))
+        }
+        _ => None,
     };
     // What is kept there has no pictures.
-    if let Some(kept) = kept.as_ref().filter(|_| arguments.frames.save_frames.is_none()) {
+    if let Some(kept) = kept.as_mut().filter(|_| arguments.frames.save_frames.is_none()) {
         let mut left = Vec::new();
         for file in files {
-            match kept.get(&file) {
+            match kept.get(&file, &progress) {
                 Some(unit) => {
                     stop.keep_output();
                     output.add(&unit)?;
@@ -128,10 +145,11 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         files = left;
     }
     let mut outcome = Outcome::default();
+    let has_work = !all.is_empty();
     if !files.is_empty() {
         // On standard output lines come at once; workers' lines would mix, and the cache wants them together.
         let how = if is_standard && !arguments.isolate && kept.is_none() { Hand::Lines } else { Hand::Units };
-        let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_ref(), how);
+        let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_mut(), how);
         outcome = if arguments.isolate {
             isolated(arguments, properties, files, &stop, &mut take)?
         } else {
@@ -153,8 +171,21 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         output: arguments.output.as_deref().filter(|_| !is_standard),
         pictures: arguments.frames.save_frames.as_deref(),
     };
-    progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref(), places);
-    let has_failures = progress.failures() + failed_before > 0;
+    if has_work || done.is_empty() {
+        progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref(), places);
+    } else if let Some(path) = &arguments.output {
+        progress.say(&format!("vx: {} is complete: nothing to be done", path.display()));
+    }
+    before.closing_lines().iter().for_each(|line| progress.say(line));
+    match duplicates.len() {
+        0 => {}
+        1 => progress.say("duplicates  1 name of a file that has another name was left out"),
+        count => progress.say(&format!("duplicates  {count} names of files that have other names were left out")),
+    }
+    if !pictures.is_empty() {
+        progress.say(&format!("left out    {pictures}"));
+    }
+    let has_failures = progress.failures() + before.failed > 0;
     match outcome.error {
         Some(reason) if reason == output::UNREAD => Err(reason),
         Some(reason) if arguments.stop_on_error && progress.failures() > 0 => {
@@ -177,28 +208,57 @@ fn is_filled(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
+/// The summary of what cannot be read and is not a file.
+fn failed(name: &str, reason: &str) -> Summary {
+    let mut summary = Summary::new(name);
+    summary.bytes = None;
+    summary.fail(&gst::glib::Error::new(gst::ResourceError::OpenRead, reason));
+    summary
+}
+
 /// The cache, and where in it the results of files belong as they were before the run.
 struct Kept {
     cache: Cache,
     places: HashMap<String, PathBuf>,
+    /// Only the first of many is said.
+    has_complained: bool,
 }
 
 impl Kept {
     fn new(cache: Cache, files: &[String]) -> Self {
         let places = files.iter().filter_map(|file| Some((file.clone(), cache.place(file)?))).collect();
-        Self { cache, places }
+        Self { cache, places, has_complained: false }
     }
 
-    fn get(&self, file: &str) -> Option<Unit> {
-        Cache::get(self.places.get(file)?).filter(|unit| unit.summary.file == file)
+    fn get(&mut self, file: &str, progress: &Progress) -> Option<Unit> {
+        let found = Cache::get(self.places.get(file)?);
+        found
+            .unwrap_or_else(|reason| {
+                self.complain(&format!("a result in the cache is not used: {reason}"), progress);
+                None
+            })
+            .filter(|unit| unit.summary.file == file)
     }
 
     /// Keeps a result, unless its file has changed meanwhile.
-    fn put(&self, unit: &Unit) -> Result<(), String> {
+    fn put(&mut self, unit: &Unit, progress: &Progress) {
         let file = &unit.summary.file;
-        match (self.places.get(file), self.cache.place(file)) {
-            (Some(before), Some(now)) if *before == now => Cache::put(before, unit),
-            _ => Ok(()),
+        // Its place is that of results of the provider that comes first.
+        if let Some(reason) = &unit.summary.fallback {
+            self.complain(&format!("results are not kept in the cache, because of a fallback: {reason}"), progress);
+            return;
+        }
+        if let (Some(before), Some(now)) = (self.places.get(file), self.cache.place(file))
+            && *before == now
+            && let Err(reason) = Cache::put(&now, unit)
+        {
+            self.complain(&format!("a result is not kept in the cache: {reason}"), progress);
+        }
+    }
+
+    fn complain(&mut self, text: &str, progress: &Progress) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            progress.say(&format!("vx: {text} (said once)"));
         }
     }
 }
@@ -220,21 +280,20 @@ fn take(
     event: Event,
     progress: &mut Progress,
     output: &mut Output,
-    kept: Option<&Kept>,
+    kept: Option<&mut Kept>,
     how: Hand,
 ) -> Result<bool, String> {
     match event {
         Event::Lines(lines) => output::print(&lines)?,
         Event::Begun(file) => progress.begin(file),
         Event::Running(running) => progress.observe(running),
+        Event::Tick => {}
         Event::Done(unit) => {
             if how == Hand::Units {
                 output.add(&unit)?;
             }
-            if let Some(kept) = kept.filter(|_| unit.summary.error.is_none())
-                && let Err(reason) = kept.put(&unit)
-            {
-                progress.say(&format!("vx: not kept in the cache: {reason}"));
+            if let Some(kept) = kept.filter(|_| unit.summary.error.is_none()) {
+                kept.put(&unit, progress);
             }
             progress.end(&unit.summary, false);
         }
@@ -258,19 +317,14 @@ fn in_process(
     let bulk = Bulk::new(properties, &events, how)?;
     arguments.frames.save_from(&bulk.handle(), &events);
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
-    let bin = bulk.handle();
-    stop.begin_reading(move |request| {
-        // To abandon the run is for `listen`: whoever changes the element's state waits for its threads.
-        if request == Request::WindDown {
-            bin.send_event(gst::event::Eos::new());
-        }
-    });
+    // `listen` sees to it: calls of the element may wait for its threads.
+    stop.begin_reading(move |_| drop(events.try_send(Event::Tick)));
     bulk.start(files).map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     if stop.is_interrupted() {
         // That was before there was a run to end.
         bulk.wind_down();
     }
-    let error = listen(&happened, || bulk.running(), stop, take);
+    let error = listen(&happened, || bulk.running(), stop, || bulk.wind_down(), take);
     if error.is_some() {
         bulk.wind_down();
     }
@@ -293,7 +347,9 @@ fn isolated(
     // Each worker has its share of the cores, and of the memory; what is about the run is done here.
     properties.retain(|(name, _)| !["lanes", "memory-limit", "on-error", "file-timeout"].contains(&name.as_str()));
     if arguments.order == Order::LargestFirst {
-        files.sort_by_cached_key(|file| std::cmp::Reverse(std::fs::metadata(file).map_or(0, |file| file.len())));
+        files.sort_by_cached_key(|file| {
+            std::cmp::Reverse(std::fs::metadata(path_of(file)).map_or(0, |file| file.len()))
+        });
     }
     let settings = isolate::Settings {
         properties,
@@ -315,7 +371,7 @@ fn isolated(
     });
     let stop_on_error = arguments.stop_on_error;
     let mut failed = None;
-    let error = listen(&happened, || handle.running(), stop, &mut |event| {
+    let error = listen(&happened, || handle.running(), stop, || handle.wind_down(), &mut |event| {
         if let (true, Event::Done(unit)) = (stop_on_error, &event)
             && let Some(error) = &unit.summary.error
         {
@@ -344,9 +400,11 @@ fn listen(
     happened: &Receiver<Event>,
     running: impl Fn() -> Vec<Running>,
     stop: &Stop,
+    wind_down: impl Fn(),
     take: &mut impl FnMut(Event) -> Result<bool, String>,
 ) -> Option<String> {
     let mut failure = None;
+    let mut is_winding_down = false;
     let mut looked = Instant::now();
     loop {
         let event = match happened.recv_timeout(BETWEEN_LOOKS) {
@@ -354,6 +412,9 @@ fn listen(
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return failure,
         };
+        if stop.is_interrupted() && !std::mem::replace(&mut is_winding_down, true) {
+            wind_down();
+        }
         if stop.is_abandoned() {
             return failure;
         }

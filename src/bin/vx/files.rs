@@ -1,14 +1,16 @@
 //! Which files are meant: paths, folders, patterns, a list on standard input, and a share of all that.
 
-use gstvx::elements::bulkbin::paths_in;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use gstvx::elements::bulkbin::paths_in;
+use gstvx::path::{is_url, name_of, path_of};
+
 use crate::source;
-use crate::terminal::tell;
 
 /// Extensions of media files that folders are searched for.
 const EXTENSIONS: &[&str] = &[
@@ -17,11 +19,24 @@ const EXTENSIONS: &[&str] = &[
     "ogv", "qt", "rm", "rmvb", "tod", "ts", "vob", "webm", "wmv", "wtv", "y4m",
 ];
 
-/// One of several equal shares of the files: `3/16`.
+/// Extensions of still pictures. Folders of videos often hold thumbnails, so these are taken only where they are asked for.
+const PICTURES: &[&str] =
+    &["avif", "bmp", "gif", "heic", "heif", "jp2", "jpeg", "jpg", "jxl", "png", "tif", "tiff", "webp"];
+
+/// Longest list on standard input, in bytes: about two million paths.
+const MAX_LIST: u64 = 256 << 20;
+
+/// So much of a list is looked at before all of it is read.
+const LIST_HEAD: u64 = 64 << 10;
+
+/// What is said of URLs.
+const URL: &str = "URLs are not supported yet: download the file, or read it with souphttpsrc in a gst-launch-1.0 line";
+
+/// One of several shares of the files: `3/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    number: usize,
-    count: usize,
+    number: u64,
+    count: u64,
 }
 
 impl FromStr for Shard {
@@ -36,84 +51,289 @@ impl FromStr for Shard {
     }
 }
 
-/// How folders are searched.
+impl Shard {
+    /// Whether the file of this name belongs to the share. The name alone decides, so that other files move none.
+    fn has(self, name: &str) -> bool {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..8]);
+        u64::from_le_bytes(bytes) % self.count == self.number - 1
+    }
+}
+
+/// How inputs are searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Search {
     /// Files that are not called like media are looked into.
     pub probe: bool,
     pub shard: Option<Shard>,
+    /// The list on standard input is separated by NUL bytes, even if it contains none.
+    pub is_null: bool,
+}
+
+/// What inputs name.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Each file once, by the first of its names.
+    pub files: Vec<String>,
+    /// What cannot be read and is not a file (folders), or will not be, and why.
+    pub failures: Vec<(String, String)>,
+    /// Other names of files, and the names by which they are read.
+    pub duplicates: Vec<(String, String)>,
+    /// Pictures in folders that were not taken.
+    pub pictures: usize,
+    /// What else somebody should know.
+    pub notes: Vec<String>,
 }
 
 /// The files that `inputs` name, each once.
 ///
 /// # Errors
-/// What is wrong with an input, with its name. A path that is not there is no error here but that file's, later.
-pub fn find(inputs: &[OsString], search: Search) -> Result<Vec<String>, String> {
-    let mut files = Vec::new();
+/// What is wrong with an input, with its name. A path that does not exist is not an error here but that file's, later.
+pub fn find(inputs: &[OsString], search: Search) -> Result<Found, String> {
+    let mut found = Found::default();
     for input in inputs {
-        let path = Path::new(input);
         match input.to_str() {
             Some("-") => {
-                let mut list = Vec::new();
-                let read = std::io::stdin().lock().read_to_end(&mut list);
-                read.map_err(|error| format!("the list on standard input cannot be read: {error}"))?;
-                paths_in(&list).for_each(|path| add(Path::new(&path), search, &mut files));
-            }
-            Some(pattern) if pattern.contains(['*', '?', '[']) && !path.exists() => {
-                let before = files.len();
-                for path in glob::glob(pattern).map_err(|error| format!("{pattern}: {error}"))? {
-                    match path {
-                        Ok(path) => add(&path, search, &mut files),
-                        Err(error) => tell!("vx: {error}"),
+                for name in read_list(std::io::stdin().lock(), search.is_null)? {
+                    if is_url(&name) && !Path::new(&name).exists() {
+                        // One line of a list does not stop the others.
+                        found.failures.push((name, URL.to_owned()));
+                    } else {
+                        found.add(&path_of(&name), search);
                     }
                 }
-                if files.len() == before {
-                    return Err(format!("{pattern}: nothing is called like that"));
+            }
+            Some(url) if is_url(url) && !Path::new(url).exists() => return Err(format!("{url}: {URL}")),
+            Some(pattern) if pattern.contains(['*', '?', '[']) && !path_of(pattern).exists() => {
+                found.add_pattern(pattern, search)?;
+            }
+            Some(name) => found.add(&path_of(name), search),
+            None => found.add(Path::new(input), search),
+        }
+    }
+    found.keep_first_names();
+    if let Some(shard) = search.shard {
+        found.files.retain(|file| shard.has(file));
+        found.duplicates.retain(|(_, file)| shard.has(file));
+        found.failures.retain(|(name, _)| shard.has(name));
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn add(&mut self, path: &Path, search: Search) {
+        if !path.is_dir() {
+            self.files.push(name_of(path));
+            return;
+        }
+        let probed = |path: &Path| search.probe && source::open(path, 1).is_ok();
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut entries = walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter();
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) if entry.file_type().is_dir() => {
+                    // What a link within the folder leads to is found without it, by its own name.
+                    if entry.depth() > 0
+                        && let Some(target) = linked(&entry)
+                        && (target.starts_with(&real) || self.is_loop(&entry, &target, &real))
+                    {
+                        entries.skip_current_dir();
+                    }
                 }
+                Ok(entry) if !entry.file_type().is_file() => {}
+                Ok(entry) if has_extension(entry.path(), EXTENSIONS) || probed(entry.path()) => {
+                    self.files.push(name_of(entry.path()));
+                }
+                Ok(entry) => self.pictures += usize::from(!search.probe && has_extension(entry.path(), PICTURES)),
+                Err(error) => self.take_error(&error, path),
             }
-            _ => add(path, search, &mut files),
         }
     }
-    let mut seen = HashSet::new();
-    // However it is written.
-    files.retain(|file| seen.insert(std::path::absolute(file).unwrap_or_else(|_| file.into())));
-    if let Some(Shard { number, count }) = search.shard {
-        // By name, so that each share is the same wherever the list was made.
-        files.sort();
-        files = files.into_iter().skip(number - 1).step_by(count).collect();
-    }
-    Ok(files)
-}
 
-fn add(path: &Path, search: Search, files: &mut Vec<String>) {
-    // A name that is not in UTF-8 cannot be handed to GStreamer nor written down: the file fails, with its name as far as it is.
-    let mut push = |path: &Path| files.push(path.to_string_lossy().into_owned());
-    if !path.is_dir() {
-        push(path);
-        return;
+    /// Whether the link `entry` leads to a folder that the searched one, `real`, is in.
+    fn is_loop(&mut self, entry: &walkdir::DirEntry, target: &Path, real: &Path) -> bool {
+        let is_loop = real.starts_with(target);
+        if is_loop {
+            self.note_loop(entry.path(), target);
+        }
+        is_loop
     }
-    for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name() {
-        match entry {
-            Ok(entry)
-                if entry.file_type().is_file()
-                    && (is_media(entry.path()) || search.probe && source::open(entry.path(), 1).is_ok()) =>
+
+    fn note_loop(&mut self, link: &Path, target: &Path) {
+        let (link, target) = (name_of(link), name_of(target));
+        self.notes.push(format!("{link} is a link to {target}, in which it lies; it is not followed"));
+    }
+
+    /// Takes what keeps a part of the folder `root` from being searched. One such part is not the end of the others.
+    fn take_error(&mut self, error: &walkdir::Error, root: &Path) {
+        let path = error.path().unwrap_or(root);
+        if let Some(ancestor) = error.loop_ancestor() {
+            self.note_loop(path, ancestor);
+        } else if path.is_symlink() && !path.exists() {
+            // A link to what does not exist: a file that fails, if it is called like one.
+            if has_extension(path, EXTENSIONS) {
+                self.files.push(name_of(path));
+            }
+        } else {
+            let reason = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+            self.failures.push((name_of(path), format!("the folder cannot be read: {reason}; check its permissions")));
+        }
+    }
+
+    /// Adds what a pattern matches: `*`, `?` and `[…]` within a name, `**` for folders at any depth. Links to folders are followed,
+    /// but not into a folder that they are in.
+    fn add_pattern(&mut self, pattern: &str, search: Search) -> Result<(), String> {
+        let parse = |text: &str| glob::Pattern::new(text).map_err(|error| format!("{pattern}: {error}"));
+        let pattern_path = path_of(pattern).into_owned();
+        let parts: Vec<Component<'_>> = pattern_path.components().collect();
+        let text = |part: &Component<'_>| part.as_os_str().to_string_lossy().into_owned();
+        let is_plain = |part: &Component<'_>| !text(part).contains(['*', '?', '[']);
+        let base: PathBuf = parts.iter().take_while(|part| is_plain(part)).collect();
+        let mut rest: Vec<String> = parts.iter().skip_while(|part| is_plain(part)).map(text).collect();
+        // Folders are searched anyway.
+        while rest.last().is_some_and(|part| part == "**") {
+            rest.pop();
+        }
+        if rest.is_empty() {
+            self.add(if base.as_os_str().is_empty() { Path::new(".") } else { &base }, search);
+            return Ok(());
+        }
+        let fixed = rest.iter().position(|part| part == "**").unwrap_or(rest.len());
+        let levels = rest[..fixed].iter().map(|part| parse(part)).collect::<Result<Vec<_>, _>>()?;
+        let whole = parse(&rest.join("/"))?;
+        let root = if base.as_os_str().is_empty() { Path::new(".") } else { &base };
+        let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let mut walk = walkdir::WalkDir::new(root).follow_links(true).min_depth(1).sort_by_file_name();
+        if fixed == rest.len() {
+            walk = walk.max_depth(rest.len());
+        }
+        let before = (self.files.len(), self.failures.len());
+        let mut entries = walk.into_iter();
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Where the folder that the pattern begins with does not exist, nothing matches.
+                Err(error) if error.depth() == 0 && !root.exists() => break,
+                Err(error) => {
+                    self.take_error(&error, root);
+                    continue;
+                }
+            };
+            let Ok(below) = entry.path().strip_prefix(root) else { continue };
+            if entry.file_type().is_dir()
+                && let Some(target) = linked(&entry)
+                && self.is_loop(&entry, &target, &real)
             {
-                push(entry.path());
+                entries.skip_current_dir();
+                continue;
             }
-            Ok(_) => {}
-            // A link to what is not there: a file that fails.
-            Err(error) if error.path().is_some_and(|path| path.is_symlink() && !path.exists() && is_media(path)) => {
-                error.path().into_iter().for_each(&mut push);
+            let name = entry.file_name().to_string_lossy();
+            // Folders whose names do not match are not searched.
+            let fits = levels.get(entry.depth() - 1).is_none_or(|level| level.matches(&name));
+            let is_folder = entry.file_type().is_dir();
+            if fits && matches(&whole, below) {
+                // As it was written: without the "." that a search has to begin with.
+                self.add(&base.join(below), search);
+                if is_folder {
+                    entries.skip_current_dir();
+                }
+            } else if is_folder && !fits {
+                entries.skip_current_dir();
             }
-            // One folder that cannot be looked into is not the end of the others.
-            Err(error) => tell!("vx: {error}"),
         }
+        if (self.files.len(), self.failures.len()) == before {
+            return Err(format!("{pattern}: no file matches"));
+        }
+        Ok(())
+    }
+
+    /// Leaves each file once: names that differ by `..`, links or folders that are mounted twice lead to one canonical path; hard
+    /// links have one inode.
+    fn keep_first_names(&mut self) {
+        let (mut paths, mut inodes) = (HashMap::new(), HashMap::new());
+        let mut files: Vec<String> = Vec::with_capacity(self.files.len());
+        for name in self.files.drain(..) {
+            let path = path_of(&name);
+            let real =
+                path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or_else(|_| path.to_path_buf());
+            let inode = real.metadata().ok().filter(|file| file.nlink() > 1).map(|file| (file.dev(), file.ino()));
+            let known = paths.get(&real).or_else(|| inodes.get(&inode?)).copied();
+            if let Some(first) = known {
+                let first: &String = &files[first];
+                // The same name twice is not worth a word.
+                if *first != name {
+                    self.duplicates.push((name, first.clone()));
+                }
+                continue;
+            }
+            paths.insert(real, files.len());
+            inodes.extend(inode.map(|inode| (inode, files.len())));
+            files.push(name);
+        }
+        self.files = files;
+        let mut seen = HashSet::new();
+        self.failures.retain(|(name, _)| seen.insert(name.clone()));
+        self.notes.sort();
+        self.notes.dedup();
     }
 }
 
-fn is_media(path: &Path) -> bool {
+/// Where a link leads.
+fn linked(entry: &walkdir::DirEntry) -> Option<PathBuf> {
+    entry.path_is_symlink().then(|| entry.path().canonicalize().ok()).flatten()
+}
+
+/// Names without a slash match with `*`; a slash only where the pattern has one, or within `**`.
+fn matches(pattern: &glob::Pattern, below: &Path) -> bool {
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    pattern.matches_with(&below.to_string_lossy(), options)
+}
+
+/// Reads the names of files in a list.
+///
+/// # Errors
+/// Where it cannot be read, is too long, or is not a list of paths.
+fn read_list(mut input: impl Read, is_null: bool) -> Result<Vec<String>, String> {
+    let unreadable = |error: std::io::Error| format!("the list on standard input cannot be read: {error}");
+    let mut list = Vec::new();
+    input.by_ref().take(LIST_HEAD).read_to_end(&mut list).map_err(unreadable)?;
+    if is_other_data(&list) {
+        return Err(
+            "- stands for a list of paths, but standard input holds other data, such as a video. To read a video from \
+                    a pipe: gst-launch-1.0 fdsrc fd=0 ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink"
+                .to_owned(),
+        );
+    }
+    input.take(MAX_LIST).read_to_end(&mut list).map_err(unreadable)?;
+    if list.len() as u64 >= MAX_LIST {
+        return Err(format!(
+            "the list on standard input is longer than {} MiB; split it, or name folders and patterns",
+            MAX_LIST >> 20
+        ));
+    }
+    Ok(paths_in(&list, is_null))
+}
+
+/// Whether what a list begins with are no paths: it has NUL bytes, as media have, and what stands before them neither exists nor
+/// looks like names.
+fn is_other_data(head: &[u8]) -> bool {
+    const LOOKED_AT: usize = 16;
+    let Some(end) = memchr::memrchr(0, head) else { return false };
+    let odd = |entry: &&[u8]| {
+        let text = std::str::from_utf8(entry);
+        entry.is_empty() || text.map_or(true, |text| text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'))
+    };
+    let exists = |entry: &&[u8]| {
+        use std::os::unix::ffi::OsStrExt;
+        !entry.is_empty() && Path::new(std::ffi::OsStr::from_bytes(entry)).symlink_metadata().is_ok()
+    };
+    let entries = || head[..end].split(|byte| *byte == 0).take(LOOKED_AT);
+    entries().any(|entry| odd(&entry)) && !entries().any(|entry| exists(&entry))
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    extensions.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// `name` with `suffix` behind it.
@@ -128,47 +348,135 @@ pub fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
+    const PLAIN: Search = Search { probe: false, shard: None, is_null: false };
+
+    fn files(inputs: &[&Path], search: Search) -> Vec<String> {
+        let inputs: Vec<OsString> = inputs.iter().map(OsString::from).collect();
+        find(&inputs, search).unwrap().files
+    }
+
+    fn below(root: &Path, files: &[String]) -> Vec<String> {
+        files.iter().map(|file| Path::new(file).strip_prefix(root).unwrap().display().to_string()).collect()
+    }
+
     #[test]
-    fn folders_patterns_and_shares() {
+    fn folders_and_patterns() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        std::fs::create_dir(root.join("deep")).unwrap();
-        for name in ["b.mp4", "a.MKV", "notes.txt", "deep/c.webm", "deep/d"] {
+        std::fs::create_dir_all(root.join("deep/er")).unwrap();
+        for name in ["b.mp4", "a.MKV", "notes.txt", "still.JPG", "deep/c.webm", "deep/er/e.mp4"] {
             std::fs::write(root.join(name), "").unwrap();
         }
         std::fs::copy("examples/media/scenes.mp4", root.join("deep/d")).unwrap();
-        let plain = Search { probe: false, shard: None };
-        let names = |inputs: &[String], search| {
-            let inputs: Vec<OsString> = inputs.iter().map(OsString::from).collect();
-            let found = find(&inputs, search).unwrap();
-            let names = found.iter().map(|file| Path::new(file).strip_prefix(root).unwrap().display().to_string());
-            names.collect::<Vec<_>>()
+        let names = |inputs: &[&Path], search| below(root, &files(inputs, search));
+        assert_eq!(names(&[root], PLAIN), ["a.MKV", "b.mp4", "deep/c.webm", "deep/er/e.mp4"]);
+        assert_eq!(find(&[root.into()], PLAIN).unwrap().pictures, 1);
+        let probed = Search { probe: true, ..PLAIN };
+        assert_eq!(names(&[root], probed), ["a.MKV", "b.mp4", "deep/c.webm", "deep/d", "deep/er/e.mp4"]);
+        for (pattern, expected) in [
+            ("*.mp4", vec!["b.mp4"]),
+            ("**/*.mp4", vec!["b.mp4", "deep/er/e.mp4"]),
+            ("*/*.webm", vec!["deep/c.webm"]),
+            ("de?p/**/e.mp4", vec!["deep/er/e.mp4"]),
+            ("[d]eep", vec!["deep/c.webm", "deep/er/e.mp4"]),
+            ("**", vec!["a.MKV", "b.mp4", "deep/c.webm", "deep/er/e.mp4"]),
+        ] {
+            let mut found = names(&[&root.join(pattern), &root.join(pattern)], PLAIN);
+            found.sort();
+            assert_eq!(found, expected, "{pattern}");
+        }
+        assert!(find(&[root.join("*.xyz").into()], PLAIN).unwrap_err().contains("*.xyz"));
+        assert!(find(&[root.join("[.mp4").into()], PLAIN).unwrap_err().contains("[.mp4"));
+        let missing = root.join("none.mp4");
+        assert_eq!(files(&[&missing], PLAIN), [missing.display().to_string()]);
+        std::os::unix::fs::symlink("/nowhere/x.mp4", root.join("deep/z.mp4")).unwrap();
+        assert!(names(&[root], PLAIN).contains(&"deep/z.mp4".to_owned()));
+    }
+
+    #[test]
+    fn a_file_with_many_names_is_found_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir(root.join("deep")).unwrap();
+        std::fs::write(root.join("b.mp4"), "").unwrap();
+        std::os::unix::fs::symlink("../b.mp4", root.join("deep/link.mp4")).unwrap();
+        std::fs::hard_link(root.join("b.mp4"), root.join("deep/hard.mp4")).unwrap();
+        let names: Vec<PathBuf> =
+            ["deep/../b.mp4", "b.mp4", "./b.mp4", "deep/link.mp4", "deep/hard.mp4"].map(|name| root.join(name)).into();
+        let found = find(&names.iter().map(OsString::from).collect::<Vec<_>>(), PLAIN).unwrap();
+        assert_eq!(found.files, [root.join("deep/../b.mp4").display().to_string()]);
+        assert_eq!(found.duplicates.len(), 4);
+        // What does not exist is one file by one spelling.
+        let missing = root.join("none.mp4");
+        assert_eq!(files(&[&missing, &root.join("./none.mp4")], PLAIN).len(), 1);
+    }
+
+    #[test]
+    fn loops_of_links_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir(root.join("deep")).unwrap();
+        std::fs::write(root.join("deep/a.mp4"), "").unwrap();
+        std::os::unix::fs::symlink("..", root.join("deep/loop")).unwrap();
+        std::os::unix::fs::symlink(".", root.join("deep/self")).unwrap();
+        std::os::unix::fs::symlink(root.parent().unwrap(), root.join("above")).unwrap();
+        for input in
+            [root.to_owned(), root.join("**/*.mp4"), root.join("deep/**"), root.join("d*"), root.join("*/*.mp4")]
+        {
+            let found = find(&[input.clone().into()], PLAIN).unwrap();
+            assert_eq!(below(root, &found.files), ["deep/a.mp4"], "{}", input.display());
+            assert!(found.duplicates.is_empty() && found.failures.is_empty(), "{found:?}");
+        }
+        assert!(find(&[root.into()], PLAIN).unwrap().notes.iter().any(|note| note.contains("above is a link")));
+    }
+
+    #[test]
+    fn shares_are_disjoint_and_new_files_move_none() {
+        let share = |names: &[String], text: &str| {
+            let inputs: Vec<OsString> = names.iter().map(OsString::from).collect();
+            find(&inputs, Search { shard: Some(text.parse().unwrap()), ..PLAIN }).unwrap().files
         };
-        let all = [root.display().to_string()];
-        assert_eq!(names(&all, plain), ["a.MKV", "b.mp4", "deep/c.webm"]);
-        assert_eq!(names(&all, Search { probe: true, ..plain }), ["a.MKV", "b.mp4", "deep/c.webm", "deep/d"]);
-        let pattern = root.join("*.mp4").display().to_string();
-        assert_eq!(names(&[pattern.clone(), pattern], plain), ["b.mp4"]);
-        assert!(find(&[root.join("*.xyz").into()], plain).unwrap_err().contains("*.xyz"));
-        let missing = root.join("none.mp4").display().to_string();
-        assert_eq!(find(&[OsString::from(&missing)], plain).unwrap(), [missing]);
-        let other = root.join("./b.mp4");
-        assert_eq!(
-            find(&[other.clone().into(), root.join("b.mp4").into()], plain).unwrap(),
-            [other.display().to_string()]
-        );
-        let bad: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"bad\xff.mp4".to_vec());
-        assert_eq!(find(&[bad], plain).unwrap(), ["bad\u{fffd}.mp4"]);
-        std::os::unix::fs::symlink("/nowhere/x.mp4", root.join("deep/e.mp4")).unwrap();
-        assert!(names(&all, plain).contains(&"deep/e.mp4".to_owned()));
-        std::fs::remove_file(root.join("deep/e.mp4")).unwrap();
-        let share = |text: &str| names(&all, Search { shard: Some(text.parse().unwrap()), ..plain });
-        assert_eq!(
-            (share("1/2"), share("2/2")),
-            (vec!["a.MKV".into(), "deep/c.webm".into()], vec!["b.mp4".to_owned()])
-        );
+        let names: Vec<String> = (0..100).map(|number| format!("/nowhere/{number}.mp4")).collect();
+        let shares: Vec<Vec<String>> = (1..=4).map(|number| share(&names, &format!("{number}/4"))).collect();
+        assert!(shares.iter().all(|share| (10..45).contains(&share.len())), "{shares:?}");
+        let mut all = shares.concat();
+        all.sort();
+        let mut sorted = names.clone();
+        sorted.sort();
+        assert_eq!(all, sorted);
+        for (number, before) in (1..).zip(&shares) {
+            let now = share(&names[10..], &format!("{number}/4"));
+            assert!(now.iter().all(|file| before.contains(file)));
+        }
+        // Other versions and machines agree.
+        assert!(Shard { number: 4, count: 7 }.has("/recordings/a.mp4"));
         for wrong in ["0/2", "3/2", "1", "a/b", "1/0", ""] {
             assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn names_that_are_no_text_and_uris_are_files_and_urls_are_not() {
+        let bad: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/nowhere/bad\xff.mp4".to_vec());
+        let found = find(&[bad, "file:///nowhere/a%20b.mp4".into()], PLAIN).unwrap();
+        assert_eq!(found.files, ["file:///nowhere/bad%FF.mp4", "/nowhere/a b.mp4"]);
+        for url in ["http://a/b.mp4", "https://a/*.mp4", "rtsp://camera"] {
+            assert!(find(&[url.into()], PLAIN).unwrap_err().contains("URLs are not supported yet"), "{url}");
+        }
+    }
+
+    #[test]
+    fn lists_are_told_from_videos() {
+        let video = std::fs::read("examples/media/scenes.mp4").unwrap();
+        let refused = read_list(video.as_slice(), false).unwrap_err();
+        assert!(refused.contains("fdsrc"), "{refused}");
+        // It is not read to its end.
+        assert!(read_list(video.chain(std::io::repeat(0)), false).is_err());
+        assert_eq!(read_list(b"a.mp4\0new\nline.mp4\0".as_slice(), false).unwrap(), ["a.mp4", "new\nline.mp4"]);
+        let odd = b"Cargo.toml\0b\xff\x01.mp4\0";
+        assert_eq!(read_list(odd.as_slice(), false).unwrap().len(), 2);
+        assert_eq!(read_list(b"a\nb".as_slice(), true).unwrap(), ["a\nb"]);
+        let endless = std::io::repeat(b'a');
+        assert!(read_list(endless, false).unwrap_err().contains("longer than"));
     }
 }

@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvx::meta;
+use gstvx::path::name_of;
 use parking_lot::Mutex;
 
 use crate::bulk::Event;
@@ -82,7 +83,7 @@ impl Frames {
             pad.add_probe(kinds, move |pad, info| {
                 let location = || {
                     let source = bin.upgrade()?.by_name(&source)?;
-                    source.property::<Option<String>>("location")
+                    source.property::<Option<std::path::PathBuf>>("location").map(|path| name_of(&path))
                 };
                 let segment = || pad.sticky_event::<gst::event::Segment>(0)?.segment().downcast_ref().cloned();
                 let saved = match &info.data {

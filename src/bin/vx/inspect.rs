@@ -4,11 +4,13 @@ mod alternatives;
 mod media;
 mod model;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::terminal::{show, tell};
+use crate::terminal::{printable, show, show_bytes, tell};
 use clap::Args;
+use gstvx::path::path_of;
 
 /// What can be asked for.
 #[derive(Args)]
@@ -31,6 +33,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     gstvx::av::capture_log();
     let mut is_well = true;
     for file in &arguments.files {
+        // As outputs name files whose paths are not UTF-8.
+        let file = &*file.to_str().map_or(Cow::Borrowed(file.as_path()), path_of);
         let is_model =
             ["onnx", "ort"].iter().any(|known| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(known)));
         let shown = if is_model {
@@ -54,10 +58,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn show(file: &Path, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {
     if json {
         match serde_json::to_string(found) {
-            Ok(line) => show!("{line}"),
+            Ok(line) => show_bytes(format!("{line}\n").as_bytes()),
             Err(error) => tell!("vx: {}: {error}", file.display()),
         }
     } else {
-        show!("{}\n{found}", file.display());
+        show!("{}\n{found}", printable(&file.display().to_string()));
     }
 }

@@ -5,6 +5,7 @@
 mod bulk;
 mod cache;
 mod canvas;
+mod conditions;
 mod detect;
 mod doctor;
 mod files;
@@ -39,7 +40,9 @@ struct Arguments {
 enum Command {
     /// Detect objects on the keyframes of media files
     ///
-    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not start, 130 if it was interrupted.
+    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not start or go on, 130 if it was stopped by a signal.
+    ///
+    /// SIGINT (Ctrl-C) finishes the files that have begun. SIGTERM and SIGHUP give them 10 seconds; files that are not done by then are left for --resume. A second signal stops at once.
     #[command(after_help = help::DETECT_EXAMPLES)]
     Detect(Box<detect::Arguments>),
     /// Show what media files and models contain, and how they would be read

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::bulk::Running;
 use crate::isolate::Usage;
-use crate::terminal::tell;
+use crate::terminal::{printable, tell};
 use console::Term;
 use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
+use gstvx::path::path_of;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How much is shown.
@@ -86,7 +87,10 @@ pub struct Places<'a> {
 impl Progress {
     /// For a run over `files`. `lines_on_screen` is whether results go where the bar would be.
     pub fn new(show: Show, files: &[String], lines_on_screen: bool) -> Self {
-        let size = |file: &String| std::fs::metadata(file).map_or(0, |file| file.len());
+        let size = |file: &String| {
+            let metadata = std::fs::metadata(path_of(file)).ok().filter(std::fs::Metadata::is_file);
+            metadata.map_or(0, |file| file.len())
+        };
         let sizes: HashMap<String, u64> = files.iter().map(|file| (file.clone(), size(file))).collect();
         let all = sizes.values().sum();
         let has_bar = show != Show::Nothing && std::io::stderr().is_terminal() && !lines_on_screen;
@@ -137,7 +141,7 @@ impl Progress {
 
     pub fn begin(&mut self, file: String) {
         if self.show == Show::Stages {
-            self.say(&format!("{file}: begun"));
+            self.say(&format!("{}: begun", printable(&file)));
         }
         self.current.insert(file);
         self.update();
@@ -168,7 +172,10 @@ impl Progress {
             self.sums.damaged.push((summary.file.clone(), summary.problems.join("; ")));
         }
         if self.show == Show::Stages {
-            summary.warnings.iter().for_each(|warning| self.say(&format!("{}: warning: {warning}", summary.file)));
+            summary
+                .warnings
+                .iter()
+                .for_each(|warning| self.say(&format!("{}: warning: {warning}", printable(&summary.file))));
             self.say(&stages_of(summary, is_cached));
         }
         let size = self.sizes.get(&summary.file).copied().unwrap_or(0);
@@ -225,7 +232,8 @@ impl Progress {
 
     /// The name of a file that is being read, and how far it is.
     fn name_of(&self, file: &str) -> String {
-        let name = console::truncate_str(file.rsplit('/').next().unwrap_or(file), NAME_COLUMNS, "…");
+        let name = printable(file.rsplit('/').next().unwrap_or(file));
+        let name = console::truncate_str(&name, NAME_COLUMNS, "…");
         let running = self.running.iter().find(|running| running.file == file);
         match running.filter(|running| running.duration.is_some()) {
             Some(running) => format!("{name} {:.0} %", 100.0 * running.share()),
@@ -262,7 +270,7 @@ impl Progress {
             ("damaged", &sums.damaged, "see `problems` of the summaries in the output"),
         ] {
             for (file, reason) in files.iter().take(FAILURES_SHOWN) {
-                self.say(&format!("  {word}   {file}: {reason}"));
+                self.say(&format!("  {word}   {}: {reason}", printable(file)));
             }
             if files.len() > FAILURES_SHOWN {
                 self.say(&format!("  {word}   {} more, {elsewhere}", files.len() - FAILURES_SHOWN));
@@ -346,7 +354,8 @@ fn clock(seconds: f64) -> String {
 
 /// What each stage did to a file.
 fn stages_of(summary: &Summary, is_cached: bool) -> String {
-    let Summary { file, keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
+    let Summary { keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
+    let file = printable(&summary.file);
     if is_cached {
         return format!("{file}: {keyframes} keyframes, {detections} detections, from the cache");
     }

@@ -163,13 +163,14 @@ impl Stop {
             // It is empty, so nothing is lost if it stays.
             let _ = std::fs::remove_file(path);
         }
-        print(state.bar.as_ref(), "vx: interrupted before the first file");
+        // The lock is kept, so that nothing begins meanwhile.
+        print(state.bar.clone(), "vx: interrupted before the first file".to_owned());
         leave();
     }
 
     fn say(&self, text: &str) {
         let bar = self.state.lock().bar.clone();
-        print(bar.as_ref(), text);
+        print(bar, text.to_owned());
     }
 
     /// Opens an output; `open` also returns its path if it is a new one, which then goes again if a signal comes before
@@ -195,7 +196,7 @@ impl Stop {
         self.state.lock().bar = bar;
     }
 
-    /// Files are read from now on, and `on_request` is told when that shall end.
+    /// Files are read from now on, and `on_request` is called when that shall end. It must not wait for anything.
     pub fn begin_reading(&self, on_request: impl Fn(Request) + Send + Sync + 'static) {
         let mut state = self.state.lock();
         state.phase = Phase::Reading(Arc::new(on_request));
@@ -228,10 +229,19 @@ fn leave() -> ! {
     gstvx::exit::leave(i32::from(INTERRUPTED))
 }
 
-fn print(bar: Option<&ProgressBar>, text: &str) {
-    match bar {
-        Some(bar) => bar.suspend(|| tell!("{text}")),
-        None => tell!("{text}"),
+/// Prints, but does not wait long for whoever should read it: nothing may keep a run from being stopped.
+fn print(bar: Option<ProgressBar>, text: String) {
+    let (sender, printed) = bounded::<()>(0);
+    let write = move || {
+        match bar {
+            Some(bar) => bar.suspend(|| tell!("{text}")),
+            None => tell!("{text}"),
+        }
+        drop(sender);
+    };
+    // Where no thread can be started, the run stops without a word.
+    if std::thread::Builder::new().name("vxprint".to_owned()).spawn(write).is_ok() {
+        let _ = printed.recv_timeout(Duration::from_secs(1));
     }
 }
 

@@ -1,5 +1,9 @@
 //! Lines for whoever started the program. Nobody has to read them.
+//!
+//! What is printed for people passes through here, where control characters, which file names and media may contain, are
+//! escaped: they must not reach a terminal. Data ([`show_bytes`]) is printed as it is.
 
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::Write;
 
@@ -8,15 +12,15 @@ pub const UNREAD: u8 = 141;
 
 /// A line on standard error, if it can be written.
 pub fn tell_line(line: Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", escaped(&line.to_string(), &['\n', '\t']));
 }
 
-/// A line on standard output; where that is read no more, the program ends.
+/// A line for people on standard output; where that is read no more, the program ends.
 pub fn show_line(line: Arguments<'_>) {
-    show_bytes(format!("{line}\n").as_bytes());
+    show_bytes(format!("{}\n", escaped(&line.to_string(), &['\n', '\t'])).as_bytes());
 }
 
-/// The same with bytes as they are.
+/// Data on standard output.
 pub fn show_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -29,6 +33,44 @@ pub fn show_bytes(bytes: &[u8]) {
     }
 }
 
+/// A name, of a file or of anything else from outside, as it can be shown: on one line, without control characters.
+pub fn printable(name: &str) -> Cow<'_, str> {
+    escaped(name, &[])
+}
+
+/// `text` with escapes (`\u{1b}`) in place of control characters other than `kept`, and of those that change the direction of
+/// text or end a line.
+fn escaped<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
+    let is_shown = |c: char| {
+        kept.contains(&c)
+            || !(c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    };
+    if text.chars().all(is_shown) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_shown(c) { escaped.push(c) } else { escaped.extend(c.escape_default()) }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Whether standard output was closed when the program started (`>&-`). Rust then opens /dev/null in its place, for reading and
+/// writing, where a shell's `>/dev/null` is open for writing only. Some programs (Python's `subprocess.DEVNULL`) open it both
+/// ways too: ask only where results would be lost.
+pub fn is_stdout_closed() -> bool {
+    const ACCESS_MODE: u32 = 3;
+    const READ_AND_WRITE: u32 = 2;
+    let flags = || {
+        let info = std::fs::read_to_string("/proc/self/fdinfo/1").ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
+    };
+    std::fs::read_link("/proc/self/fd/1").is_ok_and(|target| target == std::path::Path::new("/dev/null"))
+        && flags().is_some_and(|flags| flags & ACCESS_MODE == READ_AND_WRITE)
+}
+
 macro_rules! tell {
     ($($text:tt)*) => { $crate::terminal::tell_line(format_args!($($text)*)) };
 }
@@ -38,3 +80,16 @@ macro_rules! show {
 }
 
 pub(crate) use {show, tell};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed() {
+        assert_eq!(printable("a b ä 日本.mp4"), "a b ä 日本.mp4");
+        assert_eq!(printable("\u{1b}[2J\n\t\r\u{7f}\u{9b}"), "\\u{1b}[2J\\n\\t\\r\\u{7f}\\u{9b}");
+        assert_eq!(printable("4pm\u{202e}"), "4pm\\u{202e}");
+        assert_eq!(escaped("a\n\tb\u{1b}", &['\n', '\t']), "a\n\tb\\u{1b}");
+    }
+}

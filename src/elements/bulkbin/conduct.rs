@@ -15,6 +15,7 @@ use super::plan::{Plan, Situation};
 use super::run::{Files, Gate, Sums};
 use super::settings::{OnError, Order};
 use super::summary::Summary;
+use super::threads::lanes_with_threads;
 use crate::memory;
 
 /// One pass over the list of files.
@@ -136,6 +137,7 @@ impl BulkBin {
             lanes: settings.lanes as usize,
             sessions: sessions as usize,
         });
+        self.limit_lanes(&mut plan)?;
         let failed = |error: glib::BoolError| format!("lanes cannot be made: {error}");
         self.add_lanes(plan.lanes).map_err(failed)?;
         let lanes: Vec<Lane> = self.lanes.lock().iter().take(plan.lanes).cloned().collect();
@@ -183,6 +185,22 @@ impl BulkBin {
                     self.lane_ended(&run);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Leaves out lanes for which no threads can be started.
+    fn limit_lanes(&self, plan: &mut Plan) -> Result<(), String> {
+        let lanes = lanes_with_threads(plan.lanes).map_err(|error| {
+            format!("no threads could be started to read files: {error}. Raise the limit on processes (`ulimit -u`)")
+        })?;
+        if lanes < plan.lanes {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::NoSpaceLeft,
+                ("{lanes} of {} lanes are used: no threads could be started for the others", plan.lanes)
+            );
+            plan.lanes = lanes;
         }
         Ok(())
     }
@@ -364,5 +382,5 @@ impl BulkBin {
 
 /// Length of a file; 0 for what cannot be looked at.
 fn byte_len(file: &str) -> u64 {
-    std::fs::metadata(file).map_or(0, |metadata| metadata.len())
+    std::fs::metadata(crate::path::path_of(file)).map_or(0, |metadata| metadata.len())
 }

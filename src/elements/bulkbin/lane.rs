@@ -1,5 +1,6 @@
 //! One lane: the four elements that files go through, one file after the other.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::output::{Output, Refused};
 use super::run::Gate;
 use super::summary::{Failure, Summary};
+use crate::path::{name_of, path_of};
 
 /// Texts of warnings that are kept for each file.
 const MAX_WARNINGS: usize = 8;
@@ -205,11 +207,11 @@ impl Lane {
             failure.message = reason.to_owned();
         }
         // Elements begin with the file's path, which stands beside the message anyway.
-        let file: Option<String> = self.source.property("location");
+        let file: Option<PathBuf> = self.source.property("location");
         let absolute = file.as_deref().and_then(|file| std::path::absolute(file).ok());
         let real = file.as_deref().and_then(|file| std::fs::canonicalize(file).ok());
-        for path in file.map(std::path::PathBuf::from).into_iter().chain(absolute).chain(real) {
-            let prefix = format!("{}: ", path.display());
+        for path in file.into_iter().chain(absolute).chain(real) {
+            let prefix = format!("{}: ", name_of(&path));
             if let Some(rest) = failure.message.strip_prefix(&prefix) {
                 failure.message = rest.to_owned();
             }
@@ -285,7 +287,7 @@ impl Lane {
             return Some(summary);
         }
         self.inbox.restart(true);
-        self.source.set_property("location", file);
+        self.source.set_property("location", &*path_of(file));
         // Lines name the file as the summary does.
         self.encoder.set_property("file", file);
         // What the last file left on the pad goes with it.
@@ -346,8 +348,16 @@ impl Lane {
 /// Whether there is a file of that name.
 fn readable(file: &str) -> Result<(), gst::glib::Error> {
     let error = |kind: gst::ResourceError, text: &str| Err(gst::glib::Error::new(kind, text));
-    match std::fs::metadata(file) {
-        Ok(metadata) if metadata.is_file() => Ok(()),
+    let path = path_of(file);
+    match std::fs::metadata(&path) {
+        // filesrc would say so with the name as raw bytes.
+        Ok(metadata) if metadata.is_file() => match std::fs::File::open(&path) {
+            Ok(_) => Ok(()),
+            Err(denied) if denied.kind() == std::io::ErrorKind::PermissionDenied => {
+                error(gst::ResourceError::NotAuthorized, "this user may not read it; check its permissions")
+            }
+            Err(other) => error(gst::ResourceError::OpenRead, &format!("it cannot be opened: {other}")),
+        },
         Ok(metadata) if metadata.is_dir() => error(gst::ResourceError::OpenRead, "it is a folder, not a file"),
         Ok(_) => error(
             gst::ResourceError::OpenRead,

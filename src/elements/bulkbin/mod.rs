@@ -13,13 +13,14 @@ mod plan;
 mod run;
 mod settings;
 mod summary;
+mod threads;
 
 use gst::glib;
 use gst::prelude::*;
 
 pub use plan::{Plan, Situation};
 pub use settings::paths_in;
-pub use summary::{Failure, Seconds, Status, Summary};
+pub use summary::{Failure, Seconds, Status, Summary, modified_ns};
 
 glib::wrapper! {
     /// The element; see the module.

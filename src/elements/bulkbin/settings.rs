@@ -1,10 +1,15 @@
 //! The properties of `vxbulkbin` and their defaults.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use gst::glib;
 use gst::prelude::*;
+
+use crate::path::{name_of, path_of};
 
 /// The order in which files are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -65,8 +70,16 @@ impl Settings {
         let fits = "GObject has checked the value against the property's type";
         match name {
             "location" => self.location = value.get().expect(fits),
-            "files" => self.files = value.get().expect(fits),
-            "file-list" => self.file_list = value.get::<Option<String>>().expect(fits).map(PathBuf::from),
+            "files" => {
+                let files = value.get::<&[glib::GStringPtr]>().expect(fits);
+                // As bytes: applications may set any that the system takes in a path.
+                let name = |file: &glib::GStringPtr| {
+                    let bytes = file.to_gstr().as_bytes();
+                    std::str::from_utf8(bytes).map_or_else(|_| name_of(&path_of_bytes(bytes)), ToOwned::to_owned)
+                };
+                self.files = files.iter().map(name).collect();
+            }
+            "file-list" => self.file_list = value.get::<Option<PathBuf>>().expect(fits),
             "lanes" => self.lanes = value.get().expect(fits),
             "order" => self.order = value.get().expect(fits),
             "on-error" => self.on_error = value.get().expect(fits),
@@ -81,7 +94,7 @@ impl Settings {
         Some(match name {
             "location" => self.location.to_value(),
             "files" => self.files.to_value(),
-            "file-list" => self.file_list.as_ref().map(|path| path.display().to_string()).to_value(),
+            "file-list" => self.file_list.to_value(),
             "lanes" => self.lanes.to_value(),
             "order" => self.order.to_value(),
             "on-error" => self.on_error.to_value(),
@@ -101,7 +114,7 @@ impl Settings {
         if let Some(path) = &self.file_list {
             let bytes = std::fs::read(path)
                 .map_err(|error| format!("the file list {} cannot be read: {error}", path.display()))?;
-            files.extend(paths_in(&bytes));
+            files.extend(paths_in(&bytes, false));
         }
         Ok(files)
     }
@@ -114,15 +127,26 @@ fn files_at(location: &str) -> Result<Vec<String>, String> {
     }
     let found = glob::glob(location).map_err(|error| format!("location {location} is not a valid pattern: {error}"))?;
     let files = found.filter_map(Result::ok).filter(|path| path.is_file());
-    let files: Vec<String> = files.map(|path| path.to_string_lossy().into_owned()).collect();
+    let files: Vec<String> = files.map(|path| name_of(&path)).collect();
     if files.is_empty() { Err(format!("no file matches location {location}")) } else { Ok(files) }
 }
 
-/// The paths in a list with one on each line. What is not UTF-8 is replaced: such a file fails, and no other.
-pub fn paths_in(list: &[u8]) -> impl Iterator<Item = String> {
+/// The files that a list names, one a line; a list that contains a NUL byte (`find -print0`), or is said to be `is_null`
+/// separated, has one before each NUL. A path that is not UTF-8 becomes a `file://` URI.
+#[must_use]
+pub fn paths_in(list: &[u8], is_null: bool) -> Vec<String> {
+    let name = |bytes: &[u8]| name_of(&path_of_bytes(bytes));
+    if is_null || list.contains(&0) {
+        return list.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()).map(name).collect();
+    }
     let list = list.strip_prefix(b"\xef\xbb\xbf").unwrap_or(list);
     let lines = list.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.filter(|line| !line.trim_ascii().is_empty()).map(|line| String::from_utf8_lossy(line).into_owned())
+    lines.filter(|line| !line.trim_ascii().is_empty()).map(name).collect()
+}
+
+/// The path that an entry of a list, or an argument, stands for.
+fn path_of_bytes(bytes: &[u8]) -> Cow<'_, Path> {
+    std::str::from_utf8(bytes).map_or_else(|_| Cow::Borrowed(Path::new(OsStr::from_bytes(bytes))), path_of)
 }
 
 pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
@@ -141,7 +165,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("file-list")
             .nick("File list")
-            .blurb("Text file with the path of a file to read on each line; they come after those of `location` and `files`")
+            .blurb("Text file with the path of a file to read on each line, or before each NUL byte; they come after those of `location` and `files`")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("lanes")
@@ -230,8 +254,10 @@ mod tests {
 
     #[test]
     fn lists_come_from_all_systems_and_with_odd_names() {
-        let found: Vec<String> = paths_in(b"\xef\xbb\xbfa.mp4\r\n\r\n  \n b c .mp4 \nbad\xff.mp4").collect();
-        assert_eq!(found, ["a.mp4", " b c .mp4 ", "bad\u{fffd}.mp4"]);
-        assert_eq!(paths_in(b"").count(), 0);
+        let found = paths_in(b"\xef\xbb\xbfa.mp4\r\n\r\n  \n b c .mp4 \n/bad\xff.mp4\nfile:///a%20b.mp4", false);
+        assert_eq!(found, ["a.mp4", " b c .mp4 ", "file:///bad%FF.mp4", "/a b.mp4"]);
+        assert!(paths_in(b"", false).is_empty() && paths_in(b"", true).is_empty());
+        assert_eq!(paths_in(b"one\nname.mp4\0\r\0/b\xff\0", false), ["one\nname.mp4", "\r", "file:///b%FF"]);
+        assert_eq!(paths_in(b"one\nname.mp4", true), ["one\nname.mp4"]);
     }
 }

@@ -4,13 +4,14 @@ use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::elements::jsonenc::record::SCHEMA;
+use crate::path::path_of;
 
 /// The last line of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Version of the schema, as in the frames' lines.
     pub schema: u32,
-    /// The path, as it was given.
+    /// The path as it was given, or a `file://` URI where the path is not UTF-8.
     pub file: String,
     /// No other line has this field.
     pub status: Status,
@@ -32,6 +33,9 @@ pub struct Summary {
     pub covered_seconds: Option<f64>,
     /// Length of the file; null where it could not be looked at.
     pub bytes: Option<u64>,
+    /// When the file was last modified, in nanoseconds since 1970; null where it could not be looked at.
+    #[serde(default)]
+    pub modified_ns: Option<i64>,
     /// How many of them were read.
     pub bytes_read: u64,
     /// Where the time went. Stages run side by side, so these do not add up to the total.
@@ -42,6 +46,9 @@ pub struct Summary {
     /// Why frames may be missing or incomplete, although the file was read to its end: short English reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Why another execution provider was used than the one that comes first; only there if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// Why it failed; null if it did not.
     pub error: Option<Failure>,
 }
@@ -124,6 +131,7 @@ impl Summary {
     /// Of a file of which nothing is known yet.
     #[must_use]
     pub fn new(file: &str) -> Self {
+        let metadata = std::fs::metadata(path_of(file)).ok();
         Self {
             schema: SCHEMA,
             file: file.to_owned(),
@@ -136,11 +144,13 @@ impl Summary {
             detection_count: 0,
             duration_seconds: None,
             covered_seconds: None,
-            bytes: std::fs::metadata(file).ok().map(|metadata| metadata.len()),
+            bytes: metadata.as_ref().map(std::fs::Metadata::len),
+            modified_ns: metadata.as_ref().and_then(modified_ns),
             bytes_read: 0,
             seconds: Seconds::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
+            fallback: None,
             error: None,
         }
     }
@@ -196,6 +206,7 @@ impl Summary {
         self.indexed_keyframes = decoder.get("indexed-keyframes").ok();
         self.damaged_frames = ["damaged", "corrupted"].map(|field| decoder.get::<u64>(field).unwrap_or(0)).iter().sum();
         self.duration_seconds = decoder.get::<u64>("duration").ok().map(|ns| ns as f64 / 1e9);
+        self.fallback = detector.get("fallback").ok();
         self.detection_count = detector.get("detections").unwrap_or(0);
         self.seconds = Seconds {
             total: self.seconds.total,
@@ -239,6 +250,16 @@ impl Summary {
                 .field("error-code", error.code);
         }
         structure.build()
+    }
+}
+
+/// When a file was last modified, in nanoseconds since 1970.
+#[must_use]
+pub fn modified_ns(metadata: &std::fs::Metadata) -> Option<i64> {
+    let modified = metadata.modified().ok()?;
+    match modified.duration_since(std::time::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).ok(),
+        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(|before| -before),
     }
 }
 

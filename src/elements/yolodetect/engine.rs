@@ -41,54 +41,9 @@ impl Ready {
         if !settings.region_of_interest.is_empty() {
             settings.region_of_interest.parse::<Region>()?;
         }
-        let provider: detect::Provider = settings.execution_provider.parse()?;
-        let tuning = detect::Tuning {
-            precision: settings.precision.into(),
-            options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
-        };
-        let size = detect::Reading::parse_size(&settings.input_size)?;
-        let search_dirs = places::library_dirs_of(FACTORY);
-        let log_level = match ORT_CAT.threshold() {
-            gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
-            gst::DebugLevel::Log => detect::LogLevel::Info,
-            gst::DebugLevel::Trace | gst::DebugLevel::Memdump => detect::LogLevel::Verbose,
-            _ => detect::LogLevel::Warning,
-        };
-        let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
-            library: settings.runtime_library.clone(),
-            search_dirs: search_dirs.clone(),
-            provider: provider.clone(),
-            tuning: tuning.clone(),
-            log: Arc::new(log),
-            log_level,
-        })?;
+        let (runtime, spec, note) = prepare(settings)?;
         note.into_iter().map(Note::Setup).for_each(&mut warn);
-        let engine = detect::Engine::acquire(
-            runtime,
-            &detect::EngineSpec {
-                model: settings.model_file.clone().map_or(detect::ModelSource::BuiltIn, detect::ModelSource::File),
-                provider,
-                sessions: settings.sessions as usize,
-                intra_op_threads: settings.intra_op_threads as usize,
-                inter_op_threads: settings.inter_op_threads as usize,
-                batch_size: settings.batch_size as usize,
-                batch_timeout: Duration::from_nanos(settings.batch_timeout),
-                optimize_for: settings.optimize_for.into(),
-                pin_threads: settings.cpu_affinity,
-                tuning,
-                reading: detect::Reading {
-                    family: settings.model_layout.family(),
-                    anchor: settings.resize_mode.anchor(),
-                    order: settings.channel_order.order(),
-                    range: settings.input_range.range(),
-                    filter: settings.resize_filter.into(),
-                    size,
-                },
-                memory_limit: settings.memory_limit,
-                load_timeout: (settings.load_timeout > 0).then(|| Duration::from_nanos(settings.load_timeout)),
-                provider_dirs: search_dirs,
-            },
-        )?;
+        let engine = detect::Engine::acquire(runtime, &spec)?;
         let report = engine.provider();
         if let Some(reason) = &report.fallback {
             warn(Note::Setup(format!("{} is used, not as it was to be: {reason}", report.name)));
@@ -171,6 +126,63 @@ impl Ready {
     pub fn report(&self) -> Report {
         Report { engine: self.engine.clone(), runtime: self.runtime }
     }
+}
+
+/// Loads ONNX Runtime; it, what the engine is made from, and what the user should know of.
+fn prepare(
+    settings: &Settings,
+) -> Result<(&'static detect::Runtime, detect::EngineSpec, Option<String>), detect::Error> {
+    let provider: detect::Provider = settings.execution_provider.parse()?;
+    let tuning = detect::Tuning {
+        precision: settings.precision.into(),
+        options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
+    };
+    let size = detect::Reading::parse_size(&settings.input_size)?;
+    let search_dirs = places::library_dirs_of(FACTORY);
+    let log_level = match ORT_CAT.threshold() {
+        gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
+        gst::DebugLevel::Log => detect::LogLevel::Info,
+        gst::DebugLevel::Trace | gst::DebugLevel::Memdump => detect::LogLevel::Verbose,
+        _ => detect::LogLevel::Warning,
+    };
+    let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
+        library: settings.runtime_library.clone(),
+        search_dirs: search_dirs.clone(),
+        provider: provider.clone(),
+        tuning: tuning.clone(),
+        log: Arc::new(log),
+        log_level,
+    })?;
+    let spec = detect::EngineSpec {
+        model: settings.model_file.clone().map_or(detect::ModelSource::BuiltIn, detect::ModelSource::File),
+        provider,
+        sessions: settings.sessions as usize,
+        intra_op_threads: settings.intra_op_threads as usize,
+        inter_op_threads: settings.inter_op_threads as usize,
+        batch_size: settings.batch_size as usize,
+        batch_timeout: Duration::from_nanos(settings.batch_timeout),
+        optimize_for: settings.optimize_for.into(),
+        pin_threads: settings.cpu_affinity,
+        tuning,
+        reading: detect::Reading {
+            family: settings.model_layout.family(),
+            anchor: settings.resize_mode.anchor(),
+            order: settings.channel_order.order(),
+            range: settings.input_range.range(),
+            filter: settings.resize_filter.into(),
+            size,
+        },
+        memory_limit: settings.memory_limit,
+        load_timeout: (settings.load_timeout > 0).then(|| Duration::from_nanos(settings.load_timeout)),
+        provider_dirs: search_dirs,
+    };
+    Ok((runtime, spec, note))
+}
+
+/// ONNX Runtime's version and the providers that would be tried with these settings, in words; loads no model.
+pub fn candidates(settings: &Settings) -> Result<String, detect::Error> {
+    let (runtime, spec, _) = prepare(settings)?;
+    detect::Engine::candidates(runtime, &spec)
 }
 
 /// `classes` as numbers; `None` for all.

@@ -34,3 +34,16 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
 pub(super) fn properties() -> &'static [glib::ParamSpec] {
     settings::PROPERTIES.as_ref()
 }
+
+impl YoloDetect {
+    /// ONNX Runtime's version and the providers that would be tried with the element's settings, in words. Loads ONNX Runtime, as
+    /// the element does in READY, but no model.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime, the model or the provider is not there.
+    pub fn candidates(&self) -> Result<String, crate::detect::Error> {
+        use gst::subclass::prelude::*;
+        let settings = std::sync::Arc::clone(&self.imp().settings.lock());
+        engine::candidates(&settings)
+    }
+}

@@ -1,12 +1,10 @@
 //! What can be asked of `vx detect`, and the properties of `vxbulkbin` that it stands for.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gstvx::detect::read_regular;
 
 use crate::bulk::Properties;
 use crate::files::Shard;
@@ -18,7 +16,7 @@ use crate::quantity::{duration, size};
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Arguments {
-    /// Files, folders (searched through and through), patterns in quotes; - for a list on standard input
+    /// Files, folders (searched recursively for the extensions of media), patterns in quotes (** for folders at any depth); - for a list of paths on standard input
     #[arg(required_unless_present = "worker")]
     pub inputs: Vec<OsString>,
 
@@ -26,11 +24,15 @@ pub struct Arguments {
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 
-    /// Take up an output that was cut: what is complete in it stays, files that failed stay failed. Give it the same model and settings as before
+    /// Continue an output, interrupted or complete: files that are not in it, or have changed since, are read; all others are kept
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
 
-    /// Write over an output that is there already
+    /// With --resume, read files again that failed before
+    #[arg(long, requires = "resume")]
+    pub retry_failed: bool,
+
+    /// Replace an output that exists already
     #[arg(long)]
     pub overwrite: bool,
 
@@ -87,7 +89,11 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub file_timeout: Option<Duration>,
 
-    /// Take one of several equal shares of the files: 3/16
+    /// The list on standard input is separated by NUL bytes (find -print0); a list that contains any is so without this option
+    #[arg(short = '0', long)]
+    pub null: bool,
+
+    /// Read one of several shares of the files, for as many machines: 3/16. A file's path as it is named decides on its share
     #[arg(long)]
     pub shard: Option<Shard>,
 
@@ -95,8 +101,8 @@ pub struct Arguments {
     #[arg(long)]
     pub probe: bool,
 
-    /// Folder in which results are kept, and found again while file, model and settings are the same; not looked into with
-    /// --save-frames
+    /// Folder in which results are kept, and found again while file, model, settings, execution provider and versions are the
+    /// same; it may be shared; not looked into with --save-frames
     #[arg(long)]
     pub cache: Option<PathBuf>,
 
@@ -161,21 +167,6 @@ pub fn properties(arguments: &Arguments) -> Properties {
     properties
 }
 
-/// Of the properties those that results depend on, as a text that is the same for the same. A file that one names counts with
-/// what is in it.
-pub fn relevant(properties: &Properties) -> String {
-    const HOW: [&str; 6] = ["lanes", "order", "on-error", "memory-limit", "file-timeout", "model-file"];
-    // The last of a name is the one that counts.
-    let last: BTreeMap<&String, &String> = properties.iter().map(|(name, value)| (name, value)).collect();
-    let relevant = last.into_iter().filter(|(name, _)| !HOW.contains(&name.as_str()));
-    let relevant =
-        relevant.map(|(name, value)| match name.ends_with("-file").then(|| read_regular(Path::new(value))) {
-            Some(Ok(content)) => format!("{name}={}", blake3::hash(&content)),
-            _ => format!("{name}={value}"),
-        });
-    relevant.collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
@@ -185,28 +176,5 @@ mod tests {
     fn pairs_are_split_at_the_first_sign() {
         assert!(pair("a").is_err());
         assert_eq!(pair("a=b=c").unwrap(), ("a".into(), "b=c".into()));
-    }
-
-    #[test]
-    fn results_depend_on_settings_in_any_order_and_not_on_lanes() {
-        let of = |pairs: &[(&str, &str)]| {
-            relevant(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
-        };
-        assert_eq!(
-            of(&[("classes", "a"), ("lanes", "3"), ("iou-threshold", "1")]),
-            of(&[("iou-threshold", "1"), ("classes", "a")])
-        );
-        assert_ne!(of(&[("classes", "a")]), of(&[("classes", "b")]));
-    }
-
-    #[test]
-    fn results_depend_on_what_is_in_a_label_file() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let properties = vec![("label-file".to_owned(), file.path().display().to_string())];
-        std::fs::write(&file, "alpha").unwrap();
-        let before = relevant(&properties);
-        assert_eq!(relevant(&properties), before);
-        std::fs::write(&file, "beta").unwrap();
-        assert_ne!(relevant(&properties), before);
     }
 }

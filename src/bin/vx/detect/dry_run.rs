@@ -4,10 +4,11 @@ use crossbeam_channel::bounded;
 use gst::prelude::*;
 use gstvx::elements::bulkbin::{Plan, Situation};
 use gstvx::memory;
+use gstvx::path::path_of;
 
 use super::reason_in;
 use crate::bulk::{Bulk, Hand, Properties};
-use crate::terminal::show;
+use crate::terminal::{printable, show};
 
 /// Loads the model and prints files and plan.
 pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
@@ -19,7 +20,8 @@ pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
     let text = |name: &str| stats.get::<String>(name).unwrap_or_default();
     let number = |name: &str| stats.get::<u32>(name).unwrap_or(0);
     let budget = memory::budget(bin.property("memory-limit"));
-    let sizes: Vec<u64> = files.iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).collect();
+    let sizes: Vec<u64> =
+        files.iter().map(|file| std::fs::metadata(path_of(file)).map_or(0, |file| file.len())).collect();
     let bytes = (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum());
     let plan = Plan::new(Situation {
         cores: num_cpus::get(),
@@ -49,6 +51,6 @@ pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
         plan.frames_in_flight,
         plan.frame_memory.map_or("no limit".into(), mib)
     );
-    files.iter().for_each(|file| show!("  {file}"));
+    files.iter().for_each(|file| show!("  {}", printable(file)));
     Ok(())
 }

@@ -16,6 +16,8 @@ pub const MAX_RESULT_LEN: usize = 1 << 30;
 
 const HEADER_LEN: usize = 9;
 
+const LAST_KIND: u8 = 10;
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
@@ -37,6 +39,8 @@ pub enum Message {
     ModelWarning(String),
     /// Why the worker is about to exit.
     Error(String),
+    /// Why it cannot begin any file, and is about to exit.
+    Unable(String),
 }
 
 /// The other side sent what is not a message.
@@ -69,6 +73,7 @@ impl Message {
                 progress = serde_json::to_vec(running).unwrap_or_default();
                 (9, *number, &progress)
             }
+            Self::Unable(text) => (10, 0, cut(text)),
         };
         debug_assert!(payload.len() <= MAX_PAYLOAD_LEN, "results are sent in pieces");
         let mut frame = Vec::with_capacity(HEADER_LEN + payload.len());
@@ -91,6 +96,7 @@ impl Message {
             7 => Self::ModelWarning(text(payload)?),
             8 => Self::Error(text(payload)?),
             9 => Self::Running { number, running: serde_json::from_slice(&payload).map_err(|_| Malformed::Progress)? },
+            10 => Self::Unable(text(payload)?),
             other => return Err(Malformed::Kind(other)),
         })
     }
@@ -143,7 +149,7 @@ impl Decoder {
         let [kind, a, b, c, d, e, f, g, h] = *header;
         let (number, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         // What is not a message must not be waited for.
-        if !(1..=9).contains(&kind) {
+        if !(1..=LAST_KIND).contains(&kind) {
             return Err(Malformed::Kind(kind));
         }
         if length as usize > MAX_PAYLOAD_LEN {
@@ -179,6 +185,7 @@ mod tests {
             Message::Running { number: 7, running: Running { frames: 3, duration: Some(1.5), ..Running::default() } },
             Message::End { number: 7 },
             Message::Error("x".repeat(300)),
+            Message::Unable("y".to_owned()),
         ]
     }
 

@@ -186,6 +186,8 @@ enum Lost {
     },
     /// The worker has to be ended.
     Ended(String),
+    /// The worker cannot read any file.
+    Unable(String),
 }
 
 impl Keeper {
@@ -213,7 +215,7 @@ impl Keeper {
         if let Err(reason) = &result
             && staff.has_others(self.index)
         {
-            self.warn(Event::Warning, &format!("a worker process could not be started; the others go on: {reason}"));
+            self.warn(Event::Warning, &format!("the other worker processes go on: {reason}"));
         }
         if is_last {
             let left = files.lock().len();
@@ -255,6 +257,11 @@ impl Keeper {
                 Err(Lost::Stopped) => return Ok(()),
                 // It may have died of the file before.
                 Err(Lost::Exited { is_silent: true }) if is_tried => self.shared.files.lock().push_front(file),
+                // Nor could another that is started now.
+                Err(Lost::Unable(reason)) => {
+                    self.shared.files.lock().push_front(file);
+                    return Err(format!("a worker process cannot read files: {reason}"));
+                }
                 Err(Lost::Exited { .. }) => {
                     let Worker { process, error, .. } = worker;
                     let reason = error.unwrap_or_else(|| match process.exited() {
@@ -427,6 +434,7 @@ impl Keeper {
                     let running = Running { file: file.to_owned(), ..running };
                     self.shared.running.lock().insert(self.index, running);
                 }
+                Received::Message(Message::Unable(reason)) if result.is_empty() => return Err(Lost::Unable(reason)),
                 Received::Message(other) => {
                     self.listen(worker, other).map_err(|reason| Lost::Ended(format!("{reason}, so it was ended")))?
                 }

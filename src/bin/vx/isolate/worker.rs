@@ -89,7 +89,14 @@ fn run(properties: &Properties, frames: &Frames, socket: UnixStream, out: &mut U
     for Request { number, file } in requests {
         #[cfg(debug_assertions)]
         misbehave(&file, number, out);
-        bulk.start(&[file])?;
+        if let Err(reason) = bulk.start(&[file]) {
+            // That is not the file's fault.
+            let text =
+                happened.try_iter().find_map(|event| if let Event::Error(text) = event { Some(text) } else { None });
+            let text = text.unwrap_or(reason);
+            send(out, &Message::Unable(text.clone()))?;
+            return Err(text);
+        }
         loop {
             let event = match happened.recv_timeout(BETWEEN_REPORTS) {
                 Ok(event) => event,
