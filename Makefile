@@ -46,8 +46,8 @@ help:
 	@echo 'make bench      beside the ffmpeg command; pixels to tensors; the engine; memory; streaming; many files (an hour in all)'
 	@echo 'make accuracy   [PYTHON=...] COCO average precision beside an independent detector, on the photographs beside the project'
 	@echo 'make check      format, lints and documentation, as continuous integration wants them'
-	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime and the command vx'
-	@echo 'make uninstall  the same variables: takes away what install put there'
+	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime, the command vx, its manual pages, licences'
+	@echo 'make uninstall  the same variables: removes what install put there'
 	@echo 'make clean      what was built; what setup fetched stays'
 
 setup:
@@ -58,6 +58,7 @@ build: setup
 	@mkdir -p $(STAGE)
 	@cp -f target/release/$(PLUGIN) $(STAGE)/$(PLUGIN).new && mv -f $(STAGE)/$(PLUGIN).new $(STAGE)/$(PLUGIN)
 	@ln -sfn ../.deps/lib $(LIBRARIES)
+	@$(PYTHON) scripts/licenses.py >target/licenses.txt.new && mv -f target/licenses.txt.new target/licenses.txt
 
 demo: build
 	@echo
@@ -127,13 +128,13 @@ check:
 install:
 	@test -f $(STAGE)/$(PLUGIN) && test -f target/release/vx || \
 		{ echo 'install: nothing is built yet: run `make build` first' >&2; exit 1; }
-	@scripts/install.sh install $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(DESTDIR)$(PLUGINDIR)' '$(DESTDIR)$(BINDIR)'
+	@scripts/install.sh install $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(PLUGINDIR)' '$(BINDIR)' '$(DESTDIR)'
 	@echo 'Installed the plugin in $(DESTDIR)$(PLUGINDIR), ONNX Runtime in vx/ beside it, and the command vx in $(DESTDIR)$(BINDIR).'
 	@case ':$(GST_PLUGINDIR):$(USER_PLUGINDIR):' in *':$(PLUGINDIR):'*) ;; *) \
 		echo 'GStreamer does not look there by itself: export GST_PLUGIN_PATH=$(PLUGINDIR)' ;; esac
 
 uninstall:
-	@scripts/install.sh uninstall $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(DESTDIR)$(PLUGINDIR)' '$(DESTDIR)$(BINDIR)'
+	@scripts/install.sh uninstall $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(PLUGINDIR)' '$(BINDIR)' '$(DESTDIR)'
 
 clean:
 	$(CARGO) clean

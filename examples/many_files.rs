@@ -12,7 +12,7 @@ use gst::prelude::*;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     gst::init()?;
     let files: Vec<String> = std::env::args().skip(1).collect();
-    let bulk = gst::ElementFactory::make("vxbulkbin").property("files", gst::Array::new(&files)).build()?;
+    let bulk = gst::ElementFactory::make("vxbulkbin").property("files", files).build()?;
     // Whatever is not a property of the bin is one of the elements inside: the first lane's, which the others follow.
     if let Some(decoder) = bulk.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name("decoder")) {
         decoder.set_property("min-interval", 2 * gst::ClockTime::SECOND.nseconds());

@@ -471,7 +471,7 @@ fn a_plan_is_made_for_each_run_and_leaves_alone_what_the_user_sets() {
     let decoder = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder").unwrap();
     let threads = |count: usize| {
         let files: Vec<String> = (0..count).map(|_| clip().display().to_string()).collect();
-        bulk.set_property("files", gst::Array::new(&files));
+        bulk.set_property("files", files);
         play(&pipeline, &sink);
         pipeline.set_state(gst::State::Ready).unwrap();
         sink.set_state(gst::State::Null).unwrap();

@@ -135,7 +135,7 @@ fn files_that_are_cut_off_are_damaged_and_not_complete_in_every_container() {
             (run.status.code(), String::from_utf8(run.stdout).unwrap())
         };
         assert_eq!(inspected(&whole).0, Some(0), "{extension}");
-        if extension == "ts" {
+        if ["ts", "nut", "mpg"].contains(&extension) {
             // Only the decoder sees that its last frame is not whole.
             continue;
         }

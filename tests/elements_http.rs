@@ -20,10 +20,26 @@ enum Manner {
     Stalls,
 }
 
-/// Serves one file; keeps the first byte of each request.
+/// Serves one file; keeps what each request asked for.
 struct Server {
     url: String,
-    requests: Arc<Mutex<Vec<u64>>>,
+    requests: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    from: u64,
+    /// The first byte that it does not want; `None` where it wants all that follows.
+    end: Option<u64>,
+    /// Bytes of the file that were handed to the connection.
+    sent: u64,
+}
+
+impl Server {
+    fn asked(&self) -> Vec<Asked> {
+        self.requests.lock().unwrap().clone()
+    }
 }
 
 impl Server {
@@ -43,35 +59,50 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, file: &PathBuf, manner: Manner, log: &Mutex<Vec<u64>>) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, file: &PathBuf, manner: Manner, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     loop {
-        let mut start = None;
+        let (mut start, mut stop) = (None, None);
         let mut any = false;
         while let Some(line) = lines.next().transpose()?.filter(|line| !line.is_empty()) {
             any = true;
             let range = line.to_ascii_lowercase();
             if let Some(range) = range.strip_prefix("range: bytes=").filter(|_| manner != Manner::NoRanges) {
-                start = range.split('-').next().and_then(|start| start.parse::<u64>().ok());
+                let mut ends = range.split('-').map(|end| end.parse::<u64>().ok());
+                (start, stop) = (ends.next().flatten(), ends.next().flatten());
             }
         }
         if !any {
             return Ok(());
         }
-        log.lock().unwrap().push(start.unwrap_or(0));
         let mut file = std::fs::File::open(file)?;
         let size = file.metadata()?.len();
-        let (status, from) = start.map_or(("200 OK", 0), |start| ("206 Partial Content", start));
+        let (from, end) = (start.unwrap_or(0), stop.map_or(size, |last| size.min(last + 1)));
+        let number = {
+            let mut log = log.lock().unwrap();
+            log.push(Asked { from, end: stop.map(|last| last + 1), sent: 0 });
+            log.len() - 1
+        };
+        let status = if start.is_some() { "206 Partial Content" } else { "200 OK" };
         let accepts = if manner == Manner::NoRanges { "" } else { "Accept-Ranges: bytes\r\n" };
-        let range = start.map_or_else(String::new, |_| format!("Content-Range: bytes {from}-{}/{size}\r\n", size - 1));
-        write!(stream, "HTTP/1.1 {status}\r\n{accepts}{range}Content-Length: {}\r\n\r\n", size - from)?;
+        let range = start.map_or_else(String::new, |_| format!("Content-Range: bytes {from}-{}/{size}\r\n", end - 1));
+        write!(stream, "HTTP/1.1 {status}\r\n{accepts}{range}Content-Length: {}\r\n\r\n", end - from)?;
         file.seek(SeekFrom::Start(from))?;
+        let mut file = file.take(end - from);
         if manner == Manner::Stalls {
             std::io::copy(&mut file.take(100_000), &mut stream)?;
             std::thread::sleep(common::PATIENCE);
             return Ok(());
         }
-        std::io::copy(&mut file, &mut stream)?;
+        let mut piece = vec![0; 16 * 1024];
+        loop {
+            let count = file.read(&mut piece)?;
+            if count == 0 {
+                break;
+            }
+            stream.write_all(&piece[..count])?;
+            log.lock().unwrap()[number].sent += count as u64;
+        }
     }
 }
 
@@ -110,14 +141,14 @@ fn a_server_gives_the_frames_of_the_file() {
             assert_eq!(local.pts(), served.pts(), "{file:?}");
             let same = local.samples.iter().zip(&served.samples).all(|(a, b)| pixels(a) == pixels(b));
             assert!(same, "{file:?}");
-            let requests = server.requests.lock().unwrap().clone();
-            assert!(manner == Manner::Ranges || requests.iter().all(|&from| from == 0), "{requests:?}");
+            let requests = server.asked();
+            assert!(manner == Manner::Ranges || requests.iter().all(|asked| asked.from == 0), "{requests:?}");
         }
     }
 }
 
 #[test]
-fn only_what_is_needed_is_asked_for() {
+fn only_what_is_needed_is_asked_for_and_sent() {
     let file = large();
     let server = Server::start(&file, Manner::Ranges);
     let (pipeline, sink) = common::pipeline(&launch(&server, ""));
@@ -127,8 +158,32 @@ fn only_what_is_needed_is_asked_for() {
     assert!(outcome.error.is_none() && outcome.samples.len() == 4, "{outcome:?}");
     let (read, size) = (stats.get::<u64>("bytes-read").unwrap(), file.metadata().unwrap().len());
     assert!(read < size / 5, "{read} of {size} bytes");
-    // The index at the end, and each keyframe.
-    assert!(server.requests.lock().unwrap().len() >= 5);
+    let asked = server.asked();
+    let (first, ranges) = asked.split_first().unwrap();
+    let sent: u64 = ranges.iter().map(|asked| asked.sent).sum();
+    println!("{size} bytes, read {read}, sent {} and {sent}: {asked:?}, {stats}", first.sent);
+    // The first is that of a source that knows nothing yet, and ends when the second begins.
+    assert!(first.end.is_none() && ranges.iter().all(|asked| asked.end.is_some()), "{asked:?}");
+    // The index at the end, four keyframes, and three frames of their size that are looked at; the first one's length is not known.
+    assert!((5..=10).contains(&ranges.len()), "{asked:?}");
+    assert!(sent <= read + (1 << 20), "{sent} bytes sent, {read} read: {asked:?}");
+    let received = stats.get::<u64>("bytes-received").unwrap();
+    assert!(received >= read && received <= first.sent + sent, "{received} bytes received: {asked:?}");
+    assert_eq!(stats.get::<u64>("upstream-seeks").unwrap(), ranges.len() as u64);
+}
+
+/// A file that is read from front to back: ranges grow.
+#[test]
+fn reading_on_takes_few_requests() {
+    let file = made("on.ts", &["-i", large().to_str().unwrap(), "-c", "copy"]);
+    let size = file.metadata().unwrap().len();
+    let server = Server::start(&file, Manner::Ranges);
+    let outcome = run(&launch(&server, ""));
+    assert!(outcome.error.is_none() && outcome.samples.len() == 4, "{outcome:?}");
+    let asked = server.asked();
+    let sent: u64 = asked.iter().map(|asked| asked.sent).sum();
+    println!("{size} bytes, sent {sent}: {asked:?}");
+    assert!(sent < size * 3 / 2 && asked.len() <= 12, "{asked:?}");
 }
 
 #[test]

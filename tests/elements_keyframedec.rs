@@ -240,6 +240,17 @@ fn a_seek_goes_to_keyframes() {
     assert!(duration.nseconds() > *all.last().unwrap(), "{duration}");
     let middle = all[all.len() / 2];
     let between = gst::ClockTime::from_nseconds(middle + 200_000_000);
+    let nearest = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_NEAREST;
+    for (after_ns, first) in [(0, 0), (200_000_000, 0), (500_000_000, 0), (800_000_000, 1)] {
+        pipeline.seek_simple(nearest, gst::ClockTime::from_nseconds(middle + after_ns)).unwrap();
+        assert_eq!(play(&pipeline, &sink).pts(), all[all.len() / 2 + first..], "nearest to {after_ns} ns behind");
+    }
+    // Behind the last keyframe there is only that one.
+    pipeline.seek_simple(nearest, duration - gst::ClockTime::from_mseconds(100)).unwrap();
+    assert_eq!(play(&pipeline, &sink).pts(), all[all.len() - 1..]);
+    // Not backwards: the pipeline plays on as it was.
+    let (zero, rate) = (gst::ClockTime::ZERO, -1.0);
+    assert!(pipeline.seek(rate, nearest, gst::SeekType::Set, zero, gst::SeekType::Set, between).is_err());
     let cases = [
         (gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, &all[all.len() / 2..]),
         (gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT | gst::SeekFlags::SNAP_AFTER, &all[all.len() / 2 + 1..]),
@@ -262,6 +273,25 @@ fn a_seek_goes_to_keyframes() {
     let position = decoder.query_position::<gst::ClockTime>().unwrap();
     assert!(position.nseconds() >= all[3], "{position}");
     pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// Keyframes a second apart are not shown for the 40 ms that they were recorded for.
+#[test]
+fn buffers_have_a_duration_where_no_frame_is_left_out() {
+    let source = clip();
+    let intra = made("intra.mkv", &["-i", source.to_str().unwrap(), "-an", "-t", "1", "-c:v", "mjpeg", "-r", "25"]);
+    let frame = gst::ClockTime::from_mseconds(40);
+    for (file, properties, expected) in [
+        (&clip(), "", None),
+        (&clip(), "max-gap=300000000", None),
+        (&intra, "", Some(frame)),
+        (&intra, "min-interval=100000000", None),
+    ] {
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec {properties}", quoted(file)));
+        assert!(outcome.samples.len() > 3, "{outcome:?}");
+        let durations = outcome.samples.iter().map(|sample| sample.buffer().unwrap().duration());
+        assert!(durations.clone().all(|duration| duration == expected), "{:?}", durations.collect::<Vec<_>>());
+    }
 }
 
 /// Pulled, a Matroska file is walked through by its block headers; piped, FFmpeg's demuxer reads it all.
@@ -470,7 +500,9 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
         pipeline.set_state(gst::State::Paused).unwrap();
         sink.pull_preroll().unwrap();
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT;
-        pipeline.seek_simple(flags, gst::ClockTime::ZERO).unwrap();
+        // Between two keyframes: the segment ends there all the same.
+        let stop = gst::ClockTime::from_mseconds(15_300);
+        pipeline.seek(1.0, flags, gst::SeekType::Set, gst::ClockTime::ZERO, gst::SeekType::Set, stop).unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
         // Downstream is told last of all.
         let told = sink.static_pad("sink").unwrap();
@@ -489,7 +521,13 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
             }
         };
         let bus = pipeline.bus().unwrap();
-        let messages: Vec<_> = std::iter::from_fn(|| bus.pop()).map(|message| message.type_()).collect();
+        let messages: Vec<_> = std::iter::from_fn(|| bus.pop()).collect();
+        let position = messages.iter().find_map(|message| match message.view() {
+            gst::MessageView::SegmentDone(done) => Some(done.get()),
+            _ => None,
+        });
+        assert_eq!(position, (!fails).then_some(stop.into()));
+        let messages: Vec<_> = messages.iter().map(|message| message.type_()).collect();
         pipeline.set_state(gst::State::Null).unwrap();
         assert_eq!(messages.contains(&gst::MessageType::Error), fails);
         assert_eq!(messages.contains(&gst::MessageType::SegmentDone), !fails, "{messages:?}");

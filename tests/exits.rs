@@ -283,7 +283,7 @@ fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
         command.args(["detect", "--provider", "cpu", "--model"]).arg(&endless).arg(clip());
         let mut run = command.arg("--output").arg(&output).stderr(Stdio::piped()).spawn().unwrap();
-        let journal = scratch(&format!("{name}.journal.jsonl"));
+        let journal = scratch(&format!("{name}.lines.jsonl"));
         let deadline = Instant::now() + PATIENCE;
         while !output.exists() && !journal.exists() {
             assert!(Instant::now() < deadline, "no output is opened");
@@ -408,7 +408,7 @@ fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) 
     let cut = run.args(more).output().unwrap();
     let text = String::from_utf8_lossy(&cut.stderr);
     assert_eq!(cut.status.code(), Some(2), "{what}: {}: {text}", cut.status);
-    assert!(text.contains("What was found before is kept; --resume goes on"), "{what}: {text}");
+    assert!(text.contains("Earlier results are kept; --resume continues"), "{what}: {text}");
     let kept = summaries(output).len();
     assert!((1..4).contains(&kept), "{what}: {kept} files");
     // There is room again.

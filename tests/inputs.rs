@@ -127,16 +127,16 @@ fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
     let lines = common::run(&format!("vxbulkbin execution-provider=cpu file-list={}", quoted(&list))).json();
     assert!(lines.len() > 1 && lines.iter().all(|line| line["file"] == uri.as_str()), "{lines:?}");
     assert_eq!(lines.last().unwrap()["status"], "ok");
-    let files = format!("vxbulkbin execution-provider=cpu files=<{}>", quoted(Path::new(&uri)));
+    let files = format!("vxbulkbin execution-provider=cpu location={}", quoted(Path::new(&uri)));
     assert_eq!(common::run(&files).json().len(), lines.len());
 
     let inspected = Command::new(env!("CARGO_BIN_EXE_vx")).args(["inspect", "--json", &uri]).output().unwrap();
     assert!(inspected.status.success(), "{}", errors(&inspected));
 
-    // Applications may give the bytes themselves.
+    // Applications give strings.
     let (pipeline, sink) = common::pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();
-    bulk.set_property("files", gst::Array::from_values([path.to_value().try_into_send_value::<PathBuf>().unwrap()]));
+    bulk.set_property("files", vec![uri.clone()]);
     let outcome = common::play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
     assert_eq!(outcome.json().len(), lines.len());

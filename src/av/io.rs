@@ -45,6 +45,9 @@ pub trait ByteSource: Send {
     /// As [`read`](Self::read).
     fn seek(&mut self, position: u64) -> Result<(), SourceError>;
 
+    /// What will be read next ends at byte `end`, if that is behind the position. A source may fetch as much at once.
+    fn expect(&mut self, _end: u64) {}
+
     /// Size in bytes, where it is known.
     fn size(&mut self) -> Option<u64>;
 
@@ -223,7 +226,9 @@ impl Io {
 
     /// Bytes from `end` on are not wanted for now: read-ahead stops there.
     pub(super) fn set_fence(&mut self, end: u64) {
-        self.shared_mut().fence = end;
+        let shared = self.shared_mut();
+        shared.fence = end;
+        shared.source.expect(end);
     }
 
     /// Reads at `position` without the demuxer noticing; 0 at the end.
@@ -232,9 +237,11 @@ impl Io {
         if shared.interrupt.is_set() {
             return Err(Error::Interrupted);
         }
+        shared.source.expect(position.saturating_add(buffer.len() as u64));
         shared.source.seek(position)?;
         let read = shared.source.read(buffer);
         shared.source.seek(shared.position)?;
+        shared.source.expect(shared.fence);
         let count = read?;
         shared.count(count)?;
         Ok(count)

@@ -89,6 +89,8 @@ pub struct Info {
     pub frame_rate: Option<(i32, i32)>,
     /// Whether the stream says that it is interlaced.
     pub is_interlaced: bool,
+    /// Whether every frame of the codec is a keyframe.
+    pub is_intra_only: bool,
 }
 
 /// A decoded keyframe with what its container says about it.

@@ -107,6 +107,7 @@ impl KeyframeReader {
             stream_index: video.index(),
             streams: input.describe_streams(),
             title: input.metadata(&metadata_key("title")),
+            is_intra_only: video.is_intra_only(),
             duration_ns: input.duration_us().and_then(|us| u64::try_from(us).ok()?.checked_mul(1000)),
             frame_rate: input.frame_rate(&video),
             is_interlaced: video.is_interlaced(),

@@ -15,6 +15,9 @@ use super::source::{BUILT_IN_NAME, open_regular};
 /// Longest label file, in bytes.
 pub const MAX_LABEL_FILE: u64 = 4 << 20;
 
+/// Names closer than this (Jaro-Winkler) to an unknown one are suggested.
+const SIMILAR: f64 = 0.8;
+
 /// The 80 classes of COCO (Lin et al., "Microsoft COCO", 2014) in the order that detectors are trained with.
 pub const COCO: [&str; 80] = [
     "person",
@@ -233,7 +236,11 @@ impl Labels {
             (names, _) => {
                 let first: Vec<_> = names.iter().take(8).map(String::as_str).collect();
                 let more = if names.len() > first.len() { ", ..." } else { "" };
-                format!("it has {}: {}{more}", names.len(), first.join(", "))
+                let alike = |name: &&String| strsim::jaro_winkler(&name.to_lowercase(), &class.to_lowercase());
+                let nearest = names.iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
+                let nearest = nearest.filter(|name| alike(name) > SIMILAR);
+                let hint = nearest.map_or_else(String::new, |name| format!("did you mean {name}? "));
+                format!("{hint}it has {}: {}{more}", names.len(), first.join(", "))
             }
         };
         Error::UnknownClass { class: class.chars().take(MAX_NAME).collect(), known }

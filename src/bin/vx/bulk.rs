@@ -144,7 +144,7 @@ impl Bulk {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, files: &[String]) -> Result<(), String> {
-        self.bin.set_property("files", gst::Array::new(files));
+        self.bin.set_property("files", files.to_vec());
         self.pad.set_active(true).map_err(|error| error.to_string())?;
         self.pipeline.set_state(gst::State::Playing).map(|_| ()).map_err(|_| "the run could not be started".to_owned())
     }
@@ -188,6 +188,9 @@ impl Drop for Bulk {
     }
 }
 
+/// Names closer than this (Jaro-Winkler) are suggested; that of clap for its own.
+const SIMILAR: f64 = 0.8;
+
 /// The elements of the bin whose properties can be set by name alone.
 const CHILDREN: [&str; 4] = ["source", "decoder", "detector", "encoder"];
 
@@ -201,7 +204,7 @@ fn find_property<'a>(bin: &gst::Element, name: &'a str) -> Result<(gst::Element,
         };
         return match element.find_property(property) {
             Some(_) => Ok((element, property)),
-            None => Err(format!("{child} has no property {property}")),
+            None => Err(format!("{child} has no property {property}{}", similar(bin, property))),
         };
     }
     if bin.find_property(name).is_some() {
@@ -216,8 +219,36 @@ fn find_property<'a>(bin: &gst::Element, name: &'a str) -> Result<(gst::Element,
         (Some((one, _)), Some((other, _))) => {
             Err(format!("{one} and {other} both have a property {name}: write {one}::{name} or {other}::{name}"))
         }
-        (None, _) => Err(format!("neither vxbulkbin nor {} has a property {name}", CHILDREN.join(", "))),
+        (None, _) => {
+            let elements = CHILDREN.join(", ");
+            Err(format!("neither vxbulkbin nor {elements} has a property {name}{}", similar(bin, name)))
+        }
     }
+}
+
+/// The properties with names like this one, and the elements that have them, as the end of an error message.
+fn similar(bin: &gst::Element, wanted: &str) -> String {
+    let inside = |child: &str| bin.downcast_ref::<gst::Bin>().and_then(|bin| bin.by_name(child));
+    let elements = [(String::new(), Some(bin.clone()))].into_iter();
+    let elements = elements.chain(CHILDREN.map(|child| (format!("{child}::"), inside(child))));
+    let mut near: Vec<(f64, String)> = Vec::new();
+    for (prefix, element) in elements {
+        let properties = element.iter().flat_map(|element| element.list_properties());
+        for property in properties.filter(|property| property.flags().contains(gst::glib::ParamFlags::WRITABLE)) {
+            let alike = strsim::jaro_winkler(property.name(), wanted);
+            if alike > SIMILAR && !near.iter().any(|(_, name)| name.ends_with(property.name())) {
+                near.push((alike, format!("{prefix}{}", property.name())));
+            }
+        }
+    }
+    near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    let best = near.first().map_or(0.0, |(alike, _)| *alike);
+    let near = near.into_iter().take_while(|(alike, _)| best - alike < 0.05);
+    let names: Vec<String> = near.take(3).map(|(_, name)| name).collect();
+    if names.is_empty() {
+        return "; gst-inspect-1.0 lists their properties".to_owned();
+    }
+    format!("; did you mean {}?", names.join(" or "))
 }
 
 /// Replaces names by the full ones, `max-gap` by `decoder::max-gap`, and values with units by plain ones, so that settings that

@@ -1,25 +1,44 @@
-//! `vx doctor`: looks at everything that has to be there, in the order in which elements need it.
+//! `vx doctor`: checks everything that has to be present, in the order in which elements need it.
 
-use std::path::PathBuf;
+mod plugin;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use gstvx::av;
 use gstvx::detect::{Engine, EngineSpec, Runtime, RuntimeOptions};
 
 use crate::libraries;
 use crate::terminal::show;
 
-/// A finding: what is there, or what is wrong with the advice what to do.
+/// What can be asked for.
+#[derive(Args)]
+pub struct Arguments {
+    /// Load a plugin, print why that fails, and exit: for the command itself, because loading a broken one may end the process.
+    #[arg(long, hide = true)]
+    load: Option<PathBuf>,
+}
+
+/// What is present, or what is wrong with the advice what to do, in one or more lines.
 type Finding = Result<String, String>;
 
-/// Looks at everything and prints it.
-pub fn run() -> ExitCode {
+/// Checks everything and prints it.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(file) = &arguments.load {
+        return plugin::load(file);
+    }
     show!("vx {}", env!("CARGO_PKG_VERSION"));
     let gstreamer = gst::init().map(|()| gst::version_string().to_string()).map_err(|error| error.to_string());
     let has_gstreamer = gstreamer.is_ok();
     let mut is_well = report("GStreamer", gstreamer);
+    if has_gstreamer {
+        show!("        its list of plugins is {}", plugin::registry_file().display());
+    }
     is_well &= report("FFmpeg", av::check_version().map(|()| av::version()).map_err(|error| error.to_string()));
-    let plugin = if has_gstreamer { plugin() } else { Err("GStreamer has to be mended first".into()) };
+    let plugin =
+        if has_gstreamer { plugin::find() } else { Err("not looked for: GStreamer does not start".to_owned()) };
     let dirs = libraries::dirs(plugin.as_deref().ok());
     is_well &= report("plugin", plugin.map(|file| file.display().to_string()));
     is_well &= runtime(dirs);
@@ -27,33 +46,12 @@ pub fn run() -> ExitCode {
 }
 
 fn report(what: &str, finding: Finding) -> bool {
-    match &finding {
-        Ok(found) => show!("  ok    {what}: {found}"),
-        Err(advice) => show!("  FAIL  {what}: {advice}"),
-    }
+    let (mark, text) = match &finding {
+        Ok(found) => ("ok  ", found),
+        Err(advice) => ("FAIL", advice),
+    };
+    show!("  {mark}  {what}: {}", text.replace('\n', "\n        "));
     finding.is_ok()
-}
-
-/// The plugin as GStreamer knows it.
-fn plugin() -> Result<PathBuf, String> {
-    let registry = gst::Registry::get();
-    if let Some(plugin) = registry.find_plugin("vx")
-        && let Some(file) = plugin.filename()
-    {
-        return Ok(file);
-    }
-    let blacklisted = registry.plugins().into_iter().find(|plugin| {
-        let file = plugin.filename().unwrap_or_default();
-        plugin.plugin_flags().contains(gst::PluginFlags::BLACKLISTED) && file.to_string_lossy().contains("libgstvx.")
-    });
-    Err(match blacklisted.and_then(|plugin| plugin.filename()) {
-        Some(file) => format!(
-            "{} is on GStreamer's blacklist, because it could not be loaded once. `ldd {0}` shows a library that is missing; \
-             then remove GStreamer's registry (rm ~/.cache/gstreamer-1.0/registry.*.bin), which is where the blacklist is",
-            file.display()
-        ),
-        None => "GStreamer does not find libgstvx.so. Set GST_PLUGIN_PATH to its folder, or run `make install`".into(),
-    })
 }
 
 /// Loads ONNX Runtime and the built-in model, as vxyolodetect does.
@@ -65,7 +63,16 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
             note.iter().for_each(|note| show!("        {note}"));
             runtime
         }
-        Err(error) => return report("ONNX Runtime", Err(error.to_string())),
+        Err(error) => {
+            let reason = if let gstvx::detect::Error::RuntimeUnusable { library, .. } = &error {
+                plugin::loads(library).err().filter(|reason| reason.contains("shared object") || reason.contains("ELF"))
+            } else {
+                None
+            };
+            let reason = reason.map_or_else(String::new, |reason| format!("\nThe loader says: {reason}"));
+            let advice = other_runtime(&dirs).unwrap_or_default();
+            return report("ONNX Runtime", Err(format!("{error}{reason}{advice}")));
+        }
     };
     let spec = EngineSpec { provider_dirs: dirs, ..EngineSpec::default() };
     let engine = match Engine::acquire(runtime, &spec) {
@@ -85,4 +92,41 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
         show!("        slower than it could be: {reason}");
     }
     true
+}
+
+/// The command that leads to another ONNX Runtime, where `ORT_DYLIB_PATH` hides one.
+fn other_runtime(dirs: &[PathBuf]) -> Option<String> {
+    const VARIABLE: &str = "ORT_DYLIB_PATH";
+    let set = std::env::var_os(VARIABLE).filter(|value| !value.is_empty())?;
+    let found = dirs.iter().find_map(|dir| {
+        let files = dir.read_dir().ok()?.flatten().map(|entry| entry.path());
+        files.into_iter().find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libonnxruntime.so") && path != Path::new(&set) && path.is_file()
+        })
+    });
+    Some(match found {
+        Some(library) => {
+            format!("\n{VARIABLE} names that one; another is in its place:\n    export {VARIABLE}={}", quoted(&library))
+        }
+        None => format!("\n{VARIABLE} names that one"),
+    })
+}
+
+/// A path as a shell reads it.
+fn quoted(path: impl AsRef<OsStr>) -> String {
+    let text = path.as_ref().to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_would_split_them() {
+        assert_eq!(quoted("/usr/lib/x86_64-linux-gnu/vx"), "/usr/lib/x86_64-linux-gnu/vx");
+        assert_eq!(quoted("/home/a b/it's"), r"'/home/a b/it'\''s'");
+    }
 }

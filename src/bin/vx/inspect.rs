@@ -19,7 +19,7 @@ pub struct Arguments {
     #[arg(required = true)]
     files: Vec<std::path::PathBuf>,
 
-    /// Show an object in JSON for each file, in a line of its own
+    /// Print a line of JSON for each file
     #[arg(long)]
     json: bool,
 

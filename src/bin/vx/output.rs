@@ -597,12 +597,32 @@ mod tests {
             output.add(&unit("a", 1)).unwrap();
             output.add(&unit("b", 2)).unwrap();
             output.finish().unwrap();
+            let written = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
+            let lines = with_suffix(&path, LINES);
+            // That was last night.
+            for (path, hours) in [(&lines, 2), (&path, 1)] {
+                let time = SystemTime::now() - Duration::from_secs(3600 * hours);
+                File::open(path).unwrap().set_modified(time).unwrap();
+            }
+            let table = written(&path);
             let (output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
-            assert!(matches!(output, Output::Complete(_)) && done.contains_key("a") && done.contains_key("b"));
-            std::fs::remove_file(with_suffix(&path, SUMMARIES)).unwrap();
-            assert!(
-                Output::open(Some(&path), form(&path), Existing::Resume, None).err().unwrap().contains("--overwrite")
-            );
+            assert!(done.contains_key("a") && done.contains_key("b"));
+            // Nothing is added, so nothing is written.
+            output.finish().unwrap();
+            assert_eq!(written(&path), table);
+            let (mut output, _) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
+            output.add(&unit("c", 1)).unwrap();
+            // Killed before the table was made: it is made by the next run.
+            drop(output);
+            assert_eq!(written(&path), table);
+            let (output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
+            assert_eq!(done.len(), 3);
+            output.finish().unwrap();
+            assert!(written(&path) > table);
+            std::fs::remove_file(&lines).unwrap();
+            let refused = Output::open(Some(&path), form(&path), Existing::Resume, None).err().unwrap();
+            assert!(refused.contains("--overwrite") && refused.contains(".lines.jsonl"), "{refused}");
+            assert!(!lines.exists());
         }
     }
 
@@ -614,7 +634,7 @@ mod tests {
         let lines = |units: &[&Unit]| units.iter().flat_map(|unit| unit.lines.clone()).collect::<Vec<u8>>();
         let whole = lines(&[&units[0], &units[1], &units[2], &units[3]]);
         let open = || {
-            let (mut output, done) = Output::open(Some(&path), Existing::Resume, None).unwrap();
+            let (mut output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
             assert_eq!(done.len(), 4);
             output.replace(["a".to_owned(), "c".to_owned()]);
             output
@@ -628,7 +648,7 @@ mod tests {
         output.add(&units[2]).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), lines(&[&units[1], &units[3], &units[2]]));
         // The new file is locked as the old one was.
-        assert!(Output::open(Some(&path), Existing::Resume, None).err().unwrap().contains("another run"));
+        assert!(Output::open(Some(&path), form(&path), Existing::Resume, None).err().unwrap().contains("another run"));
         output.add(&units[0]).unwrap();
         output.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), lines(&[&units[1], &units[3], &units[2], &units[0]]));
@@ -636,7 +656,7 @@ mod tests {
         // Through a link the file is replaced, not the link.
         let link = folder.path().join("link.jsonl");
         std::os::unix::fs::symlink("out.jsonl", &link).unwrap();
-        let (mut output, _) = Output::open(Some(&link), Existing::Resume, None).unwrap();
+        let (mut output, _) = Output::open(Some(&link), form(&link), Existing::Resume, None).unwrap();
         output.replace(["b".to_owned()]);
         output.add(&units[1]).unwrap();
         assert!(
@@ -650,7 +670,7 @@ mod tests {
         let path = folder.path().join("out.jsonl");
         let current =
             |confidence: &str| Current::new(&vec![("confidence-threshold".to_owned(), confidence.to_owned())]).unwrap();
-        let open = |current: &Current| Output::open(Some(&path), Existing::Resume, Some(current));
+        let open = |current: &Current| Output::open(Some(&path), form(&path), Existing::Resume, Some(current));
         let (mut output, _) = open(&current("0.5")).unwrap();
         output.add(&unit("a", 1)).unwrap();
         output.add(&unit("b", 1)).unwrap();

@@ -42,6 +42,7 @@ pub enum OnError {
 
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
+    pub location: Option<String>,
     pub files: Vec<String>,
     pub file_list: Option<PathBuf>,
     pub lanes: u32,
@@ -68,12 +69,15 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let fits = "GObject has checked the value against the property's type";
         match name {
+            "location" => self.location = value.get().expect(fits),
             "files" => {
-                let files = value.get::<gst::Array>().expect(fits);
-                // As paths: applications may set any bytes that the system takes.
-                let files = files.iter().filter_map(|file| file.get::<PathBuf>().ok());
-                self.files =
-                    files.map(|file| file.to_str().map_or_else(|| name_of(&file), ToOwned::to_owned)).collect();
+                let files = value.get::<&[glib::GStringPtr]>().expect(fits);
+                // As bytes: applications may set any that the system takes in a path.
+                let name = |file: &glib::GStringPtr| {
+                    let bytes = file.to_gstr().as_bytes();
+                    std::str::from_utf8(bytes).map_or_else(|_| name_of(&path_of_bytes(bytes)), ToOwned::to_owned)
+                };
+                self.files = files.iter().map(name).collect();
             }
             "file-list" => self.file_list = value.get::<Option<PathBuf>>().expect(fits),
             "lanes" => self.lanes = value.get().expect(fits),
@@ -88,7 +92,8 @@ impl Settings {
     /// The value of a setting; `None` for what is none.
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
-            "files" => gst::Array::new(&self.files).to_value(),
+            "location" => self.location.to_value(),
+            "files" => self.files.to_value(),
             "file-list" => self.file_list.to_value(),
             "lanes" => self.lanes.to_value(),
             "order" => self.order.to_value(),
@@ -99,12 +104,13 @@ impl Settings {
         })
     }
 
-    /// All files: those of `files`, then those of `file-list`.
+    /// All files: those of `location`, then those of `files`, then those of `file-list`.
     ///
     /// # Errors
-    /// Why the list cannot be read, with its path.
+    /// Why the list cannot be read, with its path; that nothing matches the location.
     pub fn all_files(&self) -> Result<Vec<String>, String> {
-        let mut files = self.files.clone();
+        let mut files = self.location.as_deref().map(files_at).transpose()?.unwrap_or_default();
+        files.extend_from_slice(&self.files);
         if let Some(path) = &self.file_list {
             let bytes = std::fs::read(path)
                 .map_err(|error| format!("the file list {} cannot be read: {error}", path.display()))?;
@@ -112,6 +118,17 @@ impl Settings {
         }
         Ok(files)
     }
+}
+
+/// The file of this path or, where there is none, the files that it matches as a pattern.
+fn files_at(location: &str) -> Result<Vec<String>, String> {
+    if Path::new(location).exists() || !location.contains(['*', '?', '[']) {
+        return Ok(vec![location.to_owned()]);
+    }
+    let found = glob::glob(location).map_err(|error| format!("location {location} is not a valid pattern: {error}"))?;
+    let files = found.filter_map(Result::ok).filter(|path| path.is_file());
+    let files: Vec<String> = files.map(|path| name_of(&path)).collect();
+    if files.is_empty() { Err(format!("no file matches location {location}")) } else { Ok(files) }
 }
 
 /// The files that a list names, one a line; a list that contains a NUL byte (`find -print0`), or is said to be `is_null`
@@ -134,17 +151,21 @@ fn path_of_bytes(bytes: &[u8]) -> Cow<'_, Path> {
 
 pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let defaults = Settings::default();
-    let file = glib::ParamSpecString::builder("file").nick("File").blurb("Path or file:// URI of a media file").build();
     let mut properties = vec![
-        gst::ParamSpecArray::builder("files")
+        glib::ParamSpecString::builder("location")
+            .nick("Location")
+            .blurb("Path of a file to read, or pattern of the paths of several (recordings/*.mp4)")
+            .mutable_ready()
+            .build(),
+        // GStrv and not GstValueArray: bindings convert lists to it, and C passes an array of strings.
+        glib::ParamSpecBoxed::builder::<Vec<String>>("files")
             .nick("Files")
-            .blurb("Paths of the files to read")
-            .element_spec(&file)
+            .blurb("Paths of the files to read, for applications: gst-launch-1.0 cannot set a list of strings")
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("file-list")
             .nick("File list")
-            .blurb("Text file with the path of a file to read on each line, or before each NUL byte; they come after those of `files`")
+            .blurb("Text file with the path of a file to read on each line, or before each NUL byte; they come after those of `location` and `files`")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("lanes")
@@ -216,6 +237,20 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_location_is_a_path_before_it_is_a_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["a.mp4", "b.mp4", "[a].mp4", "c.txt"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        assert_eq!(files_at(&path("[a].mp4")).unwrap(), [path("[a].mp4")]);
+        assert_eq!(files_at(&path("[ab].mp4")).unwrap(), [path("a.mp4"), path("b.mp4")]);
+        assert_eq!(files_at(&path("absent.mp4")).unwrap(), [path("absent.mp4")]);
+        assert!(files_at(&path("*.mkv")).unwrap_err().contains("no file matches"));
+        assert!(files_at(&path("[.mkv")).unwrap_err().contains("not a valid pattern"));
+    }
 
     #[test]
     fn lists_come_from_all_systems_and_with_odd_names() {

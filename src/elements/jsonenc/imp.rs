@@ -168,8 +168,8 @@ impl BaseTransformImpl for JsonEnc {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        if let gst::EventView::StreamStart(_) = event.view() {
-            let location = upstream::location(self.obj().sink_pad());
+        if let gst::EventView::StreamStart(start) = event.view() {
+            let location = upstream::location(self.obj().sink_pad(), Some(start.stream_id()));
             let mut state = self.state.lock();
             state.location = location;
             state.origin_ns = 0;

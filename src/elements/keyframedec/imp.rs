@@ -10,7 +10,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::queue::ByteQueue;
+use super::queue::{ByteQueue, Traffic};
 use super::seeking::Playback;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::Session;
@@ -49,6 +49,8 @@ pub(super) struct Stats {
     pub info: Option<av::Info>,
     pub counts: av::Counts,
     pub bytes_read: u64,
+    /// Where upstream pushes.
+    pub traffic: Option<Traffic>,
     /// The device that decodes.
     pub hardware: Option<String>,
     /// What is missing or incomplete, in words.
@@ -407,6 +409,9 @@ impl Stats {
             .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
         stats = stats.field_if_some("indexed-keyframes", self.indexed_keyframes);
+        if let Some(Traffic { bytes_received, seeks }) = self.traffic {
+            stats = stats.field("bytes-received", bytes_received).field("upstream-seeks", seeks);
+        }
         if !self.problems.is_empty() {
             stats = stats.field("problems", gst::Array::new(&self.problems));
         }

@@ -53,6 +53,16 @@ struct State {
     is_followed: bool,
     /// The reader has dealt with the stream.
     is_finished: bool,
+    traffic: Traffic,
+}
+
+/// What upstream was asked for and what it sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that arrived, read or not.
+    pub bytes_received: u64,
+    /// Times that upstream was told to push from elsewhere.
+    pub seeks: u64,
 }
 
 impl State {
@@ -76,6 +86,7 @@ impl ByteQueue {
         let chunk = buffer.into_mapped_buffer_readable().map_err(|_| gst::FlowError::Error)?;
         let mut state = self.state.lock();
         state.has_begun = true;
+        state.traffic.bytes_received += chunk.len() as u64;
         while state.bytes >= state.limit() && !state.closed() {
             self.changed.wait(&mut state);
         }
@@ -131,6 +142,11 @@ impl ByteQueue {
         is_followed
     }
 
+    /// Counts since the last reset.
+    pub fn traffic(&self) -> Traffic {
+        self.state.lock().traffic
+    }
+
     /// Whether the reader was asked to stop.
     pub fn is_interrupted(&self) -> bool {
         let state = self.state.lock();
@@ -154,7 +170,11 @@ impl ByteQueue {
 
     /// Runs `seek`, which makes upstream push from elsewhere; its flush is met by [`flush_of_seek`](Self::flush_of_seek).
     pub fn while_seeking(&self, seek: impl FnOnce() -> bool) -> bool {
-        self.state.lock().seeking = true;
+        {
+            let mut state = self.state.lock();
+            state.seeking = true;
+            state.traffic.seeks += 1;
+        }
         let done = seek();
         self.state.lock().seeking = false;
         done

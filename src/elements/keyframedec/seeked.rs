@@ -1,20 +1,36 @@
 //! Push mode from an upstream that pushes from wherever it is told to: souphttpsrc on a server that takes range requests,
 //! fdsrc on a file.
 //!
+//! An HTTP server sends until the end of the range that it was asked for, or until the connection is closed: of an open
+//! range, megabytes are under way by then. So ranges have an end where upstream allows that.
+//!
 //! Thread rule: used by the element's task. The flush that its seeks send round comes back on the same thread.
 
 use std::sync::Arc;
 
 use gst::prelude::*;
+use gst_base::prelude::*;
 
 use super::queue::{ByteQueue, Patience};
 use crate::av::{ByteSource, SourceError};
 
-/// Gaps up to this are read through: asking a server anew takes longer.
+/// Gaps up to this are read through: another request takes longer.
 const READ_THROUGH: u64 = 256 * 1024;
 
 /// Bytes that may wait while upstream is asked for other ones every now and then.
 const QUEUE_BYTES: usize = 128 * 1024;
+
+/// Length of a range after a jump whose reader did not say how much it will read.
+const FIRST_RANGE: u64 = READ_THROUGH;
+
+/// Longest range. Ranges double while reading is sequential, so what is left of one unread is never more than was read before it.
+const LONGEST_RANGE: u64 = 16 << 20;
+
+/// Requests for the same byte before its absence is taken for the end of the file.
+const ATTEMPTS: u32 = 3;
+
+/// Elements between an HTTP source and this one, at most.
+const ELEMENTS_BETWEEN: usize = 32;
 
 /// Whether upstream of `pad` can be told where to push from. Ask when its first bytes have arrived.
 pub fn is_offered(pad: &gst::Pad) -> bool {
@@ -23,15 +39,28 @@ pub fn is_offered(pad: &gst::Pad) -> bool {
         return false;
     }
     // souphttpsrc believes it of every server that tells a length, and fails on those that know no ranges.
-    let headers = pad.sticky_event::<gst::event::CustomDownstreamSticky>(0);
-    let headers =
-        headers.as_ref().and_then(|event| event.structure()).filter(|headers| headers.name() == "http-headers");
-    let Some(headers) = headers else { return true };
-    let Ok(response) = headers.get::<gst::Structure>("response-headers") else { return false };
-    response.iter().any(|(name, value)| {
-        name.as_str().eq_ignore_ascii_case("accept-ranges")
-            && value.get::<&str>().is_ok_and(|ranges| ranges.trim().eq_ignore_ascii_case("bytes"))
-    })
+    let Some(event) = http_headers(pad) else { return true };
+    header(&event, "accept-ranges").is_some_and(|ranges| ranges.eq_ignore_ascii_case("bytes"))
+}
+
+/// The event in which an HTTP source passes on headers.
+fn http_headers(pad: &gst::Pad) -> Option<gst::Event> {
+    let event = pad.sticky_event::<gst::event::CustomDownstreamSticky>(0)?;
+    event.structure().is_some_and(|headers| headers.name() == "http-headers").then(|| event.into())
+}
+
+/// A header of the response in an event from [`http_headers`].
+fn header(event: &gst::Event, name: &str) -> Option<String> {
+    let response = event.structure()?.get::<gst::Structure>("response-headers").ok()?;
+    let (_, value) = response.iter().find(|(found, _)| found.as_str().eq_ignore_ascii_case(name))?;
+    value.get::<&str>().ok().map(|value| value.trim().to_owned())
+}
+
+/// Length of the file: behind the slash of `Content-Range: bytes 0-9/100`, where the response was a range.
+fn size_of(pad: &gst::Pad) -> Option<u64> {
+    let range = http_headers(pad).and_then(|event| header(&event, "content-range"));
+    let size = range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+    size.or_else(|| pad.peer_query_duration::<gst::format::Bytes>().map(u64::from))
 }
 
 /// Random access by seek events.
@@ -39,74 +68,189 @@ pub struct SeekedSource {
     pad: gst::Pad,
     queue: Arc<ByteQueue>,
     patience: Patience,
+    /// Byte that the next read begins at.
     position: u64,
+    /// Byte that the queue delivers next.
+    arriving: u64,
+    ranges: Ranges,
+    /// The reader will read up to here, if it is behind its position.
+    expected_end: u64,
+}
+
+/// How far upstream is asked to push.
+enum Ranges {
+    /// To the end of the file.
+    Open,
+    /// To the end of a range.
+    Closed(Closed),
+}
+
+struct Closed {
+    source: gst_base::BaseSrc,
+    size: u64,
+    /// End of the range that is arriving; of the first, which nobody asked for, the end of the file.
+    end: u64,
+    /// Length of the last range.
+    length: u64,
+}
+
+impl Closed {
+    /// For souphttpsrc alone: what other sources make of a range's end is not known.
+    fn new(pad: &gst::Pad) -> Option<Self> {
+        let source = source_of(pad)?;
+        if source.factory()?.name() != "souphttpsrc" {
+            return None;
+        }
+        let size = size_of(pad)?;
+        Some(Self { source, size, end: size, length: FIRST_RANGE })
+    }
+
+    /// Chooses the range for a reader that goes from `last` to `position`, and wants all up to `expected_end`.
+    fn next_range(&mut self, last: u64, position: u64, expected_end: u64) -> u64 {
+        let is_sequential = position.checked_sub(last).is_some_and(|ahead| ahead <= READ_THROUGH);
+        self.length = if is_sequential {
+            self.length.saturating_mul(2).min(LONGEST_RANGE).max(expected_end.saturating_sub(position))
+        } else if expected_end > position {
+            expected_end - position
+        } else {
+            FIRST_RANGE
+        };
+        self.end = position.saturating_add(self.length).min(self.size);
+        self.length = self.length.max(FIRST_RANGE);
+        self.end
+    }
+
+    /// Tells the source how long the file is: souphttpsrc (to 1.28 at least) takes the end of a range for the end of the file,
+    /// and GstBaseSrc moves seeks behind that back to it.
+    fn restore_size(&self) {
+        // All else in the segment is set by the seek that follows.
+        let mut segment = gst::FormattedSegment::<gst::format::Bytes>::new();
+        segment.set_duration(gst::format::Bytes::from_u64(self.size));
+        if let Err(error) = self.source.new_segment(segment.upcast_ref()) {
+            gst::debug!(super::imp::CAT, "the length of the file cannot be restored: {error}");
+        }
+    }
+}
+
+/// The source element at the end of a chain of elements with one sink pad each.
+fn source_of(pad: &gst::Pad) -> Option<gst_base::BaseSrc> {
+    let mut pad = pad.clone();
+    for _ in 0..ELEMENTS_BETWEEN {
+        let mut peer = pad.peer()?;
+        while let Some(ghost) = peer.downcast_ref::<gst::GhostPad>() {
+            peer = ghost.target()?;
+        }
+        let parent = peer.parent()?;
+        // The inner side of the ghost pad of a bin that this element is in.
+        if let Some(ghost) = parent.downcast_ref::<gst::GhostPad>() {
+            pad = ghost.clone().upcast();
+            continue;
+        }
+        let element = parent.downcast::<gst::Element>().ok()?;
+        match element.downcast::<gst_base::BaseSrc>() {
+            Ok(source) => return Some(source),
+            Err(element) => {
+                let mut sinks = element.sink_pads();
+                pad = sinks.pop().filter(|_| sinks.is_empty())?;
+            }
+        }
+    }
+    None
 }
 
 impl SeekedSource {
     /// Over `queue`, which has what upstream of `pad` pushed from the beginning.
     pub fn new(pad: gst::Pad, queue: Arc<ByteQueue>, patience: Patience) -> Self {
         queue.set_limit(QUEUE_BYTES);
-        Self { pad, queue, patience, position: 0 }
+        let ranges = Closed::new(&pad).map_or(Ranges::Open, Ranges::Closed);
+        Self { pad, queue, patience, position: 0, arriving: 0, ranges, expected_end: 0 }
     }
 
     /// Has upstream push from `position` on.
-    ///
-    /// To the end: souphttpsrc of GStreamer 1.22 takes the end of a range that was asked for as the end of the file.
-    fn go_to(&mut self, position: u64) -> Result<(), SourceError> {
-        let start = gst::format::Bytes::from_u64(position);
+    fn request(&mut self) -> Result<(), SourceError> {
+        let position = self.position;
+        let (mut from, mut stop) = (position, gst::format::Bytes::NONE);
+        if let Ranges::Closed(ranges) = &mut self.ranges {
+            // Sent on from where a range ended, souphttpsrc goes on reading that: it would be at its end at once.
+            if position == ranges.end {
+                from = position.saturating_sub(1);
+            }
+            stop = Some(gst::format::Bytes::from_u64(ranges.next_range(self.arriving, position, self.expected_end)));
+            ranges.restore_size();
+        }
+        let start = gst::format::Bytes::from_u64(from);
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE;
-        let seek =
-            gst::event::Seek::new(1.0, flags, gst::SeekType::Set, start, gst::SeekType::None, gst::format::Bytes::NONE);
+        let seek = gst::event::Seek::new(1.0, flags, gst::SeekType::Set, start, gst::SeekType::Set, stop);
+        gst::log!(super::imp::CAT, obj = self.pad, "bytes {from} to {stop:?}");
         if !self.queue.while_seeking(|| self.pad.push_event(seek)) {
             return Err(SourceError::Failed(format!("upstream could not go to byte {position}")));
         }
-        self.position = position;
+        self.arriving = from;
         Ok(())
     }
 
-    fn read_through(&mut self, mut count: u64) -> Result<(), SourceError> {
+    /// Whether the next byte to read is on its way, or so soon that waiting for it is quicker than another request.
+    fn is_arriving(&self) -> bool {
+        let is_near = self.position.checked_sub(self.arriving).is_some_and(|ahead| ahead <= READ_THROUGH);
+        let end = if let Ranges::Closed(ranges) = &self.ranges { ranges.end } else { u64::MAX };
+        is_near && self.position < end
+    }
+
+    /// Drops what arrives before the next byte to read; false if it ends before.
+    fn read_through(&mut self) -> Result<bool, SourceError> {
         let mut buffer = [0; 16 * 1024];
-        while count > 0 {
-            let part = usize::try_from(count).map_or(buffer.len(), |count| count.min(buffer.len()));
-            let read = self.read(&mut buffer[..part])?;
-            if read == 0 {
-                break;
+        while let ahead @ 1.. = self.position.saturating_sub(self.arriving) {
+            let part = usize::try_from(ahead).map_or(buffer.len(), |ahead| ahead.min(buffer.len()));
+            let count = self.queue.read(&mut buffer[..part], &self.patience)?;
+            if count == 0 {
+                return Ok(false);
             }
-            count -= read as u64;
+            self.arriving += count as u64;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 impl ByteSource for SeekedSource {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        if self.queue.was_cut() {
-            self.go_to(self.position)?;
+        let size = self.size();
+        // A range behind the end of the file is an error to servers.
+        if size.is_some_and(|size| self.position >= size) {
+            return Ok(0);
         }
-        let mut count = self.queue.read(buffer, &self.patience)?;
-        if count == 0 && self.size().is_some_and(|size| self.position < size) {
-            // An end before the end: a connection that was lost, or an EOS that a queue upstream was about to send when
-            // the seek came, and sent after it.
-            self.go_to(self.position)?;
-            count = self.queue.read(buffer, &self.patience)?;
+        for attempt in 0..ATTEMPTS {
+            // After the first attempt: an end before the end, because of a connection that was lost, or of an EOS that a queue
+            // upstream was about to send when the seek came, and sent after it.
+            if self.queue.was_cut() || attempt > 0 || !self.is_arriving() {
+                self.request()?;
+            }
+            if self.read_through()? {
+                let count = self.queue.read(buffer, &self.patience)?;
+                if count > 0 || size.is_none() {
+                    self.position += count as u64;
+                    self.arriving = self.position;
+                    return Ok(count);
+                }
+            }
         }
-        self.position += count as u64;
-        Ok(count)
+        Ok(0)
     }
 
     fn seek(&mut self, position: u64) -> Result<(), SourceError> {
-        let ahead = position.checked_sub(self.position);
-        if let Some(ahead) = ahead.filter(|&ahead| ahead <= READ_THROUGH) {
-            self.read_through(ahead)?;
-            if self.position == position {
-                return Ok(());
-            }
-        }
-        self.go_to(position)
+        // Asked for when it is read: some jumps are followed by another.
+        self.position = position;
+        Ok(())
+    }
+
+    fn expect(&mut self, end: u64) {
+        self.expected_end = end;
     }
 
     fn size(&mut self) -> Option<u64> {
-        self.pad.peer_query_duration::<gst::format::Bytes>().map(u64::from)
+        match &self.ranges {
+            Ranges::Closed(ranges) => Some(ranges.size),
+            Ranges::Open => self.pad.peer_query_duration::<gst::format::Bytes>().map(u64::from),
+        }
     }
 
     fn is_seekable(&self) -> bool {

@@ -7,8 +7,28 @@ pub struct Seek {
     pub position: gst::ClockTime,
     /// Show the keyframe at or before the position (key-unit), rather than from the position on.
     pub key_unit: bool,
-    /// Key-unit seeks that want the keyframe after the position.
-    pub snap_after: bool,
+    /// Which keyframe a key-unit seek goes to.
+    pub snap: Snap,
+}
+
+/// Which keyframe a key-unit seek goes to where none is at its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Snap {
+    #[default]
+    Before,
+    After,
+    /// The one before if both are as far away.
+    Nearest,
+}
+
+impl Snap {
+    fn new(flags: gst::SeekFlags) -> Self {
+        match (flags.contains(gst::SeekFlags::SNAP_BEFORE), flags.contains(gst::SeekFlags::SNAP_AFTER)) {
+            (true, true) => Self::Nearest,
+            (false, true) => Self::After,
+            _ => Self::Before,
+        }
+    }
 }
 
 /// What part of the stream is played, in stream time.
@@ -39,7 +59,7 @@ impl Playback {
         self.seek = Some(Seek {
             position: self.segment.position().unwrap_or(gst::ClockTime::ZERO),
             key_unit: flags.contains(gst::SeekFlags::KEY_UNIT),
-            snap_after: flags.contains(gst::SeekFlags::SNAP_AFTER) && !flags.contains(gst::SeekFlags::SNAP_BEFORE),
+            snap: Snap::new(flags),
         });
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::imp::{CAT, KeyframeDec};
 use super::output::{Outlet, Refusal};
 use super::pull::PullSource;
 use super::queue::Patience;
-use super::seeking::{Clock, Seek};
+use super::seeking::{Clock, Seek, Snap};
 use super::settings::Orientation;
 use super::{errors, push};
 use crate::av;
@@ -30,6 +30,8 @@ pub(super) struct Session {
     clock: Option<Clock>,
     /// A seek whose first frame is still to come.
     seek: Option<Seek>,
+    /// The keyframe before the position of a seek to the nearest, and what follows on it, until it is clear which is nearer.
+    held: Vec<av::Keyframe>,
     announced: bool,
     segment_due: bool,
     /// The next frame does not follow on the last.
@@ -111,7 +113,7 @@ impl KeyframeDec {
                 }
                 result.err().map(|stop| (stop, location))
             }
-            Err(stop) => Some((stop, upstream::location(&self.sinkpad))),
+            Err(stop) => Some((stop, self.location())),
         };
         if let Some((stop, location)) = stop {
             self.stop(stop, location.as_deref());
@@ -139,6 +141,12 @@ impl KeyframeDec {
         })
     }
 
+    /// Path or URI of what is read, where it is known.
+    fn location(&self) -> Option<String> {
+        let start = self.sinkpad.sticky_event::<gst::event::StreamStart>(0);
+        upstream::location(&self.sinkpad, start.as_ref().map(|start| start.stream_id()))
+    }
+
     fn open(&self) -> Result<Session, Stop> {
         let started = Instant::now();
         let settings = self.settings.lock().clone();
@@ -156,7 +164,7 @@ impl KeyframeDec {
             push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &patience)
                 .map_err(av::Error::from)?
         };
-        let location = upstream::location(&self.sinkpad);
+        let location = self.location();
         let log = self.ffmpeg_log(location.as_ref());
         let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool, log), self.interrupt.clone())?;
         let info = reader.info().clone();
@@ -188,6 +196,7 @@ impl KeyframeDec {
             location,
             clock: None,
             seek: None,
+            held: Vec::new(),
             announced: false,
             segment_due: true,
             is_discontinuous: true,
@@ -208,12 +217,15 @@ impl KeyframeDec {
             session.segment_due = true;
             session.is_discontinuous = true;
             session.last = None;
+            session.held.clear();
             session.seek = Some(seek);
         }
         session.reader.set_min_interval(self.settings.lock().min_interval);
         let step = session.reader.next();
+        let traffic = self.queue.traffic();
         {
             let mut state = self.state.lock();
+            state.stats.traffic = (state.mode == Some(gst::PadMode::Push)).then_some(traffic);
             state.stats.counts = session.reader.counts();
             state.stats.bytes_read = session.reader.bytes_read();
             state.stats.hardware = session.reader.device().map(str::to_owned);
@@ -222,7 +234,10 @@ impl KeyframeDec {
         }
         self.tell_of_fallback(session);
         match step? {
-            av::Step::Keyframe(keyframe) => self.put_out(session, keyframe),
+            av::Step::Keyframe(keyframe) => {
+                let ready = nearest(session, keyframe);
+                ready.into_iter().try_for_each(|keyframe| self.put_out(session, keyframe))
+            }
             av::Step::Damaged { pts_ns, reason } => {
                 self.warn_of_damage(session, pts_ns, "was left out", &reason);
                 Ok(())
@@ -232,7 +247,11 @@ impl KeyframeDec {
                 gst::element_imp_warning!(self, gst::StreamError::Demux, ("{file}: {text}"));
                 Ok(())
             }
-            av::Step::End => Err(Stop::Eos),
+            av::Step::End => {
+                let held = std::mem::take(&mut session.held);
+                held.into_iter().try_for_each(|keyframe| self.put_out(session, keyframe))?;
+                Err(Stop::Eos)
+            }
         }
     }
 
@@ -292,6 +311,7 @@ impl KeyframeDec {
             let orientation = (orientation == Orientation::Stored).then_some(turn.tag());
             self.srcpad.push_event(gst::event::Tag::new(tags(session.reader.info(), orientation)));
         }
+        let every_frame_is_put_out = session.reader.info().is_intra_only && self.settings.lock().min_interval == 0;
         let mut buffer = session.outlet.fit_layout(&self.srcpad, output.buffer)?;
         let pts = stream_time.map(|time| time + clock.buffer_time_at_zero());
         if let (Some(pts), Some(container_ns)) = (pts, pts_ns) {
@@ -300,7 +320,8 @@ impl KeyframeDec {
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(pts);
-            buffer.set_duration(duration);
+            // What a frame was recorded for is not how long it is shown where those after it are left out.
+            buffer.set_duration(duration.filter(|_| every_frame_is_put_out));
             if std::mem::take(&mut session.is_discontinuous) {
                 buffer.set_flags(gst::BufferFlags::DISCONT);
             }
@@ -331,7 +352,7 @@ impl KeyframeDec {
         let Some(time) = time else { return Ok(true) };
         if let Some(seek) = &session.seek {
             let before = if seek.key_unit {
-                seek.snap_after && time < seek.position
+                seek.snap == Snap::After && time < seek.position
             } else {
                 time + duration.unwrap_or_default() <= seek.position && time < seek.position
             };
@@ -467,11 +488,13 @@ impl KeyframeDec {
         if self.srcpad.sticky_event::<gst::event::StreamStart>(0).is_none() {
             self.push_stream_start();
         }
-        let (segment_done, position) = {
+        let (segment, duration, last) = {
             let state = self.state.lock();
-            let is_segment = state.playback.segment.flags().contains(gst::SegmentFlags::SEGMENT);
-            (is_segment && !is_error, state.position)
+            (state.playback.segment.clone(), state.duration, state.position)
         };
+        let segment_done = segment.flags().contains(gst::SegmentFlags::SEGMENT) && !is_error;
+        // The end of the segment, and not of its last frame: there the next segment begins in a loop.
+        let position = segment.stop().or(duration).or(last);
         if self.queue.finish() && !is_error {
             gst::debug!(CAT, imp = self, "another stream follows");
         } else if segment_done {
@@ -483,6 +506,35 @@ impl KeyframeDec {
             self.srcpad.push_event(gst::event::Eos::builder().seqnum(seqnum).build());
         }
     }
+}
+
+/// The frames that are due now that `keyframe` is read: after a seek to the nearest keyframe none until it is clear which that is.
+fn nearest(session: &mut Session, keyframe: av::Keyframe) -> Vec<av::Keyframe> {
+    let wanted = session.seek.as_ref().filter(|seek| seek.key_unit && seek.snap == Snap::Nearest);
+    let (Some(position), Some(clock)) = (wanted.map(|seek| seek.position), session.clock) else {
+        return vec![keyframe];
+    };
+    let time_of = |keyframe: &av::Keyframe| keyframe.pts_ns.map(|ns| clock.stream_time(ns));
+    let Some(time) = time_of(&keyframe) else { return vec![keyframe] };
+    let before = session.held.first().and_then(time_of);
+    if time < position {
+        if keyframe.is_keyframe {
+            session.held.drain(..).for_each(|_| session.reader.want_one_more());
+        }
+        session.held.push(keyframe);
+        return Vec::new();
+    }
+    let is_decided = match before {
+        // The one before is as near.
+        Some(before) if time - position >= position - before => true,
+        _ if keyframe.is_keyframe => {
+            session.held.drain(..).for_each(|_| session.reader.want_one_more());
+            true
+        }
+        _ => false,
+    };
+    session.held.push(keyframe);
+    if is_decided { std::mem::take(&mut session.held) } else { Vec::new() }
 }
 
 fn is_paused(element: &super::KeyframeDec) -> bool {

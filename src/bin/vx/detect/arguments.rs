@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::bulk::Properties;
 use crate::files::Shard;
 use crate::frames::Frames;
+use crate::help::ProviderParser;
 use crate::quantity::{duration, size};
 
 /// What can be asked for.
@@ -19,7 +20,7 @@ pub struct Arguments {
     #[arg(required_unless_present = "worker")]
     pub inputs: Vec<OsString>,
 
-    /// Where results go, in the form of the extension: .jsonl, .csv, .parquet, .json (COCO) [default: lines on standard output]
+    /// Output file; its extension selects the format: .jsonl, .csv, .parquet, .json (COCO) [default: JSON lines on standard output]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 
@@ -39,7 +40,7 @@ pub struct Arguments {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// ONNX model [default: the built-in one, which knows people]
+    /// ONNX model [default: the built-in person detector]
     #[arg(short, long)]
     pub model: Option<PathBuf>,
 
@@ -51,16 +52,16 @@ pub struct Arguments {
     #[arg(short, long)]
     pub confidence: Option<f32>,
 
-    /// Overlap above which the less confident of two boxes is left out, 0 to 1 [default: 0.7]
+    /// Overlap above which the less confident of two boxes is dropped, 0 to 1 [default: 0.7]
     #[arg(long)]
     pub iou: Option<f32>,
 
-    /// Names or numbers of the classes to look for, separated by commas [default: all]
+    /// Names or numbers of the classes to detect, separated by commas [default: all]
     #[arg(long)]
     pub classes: Option<String>,
 
-    /// What runs the model: auto, cpu, openvino, cuda, tensorrt, … [default: auto]
-    #[arg(long)]
+    /// What runs the model, or the path of a plugin provider's library [default: auto]
+    #[arg(long, value_parser = ProviderParser)]
     pub provider: Option<String>,
 
     /// Detect on frames this far apart: keyframes where they come often enough, and frames between them where they do not. None
@@ -80,7 +81,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "largest-first")]
     pub order: Order,
 
-    /// Begin no other file when one has failed
+    /// Start no other file after one has failed
     #[arg(long)]
     pub stop_on_error: bool,
 
@@ -112,19 +113,19 @@ pub struct Arguments {
     #[command(flatten)]
     pub frames: Frames,
 
-    /// Read files in processes of their own, so that one that crashes costs only its file
+    /// Read files in separate processes, so that a crash costs only one file
     #[arg(long)]
     pub isolate: bool,
 
-    /// Show nothing but errors of the run itself
+    /// Print only errors of the run itself
     #[arg(short, long, conflicts_with = "debug")]
     pub quiet: bool,
 
-    /// Show what each stage did to each file
+    /// Print what each stage did to each file
     #[arg(long)]
     pub debug: bool,
 
-    /// Show files and plan, and do nothing
+    /// Print the files and the plan, then exit
     #[arg(long)]
     pub dry_run: bool,
 

@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Prints the licence texts of the Rust crates that are linked into the plugin and the command.
+
+    scripts/licenses.py > target/licenses.txt
+
+The crates come from `cargo metadata` for this machine, without those that only building and testing need.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NAMES = ("license", "licence", "copying", "notice", "copyright", "unlicense")
+
+
+def metadata():
+    cargo = os.environ.get("CARGO", "cargo")
+    rustc = subprocess.run(["rustc", "-vV"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    host = next(line.split()[1] for line in rustc.splitlines() if line.startswith("host:"))
+    command = [cargo, "metadata", "--format-version", "1", "--locked", "--filter-platform", host]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def linked(found):
+    """Identifiers of the packages that normal dependencies lead to; procedural macros run only while building."""
+    nodes = {node["id"]: node for node in found["resolve"]["nodes"]}
+    packages = {package["id"]: package for package in found["packages"]}
+    root = found["resolve"]["root"]
+    seen, waiting = set(), [root]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for dependency in nodes[current]["deps"]:
+            is_normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
+            kinds = [kind for target in packages[dependency["pkg"]]["targets"] for kind in target["kind"]]
+            if is_normal and "proc-macro" not in kinds:
+                waiting.append(dependency["pkg"])
+    return sorted((packages[each] for each in seen - {root}), key=lambda package: (package["name"], package["version"]))
+
+
+def texts_of(package):
+    folder = pathlib.Path(package["manifest_path"]).parent
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name.lower().startswith(NAMES)]
+    return [file.read_text(errors="replace").strip() for file in files]
+
+
+def main():
+    packages = linked(metadata())
+    users, without = {}, []
+    for package in packages:
+        texts = texts_of(package)
+        if not texts:
+            without.append(package)
+        for text in texts:
+            users.setdefault(text, []).append(f"{package['name']} {package['version']}")
+    print("Rust crates in libgstvx.so and vx, and their licences:\n")
+    for package in packages:
+        print(f"  {package['name']} {package['version']}: {package['license'] or 'see its text below'}")
+    for text, names in users.items():
+        print(f"\n{'=' * 100}\n{', '.join(names)}\n{'-' * 100}\n{text}")
+    if without:
+        print(f"\n{'=' * 100}\nWithout a licence text in the package; the licence is that of the list above, the source:\n")
+        for package in without:
+            print(f"  {package['name']} {package['version']}: {package['repository'] or 'crates.io'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

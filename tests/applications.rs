@@ -1,0 +1,94 @@
+//! The programs in docs/applications.md, as they stand there.
+//!
+//! `make test` builds the plugin and names its folder in VX_PLUGIN_DIR; without that these tests skip.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use common::{clip, made, root, scratch};
+
+/// The first block of code of this language.
+fn program(language: &str) -> String {
+    let page = std::fs::read_to_string(root().join("docs/applications.md")).unwrap();
+    let (_, code) = page.split_once(&format!("```{language}\n")).unwrap();
+    code.split_once("```").unwrap().0.to_owned()
+}
+
+fn plugin_dir() -> Option<PathBuf> {
+    let dir = std::env::var_os("VX_PLUGIN_DIR").map(PathBuf::from);
+    if dir.is_none() {
+        println!("skipped: VX_PLUGIN_DIR is not set; `make test` builds the plugin and sets it");
+    }
+    dir
+}
+
+/// Two files, one with a comma and a space in its name.
+fn files() -> [PathBuf; 2] {
+    let short = ["-i", clip().to_str().unwrap(), "-t", "1.9", "-an", "-c", "copy"].map(str::to_owned);
+    let short: Vec<&str> = short.iter().map(String::as_str).collect();
+    [made("first.mp4", &short), made("second, <of> two.mp4", &short)]
+}
+
+fn run(mut command: Command, plugins: &PathBuf) -> Output {
+    let registry = scratch("registry-applications.bin");
+    command.env("GST_PLUGIN_PATH", plugins).env("GST_REGISTRY", registry).env_remove("ORT_DYLIB_PATH");
+    let output = command.args(files()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Asserts that a text has each file's name with this behind it.
+fn assert_names(text: &str, behind: &str) {
+    for file in files() {
+        let wanted = format!("{}{behind}", file.display());
+        assert!(text.contains(&wanted), "{wanted} is not in {text}");
+    }
+}
+
+#[test]
+fn the_python_program_reads_its_files_without_overrides() {
+    let Some(plugins) = plugin_dir() else { return };
+    let has_bindings = |python: &&str| {
+        let check = ["-c", "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst"];
+        Command::new(python).args(check).output().is_ok_and(|output| output.status.success())
+    };
+    let Some(python) = ["/usr/bin/python3", "python3"].into_iter().find(has_bindings) else {
+        println!("skipped: Python has no bindings of GStreamer; `apt install python3-gi gir1.2-gstreamer-1.0`");
+        return;
+    };
+    let mut command = Command::new(python);
+    command.args(["-c", &program("python")]);
+    let output = run(command, &plugins);
+    assert_names(&String::from_utf8(output.stderr).unwrap(), " ok");
+    assert_names(&String::from_utf8(output.stdout).unwrap(), " 0 ['person']");
+}
+
+#[test]
+fn the_c_program_reads_its_files() {
+    let Some(plugins) = plugin_dir() else { return };
+    let (source, built) = (scratch("many_files.c"), scratch("many_files"));
+    std::fs::write(&source, program("c")).unwrap();
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-1.0"]).output().unwrap();
+    let flags = String::from_utf8(flags.stdout).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-Wall", "-Werror"])
+        .arg(&source)
+        .arg("-o")
+        .arg(&built)
+        .args(flags.split_whitespace())
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let folder = scratch("found");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut command = Command::new(built);
+    command.current_dir(&folder);
+    let output = run(command, &plugins);
+    assert_names(&String::from_utf8(output.stdout).unwrap(), " ok");
+    let lines = std::fs::read_to_string(folder.join("found.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 6, "{lines}");
+}
