@@ -89,7 +89,7 @@ impl Frames {
             pad.add_probe(kinds, move |pad, info| {
                 let location = || {
                     let source = bin.upgrade()?.by_name(&source)?;
-                    source.property::<Option<std::path::PathBuf>>("location").map(|path| name_of(&path))
+                    source.property::<Option<PathBuf>>("location").map(|path| name_of(&path))
                 };
                 let unsaved = match &info.data {
                     Some(gst::PadProbeData::Event(event)) => {
@@ -121,8 +121,8 @@ impl Frames {
 fn clear_before_reading(source: &gst::Element, folder: &Path) {
     let folder = folder.to_owned();
     source.connect_notify(Some("location"), move |source, _| {
-        let Some(file) = source.property::<Option<String>>("location") else { return };
-        let folder = folder.join(names::folder(&file));
+        let Some(file) = source.property::<Option<PathBuf>>("location") else { return };
+        let folder = folder.join(names::folder(&name_of(&file)));
         if let Err(error) = names::remove_pictures(&folder, |_| false) {
             gst::element_warning!(
                 source,
