@@ -31,7 +31,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo test exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo       set up what is missing, build, find people in a short clip'
@@ -41,6 +41,7 @@ help:
 	@echo 'make mutations  [COUNT=3000] [SEED=2] files with damaged bytes, and with wrong structure, by the thousand through vxkeyframedec'
 	@echo 'make seeks      1,000 seeks at random moments of the first 80 ms, over six containers'
 	@echo 'make kills      `vx detect` killed at fifty moments and resumed'
+	@echo 'make test-tables the tables of `vx detect` opened with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
 	@echo 'make bench      beside the ffmpeg command; pixels to tensors; the engine; memory; streaming; many files (an hour in all)'
 	@echo 'make accuracy   [PYTHON=...] COCO average precision beside an independent detector, on the photographs beside the project'
@@ -80,6 +81,16 @@ test: build
 	@for library in $(ROOT).deps/lib/openvino/libonnxruntime.so.*; do \
 		[ ! -e "$$library" ] || { set -x; ORT_DYLIB_PATH=$$library $(CARGO) test --quiet $(FEATURES) --test detect_engine --test detect_models; } || exit 1; \
 	done
+
+# Once it is there, `make test` uses it too.
+TABLES_PYTHON := .deps/python
+$(TABLES_PYTHON)/complete:
+	$(PYTHON) -m venv $(TABLES_PYTHON)
+	$(TABLES_PYTHON)/bin/pip install --quiet --disable-pip-version-check pandas pyarrow polars duckdb pycocotools
+	@touch $@
+
+test-tables: setup $(TABLES_PYTHON)/complete
+	VX_TEST_PYTHON=$(ROOT)$(TABLES_PYTHON)/bin/python $(CARGO) test --quiet $(FEATURES) --test tables
 
 mutations: setup
 	$(CARGO) test --release --quiet $(FEATURES) --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }

@@ -388,7 +388,9 @@ fn keyframes_are_saved_as_pictures_that_belong_to_their_lines() {
         let names: Vec<(String, bool)> = (1..)
             .zip(lines.iter().filter(|line| line["pts_ns"].is_number()))
             .map(|(number, line)| {
-                (format!("{number:06}-{}", line["pts_ns"]), line["detections"] != serde_json::json!([]))
+                // Seconds of a short clip with a keyframe each second.
+                let seconds = line["pts_ns"].as_u64().unwrap() / 1_000_000_000;
+                (format!("{number:06}-00h00m{seconds:02}.000s"), line["detections"] != serde_json::json!([]))
             })
             .collect();
         (pictures(&folder), names)

@@ -8,7 +8,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,15 @@ fn summaries(output: &Path) -> Vec<(String, Value)> {
 fn statuses(output: &Path) -> Vec<(String, String)> {
     let all = summaries(output).into_iter();
     all.map(|(name, line)| (name, line["status"].as_str().unwrap().to_owned())).collect()
+}
+
+/// Starts a run with one worker that crashes over f1.mp4; returns when f0.mp4 is being read, with what was printed so far.
+fn run_until_first_begun(command: Command, output: &Path) -> (Child, BufReader<ChildStderr>, String) {
+    let mut command = with_arguments(command, output, &["--isolate", "--lanes", "1", "--debug"]);
+    let mut run = command.env("VX_TEST_WORKER", "crash:f1").stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = BufReader::new(run.stderr.take().unwrap());
+    let text = wait_until_begun(&mut pipe, "f0.mp4");
+    (run, pipe, text)
 }
 
 /// Reads what a run with `--debug` prints until it has begun a file whose path ends so; what came up to there.
@@ -141,13 +150,7 @@ fn workers_are_replaced_also_when_the_program_is_removed() {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vx-{}", std::process::id()));
     std::fs::copy(env!("CARGO_BIN_EXE_vx"), &place).unwrap();
     let output = scratch("removed.jsonl");
-    let mut run = with_arguments(Command::new(&place), &output, &["--isolate", "--lanes", "1", "--debug"])
-        .env("VX_TEST_WORKER", "crash:f1")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut pipe = BufReader::new(run.stderr.take().unwrap());
-    let mut text = wait_until_begun(&mut pipe, "f0.mp4");
+    let (mut run, mut pipe, mut text) = run_until_first_begun(Command::new(&place), &output);
     std::fs::remove_file(&place).unwrap();
     // What a worker starts does not get the socket: that is no longer its standard input.
     for worker in children_of(run.id()) {
@@ -308,13 +311,7 @@ fn files_for_which_no_worker_can_be_started_are_left_for_resume() {
     let folder = open_folder("no-process");
     let output = folder.join("left.jsonl");
     let Some(command) = as_nobody(64_110, &["--nproc=60"]) else { return };
-    let mut run = with_arguments(command, &output, &["--isolate", "--lanes", "1", "--debug"])
-        .env("VX_TEST_WORKER", "crash:f1")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut pipe = BufReader::new(run.stderr.take().unwrap());
-    let mut text = wait_until_begun(&mut pipe, "f0.mp4");
+    let (run, mut pipe, mut text) = run_until_first_begun(command, &output);
     // From now on it may start nothing.
     let mut limit = Command::new("setpriv");
     limit.args(["--reuid=64110", "--regid=64110", "--clear-groups", "prlimit", "--nproc=1:1", "--pid"]);

@@ -166,6 +166,13 @@ impl Labels {
             .map_or_else(|| Cow::Owned(format!("class-{class_id}")), |name| Cow::Borrowed(name.as_str()))
     }
 
+    /// The names of all classes, by index: as many as the model has classes, where it says so.
+    pub fn all(&self) -> Vec<String> {
+        (0..self.class_count.unwrap_or(self.names.len()).min(MAX_CLASSES))
+            .map(|class_id| self.name(class_id).into_owned())
+            .collect()
+    }
+
     /// Number of names.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -298,5 +305,8 @@ mod tests {
     fn classes_without_a_name_get_one() {
         assert_eq!(labels(&["a"], None).name(0), "a");
         assert_eq!(labels(&["a"], None).name(41), "class-41");
+        assert_eq!(labels(&["a"], Some(3)).all(), ["a", "class-1", "class-2"]);
+        assert_eq!(labels(&["a", "b"], None).all(), ["a", "b"]);
+        assert_eq!(labels(&["a", "b"], Some(1)).all(), ["a"]);
     }
 }

@@ -8,7 +8,7 @@ const NAME: &str = "vx-detector";
 pub const MODEL_DETAILS: &str = "vx-model";
 
 /// What a detector says of itself.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Detector {
     /// File name of the model.
     pub model: String,
@@ -24,9 +24,16 @@ pub struct Detector {
     pub precision: String,
     /// Why it is not what was to be taken; null where it is.
     pub fallback: Option<String>,
+    /// Names of all its classes, by number; empty where the model does not say how many it has.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// Keypoints of each object; 0 for models without.
+    #[serde(default)]
+    pub keypoints: u32,
 }
 
 /// The event that carries it.
+#[must_use]
 pub fn event(detector: &Detector) -> gst::Event {
     let structure = gst::Structure::builder(NAME)
         .field("model", &detector.model)
@@ -35,11 +42,14 @@ pub fn event(detector: &Detector) -> gst::Event {
         .field("provider", &detector.provider)
         .field("device", &detector.device)
         .field("precision", &detector.precision)
-        .field("fallback", &detector.fallback);
+        .field("fallback", &detector.fallback)
+        .field("classes", gst::Array::new(&detector.classes))
+        .field("keypoints", detector.keypoints);
     gst::event::CustomDownstreamSticky::new(structure.build())
 }
 
 /// What `event` carries, if it is one of these.
+#[must_use]
 pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
     let structure = event.structure().filter(|structure| structure.name() == NAME)?;
     let text = |field: &str| structure.get::<Option<String>>(field).ok().flatten();
@@ -52,5 +62,10 @@ pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
         device: required("device"),
         precision: required("precision"),
         fallback: text("fallback"),
+        classes: structure
+            .get::<gst::Array>("classes")
+            .map(|classes| classes.iter().filter_map(|name| name.get().ok()).collect())
+            .unwrap_or_default(),
+        keypoints: structure.get("keypoints").unwrap_or(0),
     })
 }

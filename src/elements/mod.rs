@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bulkbin;
-mod detector;
+pub mod detector;
 pub mod jsonenc;
 pub mod keyframedec;
 mod layout;
 mod log;
-mod origin;
+pub mod origin;
 pub mod places;
 mod refusal;
 mod startup;

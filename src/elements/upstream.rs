@@ -57,22 +57,29 @@ fn fork_behind(pad: &gst::Pad, elements: &mut usize) -> Option<gst::Element> {
     let mut pad = pad.clone();
     while *elements < MOST_ELEMENTS {
         *elements += 1;
-        let mut peer = pad.peer()?;
-        while let Some(ghost) = peer.downcast_ref::<gst::GhostPad>() {
-            peer = ghost.target()?;
-        }
-        let parent = peer.parent()?;
-        // The inner side of the ghost pad of a bin that the element is in.
-        if let Some(ghost) = parent.downcast_ref::<gst::GhostPad>() {
-            pad = ghost.clone().upcast();
-            continue;
-        }
-        let element = parent.downcast::<gst::Element>().ok()?;
+        let element = element_behind(&pad)?;
         let mut sinks = element.sink_pads();
         if sinks.len() > 1 {
             return Some(element);
         }
         pad = sinks.pop()?;
+    }
+    None
+}
+
+/// The element that `pad` is linked to, found through ghost pads in both directions.
+pub fn element_behind(pad: &gst::Pad) -> Option<gst::Element> {
+    let mut pad = pad.clone();
+    for _ in 0..MOST_ELEMENTS {
+        let mut peer = pad.peer()?;
+        while let Some(ghost) = peer.downcast_ref::<gst::GhostPad>() {
+            peer = ghost.target()?;
+        }
+        match peer.parent()?.downcast::<gst::GhostPad>() {
+            // The inner side of the ghost pad of a bin that the element is in.
+            Ok(ghost) => pad = ghost.upcast(),
+            Err(parent) => return parent.downcast().ok(),
+        }
     }
     None
 }

@@ -23,10 +23,12 @@ use crate::bulk::{Bulk, Event, Hand, Properties, Running, resolve};
 use crate::cache::Cache;
 use crate::conditions::Current;
 use crate::files::{self, Found, Search};
+use crate::frames::Frames;
 use crate::isolate::{self, Usage, Workers, work};
 use crate::output::{self, Existing, Output};
 use crate::progress::{Places, Progress, Show};
 use crate::stop::{INTERRUPTED, Request, Stop};
+use crate::tables::{Form, Format};
 use crate::terminal::{UNREAD, printable, tell};
 use crate::unit::Unit;
 
@@ -75,26 +77,28 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         dry_run::show(&properties, &files)?;
         return Ok(OK);
     }
+    let form = form(arguments, &properties)?;
+    let frames = frames(arguments, form)?;
     let is_standard = arguments.output.as_deref().is_none_or(|path| path == Path::new("-"));
     // Pictures may be all that is wanted.
-    if is_standard && arguments.frames.save_frames.is_none() {
+    if is_standard && frames.save_frames.is_none() {
         output::check_standard()?;
     }
     let current = match is_standard && arguments.cache.is_none() {
         true => None,
         false => Some(Current::new(&properties)?),
     };
-    arguments.frames.prepare()?;
     let existing = match (arguments.resume, arguments.overwrite) {
         (true, _) => Existing::Resume,
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
     let (mut output, done) = stop.open_output(|| {
-        let (output, done) = Output::open(arguments.output.as_deref(), existing, current.as_ref())?;
+        let (output, done) = Output::open(arguments.output.as_deref(), form, existing, current.as_ref())?;
         let new = output.new_file().map(Path::to_owned);
         Ok(((output, done), new))
     })?;
+    frames.prepare()?;
     let mut before = compare(files, &done, arguments.retry_failed);
     let mut files = std::mem::take(&mut before.left);
     output.replace(std::mem::take(&mut before.replaced));
@@ -130,7 +134,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         _ => None,
     };
     // What is kept there has no pictures.
-    if let Some(kept) = kept.as_mut().filter(|_| arguments.frames.save_frames.is_none()) {
+    if let Some(kept) = kept.as_mut().filter(|_| frames.save_frames.is_none()) {
         let mut left = Vec::new();
         for file in files {
             match kept.get(&file, &progress) {
@@ -148,12 +152,17 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     let has_work = !all.is_empty();
     if !files.is_empty() {
         // On standard output lines come at once; workers' lines would mix, and the cache wants them together.
-        let how = if is_standard && !arguments.isolate && kept.is_none() { Hand::Lines } else { Hand::Units };
+        let is_streamed = is_standard && matches!(form, Form::Lines { .. }) && !arguments.isolate && kept.is_none();
+        let how = if is_streamed { Hand::Lines } else { Hand::Units };
+        if how == Hand::Units && !has_header_setting(&properties) {
+            // Tables need the names of all classes; the output leaves the lines out again.
+            properties.push((HEADER.to_owned(), "true".to_owned()));
+        }
         let mut take = |event: Event| take(event, &mut progress, &mut output, kept.as_mut(), how);
         outcome = if arguments.isolate {
-            isolated(arguments, properties, files, &stop, &mut take)?
+            isolated(arguments, &frames, properties, files, &stop, &mut take)?
         } else {
-            in_process(arguments, &properties, &files, how, &stop, &mut take)?
+            in_process(&frames, &properties, &files, how, &stop, &mut take)?
         };
     }
     stop.end_reading();
@@ -169,7 +178,7 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
     }
     let places = Places {
         output: arguments.output.as_deref().filter(|_| !is_standard),
-        pictures: arguments.frames.save_frames.as_deref(),
+        pictures: frames.save_frames.as_deref(),
     };
     if has_work || done.is_empty() {
         progress.finish(outcome.stats.as_ref(), outcome.workers.as_deref(), places);
@@ -201,6 +210,37 @@ fn detect(arguments: &Arguments) -> Result<u8, String> {
         }
         None => Ok(if has_failures { SOME_FAILED } else { OK }),
     }
+}
+
+/// Whether a file's lines begin with one about the detector.
+const HEADER: &str = "encoder::header";
+
+fn has_header_setting(properties: &Properties) -> bool {
+    properties.iter().any(|(name, _)| name == HEADER)
+}
+
+/// The form of the output.
+fn form(arguments: &Arguments, properties: &Properties) -> Result<Form, String> {
+    let form = Form::choose(arguments.format.as_deref(), arguments.output.as_deref())?;
+    Ok(match form {
+        Form::Lines { .. } => Form::Lines { with_headers: has_header_setting(properties) },
+        table => table,
+    })
+}
+
+/// The frames to save: those asked for, or those that belong to the output.
+fn frames(arguments: &Arguments, form: Form) -> Result<Frames, String> {
+    let mut frames = arguments.frames.clone();
+    if let (Form::Table(Format { name, pictures: Some(pictures), .. }), Some(output)) = (form, &arguments.output) {
+        if frames.save_frames.is_some() {
+            return Err(format!(
+                "--format {name} saves frames in {}: leave --save-frames out",
+                output.join(pictures).display()
+            ));
+        }
+        frames.save_frames = Some(output.join(pictures));
+    }
+    Ok(frames)
 }
 
 /// Whether something is in a file.
@@ -306,7 +346,7 @@ fn take(
 }
 
 fn in_process(
-    arguments: &Arguments,
+    frames: &Frames,
     properties: &Properties,
     files: &[String],
     how: Hand,
@@ -315,7 +355,7 @@ fn in_process(
 ) -> Result<Outcome, String> {
     let (events, happened) = bounded(1024);
     let bulk = Bulk::new(properties, &events, how)?;
-    arguments.frames.save_from(&bulk.handle(), &events);
+    frames.save_from(&bulk.handle());
     bulk.load().map_err(|reason| reason_in(&happened).unwrap_or(reason))?;
     // `listen` sees to it: calls of the element may wait for its threads.
     stop.begin_reading(move |_| drop(events.try_send(Event::Tick)));
@@ -336,6 +376,7 @@ fn in_process(
 
 fn isolated(
     arguments: &Arguments,
+    frames: &Frames,
     mut properties: Properties,
     mut files: Vec<String>,
     stop: &Stop,
@@ -353,7 +394,7 @@ fn isolated(
     }
     let settings = isolate::Settings {
         properties,
-        frames: arguments.frames.clone(),
+        frames: frames.clone(),
         workers,
         cores,
         timeout: arguments.file_timeout,

@@ -1,43 +1,43 @@
-//! Keyframes as JPEG files, what was found on them drawn in where that is wanted.
+//! Keyframes as JPEG files, with their detections drawn in where that is wanted.
 //!
-//! They are taken between detector and encoder of each lane, in the lane's own thread.
+//! They are taken between detector and encoder of each lane, in the lane's own thread. A picture that cannot be written fails its
+//! file, so that the summary says so and the file is read again when failures are retried; other files go on.
+
+pub mod names;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, ValueEnum};
-use crossbeam_channel::Sender;
 use gst::prelude::*;
 use gst_video::prelude::*;
+use gstvx::elements::origin;
 use gstvx::meta;
 use gstvx::path::name_of;
 use parking_lot::Mutex;
 
-use crate::bulk::Event;
-use crate::canvas::Canvas;
+use crate::canvas;
 
 /// What can be asked for.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub struct Frames {
-    /// Folder for keyframes as JPEG files, in a folder for each file read: NUMBER-NANOSECONDS.jpg, numbered as its lines are
+    /// Save keyframes as JPEG files in FOLDER, in a folder for each file read: 000012-00h03m07.480s.jpg is its twelfth line, at 3 min 7.48 s
     #[arg(long, value_name = "FOLDER")]
     pub save_frames: Option<PathBuf>,
 
-    /// Which keyframes are saved
-    #[arg(long, value_enum, default_value = "detections", requires = "save_frames")]
-    which_frames: Which,
+    /// Select the keyframes to save, with --save-frames or --format yolo [default: detections]
+    #[arg(long, value_enum)]
+    pub which_frames: Option<Which>,
 
-    /// Draw what was found into the saved keyframes
+    /// Draw detections into the saved keyframes
     #[arg(long, requires = "save_frames")]
     draw: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
-    /// Those on which something was found
+pub enum Which {
+    /// Keyframes with detections
     Detections,
-    /// All
+    /// All keyframes
     All,
 }
 
@@ -48,9 +48,14 @@ impl Frames {
     /// Makes the folder, if there is to be one.
     ///
     /// # Errors
-    /// What keeps it from being written.
+    /// What keeps it from being written, or an argument without a folder.
     pub fn prepare(&self) -> Result<(), String> {
-        let Some(folder) = &self.save_frames else { return Ok(()) };
+        let Some(folder) = &self.save_frames else {
+            return match self.which_frames {
+                Some(_) => Err("--which-frames selects the keyframes to save: add --save-frames FOLDER".to_owned()),
+                None => Ok(()),
+            };
+        };
         let made = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder).map(|_| ()));
         made.map_err(|error| format!("frames cannot be saved in {}: {error}", folder.display()))
     }
@@ -59,7 +64,7 @@ impl Frames {
     pub fn for_worker(&self) -> Vec<std::ffi::OsString> {
         let Some(folder) = &self.save_frames else { return Vec::new() };
         let mut arguments = vec!["--save-frames".into(), folder.clone().into()];
-        if self.which_frames == Which::All {
+        if self.which_frames == Some(Which::All) {
             arguments.extend(["--which-frames".into(), "all".into()]);
         }
         if self.draw {
@@ -68,53 +73,43 @@ impl Frames {
         arguments
     }
 
-    /// Saves frames of all lanes of `bin`, of those too that it makes later. What fails ends the run.
-    pub fn save_from(&self, bin: &gst::Element, events: &Sender<Event>) {
-        let (Some(_), Some(bin)) = (&self.save_frames, bin.downcast_ref::<gst::Bin>()) else { return };
-        let has_failed = Arc::new(AtomicBool::new(false));
-        let (arguments, events) = (self.clone(), events.clone());
+    /// Saves frames of all lanes of `bin`, of those too that it makes later.
+    pub fn save_from(&self, bin: &gst::Element) {
+        let (Some(folder), Some(bin)) = (&self.save_frames, bin.downcast_ref::<gst::Bin>()) else { return };
+        let (arguments, folder) = (self.clone(), folder.clone());
         let watch = move |bin: &gst::Bin, element: &gst::Element| {
             let name = element.name();
+            if name.starts_with("source") {
+                clear_before_reading(element, &folder);
+            }
             let (Some(lane), Some(pad)) = (name.strip_prefix("detector"), element.static_pad("src")) else { return };
-            let saver = Mutex::new(Saver { arguments: arguments.clone(), caps: None, number: 0, folder: None });
-            let (bin, source) = (bin.downgrade(), format!("source{lane}"));
-            let (events, has_failed) = (events.clone(), Arc::clone(&has_failed));
+            let saver = Saver { arguments: arguments.clone(), folder: folder.clone(), ..Saver::default() };
+            let (saver, bin, source) = (Mutex::new(saver), bin.downgrade(), format!("source{lane}"));
             let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
             pad.add_probe(kinds, move |pad, info| {
                 let location = || {
                     let source = bin.upgrade()?.by_name(&source)?;
-                    source.property::<Option<std::path::PathBuf>>("location").map(|path| name_of(&path))
+                    source.property::<Option<PathBuf>>("location").map(|path| name_of(&path))
                 };
-                let segment = || pad.sticky_event::<gst::event::Segment>(0)?.segment().downcast_ref().cloned();
-                let saved = match &info.data {
-                    Some(gst::PadProbeData::Event(event)) => match event.view() {
-                        gst::EventView::StreamStart(_) => {
-                            let file = location().unwrap_or_default();
-                            saver.lock().begin(&file);
-                            Ok(())
+                let unsaved = match &info.data {
+                    Some(gst::PadProbeData::Event(event)) => {
+                        if event.type_() == gst::EventType::StreamStart {
+                            saver.lock().begin(&location().unwrap_or_default());
                         }
-                        gst::EventView::Caps(caps) => saver.lock().announce(caps.caps()),
-                        _ => Ok(()),
-                    },
+                        saver.lock().take(event).err()
+                    }
                     Some(gst::PadProbeData::Buffer(buffer)) => {
-                        let shot = saver.lock().next();
-                        shot.map_or(Ok(()), |shot| shot.save(buffer, segment))
+                        let shot = saver.lock().next(buffer);
+                        shot.and_then(|shot| shot.save(buffer).err())
                     }
-                    _ => Ok(()),
+                    _ => None,
                 };
-                match saved {
-                    Ok(()) => {}
-                    _ if has_failed.swap(true, Ordering::Relaxed) => {}
-                    Err(Unsaved::Frame(reason)) => {
-                        let _ = events.send(Event::Warning(format!("a frame cannot be saved: {reason}")));
-                    }
-                    Err(Unsaved::All(reason)) => {
-                        let text = format!("frames cannot be saved: {reason}; --resume goes on when they can");
-                        let _ = events.send(Event::Error(text));
-                        bin.upgrade().map(|bin| bin.send_event(gst::event::Eos::new()));
-                    }
-                }
-                gst::PadProbeReturn::Ok
+                let (Some(reason), Some(element)) = (unsaved, pad.parent_element()) else {
+                    return gst::PadProbeReturn::Ok;
+                };
+                gst::element_error!(element, gst::ResourceError::Write, ("{reason}"));
+                info.flow_res = Err(gst::FlowError::Error);
+                gst::PadProbeReturn::Handled
             });
         };
         bin.iterate_elements().into_iter().flatten().for_each(|element| watch(bin, &element));
@@ -122,103 +117,114 @@ impl Frames {
     }
 }
 
-/// Why there is no picture of a frame.
-enum Unsaved {
-    /// It is the frame.
-    Frame(String),
-    /// It is the disk, so that there will be none of others.
-    All(String),
+/// Removes a file's pictures of an earlier run before the file is read: `source` is given its path then.
+fn clear_before_reading(source: &gst::Element, folder: &Path) {
+    let folder = folder.to_owned();
+    source.connect_notify(Some("location"), move |source, _| {
+        let Some(file) = source.property::<Option<PathBuf>>("location") else { return };
+        let folder = folder.join(names::folder(&name_of(&file)));
+        if let Err(error) = names::remove_pictures(&folder, |_| false) {
+            gst::element_warning!(
+                source,
+                gst::ResourceError::Write,
+                ("pictures of an earlier run stay in {}: {error}", folder.display())
+            );
+        }
+    });
 }
 
 /// Of one lane.
+#[derive(Default)]
 struct Saver {
     arguments: Frames,
-    caps: Option<gst_video::VideoInfo>,
+    folder: PathBuf,
+    file: String,
+    info: Option<gst_video::VideoInfo>,
+    segment: Option<gst::FormattedSegment<gst::ClockTime>>,
+    /// The container's time at stream time zero.
+    origin_ns: i64,
     /// Frames of the file so far.
     number: u64,
-    folder: Option<PathBuf>,
 }
 
-/// A frame to be saved. No lock is held while that is done.
+/// A frame to be saved.
 struct Shot {
     which: Which,
     draw: bool,
     info: gst_video::VideoInfo,
-    number: u64,
-    folder: PathBuf,
+    path: PathBuf,
 }
 
 impl Saver {
     /// Starts with the frames of `file`.
     fn begin(&mut self, file: &str) {
         self.number = 0;
-        self.folder = self.arguments.save_frames.as_deref().map(|folder| folder.join(folder_for(file)));
+        self.origin_ns = 0;
+        self.file = file.to_owned();
     }
 
-    fn announce(&mut self, caps: &gst::CapsRef) -> Result<(), Unsaved> {
-        let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| Unsaved::Frame(error.to_string()))?;
-        self.caps = Some(info);
+    /// Takes from an event what is to be known of the frames after it.
+    fn take(&mut self, event: &gst::Event) -> Result<(), String> {
+        match event.view() {
+            gst::EventView::Caps(caps) => {
+                let info = gst_video::VideoInfo::from_caps(caps.caps());
+                self.info = Some(info.map_err(|error| format!("frames cannot be saved: {error}"))?);
+            }
+            gst::EventView::Segment(segment) => self.segment = segment.segment().downcast_ref().cloned(),
+            _ => {
+                if let Some(origin_ns) = origin::from_event(event) {
+                    self.origin_ns = origin_ns;
+                }
+            }
+        }
         Ok(())
     }
 
-    /// What is known of the next frame.
-    fn next(&mut self) -> Option<Shot> {
+    /// Counts a frame.
+    fn next(&mut self, buffer: &gst::Buffer) -> Option<Shot> {
         self.number += 1;
+        let segment = self.segment.as_ref();
+        let pts_ns = buffer.pts().and_then(|pts| origin::container_ns(segment?, pts, self.origin_ns));
         Some(Shot {
-            which: self.arguments.which_frames,
+            which: self.arguments.which_frames.unwrap_or(Which::Detections),
             draw: self.arguments.draw,
-            info: self.caps.clone()?,
-            number: self.number,
-            folder: self.folder.clone()?,
+            info: self.info.clone()?,
+            path: self.folder.join(names::folder(&self.file)).join(names::picture(self.number, pts_ns)),
         })
     }
 }
 
 impl Shot {
-    fn save(
-        &self,
-        buffer: &gst::Buffer,
-        segment: impl FnOnce() -> Option<gst::FormattedSegment<gst::ClockTime>>,
-    ) -> Result<(), Unsaved> {
-        let (info, folder) = (&self.info, &self.folder);
+    /// Writes the picture; otherwise why there is none.
+    fn save(&self, buffer: &gst::Buffer) -> Result<(), String> {
+        let (info, path) = (&self.info, &self.path);
         let found = meta::read(buffer, info.width(), info.height()).found;
         if found.is_empty() && self.which == Which::Detections {
             return Ok(());
         }
-        let mut pixels = to_rgb(buffer, info).map_err(Unsaved::Frame)?;
+        let failed =
+            |error: &dyn std::fmt::Display| format!("the picture {} cannot be written: {error}", path.display());
+        let mut pixels = to_rgb(buffer, info).map_err(|error| failed(&error))?;
         if self.draw {
-            let mut canvas = Canvas::new(&mut pixels, info.width(), info.height());
-            found.iter().for_each(|found| canvas.draw(found));
+            canvas::draw(&mut pixels, info.width(), info.height(), &found);
         }
-        let side = |side: u32| {
-            u16::try_from(side).map_err(|_| Unsaved::Frame("JPEG has at most 65535 pixels a side".to_owned()))
-        };
+        let side =
+            |side: u32| u16::try_from(side).map_err(|_| failed(&"JPEG has at most 65535 pixels in width and height"));
         let (width, height) = (side(info.width())?, side(info.height())?);
-        let time = buffer.pts().and_then(|pts| segment()?.to_stream_time(pts));
-        let name = match time {
-            Some(time) => format!("{:06}-{}.jpg", self.number, time.nseconds()),
-            None => format!("{:06}.jpg", self.number),
-        };
-        let text = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let failed = |path: &Path, error: &std::io::Error| Unsaved::All(text(path, error));
-        std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-        let path = folder.join(name);
         let mut jpeg = Vec::new();
         jpeg_encoder::Encoder::new(&mut jpeg, QUALITY)
             .encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb)
-            .map_err(|error| Unsaved::Frame(text(&path, &error)))?;
-        std::fs::write(&path, jpeg).map_err(|error| failed(&path, &error))
+            .map_err(|error| failed(&error))?;
+        let write = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::write(path, jpeg)
+        };
+        write().map_err(|error| {
+            // Part of a picture is none.
+            let _ = std::fs::remove_file(path);
+            failed(&error)
+        })
     }
-}
-
-/// A name for a file's folder: its own, and something of its path, since other folders may have a file of that name.
-fn folder_for(file: &str) -> String {
-    let name = Path::new(file).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
-    let hash = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
-    // Names of files have their limits.
-    let name: String = name.chars().take(60).collect();
-    format!("{name}-{}", &hash[..8])
 }
 
 /// The frame as bytes of red, green and blue, row by row.
@@ -246,13 +252,6 @@ fn to_rgb(buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Result<Vec<u8>, 
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_of_one_name_have_folders_of_their_own() {
-        let [one, other] = ["/a/clip.mp4", "/b/clip.mp4"].map(folder_for);
-        assert!(one.starts_with("clip.mp4-") && one != other);
-        assert_eq!(one, folder_for("/a/clip.mp4"));
-    }
 
     #[test]
     fn rows_are_taken_without_their_padding() {

@@ -21,7 +21,7 @@ use gstvx::elements::jsonenc::record::SCHEMA;
 
 use crate::conditions::{Conditions, Current};
 use crate::files::with_suffix;
-use crate::tables::{Parts, Table, Whole, is_of_parts};
+use crate::tables::{self, Form, Format, IsFirst, Table};
 use crate::terminal::is_stdout_closed;
 use crate::unit::{Unit, Units, summary_in};
 
@@ -35,18 +35,10 @@ pub enum Existing {
 
 /// An open output.
 pub enum Output {
-    /// Lines on standard output.
-    Standard,
+    /// Lines or rows on standard output.
+    Standard { form: Form, is_first: bool },
     /// Lines in a file, and the table that they become.
-    File { lines: Box<Lines>, table: Option<Becoming> },
-}
-
-/// A table that the lines become.
-pub enum Becoming {
-    /// At the end.
-    Whole(Whole, PathBuf),
-    /// As they come, from the first on.
-    Parts(Option<Box<Parts>>, PathBuf),
+    File { lines: Box<Lines>, form: Form, table: Option<Box<dyn Table>> },
 }
 
 /// What an output says of a file that is in it.
@@ -74,6 +66,8 @@ pub struct Lines {
     header: Vec<u8>,
     /// It was not there before, and goes again if nothing comes into it.
     is_new: bool,
+    /// The detector's header line that was added last.
+    detector_header: Vec<u8>,
     /// The table is no longer what it would become.
     has_changed: bool,
 }
@@ -102,31 +96,42 @@ impl Output {
     ///
     /// # Errors
     /// What keeps it from being written, with its name; with [`Existing::Resume`], how it was made under other conditions.
-    pub fn open(path: Option<&Path>, existing: Existing, current: Option<&Current>) -> Result<(Self, Done), String> {
+    pub fn open(
+        path: Option<&Path>,
+        form: Form,
+        existing: Existing,
+        current: Option<&Current>,
+    ) -> Result<(Self, Done), String> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             return if existing == Existing::Resume {
                 Err("--resume continues a file: name it with --output".to_owned())
             } else {
-                Ok((Self::Standard, Done::new()))
+                Ok((Self::Standard { form, is_first: true }, Done::new()))
             };
         };
-        let table = Table::for_path(path)?;
+        // Without a slash at its end, so that files beside a folder are not within it.
+        let path: &Path = &path.components().collect::<PathBuf>();
+        let table = match form {
+            Form::Lines { .. } => None,
+            Form::Table(format) => Some(format),
+        };
         let lines_path = match table {
             None => path.to_owned(),
             Some(_) => with_suffix(path, LINES),
         };
+        let is_there = |path: &Path| path.exists() && !(table.is_some_and(Format::is_folder) && is_empty(path));
         if existing == Existing::Refuse
-            && let Some(there) = [path, &lines_path].into_iter().find(|path| path.exists())
+            && let Some(there) = [path, &lines_path].into_iter().find(|path| is_there(path))
         {
             return Err(format!(
                 "{} exists already: --resume adds what is missing in it, --overwrite replaces it",
                 there.display()
             ));
         }
-        if path.is_dir() && !(table == Some(Table::Parts) && is_of_parts(path)) {
+        if path.is_dir() && !table.is_some_and(|format| (format.is_own_folder)(path)) {
             return Err(format!("{} is a folder, and not one that this program made: name a file", path.display()));
         }
-        if existing == Existing::Resume && table.is_some() && path.exists() && !lines_path.exists() {
+        if existing == Existing::Resume && table.is_some() && is_there(path) && !lines_path.exists() {
             return Err(format!(
                 "{} cannot be continued without {}, the lines that it was made of: put it back, select another output, or replace \
                  this one with --overwrite",
@@ -135,12 +140,7 @@ impl Output {
             ));
         }
         let (lines, done) = Lines::open(&lines_path, path, existing == Existing::Resume, current)?;
-        let table = match table {
-            None => None,
-            Some(Table::Whole(whole)) => Some(Becoming::Whole(whole, path.to_owned())),
-            Some(Table::Parts) => Some(Becoming::Parts(None, path.to_owned())),
-        };
-        Ok((Self::File { lines: Box::new(lines), table }, done))
+        Ok((Self::File { lines: Box::new(lines), form, table: None }, done))
     }
 
     /// Removes the lines of `files` before the first result is added.
@@ -168,7 +168,7 @@ impl Output {
     pub fn kept_in(&self) -> Option<&Path> {
         match self {
             Self::File { lines, .. } => Some(&lines.path),
-            Self::Standard => None,
+            Self::Standard { .. } => None,
         }
     }
 
@@ -178,18 +178,25 @@ impl Output {
     /// What keeps it from being written, with the output's name.
     pub fn add(&mut self, unit: &Unit) -> Result<(), String> {
         match self {
-            Self::Standard => print(&unit.lines),
-            Self::File { lines, table: Some(Becoming::Parts(parts, path)) } => {
-                lines.begin()?;
-                let begun = match parts.take() {
-                    Some(parts) => parts,
-                    None => parts_of(path, lines)?,
-                };
-                let begun = parts.insert(begun);
-                lines.append(&unit.lines)?;
-                begun.add(&unit.lines).map_err(|error| unwritten(path, &lines.path, &*error))
+            Self::Standard { form: Form::Table(Format { text: Some(text), .. }), is_first } => {
+                let is_first = IsFirst(std::mem::replace(is_first, false));
+                let rows = text(unit, is_first).map_err(|error| format!("rows cannot be written: {error}"))?;
+                print(&rows)
             }
-            Self::File { lines, .. } => lines.append(&unit.lines),
+            Self::Standard { form: Form::Lines { with_headers: true }, .. } => print(&unit.lines),
+            Self::Standard { .. } => print(unit.split_header().1),
+            Self::File { lines, form: Form::Table(format), table } => {
+                lines.begin()?;
+                let begun = match table.take() {
+                    Some(table) => table,
+                    None => begin(format, lines)?,
+                };
+                let begun = table.insert(begun);
+                lines.append_once(unit)?;
+                begun.file(unit).map_err(|error| unwritten(&lines.output, &lines.path, &*error))
+            }
+            Self::File { lines, form: Form::Lines { with_headers: true }, .. } => lines.append(&unit.lines),
+            Self::File { lines, .. } => lines.append(unit.split_header().1),
         }
     }
 
@@ -198,21 +205,18 @@ impl Output {
     /// # Errors
     /// What keeps it from being written. The lines are kept then.
     pub fn finish(self) -> Result<(), String> {
-        let Self::File { mut lines, table } = self else { return Ok(()) };
+        let Self::File { mut lines, form, table } = self else { return Ok(()) };
         // Also of a run in which there was nothing to be done there is an output.
         lines.begin()?;
-        let Some(table) = table else { return Ok(()) };
+        let Form::Table(format) = form else { return Ok(()) };
         if !lines.has_changed && is_newer(&lines.output, &lines.path) {
             return Ok(());
         }
         let table = match table {
-            Becoming::Parts(None, path) => Becoming::Parts(Some(parts_of(&path, &lines)?), path),
-            other => other,
+            Some(table) => Ok(table),
+            None => begin(format, &lines),
         };
-        let written = match table {
-            Becoming::Whole(whole, path) => whole.write(&lines.path, &path),
-            Becoming::Parts(parts, _) => parts.map_or(Ok(()), |parts| parts.finish()),
-        };
+        let written = table?.finish();
         written.map_err(|error| unwritten(&lines.output, &lines.path, &*error))?;
         make_newer(&lines.output, &lines.path);
         Ok(())
@@ -271,23 +275,29 @@ fn unwritten(path: &Path, lines: &Path, error: &dyn std::error::Error) -> String
     format!("{} cannot be written: {error}. Results are kept in {}", path.display(), lines.display())
 }
 
-/// The table at `path` with what is in `lines` already.
-fn parts_of(path: &Path, lines: &Lines) -> Result<Box<Parts>, String> {
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Begins the table of the output of `lines`, with what is in these already.
+fn begin(format: &Format, lines: &Lines) -> Result<Box<dyn Table>, String> {
+    let path = &lines.output;
     let begin = || {
-        let mut parts = Parts::create(path)?;
+        let mut table = (format.begin)(path)?;
         let (mut units, mut block) = (Units::default(), vec![0; 1 << 16]);
         let mut file = File::open(&lines.path)?;
         loop {
             let length = file.read(&mut block)?;
             if length == 0 {
-                return Ok(Box::new(parts));
+                return Ok(table);
             }
-            for unit in units.push(&block[..length]) {
-                parts.add(&unit.lines)?;
+            for mut unit in units.push(&block[..length]) {
+                unit.remove_line_if(|line| Conditions::from_line(line).is_some());
+                table.file(&unit)?;
             }
         }
     };
-    begin().map_err(|error: Box<dyn std::error::Error>| format!("{} cannot be written: {error}", path.display()))
+    begin().map_err(|error: tables::Error| format!("{} cannot be written: {error}", path.display()))
 }
 
 impl Lines {
@@ -329,6 +339,7 @@ impl Lines {
             before: Some(before),
             replaced: HashSet::new(),
             header: current.map(|current| current.conditions.to_line()).unwrap_or_default(),
+            detector_header: Vec::new(),
             is_new,
             has_changed: false,
         };
@@ -394,6 +405,19 @@ impl Lines {
         self.file = new;
         self.has_changed = true;
         Ok(())
+    }
+
+    /// Adds what a file came to, its header line only where what it says of the detector is new: with all names of classes it may be
+    /// longer than the rest.
+    fn append_once(&mut self, unit: &Unit) -> Result<(), String> {
+        let (header, rest) = unit.split_header();
+        let detector =
+            |header: &[u8]| memchr::memmem::find(header, br#","detector":"#).map(|start| header[start..].to_vec());
+        if header.is_empty() || detector(header) == detector(&self.detector_header) {
+            return self.append(rest);
+        }
+        self.detector_header = header.to_vec();
+        self.append(&unit.lines)
     }
 
     fn append(&mut self, lines: &[u8]) -> Result<(), String> {
@@ -475,6 +499,10 @@ mod tests {
 
     use super::*;
 
+    fn form(path: &Path) -> Form {
+        Form::choose(None, Some(path)).unwrap()
+    }
+
     fn unit(file: &str, frames: usize) -> Unit {
         let frame =
             format!("{{\"schema\":2,\"file\":\"{file}\",\"pts_ns\":0,\"width\":1,\"height\":1,\"detections\":[]}}\n");
@@ -491,7 +519,7 @@ mod tests {
         let whole: Vec<u8> = units.iter().flat_map(|unit| unit.lines.clone()).collect();
         for cut in 0..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (mut output, done) = Output::open(Some(&path), Existing::Resume, None).unwrap();
+            let (mut output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
             for unit in units.iter().filter(|unit| !done.contains_key(&unit.summary.file)) {
                 output.add(unit).unwrap();
             }
@@ -504,31 +532,60 @@ mod tests {
     fn nothing_is_overwritten_unasked_nor_by_two_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let (mut output, _) = Output::open(Some(&path), Existing::Refuse, None).unwrap();
+        let (mut output, _) = Output::open(Some(&path), form(&path), Existing::Refuse, None).unwrap();
         output.add(&unit("a", 1)).unwrap();
-        let second = Output::open(Some(&path), Existing::Resume, None).err().unwrap();
+        let second = Output::open(Some(&path), form(&path), Existing::Resume, None).err().unwrap();
         assert!(second.contains("another run"), "{second}");
         drop(output);
-        let refused = Output::open(Some(&path), Existing::Refuse, None).err().unwrap();
+        let refused = Output::open(Some(&path), form(&path), Existing::Refuse, None).err().unwrap();
         assert!(refused.contains("--resume") && refused.contains("out.jsonl"), "{refused}");
         // A run that could not be made leaves everything as it was.
         let before = std::fs::read(&path).unwrap();
-        drop(Output::open(Some(&path), Existing::Overwrite, None).unwrap());
+        drop(Output::open(Some(&path), form(&path), Existing::Overwrite, None).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), before);
         let new = folder.path().join("new.jsonl");
-        drop(Output::open(Some(&new), Existing::Refuse, None).unwrap());
+        drop(Output::open(Some(&new), form(&new), Existing::Refuse, None).unwrap());
         assert!(!new.exists());
-        Output::open(Some(&path), Existing::Overwrite, None).unwrap().0.finish().unwrap();
+        Output::open(Some(&path), form(&path), Existing::Overwrite, None).unwrap().0.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         let foreign = folder.path().join("foreign.jsonl");
         std::fs::write(&foreign, "{\"id\":1}\n").unwrap();
-        assert!(Output::open(Some(&foreign), Existing::Resume, None).err().unwrap().contains("not written by vx"));
+        assert!(
+            Output::open(Some(&foreign), form(&foreign), Existing::Resume, None)
+                .err()
+                .unwrap()
+                .contains("not written by vx")
+        );
         let full = folder.path().join("full.parquet");
         std::fs::create_dir(&full).unwrap();
         std::fs::write(full.join("mine"), "").unwrap();
-        assert!(Output::open(Some(&full), Existing::Overwrite, None).err().unwrap().contains("is a folder"));
-        let unknown = Output::open(Some(&folder.path().join("out.xyz")), Existing::Refuse, None).err().unwrap();
-        assert!(unknown.contains(".parquet"), "{unknown}");
+        assert!(
+            Output::open(Some(&full), form(&full), Existing::Overwrite, None).err().unwrap().contains("is a folder")
+        );
+    }
+
+    #[test]
+    fn lines_about_the_detector_are_left_out_and_a_journal_has_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = |file: &str, model: &str| {
+            format!("{{\"schema\":2,\"header\":{{\"file\":\"{file}\",\"detector\":{{\"model\":\"{model}\"}}}}}}\n")
+        };
+        let with_header = |file: &str, model: &str| {
+            let unit = unit(file, 1);
+            Unit { lines: [header(file, model).as_bytes(), &unit.lines].concat(), ..unit }
+        };
+        let units = [with_header("a", "m"), with_header("b", "m"), with_header("c", "n")];
+        let written = |name: &str, form: Form| {
+            let path = folder.path().join(name);
+            let (mut output, _) = Output::open(Some(&path), form, Existing::Refuse, None).unwrap();
+            units.iter().for_each(|unit| output.add(unit).unwrap());
+            let text = std::fs::read_to_string(output.kept_in().unwrap()).unwrap();
+            text.lines().filter(|line| line.contains("header")).map(|line| line.to_owned() + "\n").collect::<Vec<_>>()
+        };
+        let path = folder.path().join("t.json");
+        assert_eq!(written("t.json", form(&path)), [header("a", "m"), header("c", "n")]);
+        assert!(written("t.jsonl", Form::Lines { with_headers: false }).is_empty());
+        assert_eq!(written("h.jsonl", Form::Lines { with_headers: true }).len(), 3);
     }
 
     #[test]
@@ -536,7 +593,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["t.csv", "t.json", "t.parquet"] {
             let path = folder.path().join(name);
-            let (mut output, _) = Output::open(Some(&path), Existing::Refuse, None).unwrap();
+            let (mut output, _) = Output::open(Some(&path), form(&path), Existing::Refuse, None).unwrap();
             output.add(&unit("a", 1)).unwrap();
             output.add(&unit("b", 2)).unwrap();
             output.finish().unwrap();
@@ -548,22 +605,22 @@ mod tests {
                 File::open(path).unwrap().set_modified(time).unwrap();
             }
             let table = written(&path);
-            let (output, done) = Output::open(Some(&path), Existing::Resume, None).unwrap();
+            let (output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
             assert!(done.contains_key("a") && done.contains_key("b"));
             // Nothing is added, so nothing is written.
             output.finish().unwrap();
             assert_eq!(written(&path), table);
-            let (mut output, _) = Output::open(Some(&path), Existing::Resume, None).unwrap();
+            let (mut output, _) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
             output.add(&unit("c", 1)).unwrap();
             // Killed before the table was made: it is made by the next run.
             drop(output);
             assert_eq!(written(&path), table);
-            let (output, done) = Output::open(Some(&path), Existing::Resume, None).unwrap();
+            let (output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
             assert_eq!(done.len(), 3);
             output.finish().unwrap();
             assert!(written(&path) > table);
             std::fs::remove_file(&lines).unwrap();
-            let refused = Output::open(Some(&path), Existing::Resume, None).err().unwrap();
+            let refused = Output::open(Some(&path), form(&path), Existing::Resume, None).err().unwrap();
             assert!(refused.contains("--overwrite") && refused.contains(".lines.jsonl"), "{refused}");
             assert!(!lines.exists());
         }
@@ -577,7 +634,7 @@ mod tests {
         let lines = |units: &[&Unit]| units.iter().flat_map(|unit| unit.lines.clone()).collect::<Vec<u8>>();
         let whole = lines(&[&units[0], &units[1], &units[2], &units[3]]);
         let open = || {
-            let (mut output, done) = Output::open(Some(&path), Existing::Resume, None).unwrap();
+            let (mut output, done) = Output::open(Some(&path), form(&path), Existing::Resume, None).unwrap();
             assert_eq!(done.len(), 4);
             output.replace(["a".to_owned(), "c".to_owned()]);
             output
@@ -591,7 +648,7 @@ mod tests {
         output.add(&units[2]).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), lines(&[&units[1], &units[3], &units[2]]));
         // The new file is locked as the old one was.
-        assert!(Output::open(Some(&path), Existing::Resume, None).err().unwrap().contains("another run"));
+        assert!(Output::open(Some(&path), form(&path), Existing::Resume, None).err().unwrap().contains("another run"));
         output.add(&units[0]).unwrap();
         output.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), lines(&[&units[1], &units[3], &units[2], &units[0]]));
@@ -599,7 +656,7 @@ mod tests {
         // Through a link the file is replaced, not the link.
         let link = folder.path().join("link.jsonl");
         std::os::unix::fs::symlink("out.jsonl", &link).unwrap();
-        let (mut output, _) = Output::open(Some(&link), Existing::Resume, None).unwrap();
+        let (mut output, _) = Output::open(Some(&link), form(&link), Existing::Resume, None).unwrap();
         output.replace(["b".to_owned()]);
         output.add(&units[1]).unwrap();
         assert!(
@@ -613,7 +670,7 @@ mod tests {
         let path = folder.path().join("out.jsonl");
         let current =
             |confidence: &str| Current::new(&vec![("confidence-threshold".to_owned(), confidence.to_owned())]).unwrap();
-        let open = |current: &Current| Output::open(Some(&path), Existing::Resume, Some(current));
+        let open = |current: &Current| Output::open(Some(&path), form(&path), Existing::Resume, Some(current));
         let (mut output, _) = open(&current("0.5")).unwrap();
         output.add(&unit("a", 1)).unwrap();
         output.add(&unit("b", 1)).unwrap();

@@ -11,6 +11,20 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// The header line that the lines begin with, if they do, and the rest.
+    pub fn split_header(&self) -> (&[u8], &[u8]) {
+        let end = self.lines.iter().position(|byte| *byte == b'\n').map_or(self.lines.len(), |newline| newline + 1);
+        if is_header(&self.lines) { self.lines.split_at(end) } else { (&[], &self.lines) }
+    }
+
+    /// Removes the first line if it is one to be removed.
+    pub fn remove_line_if(&mut self, is_unwanted: impl FnOnce(&[u8]) -> bool) {
+        let end = self.lines.iter().position(|byte| *byte == b'\n').map_or(self.lines.len(), |newline| newline + 1);
+        if is_unwanted(&self.lines[..end]) {
+            self.lines.drain(..end);
+        }
+    }
+
     /// One that consists of its summary.
     pub fn bare(summary: Summary) -> Self {
         Self { lines: summary.to_line(), summary }
@@ -54,6 +68,14 @@ impl Units {
     }
 }
 
+/// Whether a line is the header that a file's lines may begin with.
+pub fn is_header(line: &[u8]) -> bool {
+    // As `vxjsonenc` writes it; no other line has it there.
+    let schema = line.strip_prefix(br#"{"schema":"#.as_slice()).unwrap_or_default();
+    let digits = schema.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    schema[digits..].starts_with(br#","header":"#)
+}
+
 /// The summary that a line is, if it is one.
 pub fn summary_in(line: &[u8]) -> Option<Summary> {
     // Parsing every line of every frame would take as long as writing them.
@@ -65,6 +87,16 @@ pub fn summary_in(line: &[u8]) -> Option<Summary> {
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_split_off() {
+        let header = b"{\"schema\":2,\"header\":{\"file\":\"a\",\"detector\":null}}\n";
+        let bare = Unit::bare(Summary::new("a"));
+        let unit = Unit { lines: [header.as_slice(), &bare.lines].concat(), summary: bare.summary.clone() };
+        assert_eq!(unit.split_header(), (header.as_slice(), &*bare.lines));
+        assert_eq!(bare.split_header(), (b"".as_slice(), &*bare.lines));
+        assert!(!is_header(br#"{"schema":2,"file":"\"header\":","pts_ns":0}"#) && !is_header(b""));
+    }
 
     #[test]
     fn units_end_with_their_summary_however_bytes_come() {

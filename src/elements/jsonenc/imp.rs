@@ -245,11 +245,6 @@ impl JsonEnc {
     /// The container's time of a buffer timestamp.
     fn container_ns(&self, pts: gst::ClockTime, origin_ns: i64) -> Option<i64> {
         let segment = self.obj().segment();
-        let segment = segment.downcast_ref::<gst::ClockTime>()?;
-        let stream_ns = match segment.to_stream_time_full(pts)? {
-            gst::Signed::Positive(time) => i64::try_from(time.nseconds()).ok()?,
-            gst::Signed::Negative(time) => -i64::try_from(time.nseconds()).ok()?,
-        };
-        stream_ns.checked_add(origin_ns)
+        origin::container_ns(segment.downcast_ref()?, pts, origin_ns)
     }
 }

@@ -13,6 +13,7 @@ use gst_base::prelude::*;
 
 use super::queue::{ByteQueue, Patience};
 use crate::av::{ByteSource, SourceError};
+use crate::elements::upstream;
 
 /// Gaps up to this are read through: another request takes longer.
 const READ_THROUGH: u64 = 256 * 1024;
@@ -136,17 +137,7 @@ impl Closed {
 fn source_of(pad: &gst::Pad) -> Option<gst_base::BaseSrc> {
     let mut pad = pad.clone();
     for _ in 0..ELEMENTS_BETWEEN {
-        let mut peer = pad.peer()?;
-        while let Some(ghost) = peer.downcast_ref::<gst::GhostPad>() {
-            peer = ghost.target()?;
-        }
-        let parent = peer.parent()?;
-        // The inner side of the ghost pad of a bin that this element is in.
-        if let Some(ghost) = parent.downcast_ref::<gst::GhostPad>() {
-            pad = ghost.clone().upcast();
-            continue;
-        }
-        let element = parent.downcast::<gst::Element>().ok()?;
+        let element = upstream::element_behind(&pad)?;
         match element.downcast::<gst_base::BaseSrc>() {
             Ok(source) => return Some(source),
             Err(element) => {

@@ -119,6 +119,11 @@ impl Ready {
             device: report.device.clone(),
             precision: report.precision.clone(),
             fallback: report.fallback.clone(),
+            classes: self.labels.all(),
+            keypoints: match model.task {
+                detect::Task::Pose { points, .. } => u32::try_from(points).unwrap_or(0),
+                _ => 0,
+            },
         }
     }
 

@@ -24,6 +24,10 @@ pub struct Arguments {
     #[arg(short, long)]
     pub output: Option<PathBuf>,
 
+    /// Format of the output, whatever its extension; yolo writes a folder of pictures and label files; jsonl and csv also go to standard output
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::tables::names()))]
+    pub format: Option<String>,
+
     /// Continue an output, interrupted or complete: files that are not in it, or have changed since, are read; all others are kept
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,

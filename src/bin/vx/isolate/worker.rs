@@ -74,7 +74,7 @@ fn run(properties: &Properties, frames: &Frames, socket: UnixStream, out: &mut U
     let requests = requests(socket, Arc::clone(&at_work))?;
     let (events, happened) = unbounded();
     let bulk = Bulk::new(properties, &events, Hand::Units)?;
-    frames.save_from(&bulk.handle(), &events);
+    frames.save_from(&bulk.handle());
     let loaded = bulk.load();
     let mut failure = loaded.err();
     for event in happened.try_iter() {
