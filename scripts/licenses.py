@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the licence texts of the Rust crates that are linked into the plugin and the command.
+"""Prints the licence texts of what is linked into the plugin and the command: Rust crates, and the font of drawn labels.
 
     scripts/licenses.py > target/licenses.txt
 
@@ -67,6 +67,8 @@ def main():
         print(f"\n{'=' * 100}\nWithout a licence text in the package; the licence is that of the list above, the source:\n")
         for package in without:
             print(f"  {package['name']} {package['version']}: {package['repository'] or 'crates.io'}")
+    font = (ROOT / "src/bin/vx/canvas/fonts/LICENSE").read_text()
+    print(f"\n{'=' * 100}\nDejaVu Sans Bold (in vx)\n{'-' * 100}\n{font}")
     return 0
 
 
