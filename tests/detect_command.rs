@@ -207,7 +207,7 @@ fn on_a_terminal_progress_is_one_line_that_fits_and_leaves_nothing_behind() {
             long.display(),
             scratch("progress.jsonl").display()
         );
-        let run = Command::new("script").args(["-qefc", &inside, "/dev/null"]).output().unwrap();
+        let run = Command::new("script").args(["-qefc", &inside, "/dev/null"]).env("TERM", "xterm").output().unwrap();
         let shown = String::from_utf8(run.stdout).unwrap();
         let (progress, table) = shown.split_once("files       1 ok").unwrap();
         let plain = |text: &str| console::strip_ansi_codes(text).into_owned();

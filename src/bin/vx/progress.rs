@@ -1,7 +1,6 @@
 //! What a run shows of itself: a bar on a terminal, a line now and then elsewhere, a table at its end.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -93,7 +92,8 @@ impl Progress {
         };
         let sizes: HashMap<String, u64> = files.iter().map(|file| (file.clone(), size(file))).collect();
         let all = sizes.values().sum();
-        let has_bar = show != Show::Nothing && std::io::stderr().is_terminal() && !lines_on_screen;
+        // A terminal that cannot move its cursor (TERM=dumb, or not set) gets lines.
+        let has_bar = show != Show::Nothing && !ProgressDrawTarget::stderr().is_hidden() && !lines_on_screen;
         let bar = has_bar.then(|| {
             let target = ProgressDrawTarget::stderr();
             let (_, columns) = Term::stderr().size();
