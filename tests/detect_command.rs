@@ -162,6 +162,7 @@ fn what_ffmpeg_says_of_a_file_is_in_the_debug_log_with_its_name() {
 
 #[test]
 fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
+    common::reset_ignored_signals();
     let files: Vec<String> = (0..8)
         .map(|number| {
             let copy = scratch(&format!("interrupted-{number}.mp4"));

@@ -74,6 +74,7 @@ fn vx(provider: &str) -> Command {
 
 #[test]
 fn a_second_interrupt_ends_the_command_at_once() {
+    common::reset_ignored_signals();
     for provider in PROVIDERS {
         for round in 0..times() {
             let child = vx(provider).spawn().unwrap();
@@ -143,6 +144,7 @@ fn workers_end_with_their_supervisor_also_while_they_load() {
 
 #[test]
 fn a_model_that_never_loads_ends_with_the_time_of_a_file_and_with_an_interrupt() {
+    common::reset_ignored_signals();
     let endless = root().join("tests/models/endless_unknown.onnx");
     for isolated in [false, true] {
         let run = || {
@@ -205,6 +207,7 @@ fn summaries(output: &Path) -> Vec<String> {
 
 #[test]
 fn two_signals_of_any_kind_end_a_run_at_once_and_one_within_its_grace_period() {
+    common::reset_ignored_signals();
     let endings = [
         ("int-term", vec!["-INT", "-TERM"]),
         ("term-int", vec!["-TERM", "-INT"]),
@@ -255,6 +258,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
 
 #[test]
 fn signals_that_are_ignored_at_the_start_stay_ignored() {
+    common::reset_ignored_signals();
     // As `nohup` starts programs, and a shell without job control what it runs in the background.
     for (ignored, kind) in [("HUP", "-HUP"), ("INT", "-INT")] {
         let output = scratch(&format!("ignored-{ignored}.jsonl"));
@@ -276,6 +280,7 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
 
 #[test]
 fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
+    common::reset_ignored_signals();
     let endless = root().join("tests/models/endless_unknown.onnx");
     for (name, kind) in [("early.jsonl", "-INT"), ("early.csv", "-TERM"), ("early.parquet", "-HUP")] {
         // While the model loads.
@@ -376,6 +381,7 @@ print("status", status)
 
 #[test]
 fn what_a_signal_did_stays_on_the_screen() {
+    common::reset_ignored_signals();
     let python = std::env::var("VX_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     if !Command::new(&python).args(["-c", "import pty, termios"]).status().is_ok_and(|status| status.success()) {
         println!("skipped: {python} has no module pty");

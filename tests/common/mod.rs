@@ -242,3 +242,23 @@ pub fn planes(sample: &gst::Sample) -> Vec<u8> {
     }
     bytes
 }
+
+/// Lets SIGINT, SIGTERM and SIGHUP stop the programs that this test starts.
+///
+/// A shell without job control starts background jobs with SIGINT ignored, and `vx` leaves ignored signals ignored. A signal that
+/// this process handles is reset to its default action in the programs that it starts.
+#[allow(dead_code, reason = "only some tests send signals")]
+pub fn reset_ignored_signals() {
+    static RESET: std::sync::Once = std::sync::Once::new();
+    RESET.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            if mask >> (signal - 1) & 1 == 1 {
+                signal_hook::flag::register(signal, std::sync::Arc::<std::sync::atomic::AtomicBool>::default())
+                    .unwrap();
+            }
+        }
+    });
+}
