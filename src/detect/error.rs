@@ -162,7 +162,7 @@ fn list(paths: &[PathBuf]) -> String {
 }
 
 /// The message inside a caught panic.
-pub(super) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
         .map(ToString::to_string)
@@ -171,7 +171,7 @@ pub(super) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 }
 /// ONNX Runtime's words without the place in its own source that they begin with: "/onnxruntime_src/a.cc:12 void f(int) It
 /// failed" is "It failed", also where that is the status of an operator.
-pub(super) fn plain_words(message: &str) -> String {
+pub(crate) fn plain_words(message: &str) -> String {
     const SOURCE: &str = ": /onnxruntime";
     if let Some((_, words)) = message.split_once("[OpenVINO-EP] ") {
         // Lines of its own that only name places in its source.

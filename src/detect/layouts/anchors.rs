@@ -11,8 +11,8 @@ use super::names::Names;
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Family, Verdict};
-use crate::detect::decode::Outputs;
-use crate::detect::task::Task;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::task::Task;
 
 /// Widths and heights of the three anchors of each stride.
 type Anchors = [[[f32; 2]; 3]; 3];
@@ -79,7 +79,7 @@ fn axes_of(shape: &[usize], (across, down): (usize, usize)) -> Option<(Axes, usi
     }
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some_and(|forced| ![Family::V5Raw, Family::V7Raw].contains(&forced)) {
         return Verdict::No;
     }

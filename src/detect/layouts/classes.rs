@@ -3,15 +3,15 @@
 use super::evidence::Evidence;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
-use crate::detect::task::Task;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::task::Task;
 
 #[derive(Debug)]
 struct Classes {
     count: usize,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if !evidence.is_task("classify") {
         return Verdict::No;
     }

@@ -10,7 +10,7 @@ use super::{Claim, Family, Verdict};
 /// Share of the rows whose third and fourth values are not below the first and second: corners.
 const MOST: f32 = 0.95;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(Main { index, rows, columns }) = evidence.main() else { return Verdict::No };
     let is_forced = match evidence.forced(Family::DeepStream) {
         Some(false) => return Verdict::No,

@@ -16,7 +16,7 @@ const COCO_IDS: usize = 91;
 /// Share of the queries that find nothing, whose largest logit is then the last one's.
 const MOST_EMPTY: f32 = 0.6;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let is_boxes = |output: &Output<'_>| matches!(output.shape, [_, _, 4]) && !output.is_integer();
     let Some(boxes) = evidence.outputs.iter().position(is_boxes) else { return Verdict::No };
     let queries = evidence.outputs[boxes].shape[1];

@@ -9,7 +9,7 @@ use super::evidence::{Column, Evidence, Main};
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// Values for each side of a box that published models have: 0 to 7.
 const BINS: usize = 8;
@@ -26,7 +26,7 @@ struct Distances {
     shift: f32,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some() {
         return Verdict::No;
     }
@@ -177,7 +177,7 @@ pub(super) fn sides_to_corners([x, y]: [f32; 2], stride: f32, mut sides: impl It
 }
 
 /// Mean of the places of a softmax.
-pub(super) fn mean_of(logits: &[f32]) -> f32 {
+pub(crate) fn mean_of(logits: &[f32]) -> f32 {
     mean_of_places(logits.iter().copied())
 }
 
@@ -194,7 +194,7 @@ pub(super) fn mean_of_places(logits: impl Iterator<Item = f32> + Clone) -> f32 {
 }
 
 /// Cells of a grid; grids of other families are rounded down.
-pub(super) fn grid((width, height): (usize, usize), stride: usize) -> (usize, usize) {
+pub(crate) fn grid((width, height): (usize, usize), stride: usize) -> (usize, usize) {
     (width / stride, height / stride)
 }
 

@@ -8,7 +8,7 @@ use super::distances::{grid, mean_of_places, sides_to_corners};
 use super::evidence::{Evidence, Output};
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// Channels of the boxes: 16 values for each side.
 const BOX: usize = 64;
@@ -25,7 +25,7 @@ struct Distribution {
 }
 
 /// The maps of each stride, in the order of the outputs.
-pub(super) fn maps(evidence: &Evidence<'_>) -> Option<[Vec<usize>; 3]> {
+pub(crate) fn maps(evidence: &Evidence<'_>) -> Option<[Vec<usize>; 3]> {
     let of = |stride: usize| -> Vec<usize> {
         let (across, down) = grid(evidence.size(), stride);
         let fits =
@@ -37,7 +37,7 @@ pub(super) fn maps(evidence: &Evidence<'_>) -> Option<[Vec<usize>; 3]> {
     is_whole.then_some(maps)
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some() || evidence.outputs.iter().any(|output| output.shape.len() != 4) {
         return Verdict::No;
     }

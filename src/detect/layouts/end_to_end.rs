@@ -8,12 +8,12 @@ use super::evidence::{Evidence, MOST_FINISHED, Main};
 use super::rows::{RowScore, Rows};
 use super::v8::{outputs_of, points_of, prototypes_of};
 use super::{Claim, Family, Verdict};
-use crate::detect::task::Task;
+use crate::detect::layouts::task::Task;
 
 /// Box, score and class.
 const HEAD: usize = 6;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(main) = evidence.main() else { return Verdict::No };
     let Main { rows, columns, .. } = main;
     let is_forced = match evidence.forced(Family::EndToEnd) {

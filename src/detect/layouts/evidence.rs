@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use super::Family;
 use super::boxes::{STRIDES, Unit, cell_count};
-use crate::detect::input::{ExtraKind, InputSpec};
-use crate::detect::literal;
-use crate::detect::task::Task;
-use crate::detect::tensor::{ElementType, TensorInfo};
+use crate::detect::layouts::task::Task;
+use crate::detect::onnx::input::{ExtraKind, InputSpec};
+use crate::detect::onnx::python_literal;
+use crate::detect::onnx::tensor::{ElementType, TensorInfo};
 
 /// Most keypoints of an object.
 const MAX_KEYPOINTS: usize = 1000;
@@ -18,7 +18,7 @@ pub(super) const MOST_FINISHED: usize = 1000;
 
 /// An output as it came from a run, or as it is declared where that leaves nothing open.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::detect) struct Seen {
+pub(crate) struct Seen {
     /// Its shape, the first length being that of the batch where it has one.
     pub shape: Vec<usize>,
     /// Its values in the trial run; `None` where there was none.
@@ -27,7 +27,7 @@ pub(in crate::detect) struct Seen {
 
 /// What the metadata says.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in crate::detect) struct Metadata {
+pub(crate) struct Metadata {
     pub names: Option<Vec<String>>,
     /// What the model does, in Ultralytics' words.
     pub task: Option<String>,
@@ -57,7 +57,7 @@ impl Metadata {
         };
         let mut warnings = Vec::new();
         let names = text("names").and_then(|text| {
-            let names = literal::class_names(text);
+            let names = python_literal::class_names(text);
             if names.is_none() {
                 warnings.push(
                     "its metadata has class names that cannot be read: they are not a dictionary of numbers and names or a \
@@ -87,9 +87,9 @@ impl Metadata {
             has_nms: text("nms").and_then(flag) == Some(true) || text("args").is_some_and(has_nms),
             is_ultralytics: text("author").is_some_and(|author| author.contains("Ultralytics")),
             channels: text("channels").and_then(|text| text.parse().ok()),
-            image_size: text("imgsz").and_then(literal::image_size),
+            image_size: text("imgsz").and_then(python_literal::image_size),
             keypoints: text("kpt_shape")
-                .and_then(literal::image_size)
+                .and_then(python_literal::image_size)
                 .filter(|&(points, values)| (2..=3).contains(&values) && points <= MAX_KEYPOINTS),
             warnings,
             lines,
@@ -110,7 +110,7 @@ fn has_nms(text: &str) -> bool {
 
 /// An output as families look at it.
 #[derive(Debug)]
-pub(in crate::detect) struct Output<'a> {
+pub(crate) struct Output<'a> {
     /// Its name in lower case.
     pub name: String,
     pub element: &'a ElementType,
@@ -169,7 +169,7 @@ impl Output<'_> {
 
 /// The values of one feature of all boxes.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::detect) struct Column {
+pub(crate) struct Column {
     pub least: f32,
     pub most: f32,
     /// Whether all are whole numbers from 0 on.
@@ -202,7 +202,7 @@ impl Column {
 
 /// All that is known of a model.
 #[derive(Debug)]
-pub(in crate::detect) struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     pub metadata: &'a Metadata,
     pub input: &'a InputSpec,
     pub outputs: Vec<Output<'a>>,

@@ -6,13 +6,13 @@ use super::evidence::{Evidence, Main};
 use super::names::Names;
 use super::rows::{RowScore, Rows};
 use super::{Claim, Verdict};
-use crate::detect::task::Task;
+use crate::detect::layouts::task::Task;
 
 const COLUMNS: usize = 16;
 /// Five points of x and y.
 const POINTS: std::ops::Range<usize> = 5..15;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(Main { index, rows, columns }) = evidence.main() else { return Verdict::No };
     let has_classes = evidence.class_count().is_some_and(|classes| classes != 1);
     if evidence.forced.is_some() || columns != COLUMNS || rows <= columns || has_classes {

@@ -6,7 +6,7 @@ use super::evidence::Evidence;
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 const STRIDE: usize = 16;
 
@@ -15,7 +15,7 @@ struct Fastest {
     classes: usize,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let [output] = evidence.outputs.as_slice() else { return Verdict::No };
     let [_, channels, rows, columns] = *output.shape else { return Verdict::No };
     let (width, height) = evidence.size();

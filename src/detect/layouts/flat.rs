@@ -5,7 +5,7 @@ use super::boxes::{BoxForm, MAX_CLASS_ID, Unit};
 use super::evidence::Evidence;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// Columns of a row.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct Flat {
     unit: Unit,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let [output] = evidence.outputs.as_slice() else { return Verdict::No };
     let [_, columns @ (6 | 7)] = *output.shape else { return Verdict::No };
     if evidence.forced.is_some() {

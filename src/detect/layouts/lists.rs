@@ -2,7 +2,7 @@
 
 use super::boxes::{BoxForm, MAX_CLASS_ID, Unit, best_of, sigmoid};
 use super::reader::{Reader, Scratch, Survey};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// What makes scores of a row of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::lists::Finished;
 use super::preparation::Preparation;
 use super::{Claim, Verdict};
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let is_rows = |output: &Output<'_>| matches!(output.shape, [.., _, 5]) && matches!(output.shape.len(), 2 | 3);
     let Some(boxes) = evidence.outputs.iter().position(is_rows) else { return Verdict::No };
     let lead = &evidence.outputs[boxes].shape[..evidence.outputs[boxes].shape.len() - 1];

@@ -7,6 +7,7 @@
 mod anchors;
 mod boxes;
 mod classes;
+pub mod decoder;
 mod deepstream;
 mod detr;
 mod distances;
@@ -19,8 +20,10 @@ mod flat;
 mod lists;
 mod mmdeploy;
 mod names;
+pub mod nms;
 mod paddle;
 mod per_class;
+pub mod plausibility;
 mod preparation;
 mod reader;
 mod retinaface;
@@ -28,6 +31,7 @@ mod rows;
 mod rtdetr;
 mod scrfd;
 mod separate;
+pub mod task;
 mod tensorflow;
 mod ultraface;
 mod v5;
@@ -40,12 +44,12 @@ mod yunet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::task::Task;
+use task::Task;
 
-pub(super) use evidence::{Evidence, Metadata, Seen};
-pub(super) use names::Names;
-pub(super) use preparation::Preparation;
-pub(super) use reader::{Reader, Scratch, Survey};
+pub(crate) use evidence::{Evidence, Metadata, Seen};
+pub(crate) use names::Names;
+pub(crate) use preparation::Preparation;
+pub(crate) use reader::{Reader, Scratch, Survey};
 
 /// A way to recognise one family.
 type Recognise = fn(&Evidence<'_>) -> Verdict;
@@ -89,7 +93,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(name: &'static str, reader: Arc<dyn Reader>) -> Self {
+    pub(crate) fn new(name: &'static str, reader: Arc<dyn Reader>) -> Self {
         Self { name, reader }
     }
 
@@ -99,12 +103,12 @@ impl Layout {
         self.name
     }
 
-    pub(super) fn reader(&self) -> &dyn Reader {
+    pub(crate) fn reader(&self) -> &dyn Reader {
         self.reader.as_ref()
     }
 
     /// Whether there is a value for each cell of the input, so that the outputs are as long for every picture.
-    pub(super) fn is_dense(&self) -> bool {
+    pub(crate) fn is_dense(&self) -> bool {
         self.reader.is_dense()
     }
 }
@@ -153,6 +157,17 @@ impl Family {
     }
 }
 
+impl Family {
+    /// Returns the layout that one of these tensor identifiers names: those of GStreamer's tensor decoders.
+    pub(crate) fn named_by(ids: &[String]) -> Option<Self> {
+        ids.iter().find_map(|id| match id {
+            id if id.contains("yolo-v10") => Some(Self::EndToEnd),
+            id if id.contains("yolo-v8") => Some(Self::V8),
+            _ => None,
+        })
+    }
+}
+
 impl fmt::Display for Family {
     /// Its name among the values of `model-layout`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +199,7 @@ pub(super) enum Verdict {
 
 /// How a model is read, according to one family.
 #[derive(Debug, Clone)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     pub layout: Layout,
     /// The outputs to read, in the order in which the reader takes them.
     pub outputs: Vec<usize>,
@@ -249,7 +264,7 @@ impl From<Claim> for Verdict {
 }
 
 /// The outcome of asking all families.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Known(Box<Claim>),
     /// Values of a trial run are needed first.
     NeedsTrial,
@@ -258,7 +273,7 @@ pub(super) enum Outcome {
 }
 
 /// Asks the families in turn.
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Outcome {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Outcome {
     for recognise in FAMILIES {
         match recognise(evidence) {
             Verdict::No => {}
@@ -299,9 +314,10 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::detect::decode::{OutputView, Outputs};
-    use crate::detect::input::{ExtraInput, ExtraKind, InputSpec};
-    use crate::detect::tensor::{Dimension, ElementType, TensorInfo};
+    use crate::detect::layouts::decoder::Outputs;
+    use crate::detect::onnx::input::{ExtraInput, ExtraKind, InputSpec};
+    use crate::detect::onnx::tensor::OutputView;
+    use crate::detect::onnx::tensor::{Dimension, ElementType, TensorInfo};
 
     /// Numbers that look random, the same in every run (Marsaglia, "Xorshift RNGs", 2003).
     struct Random(u64);

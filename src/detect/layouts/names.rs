@@ -1,10 +1,10 @@
 //! Class names that a family's models are known by where their file has none.
 
-use crate::detect::labels::COCO;
+use crate::detect::model::labels::COCO;
 
 /// Which names a model's classes have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::detect) enum Names {
+pub(crate) enum Names {
     /// COCO's 80 where there are 80 classes, or its 91 category numbers where a DETR has 91.
     #[default]
     Unknown,

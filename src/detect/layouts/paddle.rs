@@ -10,7 +10,7 @@ use super::evidence::{Evidence, Output};
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// Sides of PicoDet's inputs; PP-YOLOE+ has 640.
 const PICODET_SIDE: usize = 416;
@@ -20,7 +20,7 @@ struct Paddle {
     is_counted: bool,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some() {
         return Verdict::No;
     }

@@ -8,7 +8,7 @@ use super::preparation::Preparation;
 use super::separate::{has_levels, is_boxes};
 use super::{Claim, Verdict};
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let outputs = &evidence.outputs;
     let Some(boxes) = outputs.iter().position(is_boxes).filter(|_| evidence.forced.is_none()) else {
         return Verdict::No;

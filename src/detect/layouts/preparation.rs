@@ -2,12 +2,12 @@
 //!
 //! Plain data; each value cites where it comes from.
 
-use crate::detect::form::{ChannelOrder, Normalise};
-use crate::detect::letterbox::Anchor;
+use crate::detect::pixels::input_format::{ChannelOrder, Normalise};
+use crate::detect::pixels::letterbox::Anchor;
 
 /// How a frame becomes a model's input, apart from size and memory order.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::detect) struct Preparation {
+pub(crate) struct Preparation {
     pub order: ChannelOrder,
     /// The value of white: 1 or 255.
     pub white: f32,
@@ -16,8 +16,7 @@ pub(in crate::detect) struct Preparation {
 }
 
 /// The mean and deviation of ImageNet's pictures, which torchvision's backbones are trained with, for white at 1.
-pub(in crate::detect) const IMAGENET: Normalise =
-    Normalise { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
+pub(crate) const IMAGENET: Normalise = Normalise { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 
 impl Preparation {
     /// RGB 0..1 in a letterbox, as YOLOv5 and its successors are trained.

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use crate::detect::decode::{OutputView, Outputs};
-use crate::detect::nms::Candidate;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::nms::Candidate;
+use crate::detect::onnx::tensor::OutputView;
 
 /// Reads one family's outputs. Nothing but [`is_readable`](Self::is_readable) checks shapes.
-pub(in crate::detect) trait Reader: fmt::Debug + Send + Sync {
+pub(crate) trait Reader: fmt::Debug + Send + Sync {
     /// Whether outputs of these shapes can be read for an input of this size; models with free shapes may change them from
     /// run to run.
     fn is_readable(&self, outputs: Outputs<'_>, size: (usize, usize)) -> bool;
@@ -38,7 +39,7 @@ pub(in crate::detect) trait Reader: fmt::Debug + Send + Sync {
 
 /// Memory that is used again for each image.
 #[derive(Debug, Default)]
-pub(in crate::detect) struct Scratch {
+pub(crate) struct Scratch {
     /// The best score of each cell.
     pub best: Vec<f32>,
     pub candidates: Vec<Candidate>,
@@ -54,7 +55,7 @@ impl Scratch {
 
 /// The ranges of the values of a run.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::detect) struct Survey {
+pub(crate) struct Survey {
     pub least_score: f32,
     pub most_score: f32,
     /// The largest coordinate of a box as pixels, by its absolute value; 0 where boxes are not in pixels yet.
@@ -96,7 +97,7 @@ impl Survey {
 
 impl<'a> Outputs<'a> {
     /// The shape of output `index` without the batch's dimension, if what remains has `rank` dimensions.
-    pub(in crate::detect) fn shape(&self, index: usize, rank: usize) -> Option<&'a [usize]> {
+    pub(crate) fn shape(&self, index: usize, rank: usize) -> Option<&'a [usize]> {
         let shape = self.views.get(index)?.shape;
         match shape.len().checked_sub(rank)? {
             0 if self.images == 1 => Some(shape),
@@ -106,7 +107,7 @@ impl<'a> Outputs<'a> {
     }
 
     /// Output `index` of image `image`, with `rank` dimensions.
-    pub(in crate::detect) fn part(&self, index: usize, image: usize, rank: usize) -> OutputView<'a> {
+    pub(crate) fn part(&self, index: usize, image: usize, rank: usize) -> OutputView<'a> {
         self.views[index].image(image, self.images, rank)
     }
 }

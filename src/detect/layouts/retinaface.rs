@@ -10,8 +10,8 @@ use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::scrfd::POINTS;
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
-use crate::detect::task::Task;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::task::Task;
 
 /// Strides, and the sides of the square prior boxes in each of their cells (data/config.py, `min_sizes`).
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ impl Priors {
     }
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if let [output] = evidence.outputs.as_slice()
         && matches!(*output.shape, [_, rows, JOINED] if rows == RETINAFACE.count(evidence.size()))
         && evidence.forced.is_none()

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::boxes::{BoxForm, MAX_CLASS_ID, Unit, best_of};
 use super::reader::{Reader, Scratch, Survey};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// Where a row has its score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum RowScore {
 
 /// How a row is read.
 #[derive(Debug, Clone)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// Columns of a row.
     pub columns: usize,
     /// The column of the first number of the box.

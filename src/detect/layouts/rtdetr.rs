@@ -7,7 +7,7 @@ use super::preparation::Preparation;
 use super::rows::{RowScore, Rows};
 use super::{Claim, Family, Verdict};
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(Main { index, rows, columns }) = evidence.main() else { return Verdict::No };
     let is_forced = match evidence.forced(Family::RtDetr) {
         Some(false) => return Verdict::No,

@@ -10,8 +10,8 @@ use super::names::Names;
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
-use crate::detect::task::Task;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::task::Task;
 
 /// Boxes for each cell.
 const BOXES: usize = 2;
@@ -25,7 +25,7 @@ struct Scrfd {
 
 /// The outputs of `[rows, columns]` (or `[1, rows, columns]`) for each stride, where there are `boxes` rows for a cell: as many for
 /// each stride, those of the first kind first.
-pub(super) fn levels(evidence: &Evidence<'_>, boxes: usize, columns: usize) -> Vec<usize> {
+pub(crate) fn levels(evidence: &Evidence<'_>, boxes: usize, columns: usize) -> Vec<usize> {
     let (width, height) = evidence.size();
     let of = |stride: usize| -> Vec<usize> {
         let rows = boxes * width.div_ceil(stride) * height.div_ceil(stride);
@@ -49,7 +49,7 @@ pub(super) fn are_shares(evidence: &Evidence<'_>, outputs: &[usize]) -> Option<b
     Some(columns?.iter().flatten().all(Column::is_share))
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some() {
         return Verdict::No;
     }

@@ -22,7 +22,7 @@ pub(super) fn has_levels(outputs: &[Output<'_>]) -> bool {
     lengths.len() > 2
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let outputs = &evidence.outputs;
     let Some(boxes) = outputs.iter().position(is_boxes).filter(|_| evidence.forced.is_none()) else {
         return Verdict::No;

@@ -8,9 +8,9 @@ use super::lists::Finished;
 use super::names::Names;
 use super::preparation::Preparation;
 use super::{Claim, Verdict};
-use crate::detect::tensor::ElementType;
+use crate::detect::onnx::tensor::ElementType;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some() {
         return Verdict::No;
     }

@@ -11,7 +11,7 @@ use super::{Claim, Verdict};
 /// Boxes for each cell of the strides 8, 16, 32 and 64 (vision/ssd/config/fd_config.py, `min_boxes`).
 const BOXES: [usize; 4] = [3, 2, 2, 3];
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let (width, height) = evidence.size();
     let priors: usize = FOUR_STRIDES
         .iter()

@@ -14,7 +14,7 @@ const LOW: f32 = 0.05;
 /// Class probabilities of rows of low objectness are higher than this on average where they are conditional on it.
 const CONDITIONAL: f32 = 0.1;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(main) = evidence.main() else { return Verdict::No };
     let Main { rows, columns, .. } = main;
     let is_forced = match evidence.forced(Family::V5) {

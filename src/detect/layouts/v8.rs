@@ -8,8 +8,8 @@ use super::evidence::{Evidence, Extra, Main};
 use super::reader::{Reader, Scratch, Survey};
 use super::rows::{RowScore, Rows, has_prototypes, scale_points};
 use super::{Claim, Family, Verdict};
-use crate::detect::decode::Outputs;
-use crate::detect::task::Task;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::task::Task;
 
 /// `[4 + classes + extra, cells]`.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) fn outputs_of(main: Main, extra: Extra) -> Vec<usize> {
     [Some(main.index), extra.prototypes].into_iter().flatten().collect()
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(main) = evidence.main() else { return Verdict::No };
     let Main { rows, columns, .. } = main;
     let is_forced = match evidence.forced(Family::V8) {

@@ -5,7 +5,7 @@ use super::boxes::{BoxForm, Unit};
 use super::evidence::{Evidence, Output};
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 #[derive(Debug)]
 struct Selected {
@@ -14,7 +14,7 @@ struct Selected {
     unit: Unit,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let is_choice = |output: &Output<'_>| output.is_integer() && output.shape.last() == Some(&3);
     let choice = evidence.outputs.iter().position(is_choice);
     let Some(choice) = choice.filter(|_| evidence.forced.is_none()) else { return Verdict::No };

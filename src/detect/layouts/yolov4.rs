@@ -7,7 +7,7 @@ use super::lists::{PerClass, Scores};
 use super::preparation::Preparation;
 use super::{Claim, Verdict};
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let boxes = evidence.outputs.iter().position(|output| matches!(output.shape, [_, _, 1, 4]));
     let Some(boxes) = boxes.filter(|_| evidence.forced.is_none()) else { return Verdict::No };
     let count = evidence.outputs[boxes].shape[1];

@@ -5,7 +5,7 @@ use super::evidence::{Column, Evidence, Main};
 use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::{Claim, Family, Verdict};
-use crate::detect::decode::Outputs;
+use crate::detect::layouts::decoder::Outputs;
 
 /// Values before decoding are not larger: e^16 strides are more than any picture.
 const LARGEST_RAW: f32 = 16.0;
@@ -15,7 +15,7 @@ struct Yolox {
     classes: usize,
 }
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     let Some(Main { index, rows, columns }) = evidence.main() else { return Verdict::No };
     let is_forced = match evidence.forced(Family::Yolox) {
         Some(false) => return Verdict::No,

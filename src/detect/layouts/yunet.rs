@@ -10,8 +10,8 @@ use super::preparation::Preparation;
 use super::reader::{Reader, Scratch, Survey};
 use super::scrfd::{POINTS, are_shares, levels};
 use super::{Claim, Verdict};
-use crate::detect::decode::Outputs;
-use crate::detect::task::Task;
+use crate::detect::layouts::decoder::Outputs;
+use crate::detect::layouts::task::Task;
 
 /// Columns of each kind of output, in the order in which the reader takes them.
 const KINDS: [usize; 4] = [1, 1, 4, POINTS];
@@ -19,7 +19,7 @@ const KINDS: [usize; 4] = [1, 1, 4, POINTS];
 #[derive(Debug)]
 struct YuNet;
 
-pub(super) fn recognise(evidence: &Evidence<'_>) -> Verdict {
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Verdict {
     if evidence.forced.is_some() {
         return Verdict::No;
     }

@@ -1,0 +1,280 @@
+//! From a model's output tensors to detections in the frame: boxes as the layout's reader gives them, suppressed, mapped back,
+//! with what the task adds.
+//!
+//! Knows nothing of ONNX Runtime and of families. One [`Decoder`] for each worker thread, its scratch memory reused. Values
+//! that are not finite never become detections.
+
+use super::nms::{Candidate, MAX_CANDIDATES, iou, rank, suppress};
+use super::task::{Task, keypoints, mask, rotated};
+use super::{Layout, Scratch};
+use crate::detect::detection::Details;
+use crate::detect::detection::{DetectSettings, Detection};
+use crate::detect::onnx::tensor::OutputView;
+use crate::detect::pixels::letterbox::Letterbox;
+
+/// The outputs of a run, in the order in which the layout's reader takes them.
+#[derive(Debug, Clone, Copy)]
+pub struct Outputs<'a> {
+    /// The outputs.
+    pub views: &'a [OutputView<'a>],
+    /// Images in the run.
+    pub images: usize,
+}
+
+/// Reads outputs; keeps its scratch memory.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    scratch: Scratch,
+}
+
+impl Decoder {
+    /// The detections of image `image`, by falling confidence.
+    ///
+    /// `outputs` must have been checked to be what `layout` reads
+    /// ([`is_readable`](super::Reader::is_readable)).
+    pub fn decode(
+        &mut self,
+        (layout, task): (&Layout, Task),
+        outputs: Outputs<'_>,
+        image: usize,
+        settings: &DetectSettings,
+        fit: &Letterbox,
+    ) -> Vec<Detection> {
+        let reader = layout.reader();
+        if let Some(values) = reader.classes(outputs, image) {
+            return classes(values, settings, fit);
+        }
+        self.scratch.candidates.clear();
+        reader.read(outputs, image, fit.canvas, settings.confidence_threshold, &mut self.scratch);
+        let candidates = &mut self.scratch.candidates;
+        candidates.retain(|candidate| {
+            candidate.score.is_finite()
+                && candidate.corners.iter().all(|value| value.is_finite())
+                && settings.classes.as_ref().is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
+        });
+        let extra = |candidate: &Candidate| reader.extra(outputs, image, fit.canvas, candidate.index as usize);
+        let turned = |candidate: &Candidate| {
+            let [x1, y1, x2, y2] = candidate.corners;
+            let upright = [(x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1];
+            let angle = extra(candidate).first().copied().filter(|angle| angle.is_finite()).unwrap_or(0.0);
+            rotated(upright, angle, fit)
+        };
+        if reader.is_finished() {
+            rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
+        } else {
+            rank(candidates, MAX_CANDIDATES);
+            let overlap = |a: &Candidate, b: &Candidate| match task {
+                Task::Obb => turned(a).likeness(turned(b)),
+                _ => iou(&a.corners, &b.corners),
+            };
+            suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections, overlap);
+        }
+        // In pixels of the frame. A rotated box may lie in the frame where the same box, upright, does not.
+        let bounds_of = |candidate: &Candidate| match task {
+            Task::Obb => turned(candidate).bounds(),
+            _ => fit.to_frame(candidate.corners),
+        };
+        let with_details = |candidate: &Candidate| {
+            let mut found = in_frame(candidate, bounds_of(candidate), fit)?;
+            match task {
+                Task::Detect | Task::Classify => {}
+                Task::Segment { .. } => {
+                    let prototypes = outputs.views.get(1)?.image(image, outputs.images, 3);
+                    // As large as the box that it belongs to, which ends where the frame does.
+                    let corners = fit.clamp(candidate.corners);
+                    found.details.mask = mask(&extra(candidate), prototypes, corners, fit.canvas);
+                }
+                Task::Pose { values, .. } => found.details.keypoints = keypoints(&extra(candidate), values, fit),
+                Task::Obb => found.details.rotated = Some(turned(candidate)),
+            }
+            Some(found)
+        };
+        candidates.iter().filter_map(with_details).collect()
+    }
+}
+
+/// A candidate whose corners in pixels of the frame are these, unless nothing of it lies in the frame.
+fn in_frame(candidate: &Candidate, corners: [f32; 4], fit: &Letterbox) -> Option<Detection> {
+    let limit = |value: f32, side: usize| value.clamp(0.0, side as f32);
+    let [x_min, x_max] = [corners[0], corners[2]].map(|x| limit(x, fit.frame.0));
+    let [y_min, y_max] = [corners[1], corners[3]].map(|y| limit(y, fit.frame.1));
+    (x_max > x_min && y_max > y_min).then_some(Detection {
+        class_id: candidate.class_id as usize,
+        // What is over 1 is warned of by the sanity checks.
+        confidence: candidate.score.min(1.0),
+        x_min,
+        y_min,
+        x_max,
+        y_max,
+        details: Details::default(),
+    })
+}
+
+/// Names for the whole frame: the best five over the threshold. Values that are no shares of 1 go through a softmax.
+fn classes(values: &[f32], settings: &DetectSettings, fit: &Letterbox) -> Vec<Detection> {
+    let sum: f32 = values.iter().sum();
+    let are_shares = values.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < 0.05;
+    let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = values.iter().map(|value| (value - greatest).exp()).sum();
+    let share = |value: f32| if are_shares { value } else { (value - greatest).exp() / total };
+    let wanted = |class: usize| settings.classes.as_ref().is_none_or(|classes| classes.contains(&class));
+    let mut named: Vec<(usize, f32)> = values.iter().map(|&value| share(value)).enumerate().collect();
+    named.retain(|(class, share)| share.is_finite() && *share > settings.confidence_threshold && wanted(*class));
+    named.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    named.truncate(MOST_NAMES.min(settings.max_detections));
+    let named = named.into_iter().map(|(class_id, confidence)| Detection {
+        class_id,
+        confidence,
+        x_min: 0.0,
+        y_min: 0.0,
+        x_max: fit.frame.0 as f32,
+        y_max: fit.frame.1 as f32,
+        details: Details::default(),
+    });
+    named.collect()
+}
+
+/// Most names for a picture.
+const MOST_NAMES: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Reader, Survey};
+    use super::*;
+    use crate::detect::pixels::letterbox::Anchor;
+    use std::sync::Arc;
+
+    /// Rows of corners, score and class.
+    #[derive(Debug)]
+    struct Plain {
+        is_finished: bool,
+    }
+
+    impl Reader for Plain {
+        fn is_readable(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
+            true
+        }
+
+        fn read(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), threshold: f32, scratch: &mut Scratch) {
+            for (index, row) in outputs.views[0].rows().enumerate().filter(|(_, row)| row[4] > threshold) {
+                scratch.push([row[0], row[1], row[2], row[3]], row[4], row[5] as u32, index);
+            }
+        }
+
+        fn is_finished(&self) -> bool {
+            self.is_finished
+        }
+
+        fn survey(&self, _: Outputs<'_>, _: (usize, usize), _: &mut Survey) {}
+    }
+
+    /// A 64x64 canvas over a 128x128 frame: twice the size back.
+    fn read(is_finished: bool, values: &[[f32; 6]], settings: &DetectSettings) -> Vec<Detection> {
+        let values = values.concat();
+        let view = OutputView { shape: &[1, values.len() / 6, 6], values: &values };
+        let fit = Letterbox::new((128, 128), (64, 64), Anchor::Center);
+        let layout = Layout::new("plain", Arc::new(Plain { is_finished }));
+        let outputs = Outputs { views: &[view], images: 1 };
+        Decoder::default().decode((&layout, Task::Detect), outputs, 0, settings, &fit)
+    }
+
+    fn detection(class_id: usize, confidence: f32, corners: [f32; 4]) -> Detection {
+        let [x_min, y_min, x_max, y_max] = corners;
+        Detection { class_id, confidence, x_min, y_min, x_max, y_max, details: Details::default() }
+    }
+
+    #[test]
+    fn boxes_come_out_in_the_frame_by_falling_confidence() {
+        let values = [[0.0, 0.0, 10.0, 10.0, 0.5, 3.0], [20.0, 20.0, 40.0, 30.0, 0.7, 1.0]];
+        let expected = [detection(1, 0.7, [40.0, 40.0, 80.0, 60.0]), detection(3, 0.5, [0.0, 0.0, 20.0, 20.0])];
+        assert_eq!(read(false, &values, &DetectSettings::default()), expected);
+    }
+
+    #[test]
+    fn finished_boxes_are_not_suppressed_but_ordered_and_limited() {
+        let values =
+            [[0.0, 0.0, 10.0, 10.0, 0.5, 3.0], [0.0, 0.0, 10.0, 10.0, 0.7, 3.0], [0.0, 0.0, 10.0, 10.0, 0.2, 1.0]];
+        let confidences = |is_finished, settings: &DetectSettings| -> Vec<f32> {
+            read(is_finished, &values, settings).iter().map(|found| found.confidence).collect()
+        };
+        assert_eq!(confidences(true, &DetectSettings::default()), [0.7, 0.5]);
+        assert_eq!(confidences(false, &DetectSettings::default()), [0.7]);
+        assert_eq!(confidences(true, &DetectSettings { max_detections: 1, ..DetectSettings::default() }), [0.7]);
+        assert!(confidences(true, &DetectSettings { max_detections: 0, ..DetectSettings::default() }).is_empty());
+    }
+
+    #[test]
+    fn chosen_classes_alone_are_kept_before_suppression() {
+        let values = [[0.0, 0.0, 10.0, 10.0, 0.6, 0.0], [0.0, 0.0, 10.0, 10.0, 0.9, 1.0]];
+        let settings = DetectSettings { classes: Some(vec![0]), class_agnostic: true, ..DetectSettings::default() };
+        let found = read(false, &values, &settings);
+        assert_eq!(found.iter().map(|found| found.class_id).collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn values_that_are_not_finite_never_become_detections() {
+        for place in 0..5 {
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
+                let mut values = [10.0, 10.0, 20.0, 20.0, 0.9, 1.0];
+                values[place] = value;
+                for found in read(false, &[values], &DetectSettings::default()) {
+                    let edges = [found.x_min, found.y_min, found.x_max, found.y_max, found.confidence];
+                    assert!(edges.iter().all(|edge| edge.is_finite()), "{place} {value} {found:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_above_one_are_written_as_one() {
+        let found = read(false, &[[10.0, 10.0, 20.0, 20.0, 1.8, 1.0]], &DetectSettings::default());
+        assert_eq!(found[0].confidence, 1.0);
+    }
+
+    #[test]
+    fn boxes_outside_the_frame_are_no_detections() {
+        assert!(read(false, &[[-50.0, -50.0, -46.0, -46.0, 0.9, 0.0]], &DetectSettings::default()).is_empty());
+    }
+
+    /// One box `[centre x, centre y, width, height, score, class, angle]`.
+    #[derive(Debug)]
+    struct OneTurned;
+
+    impl Reader for OneTurned {
+        fn is_readable(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
+            true
+        }
+
+        fn read(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), _: f32, scratch: &mut Scratch) {
+            let [x, y, w, h, score, class, _] = outputs.views[0].values[..7] else { return };
+            scratch.push([x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0], score, class as u32, 0);
+        }
+
+        fn extra(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), _: usize) -> Vec<f32> {
+            outputs.views[0].values[6..].to_vec()
+        }
+
+        fn is_finished(&self) -> bool {
+            true
+        }
+
+        fn survey(&self, _: Outputs<'_>, _: (usize, usize), _: &mut Survey) {}
+    }
+
+    #[test]
+    fn rotated_boxes_at_edges_are_judged_by_what_they_cover() {
+        // Upright, the box lies left of the frame; turned by a quarter, it reaches into it.
+        let fit = Letterbox::new((64, 64), (64, 64), Anchor::Center);
+        let layout = Layout::new("turned", Arc::new(OneTurned));
+        let read = |values: [f32; 7]| {
+            let view = OutputView { shape: &[1, 1, 7], values: &values };
+            let outputs = Outputs { views: &[view], images: 1 };
+            Decoder::default().decode((&layout, Task::Obb), outputs, 0, &DetectSettings::default(), &fit)
+        };
+        let quarter = std::f32::consts::FRAC_PI_2;
+        let found = read([-4.0, 32.0, 4.0, 20.0, 0.9, 1.0, quarter]);
+        assert_eq!(found.len(), 1);
+        assert!((found[0].x_max - 6.0).abs() < 1e-3 && found[0].x_min == 0.0, "{found:?}");
+        assert!(read([-4.0, 32.0, 4.0, 20.0, 0.9, 1.0, 0.0]).is_empty());
+    }
+}

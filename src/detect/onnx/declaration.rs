@@ -1,0 +1,20 @@
+//! What a model declares: its inputs, its outputs and its metadata.
+//!
+//! Plain data.
+
+use std::collections::HashMap;
+
+use super::tensor::TensorInfo;
+
+/// What a model declares, as ONNX Runtime reports it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Declaration {
+    pub inputs: Vec<TensorInfo>,
+    pub outputs: Vec<TensorInfo>,
+    /// Custom metadata, by key.
+    pub metadata: HashMap<String, String>,
+}
+
+/// The metadata keys that are read.
+pub(crate) const METADATA_KEYS: [&str; 11] =
+    ["names", "task", "imgsz", "end2end", "author", "kpt_shape", "args", "nms", "head", "channels", "stride"];

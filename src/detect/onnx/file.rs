@@ -1,0 +1,339 @@
+//! Where a model's bytes come from, and who it is whatever its file is called.
+//!
+//! Owns reading the file, with a limit, and the identity by content. Blocking; call it from a thread that may wait.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use once_cell::sync::{Lazy, OnceCell};
+
+use super::modelinfo;
+use super::quantised::{self, Gain};
+use super::weights;
+use crate::detect::error::{Error, Result};
+
+/// Largest model file: the most that protobuf, and so ONNX, allows without external data.
+pub const MAX_MODEL: u64 = 2 << 30;
+
+static BUILT_IN: &[u8] = include_bytes!("../../../models/person-320.onnx");
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum ModelSource {
+    /// The person detector that is part of this library.
+    #[default]
+    BuiltIn,
+    /// An ONNX file.
+    File(PathBuf),
+}
+
+/// A model in memory.
+#[derive(Debug)]
+pub(crate) struct ModelBytes {
+    /// File name as given, or "the built-in model".
+    pub name: String,
+    pub content: Content,
+    pub identity: Identity,
+    /// Whether its convolutions are of bytes that are quantised while it runs.
+    pub is_quantised: bool,
+    /// What the CPU provider is given instead, once that is known.
+    for_cpu: OnceCell<Option<Vec<u8>>>,
+    /// [`Content::Path`] with its weights in it, once that has been tried.
+    whole: OnceCell<Option<Vec<u8>>>,
+}
+
+impl ModelBytes {
+    fn new(name: String, content: Content, identity: Identity, is_quantised: bool) -> Self {
+        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new(), whole: OnceCell::new() }
+    }
+
+    /// The same model in a form that the CPU provider computes faster on this processor; `None` where it is best as it is.
+    pub fn for_cpu(&self, gain: Gain) -> Option<&[u8]> {
+        let Form::Memory(bytes) = self.form() else { return None };
+        let make = || cfg!(target_arch = "x86_64").then(|| quantised::for_cpu(bytes, gain)).flatten();
+        self.for_cpu.get_or_init(make).as_deref()
+    }
+
+    /// What a session is made from: all of it, or the file where it is too large for that or its weights are not found.
+    pub fn form(&self) -> Form<'_> {
+        let path = match &self.content {
+            Content::Static(bytes) => return Form::Memory(bytes),
+            Content::Owned(bytes) => return Form::Memory(bytes),
+            Content::Path(path) => path,
+        };
+        let make = || {
+            let bytes = read_regular(path).ok()?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            // Tensors may share their values: such a model may not become larger than its files.
+            let limit = (bytes.len() as u64 + external_files(&bytes, folder)).min(MAX_MODEL - 1);
+            let whole = weights::inside(&bytes, folder, limit)?;
+            Some(weights::as_constants(&whole).unwrap_or(whole))
+        };
+        self.whole.get_or_init(make).as_deref().map_or(Form::File(path), Form::Memory)
+    }
+
+    /// The same without another form for any provider.
+    #[cfg(test)]
+    pub fn unchanged(mut self) -> Self {
+        self.for_cpu = OnceCell::with_value(None);
+        self
+    }
+}
+
+/// What a session is made from.
+pub(crate) enum Form<'a> {
+    Memory(&'a [u8]),
+    File(&'a Path),
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+    /// Its weights lie in other files beside it, which only ONNX Runtime's own reading of the file finds.
+    Path(PathBuf),
+}
+
+/// Equal for equal content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    BuiltIn,
+    /// Length and a hash under a key that only this process has, so that nobody can make two models collide.
+    Hash(u64, u64),
+    /// The same with the path, for models whose content is partly elsewhere.
+    HashAt(u64, u64, PathBuf),
+}
+
+/// What the model that comes with vx is called in messages.
+pub(crate) const BUILT_IN_NAME: &str = "the built-in model";
+
+impl ModelSource {
+    /// Reads the model, if so much `memory` is enough for it, as far as that is known beforehand.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnreadable`] for a missing, empty, too large or irregular file.
+    pub(crate) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
+        let Self::File(path) = self else {
+            let name = BUILT_IN_NAME.to_owned();
+            return Ok(ModelBytes::new(name, Content::Static(BUILT_IN), Identity::BuiltIn, false));
+        };
+        let bytes = read(path, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
+        static KEY: Lazy<RandomState> = Lazy::new(RandomState::new);
+        let (length, hash) = (bytes.len() as u64, KEY.hash_one(&bytes));
+        let name = path.display().to_string();
+        let is_quantised = quantised::is_dynamic(&bytes);
+        Ok(if has_external_data(&bytes) {
+            let weights = external_files(&bytes, path.parent().unwrap_or(Path::new("")));
+            enough(length + weights, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            let identity = Identity::HashAt(length, hash, real);
+            ModelBytes::new(name, Content::Path(path.clone()), identity, is_quantised)
+        } else {
+            let bytes = weights::as_constants(&bytes).unwrap_or(bytes);
+            ModelBytes::new(name, Content::Owned(bytes), Identity::Hash(length, hash), is_quantised)
+        })
+    }
+}
+
+impl ModelSource {
+    /// Returns a hash of everything that loading the model reads: the model, the `.modelinfo` file beside it, and the files of
+    /// weights that it names. Equal for the same content wherever it lies; other files in the folder do not matter.
+    ///
+    /// # Errors
+    /// [`Error::ModelUnreadable`] for a model or `.modelinfo` file that cannot be read.
+    pub fn content_hash(&self) -> Result<String> {
+        let mut hash = blake3::Hasher::new();
+        let mut add = |part: &[u8]| {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        let Self::File(path) = self else {
+            add(BUILT_IN);
+            return Ok(hash.finalize().to_hex().to_string());
+        };
+        let bytes = read(path, None).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
+        add(&bytes);
+        add(modelinfo::beside(path)?.as_bytes());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for name in external_names(&bytes) {
+            let mut weights = blake3::Hasher::new();
+            // Loading the model says what is wrong with a file that cannot be read.
+            let read = open_regular(&folder.join(name)).and_then(|file| weights.update_reader(file).map(|_| ()));
+            add(name.as_bytes());
+            add(&read.map_or_else(|_| Vec::new(), |()| weights.finalize().as_bytes().to_vec()));
+        }
+        Ok(hash.finalize().to_hex().to_string())
+    }
+}
+
+/// All of a file, if it is a regular one.
+///
+/// # Errors
+/// The system's, and for pipes and devices, which might be waited for.
+pub fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file, if it is a regular one: a pipe would be waited for until somebody writes to it.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<File> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return File::open(path);
+    }
+    Err(std::io::Error::other("it is not a regular file"))
+}
+
+fn read(path: &Path, memory: Option<u64>) -> Result<Vec<u8>, String> {
+    let file = open_regular(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it; change its permissions".to_owned(),
+        _ => error.to_string(),
+    })?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if metadata.is_dir() {
+        return Err("it is a folder; name the .onnx file in it".to_owned());
+    }
+    if metadata.len() > MAX_MODEL {
+        return Err(format!(
+            "it has {} bytes, the most is {MAX_MODEL}; export its weights as external data",
+            metadata.len()
+        ));
+    }
+    enough(metadata.len(), memory)?;
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(MAX_MODEL + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    match bytes.len() as u64 {
+        0 => Err("it is empty".to_owned()),
+        length if length > MAX_MODEL => Err(format!("it grew over {MAX_MODEL} bytes while it was read")),
+        _ => Ok(bytes),
+    }
+}
+
+/// Refuses weights of `length` bytes where there is not memory for them: they are read, and brought into the order in which
+/// the provider computes.
+fn enough(length: u64, memory: Option<u64>) -> Result<(), String> {
+    let needed = length.saturating_mul(2);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    match memory {
+        Some(memory) if needed > memory => Err(format!(
+            "it needs at least {} MiB of memory, and {} MiB are allowed; use a smaller or quantised model, or raise \
+             memory-limit",
+            mib(needed),
+            memory >> 20
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in the files that hold weights.
+fn external_files(bytes: &[u8], folder: &Path) -> u64 {
+    let files = external_names(bytes).into_iter().filter_map(|name| std::fs::metadata(folder.join(name)).ok());
+    files.map(|file| file.len()).sum()
+}
+
+/// Names of the files that hold weights: each tensor there has an entry "location" with the file's name, as two strings in
+/// protobuf's form (fields 1 and 2, `StringStringEntryProto`).
+fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
+    const KEY: &[u8] = b"location\x12";
+    let names = memchr::memmem::find_iter(bytes, KEY).filter_map(|at| {
+        let mut value = &bytes[at + KEY.len()..];
+        let length = usize::try_from(prost::encoding::decode_varint(&mut value).ok()?).ok()?;
+        value.get(..length).and_then(|name| std::str::from_utf8(name).ok())
+    });
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// Whether the model may keep weights in other files: such tensors have an entry with the key "location" (onnx.proto,
+/// `TensorProto.external_data`).
+///
+/// The word may stand there for another reason; then the file is merely read twice.
+fn has_external_data(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"location").is_some()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn external_data_is_found_wherever_it_stands() {
+        assert!(!has_external_data(b"") && !has_external_data(b"locatio") && has_external_data(b"location"));
+        for place in [0, 1, 4088, 4089, 4090, 4095, 4096, 9000] {
+            let mut bytes = vec![b'l'; 9008];
+            assert!(!has_external_data(&bytes));
+            bytes[place..place + 8].copy_from_slice(b"location");
+            assert!(has_external_data(&bytes), "at {place}");
+        }
+    }
+
+    #[test]
+    fn equal_content_is_the_same_model_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            ModelSource::File(path).read(None).unwrap().identity
+        };
+        assert_eq!(write("a", b"one"), write("b", b"one"));
+        assert_ne!(write("a", b"one"), write("b", b"two"));
+        assert_ne!(write("a", b"location"), write("b", b"location"));
+    }
+
+    #[test]
+    fn the_content_hash_covers_what_the_loader_reads_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let path = folder.path().join("external.onnx");
+        let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+        write("external.onnx", &std::fs::read(models.join("external.onnx")).unwrap());
+        let hash = || ModelSource::File(path.clone()).content_hash().unwrap();
+        let mut before = hash();
+        let mut changes = |name: &str, content: &[u8]| {
+            write(name, content);
+            let now = hash();
+            std::mem::replace(&mut before, now.clone()) != now
+        };
+        assert!(changes("external.weights", b"one") && changes("external.weights", b"two"));
+        // The second .modelinfo name counts only where the first is missing, as for the loader.
+        assert!(changes("external.modelinfo", b"short") && changes("external.onnx.modelinfo", b"long"));
+        assert!(!changes("external.modelinfo", b"other") && !changes("image", b"a name in the graph"));
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["external.onnx", "external.weights", "external.onnx.modelinfo"] {
+            std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+        }
+        assert_eq!(ModelSource::File(copy.path().join("external.onnx")).content_hash().unwrap(), before);
+        assert!(ModelSource::File("/nowhere/m.onnx".into()).content_hash().is_err());
+        assert_ne!(ModelSource::BuiltIn.content_hash().unwrap(), before);
+    }
+
+    #[test]
+    fn names_of_weights_of_any_length_are_found() {
+        let long = "w".repeat(300);
+        let mut bytes = b"location\x12\x03abc.location\x12".to_vec();
+        prost::encoding::encode_varint(300, &mut bytes);
+        bytes.extend_from_slice(long.as_bytes());
+        bytes.extend_from_slice(b"location\x12\x7fcut");
+        assert_eq!(external_names(&bytes).into_iter().collect::<Vec<_>>(), ["abc", &long]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty.onnx");
+        std::fs::write(&empty, b"").unwrap();
+        for (path, word) in
+            [(dir.path().join("none.onnx"), "no such file"), (dir.path().to_owned(), "folder"), (empty, "empty")]
+        {
+            let text = ModelSource::File(path.clone()).read(None).unwrap_err().to_string();
+            assert!(text.contains(&path.display().to_string()) && text.contains(word), "{text}");
+        }
+        assert!(ModelSource::File("/dev/null".into()).read(None).unwrap_err().to_string().contains("regular"));
+    }
+}

@@ -1,0 +1,12 @@
+//! ONNX files: reading them, what they declare, and rewriting them for ONNX Runtime.
+//!
+//! Knows neither ONNX Runtime nor detector families. Files are untrusted: sizes, names and loops have limits.
+
+pub mod declaration;
+pub mod file;
+pub mod input;
+pub mod modelinfo;
+pub mod python_literal;
+pub mod quantised;
+pub mod tensor;
+mod weights;

@@ -1,0 +1,304 @@
+//! Sessions on other providers than ONNX Runtime's own CPU provider: what is registered, with which options, on which
+//! device.
+//!
+//! Part of the small circle of files that call `ort`. Any thread.
+
+use std::path::{Path, PathBuf};
+
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, DirectML, OpenVINO, TensorRT, WebGPU};
+use ort::session::builder::SessionBuilder;
+
+use super::library::Runtime;
+use super::processor::{Processor, processor};
+use super::provider::{Choice, Precision, Provider, Tuning};
+use super::session::{CPU_PROVIDER, OpenError};
+
+/// How a session uses a provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Accelerator {
+    pub choice: Choice,
+    pub tuning: Tuning,
+    /// Threads of one session, where the provider computes on the processor.
+    pub threads: usize,
+}
+
+/// ONNX Runtime's name of a provider that is part of it; `None` for plugin providers.
+pub(crate) fn name_of(provider: &Provider) -> Option<&'static str> {
+    Some(match provider {
+        Provider::Cpu => CPU_PROVIDER,
+        Provider::Cuda => "CUDAExecutionProvider",
+        Provider::TensorRt => "TensorrtExecutionProvider",
+        Provider::CoreMl => "CoreMLExecutionProvider",
+        Provider::DirectMl => "DmlExecutionProvider",
+        Provider::WebGpu => "WebGpuExecutionProvider",
+        Provider::OpenVino => "OpenVINOExecutionProvider",
+        Provider::Auto | Provider::Library(_) => return None,
+    })
+}
+
+/// What a session is to run on, once that is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    /// ONNX Runtime's name of the provider.
+    pub name: String,
+    pub device: String,
+    pub precision: &'static str,
+}
+
+fn fails(reason: String) -> OpenError {
+    OpenError { is_no_model: false, reason }
+}
+
+impl Accelerator {
+    /// A builder whose sessions run on the provider, and what that is.
+    ///
+    /// # Errors
+    /// Where the provider or its device is missing, or does not know the precision.
+    pub fn apply(
+        &self,
+        runtime: &'static Runtime,
+        builder: SessionBuilder,
+    ) -> Result<(SessionBuilder, Description), OpenError> {
+        match &self.choice.library {
+            Some(library) => self.apply_plugin(runtime, builder, library),
+            None => self.apply_built_in(builder),
+        }
+    }
+
+    fn option(&self, key: &str) -> Option<&str> {
+        self.tuning.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Providers that are part of the ONNX Runtime in use.
+    fn apply_built_in(&self, builder: SessionBuilder) -> Result<(SessionBuilder, Description), OpenError> {
+        fn with_options<P: ArbitrarilyConfigurableExecutionProvider>(provider: P, options: &[(String, String)]) -> P {
+            options.iter().fold(provider, |provider, (key, value)| provider.with_arbitrary_config(key, value))
+        }
+        let (provider, options) = (&self.choice.provider, &self.tuning.options[..]);
+        let unsupported = || {
+            let precision = self.tuning.precision;
+            fails(format!("it computes in the model's own number format, not in {precision}; export the model in that"))
+        };
+        let mut device = "GPU".to_owned();
+        let (dispatch, precision) = match provider {
+            Provider::Cuda => {
+                let precision = match self.tuning.precision {
+                    Precision::Auto => "as the model",
+                    Precision::Fp32 => "f32",
+                    _ => return Err(unsupported()),
+                };
+                // TensorFloat-32 is what CUDA takes for 32 bits unless told otherwise.
+                let cuda = CUDA::default().with_tf32(self.tuning.precision == Precision::Auto);
+                device = format!("GPU {}", self.option("device_id").unwrap_or("0"));
+                (with_options(cuda, options).build(), precision)
+            }
+            Provider::TensorRt => {
+                let cache = cache_folder();
+                let mut tensorrt = TensorRT::default();
+                if let Some(cache) = cache.as_deref().filter(|cache| std::fs::create_dir_all(cache).is_ok()) {
+                    let path = cache.display().to_string();
+                    tensorrt = tensorrt.with_engine_cache(true).with_engine_cache_path(&path);
+                    tensorrt = tensorrt.with_timing_cache(true).with_timing_cache_path(&path);
+                }
+                let (tensorrt, precision) = match self.tuning.precision {
+                    Precision::Fp32 => (tensorrt, "f32"),
+                    Precision::Bf16 => (tensorrt.with_bf16(true), "bf16"),
+                    Precision::Auto | Precision::Fp16 => (tensorrt.with_fp16(true), "f16"),
+                };
+                device = format!("GPU {}", self.option("device_id").unwrap_or("0"));
+                (with_options(tensorrt, options).build(), precision)
+            }
+            Provider::OpenVino => {
+                device = self.device().unwrap_or("CPU").to_owned();
+                let (config, precision) = self.openvino_config(&device)?;
+                let openvino = OpenVINO::default().with_device_type(&device);
+                (openvino.with_arbitrary_config("load_config", config).build(), precision)
+            }
+            _ if !matches!(self.tuning.precision, Precision::Auto) => return Err(unsupported()),
+            Provider::CoreMl => {
+                device = "Core ML".to_owned();
+                (with_options(CoreML::default(), options).build(), "as the model")
+            }
+            Provider::DirectMl => (DirectML::default().build(), "as the model"),
+            Provider::WebGpu => (with_options(WebGPU::default(), options).build(), "as the model"),
+            other => return Err(fails(format!("{other} is no provider of its own"))),
+        };
+        let name = name_of(provider).unwrap_or_default().to_owned();
+        let builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
+        Ok((builder, Description { name, device, precision }))
+    }
+
+    fn device(&self) -> Option<&'static str> {
+        self.tuning.device().ok().flatten()
+    }
+
+    /// Options that are the provider's, not ours.
+    fn own_options(&self) -> impl Iterator<Item = &(String, String)> {
+        self.tuning.options.iter().filter(|(key, _)| key != "device")
+    }
+
+    /// OpenVINO's configuration of `device` as JSON, and the precision that it makes.
+    fn openvino_config(&self, device: &str) -> Result<(String, &'static str), OpenError> {
+        let (hint, precision) = self.openvino_precision(device)?;
+        let mut config = serde_json::Map::new();
+        let mut set = |key: &str, value: &str| config.insert(key.to_owned(), value.into());
+        if let Some(hint) = hint {
+            set("INFERENCE_PRECISION_HINT", hint);
+        }
+        if device == "CPU" {
+            // One stream for each session: the workers run them side by side.
+            set("NUM_STREAMS", "1");
+            set("INFERENCE_NUM_THREADS", &self.threads.to_string());
+            set("ENABLE_CPU_PINNING", "NO");
+        }
+        self.own_options().for_each(|(key, value)| drop(set(key, value)));
+        let mut devices = serde_json::Map::new();
+        devices.insert(device.to_owned(), config.into());
+        let says_itself = self.option("INFERENCE_PRECISION_HINT").is_some();
+        let precision = if says_itself { "as its options say" } else { precision };
+        Ok((serde_json::Value::from(devices).to_string(), precision))
+    }
+
+    #[cfg(not(feature = "plugin-providers"))]
+    fn apply_plugin(
+        &self,
+        _: &'static Runtime,
+        _: SessionBuilder,
+        _: &Path,
+    ) -> Result<(SessionBuilder, Description), OpenError> {
+        Err(fails("this build has no plugin providers".to_owned()))
+    }
+
+    /// Providers that come as a library of their own.
+    #[cfg(feature = "plugin-providers")]
+    fn apply_plugin(
+        &self,
+        runtime: &'static Runtime,
+        builder: SessionBuilder,
+        library: &Path,
+    ) -> Result<(SessionBuilder, Description), OpenError> {
+        use ort::memory::DeviceType;
+
+        let name = plugin::register(runtime, library)?;
+        let is_openvino = name == plugin::OPENVINO;
+        let wanted = self.device().or(is_openvino.then_some("CPU")).map(|device| match device {
+            "CPU" => DeviceType::CPU,
+            "GPU" => DeviceType::GPU,
+            _ => DeviceType::NPU,
+        });
+        let devices: Vec<_> = runtime
+            .environment
+            .devices()
+            .filter(|device| device.ep().is_ok_and(|found| found == name))
+            .filter(|device| wanted.is_none_or(|wanted| device.hardware_device().ty() == wanted))
+            .take(1)
+            .collect();
+        let Some(device) = devices.first().map(|device| device.hardware_device().ty()) else {
+            let kind = self.option("device").unwrap_or(if is_openvino { "CPU" } else { "device" });
+            return Err(fails(format!("{} finds no {kind} that it can use", library.display())));
+        };
+        let device = match device {
+            DeviceType::CPU => "CPU",
+            DeviceType::GPU => "GPU",
+            _ => "NPU",
+        };
+        let (options, precision) = if is_openvino {
+            let (config, precision) = self.openvino_config(device)?;
+            (vec![(format!("{name}.load_config"), config)], precision)
+        } else if self.tuning.precision == Precision::Auto {
+            (self.own_options().map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect(), "as the model")
+        } else {
+            return Err(fails("its precision is set by its own options".to_owned()));
+        };
+        let builder = builder.with_devices(devices, Some(&options))?;
+        Ok((builder, Description { name, device: device.to_owned(), precision }))
+    }
+
+    /// OpenVINO's hint and what that makes: brain floats where the processor multiplies them, as is its own default. On a
+    /// processor without a format it would take another one and not say so.
+    fn openvino_precision(&self, device: &str) -> Result<(Option<&'static str>, &'static str), OpenError> {
+        let Processor { has_bf16, has_fp16, .. } = processor();
+        let is_processor = device == "CPU";
+        let lacks = |format: &str| Err(fails(format!("this processor does not multiply {format}; set precision=auto")));
+        Ok(match self.tuning.precision {
+            Precision::Auto if !is_processor => (None, "as the device prefers"),
+            Precision::Auto if has_bf16 => (Some("bf16"), "bf16"),
+            Precision::Auto | Precision::Fp32 => (Some("f32"), "f32"),
+            Precision::Bf16 if is_processor && !has_bf16 => return lacks("bf16"),
+            Precision::Fp16 if is_processor && !has_fp16 => return lacks("f16"),
+            Precision::Bf16 => (Some("bf16"), "bf16"),
+            Precision::Fp16 => (Some("f16"), "f16"),
+        })
+    }
+}
+
+/// Where TensorRT keeps the engines that it builds, which takes minutes.
+fn cache_folder() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home)?;
+    Some(cache.join("vx").join("tensorrt"))
+}
+
+#[cfg(feature = "plugin-providers")]
+mod plugin {
+    use std::collections::HashMap;
+    use std::path::{Path, PathBuf};
+
+    use parking_lot::Mutex;
+
+    use super::super::library::Runtime;
+    use super::super::session::OpenError;
+    use super::fails;
+    use crate::detect::engine::shutdown;
+
+    /// ONNX Runtime's name of OpenVINO, under which its library is registered.
+    pub(super) const OPENVINO: &str = "OpenVINOExecutionProvider";
+
+    /// Libraries, and the names of their providers or why they have none.
+    type Registered = HashMap<PathBuf, Result<String, String>>;
+
+    /// Registers a library in this process, once; returns the name of its provider.
+    ///
+    /// One library at a time, because its devices are those that ONNX Runtime lists after the registration and not before.
+    pub(super) fn register(runtime: &'static Runtime, library: &Path) -> Result<String, OpenError> {
+        static REGISTERED: Mutex<Option<Registered>> = Mutex::new(None);
+        register_in(REGISTERED.lock().get_or_insert_default(), runtime, library)
+    }
+
+    fn register_in(
+        registered: &mut Registered,
+        runtime: &'static Runtime,
+        library: &Path,
+    ) -> Result<String, OpenError> {
+        if let Some(known) = registered.get(library) {
+            return known.clone().map_err(fails);
+        }
+        let names = || -> Vec<String> {
+            runtime.environment.devices().filter_map(|device| device.ep().ok().map(str::to_owned)).collect()
+        };
+        let before = names();
+        let is_openvino = library.file_name().is_some_and(|name| name.to_string_lossy().contains("openvino"));
+        // OpenVINO's options carry the name that it is registered under.
+        let stem = library.file_stem().unwrap_or_default().to_string_lossy();
+        let name = if is_openvino { OPENVINO } else { &stem };
+        // A library of the same name from another place: the first one stays.
+        if is_openvino && let Some(known) = registered.values().flatten().find(|known| *known == OPENVINO) {
+            return Ok(known.clone());
+        }
+        runtime
+            .environment
+            .register_ep_library(name, library)
+            .map_err(|error| fails(format!("{} cannot be loaded: {error}", library.display())))?;
+        shutdown::arm(name);
+        let new = names().into_iter().find(|name| !before.contains(name));
+        let new = new.ok_or_else(|| {
+            format!(
+                "{} finds no device that it can use (OpenVINO's takes Intel's only; for other processors `VX_OPENVINO=all make \
+                 setup` fetches an ONNX Runtime that has it built in)",
+                library.display()
+            )
+        });
+        registered.insert(library.to_owned(), new.clone());
+        new.map_err(fails)
+    }
+}

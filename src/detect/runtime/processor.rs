@@ -1,0 +1,62 @@
+//! What matters about this machine when a provider is chosen: its processor and its graphics devices.
+//!
+//! Plain functions, any thread.
+
+use std::path::Path;
+
+use once_cell::sync::Lazy;
+
+/// What matters about the processor. OpenVINO computes on every x86-64 processor, but its plugin provider takes Intel's only,
+/// and 32-bit floats it computes no faster than the CPU provider does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Processor {
+    pub is_intel: bool,
+    /// Whether it multiplies 16-bit brain floats.
+    pub has_bf16: bool,
+    /// Whether it multiplies 16-bit floats.
+    pub has_fp16: bool,
+    /// Whether it multiplies unsigned by signed bytes and adds in 32 bits.
+    pub has_vnni: bool,
+}
+
+/// This machine's processor, as Linux describes it; all false where it does not.
+pub(crate) fn processor() -> Processor {
+    static PROCESSOR: Lazy<Processor> =
+        Lazy::new(|| std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default());
+    *PROCESSOR
+}
+
+fn parse_processor(cpuinfo: &str) -> Processor {
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value.trim())
+    };
+    let flags = field("flags");
+    let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
+    Processor {
+        is_intel: field("vendor_id") == "GenuineIntel",
+        has_bf16: has("amx_bf16") || has("avx512_bf16"),
+        has_fp16: has("avx512_fp16") || has("amx_fp16"),
+        has_vnni: has("avx512_vnni") || has("avx_vnni"),
+    }
+}
+
+/// Whether an NVIDIA driver shows itself. On other systems than Linux nothing is known: CUDA is then left to be tried.
+pub(super) fn has_nvidia() -> bool {
+    const PLACES: [&str; 4] = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvhost-gpu"];
+    !cfg!(target_os = "linux") || PLACES.iter().any(|place| Path::new(place).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_told_by_vendor_and_flags() {
+        let xeon = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 sse\n";
+        assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true, ..Processor::default() });
+        assert_eq!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"), Processor::default());
+        assert!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu avx512_vnni\n").has_vnni);
+        assert_eq!(parse_processor(""), Processor::default());
+    }
+}

@@ -1,0 +1,391 @@
+//! Execution providers: which one is asked for, which ones are tried, and why.
+//!
+//! Owns the choice; opens no session. Plain functions, any thread.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::library::{Runtime, built_in_openvino};
+use super::processor::{Processor, has_nvidia, processor};
+use crate::detect::error::{Error, Result};
+
+/// Who runs the model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Provider {
+    /// The best that is present: CUDA where ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple
+    /// systems, OpenVINO where it is found and the processor is Intel's or multiplies brain floats, else the CPU provider.
+    /// Dynamically quantised models are run by the CPU provider.
+    #[default]
+    Auto,
+    /// ONNX Runtime's own CPU provider.
+    Cpu,
+    /// Intel's OpenVINO, built into ONNX Runtime or as a plugin provider, which takes Intel's devices only.
+    OpenVino,
+    /// NVIDIA's CUDA.
+    Cuda,
+    /// NVIDIA's TensorRT.
+    TensorRt,
+    /// Apple's Core ML.
+    CoreMl,
+    /// Microsoft's DirectML.
+    DirectMl,
+    /// WebGPU.
+    WebGpu,
+    /// A plugin provider's library.
+    Library(PathBuf),
+}
+
+impl Provider {
+    /// Every value that has a name, for help texts.
+    pub const ALL: &[Self] = &[
+        Self::Auto,
+        Self::Cpu,
+        Self::OpenVino,
+        Self::Cuda,
+        Self::TensorRt,
+        Self::CoreMl,
+        Self::DirectMl,
+        Self::WebGpu,
+    ];
+
+    /// Whether it computes on another device than the processor, so that processor cores need not be shared out.
+    pub(crate) fn is_device(&self) -> bool {
+        !matches!(self, Self::Auto | Self::Cpu | Self::OpenVino)
+    }
+
+    /// Whether its device copies faster from memory that cannot be swapped out.
+    pub(super) fn has_pinned_memory(&self) -> bool {
+        matches!(self, Self::Cuda | Self::TensorRt)
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::OpenVino => "openvino",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::CoreMl => "coreml",
+            Self::DirectMl => "directml",
+            Self::WebGpu => "webgpu",
+            Self::Library(path) => return path.display().fmt(f),
+        })
+    }
+}
+
+impl FromStr for Provider {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim();
+        if let Some(named) = Self::ALL.iter().find(|provider| provider.to_string() == text.to_ascii_lowercase()) {
+            return Ok(named.clone());
+        }
+        let path = Path::new(text);
+        let is_library = path.extension().is_some_and(|kind| ["so", "dll", "dylib"].iter().any(|known| kind == *known));
+        if is_library || path.components().count() > 1 {
+            return Ok(Self::Library(path.to_owned()));
+        }
+        let known: Vec<_> = Self::ALL.iter().map(ToString::to_string).collect();
+        Err(Error::ProviderUnavailable {
+            provider: text.to_owned(),
+            reason: format!(
+                "there is none of that name; known are {}, and the path of a plugin provider's library",
+                known.join(", ")
+            ),
+        })
+    }
+}
+
+/// Number format of the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// The fastest of which the provider's makers say that it keeps accuracy.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    Fp32,
+    /// 16-bit brain floats.
+    Bf16,
+    /// 16-bit floats.
+    Fp16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+            Self::Fp16 => "fp16",
+        })
+    }
+}
+
+/// How a provider is to work.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Tuning {
+    /// Number format.
+    pub precision: Precision,
+    /// Options of the provider by its own names; `device` of OpenVINO and plugin providers chooses CPU, GPU or NPU.
+    pub options: Vec<(String, String)>,
+}
+
+impl Tuning {
+    /// Whether nothing is asked for that the CPU provider cannot do.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.precision, Precision::Auto | Precision::Fp32) && self.options.is_empty()
+    }
+
+    /// The option `device`, by OpenVINO's names.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for any other name.
+    pub(crate) fn device(&self) -> Result<Option<&'static str>> {
+        let Some((_, wanted)) = self.options.iter().find(|(key, _)| key == "device") else { return Ok(None) };
+        let known = ["CPU", "GPU", "NPU"].into_iter().find(|known| wanted.eq_ignore_ascii_case(known));
+        known.map(Some).ok_or_else(|| Error::Setting {
+            setting: "execution-provider-options",
+            reason: format!("device can be CPU, GPU or NPU, not {wanted}"),
+        })
+    }
+
+    /// Whether the option `device` names another than the processor.
+    fn is_for_another_device(&self) -> bool {
+        self.device().is_ok_and(|device| device.is_some_and(|device| device != "CPU"))
+    }
+
+    /// Takes "key=value,key=value".
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a part has no "=".
+    pub fn parse_options(text: &str) -> Result<Vec<(String, String)>> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let pairs = parts.map(|part| {
+            let (key, value) = part.split_once('=').ok_or_else(|| Error::Setting {
+                setting: "execution-provider-options",
+                reason: format!("\"{part}\" has no \"=\"; write key=value,key=value"),
+            })?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        });
+        pairs.collect()
+    }
+}
+
+/// What an engine runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderReport {
+    /// The provider in use, never [`Provider::Auto`].
+    pub provider: Provider,
+    /// ONNX Runtime's name for it.
+    pub name: String,
+    /// Kind of device.
+    pub device: String,
+    /// Number format of the arithmetic: "as the model", "bf16", "f16" or "f32".
+    pub precision: String,
+    /// Why it is this one although others were to be taken first.
+    pub fallback: Option<String>,
+    /// Operators of the model that run on it, and on the CPU provider; both 0 for the CPU provider itself.
+    pub operators: (usize, usize),
+    /// Whether the model was put into another form first, in which the CPU provider computes the same in less time.
+    pub is_rearranged: bool,
+    /// Sessions, each with a worker thread of its own.
+    pub sessions: usize,
+    /// Threads inside one operator, for each session.
+    pub intra_op_threads: usize,
+    /// Operators side by side, for each session.
+    pub inter_op_threads: usize,
+    /// Most frames in one run.
+    pub batch_size: usize,
+}
+
+/// File name of the OpenVINO plugin provider.
+const OPENVINO_LIBRARY: &str = "libonnxruntime_providers_openvino_plugin.so";
+
+/// A provider to start with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Choice {
+    pub provider: Provider,
+    /// The library of a plugin provider.
+    pub library: Option<PathBuf>,
+}
+
+impl Choice {
+    fn built_in(provider: Provider) -> Self {
+        Self { provider, library: None }
+    }
+}
+
+/// Whether OpenVINO is the best to run a model that is not quantised dynamically. In 32-bit floats it is no faster than the CPU
+/// provider but on Intel's processors.
+fn suits_openvino(tuning: &Tuning, processor: Processor) -> bool {
+    let multiplies_bf16 = processor.has_bf16 && matches!(tuning.precision, Precision::Auto | Precision::Bf16);
+    processor.is_intel || multiplies_bf16 || tuning.is_for_another_device()
+}
+
+/// Whether `wanted` runs best, or only, on an ONNX Runtime with OpenVINO built in: the plugin takes Intel's devices only.
+pub(super) fn wants_built_in_openvino(wanted: &Provider, tuning: &Tuning, processor: Processor) -> bool {
+    let is_wanted = match wanted {
+        Provider::OpenVino => true,
+        Provider::Auto => suits_openvino(tuning, processor),
+        _ => false,
+    };
+    is_wanted && !processor.is_intel && !tuning.is_for_another_device()
+}
+
+/// Decides what is tried, in this order, for a model that `is_quantised` dynamically or not; `dirs` are searched for plugin
+/// providers before ONNX Runtime's own folder.
+///
+/// # Errors
+/// [`Error::ProviderUnavailable`] for a provider asked for by name that is not there.
+pub(crate) fn choose(
+    wanted: &Provider,
+    tuning: &Tuning,
+    runtime: &Runtime,
+    dirs: &[PathBuf],
+    is_quantised: bool,
+) -> Result<Vec<Choice>> {
+    let unavailable = |reason: String| Error::ProviderUnavailable { provider: wanted.to_string(), reason };
+    let has_plugins = cfg!(feature = "plugin-providers");
+    match wanted {
+        Provider::Auto => {
+            let mut choices = Vec::new();
+            let built_in = [(Provider::Cuda, has_nvidia()), (Provider::CoreMl, cfg!(target_vendor = "apple"))];
+            for (provider, is_sensible) in built_in {
+                if is_sensible && runtime.has_provider(&provider) {
+                    choices.push(Choice::built_in(provider));
+                }
+            }
+            let has_openvino = runtime.has_provider(&Provider::OpenVino);
+            if suits_openvino(tuning, processor()) {
+                if has_openvino {
+                    choices.push(Choice::built_in(Provider::OpenVino));
+                } else if has_plugins
+                    && processor().is_intel
+                    && let Ok(library) = find_openvino(runtime, dirs)
+                {
+                    choices.push(Choice { provider: Provider::OpenVino, library: Some(library) });
+                }
+            }
+            // CUDA has no `ConvInteger`; OpenVINO refuses most such models, or computes it in 32-bit floats, at less than half
+            // the speed of this one.
+            if is_quantised && tuning.is_plain() {
+                choices.clear();
+            }
+            choices.push(Choice::built_in(Provider::Cpu));
+            Ok(choices)
+        }
+        named if runtime.has_provider(named) => Ok(vec![Choice::built_in(named.clone())]),
+        Provider::OpenVino | Provider::Library(_) if !has_plugins => Err(unavailable(
+            "this build has no plugin providers, and the ONNX Runtime in use has none of that name built in; build it with \
+             the cargo feature plugin-providers"
+                .to_owned(),
+        )),
+        Provider::OpenVino => {
+            if wants_built_in_openvino(wanted, tuning, processor())
+                && let Some(better) = built_in_openvino(dirs)
+            {
+                return Err(unavailable(format!(
+                    "{} has it, but this process already uses {}; a process has one ONNX Runtime, that of the element that \
+                     starts first, the last one of its pipeline: set that one to openvino or auto too, and leave \
+                     runtime-library and ORT_DYLIB_PATH away",
+                    better.display(),
+                    runtime.library().display()
+                )));
+            }
+            let library = find_openvino(runtime, dirs).map_err(|looked_in| {
+                unavailable(format!(
+                    "{OPENVINO_LIBRARY} is not in {}; run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make \
+                     setup for processors that are not Intel's), or `pip install onnxruntime-ep-openvino` and copy the \
+                     libraries of its package beside ONNX Runtime",
+                    looked_in.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+                ))
+            })?;
+            Ok(vec![Choice { provider: Provider::OpenVino, library: Some(library) }])
+        }
+        Provider::Library(path) => {
+            if !path.is_file() {
+                return Err(unavailable("there is no such file".to_owned()));
+            }
+            let library = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Ok(vec![Choice { provider: wanted.clone(), library: Some(library) }])
+        }
+        named => {
+            let advice = match named {
+                Provider::Cuda | Provider::TensorRt => {
+                    "`pip install onnxruntime-gpu` and set runtime-library or ORT_DYLIB_PATH to the libonnxruntime.so.* in \
+                     its onnxruntime/capi folder"
+                }
+                _ => "use an ONNX Runtime that was built with it",
+            };
+            let library = runtime.library().display();
+            Err(unavailable(format!("the ONNX Runtime in use ({library}) was built without it; {advice}")))
+        }
+    }
+}
+
+/// The plugin library, or the folders in which it is not.
+fn find_openvino(runtime: &Runtime, dirs: &[PathBuf]) -> Result<PathBuf, Vec<PathBuf>> {
+    let beside = runtime.library().parent().map(Path::to_path_buf);
+    let mut folders = dirs.to_vec();
+    folders.extend(beside.into_iter().chain(runtime.folder()));
+    folders.dedup();
+    match folders.iter().map(|dir| dir.join(OPENVINO_LIBRARY)).find(|path| path.is_file()) {
+        Some(path) => Ok(std::path::absolute(&path).unwrap_or(path)),
+        None => Err(folders),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provider_names_lead_back_to_themselves() {
+        for provider in Provider::ALL {
+            assert_eq!(provider.to_string().parse::<Provider>().unwrap(), *provider);
+        }
+        for path in ["/opt/ep/libep.so", "./libep.so", "ep.dll"] {
+            assert_eq!(path.parse::<Provider>().unwrap(), Provider::Library(path.into()));
+        }
+        let text = "tpu".parse::<Provider>().unwrap_err().to_string();
+        assert!(text.contains("tpu") && text.contains("openvino"), "{text}");
+    }
+
+    #[test]
+    fn openvino_is_taken_where_it_is_the_best() {
+        let intel = Processor { is_intel: true, ..Processor::default() };
+        let zen4 = Processor { has_bf16: true, has_vnni: true, ..Processor::default() };
+        let zen2 = Processor::default();
+        let tuning = |precision, options| Tuning { precision, options: Tuning::parse_options(options).unwrap() };
+        let plain = tuning(Precision::Auto, "");
+        let suits = [intel, zen4, zen2].map(|processor| suits_openvino(&plain, processor));
+        assert_eq!(suits, [true, true, false]);
+        let built_in = |wanted, tuning: &Tuning| {
+            [intel, zen4, zen2].map(|processor| wants_built_in_openvino(&wanted, tuning, processor))
+        };
+        assert_eq!(built_in(Provider::Auto, &plain), [false, true, false]);
+        assert_eq!(built_in(Provider::Auto, &tuning(Precision::Fp32, "")), [false; 3]);
+        assert_eq!(built_in(Provider::OpenVino, &plain), [false, true, true]);
+        // Only the plugin brings other devices.
+        assert_eq!(built_in(Provider::OpenVino, &tuning(Precision::Auto, "device=GPU")), [false; 3]);
+        assert_eq!(built_in(Provider::OpenVino, &tuning(Precision::Auto, "device=cpu")), [false, true, true]);
+        assert_eq!(built_in(Provider::Cpu, &plain), [false; 3]);
+        assert!(plain.is_plain() && !tuning(Precision::Bf16, "").is_plain());
+        assert!(!tuning(Precision::Auto, "device=GPU").is_plain());
+    }
+
+    #[test]
+    fn options_are_pairs() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let parsed = Tuning::parse_options(" device=GPU, NUM_STREAMS = 2,").unwrap();
+        assert_eq!(parsed, [pair("device", "GPU"), pair("NUM_STREAMS", "2")]);
+        assert!(Tuning::parse_options("").unwrap().is_empty());
+        assert!(Tuning::parse_options("fast").unwrap_err().to_string().contains("\"fast\""));
+    }
+}
