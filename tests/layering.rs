@@ -48,6 +48,39 @@ fn layers_know_only_what_is_below_them() {
     }
 }
 
+/// The rooms of a layer, lowest first. Each uses only those before it, and any file that is in no room.
+const ROOMS: [(&str, &[&str]); 2] = [
+    ("av", &["frame", "input", "containers", "decode", "keyframes"]),
+    ("detect", &["pixels", "onnx", "layouts", "runtime", "model", "engine"]),
+];
+
+#[test]
+fn rooms_know_only_the_rooms_below_them() {
+    for (name, rooms) in ROOMS {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name);
+        let mut folders: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
+        folders.retain(|path| path.is_dir());
+        assert_eq!(folders.len(), rooms.len(), "{name} has other rooms than {rooms:?}");
+        for (index, room) in rooms.iter().enumerate() {
+            for (path, text) in sources(&root.join(room)) {
+                if path.to_string_lossy().ends_with("_tests.rs") {
+                    continue;
+                }
+                // Unit tests, which stand at the end of a file, may use everything.
+                let text = text.split("\nmod tests {").next();
+                for line in code(text.unwrap()) {
+                    for above in &rooms[index + 1..] {
+                        assert!(!line.contains(&format!("crate::{name}::{above}")), "{}: {line}", path.display());
+                    }
+                    if name == "detect" && *room != "runtime" {
+                        assert!(!line.split(|c: char| !is_path(c)).any(|path| path.starts_with("ort::")), "{line}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn is_path(character: char) -> bool {
     character.is_alphanumeric() || character == '_' || character == ':'
 }

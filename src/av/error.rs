@@ -129,12 +129,12 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Call`] with FFmpeg's own text for `code`.
-    pub(super) fn call(operation: &'static str, code: c_int) -> Self {
+    pub(crate) fn call(operation: &'static str, code: c_int) -> Self {
         Self::Call { operation, code, message: message(code) }
     }
 
     /// An allocation inside FFmpeg that returned null.
-    pub(super) fn memory(operation: &'static str) -> Self {
+    pub(crate) fn memory(operation: &'static str) -> Self {
         Self::call(operation, ffi::AVERROR(ffi::ENOMEM))
     }
 }
@@ -149,7 +149,7 @@ impl From<SourceError> for Error {
 }
 
 /// FFmpeg's text for an error code.
-pub(super) fn message(code: c_int) -> String {
+pub(crate) fn message(code: c_int) -> String {
     let mut buffer = [0; ffi::AV_ERROR_MAX_STRING_SIZE];
     // SAFETY: the pointer and the length describe `buffer`, which av_strerror fills and terminates.
     unsafe { ffi::av_strerror(code, buffer.as_mut_ptr(), buffer.len()) };
@@ -159,6 +159,6 @@ pub(super) fn message(code: c_int) -> String {
 }
 
 /// "59.27.100" from FFmpeg's packed version number.
-pub(super) fn version_text(packed: u32) -> String {
+pub(crate) fn version_text(packed: u32) -> String {
     format!("{}.{}.{}", packed >> 16, (packed >> 8) & 0xff, packed & 0xff)
 }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffmpeg_sys_next as ffi;
 
-use super::error::{Error, SourceError};
-use super::opening;
+use crate::av::error::{Error, SourceError};
+use crate::av::opening;
 
 /// Size of the buffer FFmpeg reads through: small, because most reads follow a jump to the next keyframe.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -80,7 +80,7 @@ impl Interrupt {
     }
 
     /// The callback for an AVFormatContext. It points into the shared flag: keep a clone alive as long as the context.
-    pub(super) fn callback(&self) -> ffi::AVIOInterruptCB {
+    pub(crate) fn callback(&self) -> ffi::AVIOInterruptCB {
         let flag: *const AtomicBool = Arc::as_ptr(&self.0);
         ffi::AVIOInterruptCB { callback: Some(is_interrupted), opaque: flag.cast_mut().cast() }
     }
@@ -107,7 +107,7 @@ struct Shared {
 }
 
 /// An AVIOContext over a [`ByteSource`].
-pub(super) struct Io {
+pub(crate) struct Io {
     context: NonNull<ffi::AVIOContext>,
     shared: NonNull<Shared>,
 }
@@ -117,7 +117,7 @@ pub(super) struct Io {
 unsafe impl Send for Io {}
 
 impl Io {
-    pub(super) fn new(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
+    pub(crate) fn new(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
         let seekable = source.is_seekable();
         let mut source = source;
         let allowance = allowance(&mut *source);
@@ -161,7 +161,7 @@ impl Io {
         Ok(Self { context, shared })
     }
 
-    pub(super) fn as_ptr(&self) -> *mut ffi::AVIOContext {
+    pub(crate) fn as_ptr(&self) -> *mut ffi::AVIOContext {
         self.context.as_ptr()
     }
 
@@ -177,62 +177,62 @@ impl Io {
     }
 
     /// The error that made a read fail since this was last asked: FFmpeg itself only reports EIO.
-    pub(super) fn take_error(&mut self) -> Option<SourceError> {
+    pub(crate) fn take_error(&mut self) -> Option<SourceError> {
         self.shared_mut().error.take()
     }
 
     /// Forgets that a read was interrupted: what comes next is a new attempt.
-    pub(super) fn forget_interruption(&mut self) {
+    pub(crate) fn forget_interruption(&mut self) {
         self.shared_mut().error.take_if(|error| *error == SourceError::Interrupted);
     }
 
     /// Reading begins anew on purpose, as after a seek: what was read so far counts no more as going in circles.
-    pub(super) fn renew_allowance(&mut self) {
+    pub(crate) fn renew_allowance(&mut self) {
         let shared = self.shared_mut();
         shared.allowance = allowance(&mut *shared.source);
     }
 
     /// The source, moved to its beginning, and the bytes that were read of it. Nothing more can be read through this.
-    pub(super) fn take_source(&mut self) -> Result<(Box<dyn ByteSource>, u64), Error> {
+    pub(crate) fn take_source(&mut self) -> Result<(Box<dyn ByteSource>, u64), Error> {
         let shared = self.shared_mut();
         shared.source.seek(0)?;
         Ok((std::mem::replace(&mut shared.source, Box::new(Nothing)), shared.bytes_read))
     }
 
     /// Counts bytes that were read of the source before.
-    pub(super) fn add_bytes_read(&mut self, bytes: u64) {
+    pub(crate) fn add_bytes_read(&mut self, bytes: u64) {
         self.shared_mut().bytes_read += bytes;
     }
 
     /// Bytes taken from the source.
-    pub(super) fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.shared().bytes_read
     }
 
     /// The first bytes of the file, as far as they were read.
-    pub(super) fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.shared().head
     }
 
     /// Whether the source has random access.
-    pub(super) fn is_seekable(&self) -> bool {
+    pub(crate) fn is_seekable(&self) -> bool {
         self.shared().source.is_seekable()
     }
 
     /// Whether a jump in the source costs no more than reading on.
-    pub(super) fn jumps_are_free(&self) -> bool {
+    pub(crate) fn jumps_are_free(&self) -> bool {
         self.shared().source.jumps_are_free()
     }
 
     /// Bytes from `end` on are not wanted for now: read-ahead stops there.
-    pub(super) fn set_fence(&mut self, end: u64) {
+    pub(crate) fn set_fence(&mut self, end: u64) {
         let shared = self.shared_mut();
         shared.fence = end;
         shared.source.expect(end);
     }
 
     /// Reads at `position` without the demuxer noticing; 0 at the end.
-    pub(super) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+    pub(crate) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let shared = self.shared_mut();
         if shared.interrupt.is_set() {
             return Err(Error::Interrupted);
@@ -248,7 +248,7 @@ impl Io {
     }
 
     /// Size of the source, where known.
-    pub(super) fn size(&mut self) -> Option<u64> {
+    pub(crate) fn size(&mut self) -> Option<u64> {
         self.shared_mut().source.size()
     }
 }

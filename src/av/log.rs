@@ -30,7 +30,7 @@ impl LogSink {
     }
 
     /// Attributes to this file what FFmpeg writes on this thread until the guard is dropped.
-    pub(super) fn enter(&self) -> Guard {
+    pub(crate) fn enter(&self) -> Guard {
         let previous =
             CURRENT.with(|current| current.replace(Current { sink: self.0.clone(), pending: String::new() }));
         Guard { previous: Some(previous) }
@@ -44,7 +44,7 @@ impl std::fmt::Debug for LogSink {
 }
 
 /// Ends the attribution of a thread's lines; the one before is in force again.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     previous: Option<Current>,
 }
 

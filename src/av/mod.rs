@@ -3,55 +3,31 @@
 //! The only place in the crate with `unsafe`. It knows no GStreamer and logs nothing: what happens comes back as values.
 //! FFmpeg's global state (its log callback among it) is left alone, since other libraries in the process share it.
 
-mod boxes;
-mod decoder;
-mod decoders;
-mod ending;
+mod containers;
+mod decode;
 mod error;
-mod fields;
 mod frame;
-mod gaps;
-mod hardware;
 mod input;
 mod io;
-mod jump;
-mod keyframe;
 mod keyframes;
 mod log;
-mod matroska;
 pub mod opening;
-mod options;
-mod packet;
-mod packets;
-mod parameter_sets;
-mod parser;
-mod pixel;
-mod pool;
-mod probe;
 pub mod process;
-mod programme;
-mod scaler;
-mod still;
-mod turn;
-mod unmarked;
-mod unopened;
-mod unwritten;
-mod video_stream;
 
-pub use decoders::{ThreadOptions, ThreadType};
+pub use decode::hardware::Hardware;
+pub use decode::parallel::{ThreadOptions, ThreadType};
 pub use error::{Error, SourceError};
+pub use frame::pixel_format::{PixelFormat, PlaneGeometry};
+pub use frame::pool::FramePool;
+pub use frame::rotation::Turn;
+pub use frame::scaler::Scaler;
 pub use frame::{Colour, Frame, PlaneBytes};
-pub use hardware::Hardware;
 pub use io::{ByteSource, Interrupt};
-pub use keyframe::{Counts, Info, Keyframe, Listed, Step};
 pub use keyframes::KeyframeReader;
+pub use keyframes::keyframe::{Counts, Info, Keyframe, Listed, Step};
+pub use keyframes::options::{DEFAULT_MAX_PIXELS, Options};
 pub use log::{LogSink, capture_log};
 pub use opening::LockTimes;
-pub use options::{DEFAULT_MAX_PIXELS, Options};
-pub use pixel::{PixelFormat, PlaneGeometry};
-pub use pool::FramePool;
-pub use scaler::Scaler;
-pub use turn::Turn;
 
 use ffmpeg_sys_next as ffi;
 

@@ -9,7 +9,6 @@ pub mod job;
 pub mod loading;
 pub mod plan;
 mod registry;
-pub mod shutdown;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,12 +30,12 @@ use crate::detect::runtime::cancel::Cancel;
 use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::provider::{Provider, ProviderReport, choose};
 use crate::detect::runtime::session::{Session, Setup};
+use crate::detect::runtime::shutdown::{self, Busy};
 use crate::memory;
 use job::{Answers, Job, LOOK, Ticket};
 use loading::{Opened, cpu_setup, open_first};
 use plan::{EngineSpec, Plan};
 use registry::Key;
-use shutdown::Busy;
 use worker::{Alive, Rescue, Shared, Totals, Worker};
 
 /// A running detector; see the module.
@@ -124,6 +123,7 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the model from being read, run or understood, or the provider from being used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
+        shutdown::stop_engines_with(registry::stop_all);
         shutdown::arm("ONNX Runtime");
         let model = spec.model.read(memory::budget(spec.memory_limit))?;
         spec.tuning.device()?;

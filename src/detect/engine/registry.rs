@@ -13,12 +13,12 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Inner;
 use super::plan::Plan;
-use super::shutdown::{self, BETWEEN, Busy};
 use crate::detect::error::{Error, Result};
 use crate::detect::model::reading::Reading;
 use crate::detect::onnx::file::Identity;
 use crate::detect::runtime::cancel::Cancel;
 use crate::detect::runtime::provider::{Choice, Tuning};
+use crate::detect::runtime::shutdown::{self, BETWEEN, Busy};
 
 /// What makes two engines the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

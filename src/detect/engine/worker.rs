@@ -13,7 +13,6 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Never;
 use super::job::{FrameResult, Job};
-use super::shutdown;
 use crate::detect::error::{Error, panic_message};
 use crate::detect::layouts::decoder::{Decoder, Outputs};
 use crate::detect::layouts::plausibility::{FRAMES, Repetition, complaint, sample};
@@ -27,6 +26,7 @@ use crate::detect::pixels::preparer::Preparer;
 use crate::detect::runtime::binding::InputTensor;
 use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::session::{Session, Setup};
+use crate::detect::runtime::shutdown;
 
 /// What the workers of one engine and its handles share.
 #[derive(Debug)]

@@ -47,6 +47,7 @@ use std::sync::Arc;
 use task::Task;
 
 pub(crate) use evidence::{Evidence, Metadata, Seen};
+pub use names::COCO;
 pub(crate) use names::Names;
 pub(crate) use preparation::Preparation;
 pub(crate) use reader::{Reader, Scratch, Survey};

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::description::Model;
 use super::label_file;
 use crate::detect::error::{Error, Result};
+use crate::detect::layouts::COCO;
 use crate::detect::onnx::file::{BUILT_IN_NAME, open_regular};
 use crate::detect::onnx::python_literal::{MAX_CLASSES, MAX_NAME};
 
@@ -17,90 +18,6 @@ pub const MAX_LABEL_FILE: u64 = 4 << 20;
 
 /// Names closer than this (Jaro-Winkler) to an unknown one are suggested.
 const SIMILAR: f64 = 0.8;
-
-/// The 80 classes of COCO (Lin et al., "Microsoft COCO", 2014) in the order that detectors are trained with.
-pub const COCO: [&str; 80] = [
-    "person",
-    "bicycle",
-    "car",
-    "motorcycle",
-    "airplane",
-    "bus",
-    "train",
-    "truck",
-    "boat",
-    "traffic light",
-    "fire hydrant",
-    "stop sign",
-    "parking meter",
-    "bench",
-    "bird",
-    "cat",
-    "dog",
-    "horse",
-    "sheep",
-    "cow",
-    "elephant",
-    "bear",
-    "zebra",
-    "giraffe",
-    "backpack",
-    "umbrella",
-    "handbag",
-    "tie",
-    "suitcase",
-    "frisbee",
-    "skis",
-    "snowboard",
-    "sports ball",
-    "kite",
-    "baseball bat",
-    "baseball glove",
-    "skateboard",
-    "surfboard",
-    "tennis racket",
-    "bottle",
-    "wine glass",
-    "cup",
-    "fork",
-    "knife",
-    "spoon",
-    "bowl",
-    "banana",
-    "apple",
-    "sandwich",
-    "orange",
-    "broccoli",
-    "carrot",
-    "hot dog",
-    "pizza",
-    "donut",
-    "cake",
-    "chair",
-    "couch",
-    "potted plant",
-    "bed",
-    "dining table",
-    "toilet",
-    "tv",
-    "laptop",
-    "mouse",
-    "remote",
-    "keyboard",
-    "cell phone",
-    "microwave",
-    "oven",
-    "toaster",
-    "sink",
-    "refrigerator",
-    "book",
-    "clock",
-    "vase",
-    "scissors",
-    "teddy bear",
-    "hair drier",
-    "toothbrush",
-];
 
 /// Class names by index.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -248,8 +248,8 @@ mod plugin {
 
     use super::super::library::Runtime;
     use super::super::session::OpenError;
+    use super::super::shutdown;
     use super::fails;
-    use crate::detect::engine::shutdown;
 
     /// ONNX Runtime's name of OpenVINO, under which its library is registered.
     pub(super) const OPENVINO: &str = "OpenVINOExecutionProvider";

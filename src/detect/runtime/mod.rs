@@ -9,3 +9,4 @@ pub mod library;
 pub mod processor;
 pub mod provider;
 pub mod session;
+pub mod shutdown;

@@ -1,0 +1,492 @@
+//! An opened container: its streams, packets and seeks.
+//!
+//! Untrusted files must not reach for anything but their own bytes: every attempt of a demuxer to open another file or
+//! address is refused.
+
+pub mod fields;
+mod open_error;
+pub mod packet;
+pub mod parameter_sets;
+pub mod parser;
+mod probe;
+pub mod video_stream;
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::error::{Error, version_text};
+use crate::av::input::open_error::{known_trouble, why_not_opened};
+use crate::av::input::packet::Packet;
+use crate::av::input::video_stream::VideoStream;
+use crate::av::io::{ByteSource, Interrupt, Io};
+
+/// Longest metadata text that is passed on, in bytes.
+const TEXT_LIMIT: usize = 4096;
+
+/// Most bytes read to find out what the streams are.
+const PROBE_BYTES: i64 = 5_000_000;
+
+/// Most packets read to find out what a stream is.
+const PROBE_PACKETS: c_int = 2500;
+
+/// Most streams of a container: past this it is refused.
+const STREAMS_LIMIT: c_int = 1000;
+
+/// Most streams described one by one.
+const STREAMS_NAMED: usize = 32;
+
+/// An AVFormatContext that reads through our own IO.
+pub(crate) struct Input {
+    pub(crate) context: NonNull<ffi::AVFormatContext>,
+    io: Io,
+    /// Keeps the flag alive that the context's interrupt callback points to.
+    interrupt: Interrupt,
+}
+
+// SAFETY: the context and the IO under it are owned by this value alone and tied to no thread; FFmpeg calls on them are
+// made through &mut self, or read-only through &self.
+unsafe impl Send for Input {}
+
+unsafe extern "C" fn refuse_to_open(
+    _context: *mut ffi::AVFormatContext,
+    _io: *mut *mut ffi::AVIOContext,
+    _url: *const c_char,
+    _flags: c_int,
+    _options: *mut *mut ffi::AVDictionary,
+) -> c_int {
+    ffi::AVERROR(ffi::EPERM)
+}
+
+impl Input {
+    /// Opens a container and probes its streams. The caller holds the opening lock.
+    pub(crate) fn open(source: Box<dyn ByteSource>, interrupt: Interrupt, max_pixels: u64) -> Result<Self, Error> {
+        let mut io = Io::new(source, interrupt.clone())?;
+        // SAFETY: plain allocation; null is handled.
+        let mut context = unsafe { ffi::avformat_alloc_context() };
+        if context.is_null() {
+            return Err(Error::memory("avformat_alloc_context"));
+        }
+        // SAFETY: the context is ours and not opened yet, which is when these fields may be set.
+        unsafe {
+            (*context).pb = io.as_ptr();
+            (*context).interrupt_callback = interrupt.callback();
+            (*context).io_open = Some(refuse_to_open);
+            (*context).probesize = PROBE_BYTES;
+            (*context).max_probe_packets = PROBE_PACKETS;
+            (*context).max_streams = STREAMS_LIMIT;
+            // Containers that leave presentation times out (avi, MPEG program streams): deduced from what follows.
+            (*context).flags |= ffi::AVFMT_FLAG_GENPTS;
+        }
+        let mut options = std::ptr::null_mut();
+        // Demuxers that open through a protocol instead of io_open find every protocol forbidden.
+        // SAFETY: terminated strings, copied by the call.
+        unsafe { ffi::av_dict_set(&raw mut options, c"protocol_whitelist".as_ptr(), c"".as_ptr(), 0) };
+        // SAFETY: context is allocated, the URL may be empty, the format is to be probed; on failure the call frees
+        // the context and sets it to null, the IO stays ours.
+        let result =
+            unsafe { ffi::avformat_open_input(&raw mut context, c"".as_ptr(), std::ptr::null_mut(), &raw mut options) };
+        // SAFETY: the dictionary is ours; null is allowed.
+        unsafe { ffi::av_dict_free(&raw mut options) };
+        let Some(context) = NonNull::new(context).filter(|_| result >= 0) else {
+            return Err(why_not_opened(&mut io, result));
+        };
+        let mut input = Self { context, io, interrupt };
+        let result = input.probe(max_pixels);
+        input.check_source()?;
+        match result {
+            0.. => Ok(input),
+            ffi::AVERROR_EOF => {
+                let container = input.container();
+                Err(Error::Damaged(format!("the {container} file ends before any of its streams begins")))
+            }
+            _ => Err(Error::call("avformat_find_stream_info", result)),
+        }
+    }
+
+    /// Opens the container once more, to be read from its beginning. The caller holds the opening lock.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); then nothing can be read any more.
+    pub(crate) fn reopen(&mut self, max_pixels: u64) -> Result<(), Error> {
+        let (source, bytes_read) = self.io.take_source()?;
+        let mut again = Self::open(source, self.interrupt.clone(), max_pixels)?;
+        again.io.add_bytes_read(bytes_read);
+        *self = again;
+        Ok(())
+    }
+
+    /// Why the file gives no picture, where its first bytes tell.
+    pub(crate) fn known_trouble(&self) -> Option<Error> {
+        known_trouble(self.io.head())
+    }
+
+    /// Fails with the source's own error, if it had one, or if the work was interrupted.
+    pub(super) fn check_source(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.io.take_error() {
+            return Err(error.into());
+        }
+        if self.interrupt.is_set() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    fn get(&self) -> &ffi::AVFormatContext {
+        // SAFETY: open until Drop, changed only through &mut self. No C enum field of it is read through this.
+        unsafe { self.context.as_ref() }
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.io.bytes_read()
+    }
+
+    pub(crate) fn is_seekable(&self) -> bool {
+        self.io.is_seekable()
+    }
+
+    pub(crate) fn jumps_are_free(&self) -> bool {
+        self.io.jumps_are_free()
+    }
+
+    /// Bytes from `end` on are not wanted for now: read-ahead stops there.
+    pub(crate) fn set_fence(&mut self, end: i64) {
+        self.io.set_fence(u64::try_from(end).unwrap_or(0));
+    }
+
+    /// Whether seeks go straight to the source and reads take no more than they need: for jumps, where FFmpeg would
+    /// read through gaps of up to 64 KiB.
+    pub(crate) fn set_direct(&mut self, is_direct: bool) {
+        // SAFETY: the IO context is ours and valid; the field may be changed between calls.
+        unsafe { (*self.io.as_ptr()).direct = is_direct.into() };
+    }
+
+    /// Reads bytes of the file without the demuxer noticing; 0 at the end.
+    pub(crate) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.io.read_at(position, buffer)
+    }
+
+    /// Reads up to `len` bytes of the file without the demuxer noticing; fewer at the end. The caller bounds `len`.
+    pub(crate) fn read_range(&mut self, position: u64, len: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read_at(position.saturating_add(filled as u64), &mut bytes[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    pub(crate) fn byte_len(&mut self) -> Option<u64> {
+        self.io.size()
+    }
+
+    /// Long name of the container, for example "QuickTime / MOV".
+    pub(crate) fn container(&self) -> String {
+        // SAFETY: iformat is set in an open context and static, as are its names.
+        let name = unsafe {
+            let format = self.get().iformat;
+            if (*format).long_name.is_null() { (*format).name } else { (*format).long_name }
+        };
+        text(name).unwrap_or_default()
+    }
+
+    /// Short names of the container, for example "mov,mp4,m4a,3gp,3g2,mj2".
+    pub(crate) fn container_names(&self) -> String {
+        // SAFETY: as in container().
+        text(unsafe { (*self.get().iformat).name }).unwrap_or_default()
+    }
+
+    /// A metadata entry of the container.
+    pub(crate) fn metadata(&self, key: &CStr) -> Option<String> {
+        // SAFETY: the dictionary (or null) belongs to the context; the key is terminated.
+        let entry = unsafe { ffi::av_dict_get(self.get().metadata, key.as_ptr(), std::ptr::null(), 0).as_ref() }?;
+        text(entry.value).filter(|value| !value.trim().is_empty())
+    }
+
+    /// Duration in microseconds, where known.
+    pub(crate) fn duration_us(&self) -> Option<i64> {
+        Some(self.get().duration).filter(|&duration| duration != ffi::AV_NOPTS_VALUE && duration > 0)
+    }
+
+    /// The container's first presentation time in microseconds, where known.
+    pub(crate) fn start_us(&self) -> Option<i64> {
+        Some(self.get().start_time).filter(|&start| start != ffi::AV_NOPTS_VALUE)
+    }
+
+    pub(crate) fn streams(&self) -> &[*mut ffi::AVStream] {
+        let context = self.get();
+        if context.streams.is_null() {
+            return &[];
+        }
+        // SAFETY: an open context holds nb_streams valid stream pointers.
+        unsafe { std::slice::from_raw_parts(context.streams, context.nb_streams as usize) }
+    }
+
+    /// The video to decode: as in players, the first that is flagged as default, else the first. Cover pictures and
+    /// videos without a size or a decoder come into question only where there is nothing better, or not at all.
+    pub(crate) fn best_video(&mut self) -> Result<VideoStream, Error> {
+        let mut videos: Vec<usize> = (0..self.streams().len()).filter(|&index| self.is_video(index)).collect();
+        if videos.is_empty() {
+            let (container, found) = (self.container(), self.contents());
+            return Err(Error::NoVideo { container, found });
+        }
+        videos.sort_by_key(|&index| (!self.has_size(index), !self.is_default(index), index));
+        self.open_video(&videos)
+    }
+
+    /// The first of these streams that there is a decoder for.
+    fn open_video(&mut self, videos: &[usize]) -> Result<VideoStream, Error> {
+        for &index in videos {
+            if let Some(codec) = self.decoder_of(index)
+                && let Some(stream) = NonNull::new(self.streams()[index])
+            {
+                return Ok(VideoStream::new(stream, codec));
+            }
+        }
+        if videos.iter().any(|&index| self.is_encrypted(index)) {
+            return Err(Error::Encrypted);
+        }
+        let codec = self.codec_name(videos[0]);
+        // SAFETY: no preconditions.
+        let version = version_text(unsafe { ffi::avcodec_version() });
+        Err(Error::UnknownCodec { codec, version: format!("libavcodec {version}") })
+    }
+
+    /// The video stream of this index.
+    pub(crate) fn video_at(&mut self, wanted: u32) -> Result<VideoStream, Error> {
+        let index = wanted as usize;
+        let all = 0..self.streams().len();
+        if !all.contains(&index) || !self.has_pictures(index) {
+            let videos: Vec<_> = all.filter(|&index| self.has_pictures(index)).map(|index| index.to_string()).collect();
+            let videos =
+                if videos.is_empty() { "no video stream".into() } else { format!("video in {}", videos.join(", ")) };
+            return Err(Error::NoSuchStream { index: wanted, container: self.container(), videos });
+        }
+        self.open_video(&[index])
+    }
+
+    /// FFmpeg's decoder for a video stream.
+    fn decoder_of(&mut self, index: usize) -> Option<NonNull<ffi::AVCodec>> {
+        let mut codec: *const ffi::AVCodec = std::ptr::null();
+        let video = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
+        let wanted = c_int::try_from(index).ok()?;
+        // SAFETY: the context is open; codec receives a static AVCodec or stays null.
+        // The cast covers FFmpeg releases in which the last output parameter is a pointer to a mutable codec.
+        let found =
+            unsafe { ffi::av_find_best_stream(self.context.as_ptr(), video, wanted, -1, (&raw mut codec).cast(), 0) };
+        if found == wanted { NonNull::new(codec.cast_mut()) } else { None }
+    }
+
+    /// Marks other streams than `video` as not to be read, and of it all but the keyframes if the demuxer's times can be
+    /// relied on then. Where a programme may go on in another stream, other videos are read too.
+    pub(crate) fn select(&mut self, video: &VideoStream, only_keyframes: bool) {
+        let may_move = self.programme_may_move();
+        for (index, &stream) in self.streams().iter().enumerate() {
+            let discard = match stream == video.as_ptr() {
+                true if only_keyframes => ffi::AVDiscard::AVDISCARD_NONKEY,
+                true => ffi::AVDiscard::AVDISCARD_DEFAULT,
+                false if may_move && self.is_video(index) => ffi::AVDiscard::AVDISCARD_DEFAULT,
+                false => ffi::AVDiscard::AVDISCARD_ALL,
+            };
+            // SAFETY: a valid stream of the open context, which &mut self owns.
+            unsafe { (*stream).discard = discard };
+        }
+    }
+
+    /// Whether streams may end and others begin in the midst of the file: transport and program streams.
+    pub(crate) fn programme_may_move(&self) -> bool {
+        self.container_names().split(',').any(|name| matches!(name, "mpegts" | "mpeg"))
+    }
+
+    /// Marks a stream as not to be read.
+    pub(crate) fn leave_out(&mut self, index: c_int) {
+        let stream = usize::try_from(index).ok().and_then(|index| self.streams().get(index).copied());
+        if let Some(stream) = stream {
+            // SAFETY: a valid stream of the open context, which &mut self owns.
+            unsafe { (*stream).discard = ffi::AVDiscard::AVDISCARD_ALL };
+        }
+    }
+
+    /// Whether the container itself tells how long its streams are; elsewhere FFmpeg estimates from times or bytes.
+    pub(crate) fn tells_duration(&self) -> bool {
+        // SAFETY: an open context; the C enum is read as an integer.
+        let method = unsafe { (&raw const (*self.context.as_ptr()).duration_estimation_method).cast::<u32>().read() };
+        method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM as u32
+    }
+
+    /// Whether the file has one stream and no other.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.streams().len() == 1
+    }
+
+    fn media_type(&self, index: usize) -> i32 {
+        // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
+        unsafe { (&raw const (*(*self.streams()[index]).codecpar).codec_type).cast::<i32>().read() }
+    }
+
+    pub(crate) fn is_video(&self, index: usize) -> bool {
+        self.has_pictures(index) && !self.is_cover(index)
+    }
+
+    fn has_pictures(&self, index: usize) -> bool {
+        self.media_type(index) == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32
+    }
+
+    /// Whether the stream is a picture that goes with the file, not a video.
+    fn is_cover(&self, index: usize) -> bool {
+        // SAFETY: a valid stream of the open context.
+        unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 }
+    }
+
+    fn is_default(&self, index: usize) -> bool {
+        // SAFETY: a valid stream of the open context.
+        unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_DEFAULT != 0 }
+    }
+
+    fn has_size(&self, index: usize) -> bool {
+        // SAFETY: a valid stream with codec parameters.
+        unsafe { (*(*self.streams()[index]).codecpar).width > 0 }
+    }
+
+    fn is_encrypted(&self, index: usize) -> bool {
+        // SAFETY: a valid stream with codec parameters.
+        let tag = unsafe { (*(*self.streams()[index]).codecpar).codec_tag };
+        tag == u32::from_le_bytes(*b"encv")
+    }
+
+    /// All streams in words: "0: video (h264), 1: audio (aac)".
+    pub(crate) fn describe_streams(&self) -> String {
+        let streams = (0..self.streams().len()).map(|index| {
+            let kind = match self.media_type(index) {
+                _ if self.is_cover(index) => "cover picture",
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32 => "video",
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_AUDIO as i32 => "audio",
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE as i32 => "subtitles",
+                _ => "other",
+            };
+            let default = if self.is_default(index) { ", default" } else { "" };
+            format!("{index}: {kind} ({}{default})", self.codec_name(index))
+        });
+        streams.take(STREAMS_NAMED).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What the container holds, in words: "1 audio stream, 1 cover picture".
+    fn contents(&self) -> String {
+        let mut counts = [("cover picture", 0), ("audio stream", 0), ("subtitle stream", 0), ("other stream", 0)];
+        for index in 0..self.streams().len() {
+            let kind = match self.media_type(index) {
+                _ if self.is_cover(index) => 0,
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_AUDIO as i32 => 1,
+                kind if kind == ffi::AVMediaType::AVMEDIA_TYPE_SUBTITLE as i32 => 2,
+                _ => 3,
+            };
+            counts[kind].1 += 1;
+        }
+        let words = counts.iter().filter(|(_, count)| *count > 0);
+        let words: Vec<_> = words.map(|(word, n)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" })).collect();
+        if words.is_empty() { "no stream at all".into() } else { words.join(", ") }
+    }
+
+    /// Name of a stream's codec, or its four-character code.
+    fn codec_name(&self, index: usize) -> String {
+        // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
+        let (id, tag) = unsafe {
+            let parameters = (*self.streams()[index]).codecpar;
+            ((&raw const (*parameters).codec_id).cast::<u32>().read(), (*parameters).codec_tag)
+        };
+        // A newer library may name codecs that these bindings do not know, so its own list is searched by number.
+        let mut descriptor = std::ptr::null();
+        loop {
+            // SAFETY: null or the result of the call before, as the function asks.
+            descriptor = unsafe { ffi::avcodec_descriptor_next(descriptor) };
+            if descriptor.is_null() {
+                let tag: String = tag.to_le_bytes().iter().map(|&b| b.escape_ascii().to_string()).collect();
+                return format!("this codec (tag \"{tag}\")");
+            }
+            // SAFETY: a valid static descriptor; the C enum is read as an integer.
+            let this = unsafe { (&raw const (*descriptor).id).cast::<u32>().read() };
+            if this == id && id != 0 {
+                // SAFETY: as above; names are static terminated strings, long_name may be null.
+                let (long, short) = unsafe { ((*descriptor).long_name, (*descriptor).name) };
+                return text(long).or_else(|| text(short)).unwrap_or_default();
+            }
+        }
+    }
+
+    /// The next packet of any stream; false at the end.
+    pub(crate) fn read(&mut self, packet: &mut Packet) -> Result<bool, Error> {
+        packet.clear();
+        // SAFETY: the context is open and the packet is empty and ours.
+        let result = unsafe { ffi::av_read_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
+        if result >= 0 {
+            // A read ahead may have been interrupted all the same: whoever interrupts sees that by other means.
+            self.io.forget_interruption();
+            return Ok(true);
+        }
+        self.check_source()?;
+        if result == ffi::AVERROR_EOF { Ok(false) } else { Err(Error::call("av_read_frame", result)) }
+    }
+
+    /// Moves to the keyframe at or before `timestamp` (in the stream's time base), to the one after where none is.
+    pub(crate) fn seek(&mut self, video: &VideoStream, timestamp: i64) -> Result<(), Error> {
+        let context = self.context.as_ptr();
+        let flags = ffi::AVSEEK_FLAG_BACKWARD;
+        // An interrupted read leaves its mark on the IO, which would end the next one.
+        self.io.forget_interruption();
+        self.io.renew_allowance();
+        // SAFETY: the IO context is ours and valid.
+        unsafe {
+            (*self.io.as_ptr()).error = 0;
+            (*self.io.as_ptr()).eof_reached = 0;
+        }
+        // SAFETY: the context is open.
+        let mut result = unsafe { ffi::av_seek_frame(context, video.index(), timestamp, flags) };
+        if result < 0 && self.io.take_error().is_none() {
+            // SAFETY: the context is open.
+            result = unsafe { ffi::av_seek_frame(context, video.index(), timestamp, 0) };
+        }
+        self.check_source()?;
+        if result < 0 { Err(Error::call("av_seek_frame", result)) } else { Ok(()) }
+    }
+
+    /// Pixel aspect ratio as players take it: the container's word before the codec's; 1/1 where neither says.
+    pub(crate) fn sample_aspect_ratio(&self, video: &VideoStream, frame: &super::Frame) -> (i32, i32) {
+        let (context, stream) = (self.context.as_ptr(), video.as_ptr());
+        // SAFETY: all three are valid; the call only reads them.
+        let ratio = unsafe { ffi::av_guess_sample_aspect_ratio(context, stream, frame.as_ptr().cast_mut()) };
+        if ratio.num > 0 && ratio.den > 0 { (ratio.num, ratio.den) } else { (1, 1) }
+    }
+
+    /// Frame rate of the whole stream (not of its keyframes) as a fraction, where known.
+    pub(crate) fn frame_rate(&self, video: &VideoStream) -> Option<(i32, i32)> {
+        let (context, stream) = (self.context.as_ptr(), video.as_ptr());
+        // SAFETY: both are valid; a null frame is allowed.
+        let guessed = unsafe { ffi::av_guess_frame_rate(context, stream, std::ptr::null_mut()) };
+        (guessed.num > 0 && guessed.den > 0).then_some((guessed.num, guessed.den))
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        let mut context = self.context.as_ptr();
+        // SAFETY: opened by avformat_open_input and not used afterwards; the IO under it is dropped after this.
+        unsafe { ffi::avformat_close_input(&raw mut context) };
+    }
+}
+
+/// A C string as text, bounded, other than UTF-8 replaced; `None` for null.
+pub(crate) fn text(string: *const c_char) -> Option<String> {
+    if string.is_null() {
+        return None;
+    }
+    // SAFETY: FFmpeg's strings are terminated, and live while they are copied here.
+    let bytes = unsafe { CStr::from_ptr(string) }.to_bytes();
+    Some(String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_LIMIT)]).into_owned())
+}
+
+/// A key for [`Input::metadata`].
+pub(crate) fn metadata_key(key: &str) -> CString {
+    CString::new(key).unwrap_or_default()
+}

@@ -1,0 +1,227 @@
+//! A compressed packet.
+
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::error::Error;
+
+/// Something a demuxer says beside a packet's data.
+pub(crate) struct SideData {
+    kind: ffi::AVPacketSideDataType,
+    bytes: Vec<u8>,
+}
+
+/// Longest side data that is carried over to later packets, in bytes: codec headers and palettes have kilobytes.
+const STANDING_LIMIT: usize = 1 << 20;
+
+impl SideData {
+    /// Kinds that hold for every later packet too, though demuxers say them once: codec headers that changed, palettes.
+    const STANDING: [ffi::AVPacketSideDataType; 2] =
+        [ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA, ffi::AVPacketSideDataType::AV_PKT_DATA_PALETTE];
+}
+
+/// An AVPacket, reused from read to read.
+pub(crate) struct Packet {
+    packet: NonNull<ffi::AVPacket>,
+}
+
+// SAFETY: the packet is owned by this value alone; its data is reference-counted with atomics.
+unsafe impl Send for Packet {}
+
+impl Packet {
+    pub(crate) fn new() -> Result<Self, Error> {
+        // SAFETY: plain allocation; null is handled.
+        let packet = unsafe { ffi::av_packet_alloc() };
+        NonNull::new(packet).map(|packet| Self { packet }).ok_or_else(|| Error::memory("av_packet_alloc"))
+    }
+
+    /// A packet without data that libavcodec does not take for the end of the stream, because it has side data.
+    pub(crate) fn without_data() -> Result<Self, Error> {
+        let mut packet = Self::new()?;
+        packet.add_side_data(&SideData {
+            kind: ffi::AVPacketSideDataType::AV_PKT_DATA_MPEGTS_STREAM_ID,
+            bytes: vec![0],
+        })?;
+        Ok(packet)
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const ffi::AVPacket {
+        self.packet.as_ptr()
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVPacket {
+        self.packet.as_ptr()
+    }
+
+    fn get(&self) -> &ffi::AVPacket {
+        // SAFETY: allocated in new(), freed in Drop, changed only through &mut self. AVPacket has no C enum fields.
+        unsafe { self.packet.as_ref() }
+    }
+
+    pub(crate) fn stream_index(&self) -> i32 {
+        self.get().stream_index
+    }
+
+    /// Whether the container or its parser calls this a keyframe.
+    pub(crate) fn is_key(&self) -> bool {
+        self.get().flags & ffi::AV_PKT_FLAG_KEY != 0
+    }
+
+    pub(crate) fn byte_len(&self) -> u64 {
+        u64::try_from(self.get().size).unwrap_or(0)
+    }
+
+    /// Presentation time, or decoding time where there is none, in units of the stream's time base.
+    pub(crate) fn timestamp(&self) -> Option<i64> {
+        self.pts().or_else(|| self.dts())
+    }
+
+    /// Decoding time in units of the stream's time base.
+    pub(crate) fn dts(&self) -> Option<i64> {
+        Some(self.get().dts).filter(|&dts| dts != ffi::AV_NOPTS_VALUE)
+    }
+
+    /// Presentation time in units of the stream's time base.
+    pub(crate) fn pts(&self) -> Option<i64> {
+        Some(self.get().pts).filter(|&pts| pts != ffi::AV_NOPTS_VALUE)
+    }
+
+    /// Byte position in the file, where the demuxer tells it.
+    pub(crate) fn position(&self) -> Option<i64> {
+        Some(self.get().pos).filter(|&position| position >= 0)
+    }
+
+    /// Marks the packet as a keyframe.
+    pub(crate) fn set_key(&mut self) {
+        // SAFETY: the packet is valid and ours.
+        unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_PKT_FLAG_KEY };
+    }
+
+    /// Whether the container hides the picture: decoded for the sake of later ones, but outside of its edit list.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.get().flags & ffi::AV_PKT_FLAG_DISCARD != 0
+    }
+
+    /// Takes back that the picture is hidden.
+    pub(crate) fn show(&mut self) {
+        // SAFETY: the packet is valid and ours.
+        unsafe { (*self.as_mut_ptr()).flags &= !ffi::AV_PKT_FLAG_DISCARD };
+    }
+
+    /// Whether the demuxer knows that bytes are missing.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.get().flags & ffi::AV_PKT_FLAG_CORRUPT != 0
+    }
+
+    /// The compressed bytes.
+    pub(crate) fn data(&self) -> &[u8] {
+        let packet = self.get();
+        let len = usize::try_from(packet.size).unwrap_or(0);
+        if packet.data.is_null() || len == 0 {
+            return &[];
+        }
+        // SAFETY: non-null data has `size` bytes that live as long as the packet's reference, which &self keeps.
+        unsafe { std::slice::from_raw_parts(packet.data, len) }
+    }
+
+    /// Puts `prefix` before the packet's bytes.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub(crate) fn prepend(&mut self, prefix: &[u8]) -> Result<(), Error> {
+        let mut longer = Self::new()?;
+        let len = prefix.len().saturating_add(self.data().len());
+        let len = std::ffi::c_int::try_from(len).map_err(|_| Error::memory("av_new_packet"))?;
+        // SAFETY: the packet is valid and empty; on success it has `len` bytes and the padding that decoders ask for.
+        let result = unsafe { ffi::av_new_packet(longer.as_mut_ptr(), len) };
+        if result < 0 {
+            return Err(Error::call("av_new_packet", result));
+        }
+        // SAFETY: both packets are valid; properties are copied and side data shared.
+        let result = unsafe { ffi::av_packet_copy_props(longer.as_mut_ptr(), self.as_ptr()) };
+        if result < 0 {
+            return Err(Error::call("av_packet_copy_props", result));
+        }
+        // SAFETY: fresh memory of prefix.len() + data.len() bytes, which nobody else knows.
+        let target = unsafe { std::slice::from_raw_parts_mut(longer.get().data, len as usize) };
+        let (head, tail) = target.split_at_mut(prefix.len());
+        head.copy_from_slice(prefix);
+        tail.copy_from_slice(self.data());
+        *self = longer;
+        Ok(())
+    }
+
+    /// Whether the demuxer left the packet encrypted, for want of a key.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO).is_some()
+    }
+
+    /// The packet's data and times, which leave this one empty.
+    pub(crate) fn take(&mut self) -> Result<Self, Error> {
+        let mut taken = Self::new()?;
+        // SAFETY: both packets are valid, the target is empty.
+        unsafe { ffi::av_packet_move_ref(taken.as_mut_ptr(), self.as_mut_ptr()) };
+        Ok(taken)
+    }
+
+    /// Codec headers that hold from this packet on, where the container changes them here.
+    pub(crate) fn new_extradata(&self) -> Option<&[u8]> {
+        self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA)
+    }
+
+    /// Another reference to the same data.
+    pub(crate) fn share(&self) -> Result<Self, Error> {
+        let mut other = Self::new()?;
+        // SAFETY: both packets are valid, the target is empty.
+        let result = unsafe { ffi::av_packet_ref(other.as_mut_ptr(), self.as_ptr()) };
+        if result < 0 { Err(Error::call("av_packet_ref", result)) } else { Ok(other) }
+    }
+
+    /// Keeps in `standing` what this packet says for all after it, and says in this packet what others said before.
+    pub(crate) fn exchange_standing(&mut self, standing: &mut Vec<SideData>) -> Result<(), Error> {
+        for kind in SideData::STANDING {
+            if let Some(bytes) = self.side_data(kind).filter(|bytes| bytes.len() <= STANDING_LIMIT) {
+                let bytes = bytes.to_vec();
+                standing.retain(|data| data.kind != kind);
+                standing.push(SideData { kind, bytes });
+            } else if let Some(data) = standing.iter().find(|data| data.kind == kind) {
+                self.add_side_data(data)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn side_data(&self, kind: ffi::AVPacketSideDataType) -> Option<&[u8]> {
+        let mut len = 0;
+        // SAFETY: the packet is valid and `len` is where the size goes.
+        let data = unsafe { ffi::av_packet_get_side_data(self.as_ptr(), kind, &raw mut len) };
+        // SAFETY: non-null data has `len` bytes that live as long as the packet.
+        (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data, len) })
+    }
+
+    fn add_side_data(&mut self, data: &SideData) -> Result<(), Error> {
+        // SAFETY: the packet is valid and ours.
+        let target = unsafe { ffi::av_packet_new_side_data(self.as_mut_ptr(), data.kind, data.bytes.len()) };
+        if target.is_null() {
+            return Err(Error::memory("av_packet_new_side_data"));
+        }
+        // SAFETY: the target is fresh memory of that many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(data.bytes.as_ptr(), target, data.bytes.len()) };
+        Ok(())
+    }
+
+    /// Lets the packet's data go.
+    pub(crate) fn clear(&mut self) {
+        // SAFETY: the packet is valid and ours.
+        unsafe { ffi::av_packet_unref(self.packet.as_ptr()) };
+    }
+}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        let mut packet = self.packet.as_ptr();
+        // SAFETY: allocated by av_packet_alloc and not used afterwards.
+        unsafe { ffi::av_packet_free(&raw mut packet) };
+    }
+}

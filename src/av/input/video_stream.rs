@@ -1,0 +1,216 @@
+//! The video stream of an opened container: codec, time base, index, orientation.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use ffmpeg_sys_next as ffi;
+
+use crate::av::error::Error;
+use crate::av::frame::display_matrix;
+use crate::av::frame::rotation::Turn;
+use crate::av::input::parameter_sets::Syntax;
+use crate::av::input::text;
+
+/// A video stream of an [`Input`] and the decoder for it. Valid as long as the input, which it never outlives: both
+/// live in [`KeyframeReader`](super::KeyframeReader).
+pub(crate) struct VideoStream {
+    stream: NonNull<ffi::AVStream>,
+    codec: NonNull<ffi::AVCodec>,
+    /// The codec's number when the decoder was chosen.
+    codec_id: u32,
+}
+
+// SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
+unsafe impl Send for VideoStream {}
+
+/// A sample in a demuxer's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    /// Decoding time in units of the stream's time base.
+    pub dts: i64,
+    /// Byte position.
+    pub position: i64,
+    /// Byte position after it.
+    pub end: i64,
+    /// Whether the container calls it a keyframe.
+    pub is_key: bool,
+    /// Whether it lies outside of the edit list.
+    pub is_hidden: bool,
+}
+
+impl VideoStream {
+    /// `stream` belongs to an open context, `codec` is one of libavcodec's static descriptions.
+    pub(crate) fn new(stream: NonNull<ffi::AVStream>, codec: NonNull<ffi::AVCodec>) -> Self {
+        let mut video = Self { stream, codec, codec_id: 0 };
+        video.codec_id = video.codec_id();
+        video
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut ffi::AVStream {
+        self.stream.as_ptr()
+    }
+
+    fn get(&self) -> &ffi::AVStream {
+        // SAFETY: valid as long as the Input beside it (see the type's docs); C enum fields are not read through this.
+        unsafe { self.stream.as_ref() }
+    }
+
+    pub(crate) fn index(&self) -> c_int {
+        self.get().index
+    }
+
+    /// FFmpeg's decoder for it.
+    pub(crate) fn native_decoder(&self) -> NonNull<ffi::AVCodec> {
+        self.codec
+    }
+
+    /// Long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
+    pub(crate) fn codec_long_name(&self) -> String {
+        // SAFETY: a static AVCodec.
+        let (long, short) = unsafe { (self.codec.as_ref().long_name, self.codec.as_ref().name) };
+        text(long).or_else(|| text(short)).unwrap_or_default()
+    }
+
+    pub(crate) fn parameters(&self) -> *const ffi::AVCodecParameters {
+        self.get().codecpar
+    }
+
+    pub(crate) fn raw_time_base(&self) -> ffi::AVRational {
+        self.get().time_base
+    }
+
+    /// Seconds of one timestamp unit, as a fraction.
+    pub(crate) fn time_base(&self) -> (i64, i64) {
+        let base = self.get().time_base;
+        (base.num.into(), base.den.max(1).into())
+    }
+
+    /// Entries in the demuxer's index.
+    pub(crate) fn index_len(&self) -> usize {
+        // SAFETY: a valid stream, only read.
+        usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Byte position in the demuxer's index of the keyframe at or before `timestamp`.
+    pub(crate) fn indexed_position(&self, timestamp: i64) -> Option<i64> {
+        let stream = self.stream.as_ptr();
+        // SAFETY: a valid stream; the entry is valid until the demuxer is called again.
+        let entry = unsafe {
+            ffi::avformat_index_get_entry_from_timestamp(stream, timestamp, ffi::AVSEEK_FLAG_BACKWARD).as_ref()
+        };
+        entry.map(|entry| entry.pos)
+    }
+
+    /// Adds to the demuxer's index: at byte `position` something is decoded at `timestamp`, a keyframe or not.
+    pub(crate) fn add_to_index(&self, position: i64, timestamp: i64, is_keyframe: bool) {
+        let flags = if is_keyframe { ffi::AVINDEX_KEYFRAME } else { 0 };
+        // SAFETY: a valid stream of an open input, which nobody else uses now. When it fails the index stays as it is.
+        unsafe { ffi::av_add_index_entry(self.stream.as_ptr(), position, timestamp, 0, 0, flags as c_int) };
+    }
+
+    /// An entry of the demuxer's index.
+    pub(crate) fn index_entry(&self, number: usize) -> Option<IndexEntry> {
+        let number = c_int::try_from(number).ok()?;
+        // SAFETY: a valid stream; numbers past the end give null; the entry is valid until the demuxer is called again.
+        let entry = unsafe { ffi::avformat_index_get_entry(self.stream.as_ptr(), number).as_ref() }?;
+        let flags = entry.flags();
+        Some(IndexEntry {
+            dts: entry.timestamp,
+            position: entry.pos,
+            end: entry.pos.saturating_add(entry.size().into()),
+            is_key: flags & ffi::AVINDEX_KEYFRAME != 0,
+            is_hidden: flags & ffi::AVINDEX_DISCARD_FRAME != 0,
+        })
+    }
+
+    /// FFmpeg's number of the codec, as the container has it now.
+    pub(super) fn codec_id(&self) -> u32 {
+        // SAFETY: valid parameters; the C enum is read as an integer, for a newer library may know more codecs.
+        unsafe { (&raw const (*self.parameters()).codec_id).cast::<u32>().read() }
+    }
+
+    /// Whether the container has named another codec since the decoder was chosen.
+    pub(crate) fn codec_has_changed(&self) -> bool {
+        self.codec_id() != self.codec_id
+    }
+
+    /// How parameter sets stand in the packets of the codec; `None` where there are none.
+    pub(crate) fn syntax(&self) -> Option<Syntax> {
+        use ffi::AVCodecID as Codec;
+        let syntaxes = [
+            (Codec::AV_CODEC_ID_H264, Syntax::H264),
+            (Codec::AV_CODEC_ID_HEVC, Syntax::Hevc),
+            (Codec::AV_CODEC_ID_MPEG1VIDEO, Syntax::Mpeg12),
+            (Codec::AV_CODEC_ID_MPEG2VIDEO, Syntax::Mpeg12),
+            (Codec::AV_CODEC_ID_MPEG4, Syntax::Mpeg4),
+            (Codec::AV_CODEC_ID_VC1, Syntax::Vc1),
+            (Codec::AV_CODEC_ID_AV1, Syntax::Av1),
+        ];
+        syntaxes.into_iter().find(|(codec, _)| *codec as u32 == self.codec_id).map(|(_, syntax)| syntax)
+    }
+
+    /// Whether every frame of the codec is a keyframe, whatever containers say.
+    pub(crate) fn is_intra_only(&self) -> bool {
+        // SAFETY: a static AVCodec, of which the bindings know the codec's number.
+        let descriptor = unsafe { ffi::avcodec_descriptor_get(self.codec.as_ref().id).as_ref() };
+        descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0)
+    }
+
+    /// What the container holds for the decoder: parameter sets, in a form that depends on the codec.
+    pub(crate) fn extradata(&self) -> &[u8] {
+        // SAFETY: valid parameters.
+        let parameters = unsafe { &*self.parameters() };
+        let len = usize::try_from(parameters.extradata_size).unwrap_or(0);
+        if parameters.extradata.is_null() || len == 0 {
+            return &[];
+        }
+        // SAFETY: extradata has that many bytes; they live as long as the stream, and the demuxer is not called meanwhile.
+        unsafe { std::slice::from_raw_parts(parameters.extradata, len) }
+    }
+
+    /// Length of the stream in its own time base, where the container tells it.
+    pub(crate) fn duration(&self) -> Option<i64> {
+        Some(self.get().duration).filter(|&duration| duration != ffi::AV_NOPTS_VALUE && duration > 0)
+    }
+
+    /// Fails if the container says that pictures have more than `max_pixels`.
+    pub(crate) fn check_size(&self, max_pixels: u64) -> Result<(), Error> {
+        // SAFETY: valid parameters.
+        let (width, height) = unsafe { ((*self.parameters()).width, (*self.parameters()).height) };
+        let (width, height) = (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
+        let is_too_large = u64::from(width) * u64::from(height) > max_pixels;
+        if is_too_large { Err(Error::TooLarge { width, height, max_pixels }) } else { Ok(()) }
+    }
+
+    /// Whether the codec parameters say that pictures consist of two fields.
+    pub(crate) fn is_interlaced(&self) -> bool {
+        // SAFETY: valid parameters; the C enum is read as an integer.
+        let order = unsafe { (&raw const (*self.get().codecpar).field_order).cast::<u32>().read() };
+        order > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32
+    }
+
+    /// The turn that the container asks for.
+    pub(crate) fn turn(&self) -> Turn {
+        let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
+        #[cfg(ffmpeg_6_1)]
+        let bytes = {
+            // SAFETY: valid parameters, whose side data list and length belong together.
+            unsafe {
+                let parameters = self.get().codecpar;
+                let (list, count) = ((*parameters).coded_side_data, (*parameters).nb_coded_side_data);
+                let entry = ffi::av_packet_side_data_get(list, count, kind);
+                entry.as_ref().map(|entry| std::slice::from_raw_parts(entry.data, entry.size))
+            }
+        };
+        #[cfg(not(ffmpeg_6_1))]
+        let bytes = {
+            let mut size = 0;
+            // SAFETY: a valid stream; the result is null or `size` bytes that live as long as the stream.
+            unsafe {
+                let data = ffi::av_stream_get_side_data(self.stream.as_ptr(), kind, &raw mut size);
+                (!data.is_null()).then(|| std::slice::from_raw_parts(data, size))
+            }
+        };
+        bytes.and_then(display_matrix).map(|matrix| Turn::from_display_matrix(&matrix)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,193 @@
+//! Frames between keyframes, where those are too far apart: recordings with a keyframe a minute, or with none at all
+//! (intra refresh).
+//!
+//! Packets after a keyframe are held until it is clear whether the next keyframe comes in time. If it does they are
+//! dropped undecoded. If not they are decoded from the keyframe on, and of the frames the first is kept that lies as far
+//! from the one given out before as is allowed.
+//!
+//! Where a least distance is asked for too, a keyframe that follows a frame of a gap too closely is left out. Both the same
+//! is a steady sampling: frames that far apart, keyframes where they come often enough.
+
+use crate::av::decode::decoder::{Decoder, Purpose, Resources};
+use crate::av::error::Error;
+use crate::av::frame::Frame;
+use crate::av::input::packet::Packet;
+use crate::av::input::video_stream::VideoStream;
+use crate::av::io::Interrupt;
+use crate::av::opening;
+
+/// Most bytes held: past this a stretch is decoded without waiting for its end.
+const HELD_BYTES: u64 = 64 << 20;
+
+/// The stretch since the last keyframe.
+pub(super) struct Gaps {
+    /// Longest time without a frame, in units of the stream's time base.
+    longest: i64,
+    /// Least time between frames.
+    shortest: i64,
+    threads: u32,
+    resources: Resources,
+    interrupt: Interrupt,
+    decoder: Option<Decoder>,
+    /// Whether the stretch is being decoded.
+    is_decoding: bool,
+    held: Vec<Packet>,
+    held_bytes: u64,
+    /// When the stretch began.
+    start: Option<i64>,
+    /// Time of the frame given out last.
+    given: Option<i64>,
+    /// When the next frame is due.
+    due: Option<i64>,
+    /// Whether there was a keyframe, or a frame in place of one.
+    has_begun: bool,
+}
+
+impl Gaps {
+    pub(crate) fn new(longest: i64, threads: u32, resources: Resources, interrupt: Interrupt) -> Self {
+        Self {
+            longest: longest.max(1),
+            shortest: 0,
+            threads,
+            resources,
+            interrupt,
+            decoder: None,
+            is_decoding: false,
+            held: Vec::new(),
+            held_bytes: 0,
+            start: None,
+            given: None,
+            due: None,
+            has_begun: false,
+        }
+    }
+
+    /// Sets the least time between frames.
+    pub(super) fn set_shortest(&mut self, shortest: i64) {
+        self.shortest = shortest;
+    }
+
+    /// Whether a keyframe of this time follows the frame given out last too closely. The stretch before it must have ended.
+    pub(super) fn is_too_close(&self, time: Option<i64>) -> bool {
+        let distance = time.zip(self.given).map(|(time, given)| time.saturating_sub(given));
+        // Times may go back where recordings were put together.
+        distance.is_some_and(|distance| (0..self.shortest).contains(&distance))
+    }
+
+    fn give(&mut self, time: Option<i64>) {
+        self.given = time;
+        self.due = time.map(|time| time.saturating_add(self.longest.max(self.shortest)));
+    }
+
+    /// A keyframe begins the next stretch, whether it was itself given out or not. Gives the last frames of the stretch
+    /// that it ends.
+    pub(crate) fn begin(&mut self, keyframe: Packet, is_given: bool, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let ended = self.end(frames);
+        if is_given {
+            self.give(keyframe.timestamp());
+        }
+        self.start = keyframe.timestamp();
+        self.has_begun = true;
+        self.hold(keyframe);
+        ended
+    }
+
+    /// A packet of the stretch. Gives the frames that it makes due.
+    pub(crate) fn add(&mut self, video: &VideoStream, packet: Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let time = packet.timestamp();
+        let is_first = self.held.is_empty() && !self.is_decoding;
+        if self.is_decoding {
+            return self.decode(&packet, frames);
+        }
+        self.hold(packet);
+        if is_first && !self.has_begun {
+            // No keyframe so far. Should none come in time, then the first frame that can be decoded is due.
+            self.start = time;
+            self.due = time.map(|time| time.saturating_add(self.longest));
+        }
+        // Keyframes that were left out as too close are near enough to one another all the same.
+        let is_overdue = time.zip(self.due).is_some_and(|(time, due)| {
+            time >= due && self.start.is_none_or(|start| time.saturating_sub(start) >= self.longest)
+        });
+        if !is_overdue && self.held_bytes <= HELD_BYTES {
+            return Ok(());
+        }
+        if self.decoder.is_none() {
+            let lock = opening::enter();
+            let decoder = Decoder::open(video, Purpose::EveryFrame { threads: self.threads }, &self.resources);
+            drop(lock);
+            self.decoder = Some(decoder?);
+        }
+        let held = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
+        self.is_decoding = true;
+        if !self.has_begun {
+            self.due = held.first().and_then(Packet::timestamp);
+        }
+        self.has_begun = true;
+        let mut result = Ok(());
+        for packet in held {
+            if self.interrupt.is_set() {
+                return Err(Error::Interrupted);
+            }
+            result = result.and(self.decode(&packet, frames));
+        }
+        result
+    }
+
+    /// The end of the stretch: its last frames.
+    pub(crate) fn end(&mut self, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let mut drained = Ok(());
+        if let Some(decoder) = self.decoder.as_mut().filter(|_| self.is_decoding) {
+            let mut all = Vec::new();
+            drained = decoder.drain(&mut all);
+            decoder.flush();
+            self.keep_due(all, frames);
+        }
+        self.held.clear();
+        self.held_bytes = 0;
+        self.is_decoding = false;
+        drained
+    }
+
+    /// Forgets everything and the decoder too: the video goes on in another codec.
+    pub(super) fn renew(&mut self) {
+        self.clear();
+        self.decoder = None;
+    }
+
+    /// Forgets everything, as after a seek.
+    pub(crate) fn clear(&mut self) {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.flush();
+        }
+        self.held.clear();
+        self.held_bytes = 0;
+        self.is_decoding = false;
+        (self.start, self.given, self.due) = (None, None, None);
+        self.has_begun = false;
+    }
+
+    fn hold(&mut self, packet: Packet) {
+        self.held_bytes += packet.byte_len();
+        self.held.push(packet);
+    }
+
+    fn decode(&mut self, packet: &Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        let Some(decoder) = &mut self.decoder else { return Ok(()) };
+        let mut all = Vec::new();
+        let decoded = decoder.decode(packet, &mut all);
+        self.keep_due(all, frames);
+        decoded
+    }
+
+    fn keep_due(&mut self, all: Vec<Frame>, frames: &mut Vec<Frame>) {
+        for frame in all {
+            let Some(time) = frame.timestamp() else { continue };
+            if self.due.is_none_or(|due| time >= due) {
+                self.give(Some(time));
+                frames.push(frame);
+            }
+        }
+    }
+}
