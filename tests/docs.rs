@@ -103,7 +103,8 @@ fn description_of(property: &glib::ParamSpec) -> String {
     if let Some(class) = glib::EnumClass::with_type(property.value_type()) {
         for value in class.values() {
             // Names may begin with the nick: "Auto: several keyframes at once".
-            let named = value.name().split_once(": ").filter(|(name, _)| name.to_lowercase() == value.nick());
+            let named =
+                value.name().split_once(": ").filter(|(name, _)| name.to_lowercase().replace(' ', "-") == value.nick());
             let detail = named.map_or(value.name(), |(_, detail)| detail);
             write!(text, "<br>`{}`: {}", value.nick(), cell(detail)).unwrap();
         }
