@@ -4,8 +4,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 
-# Where GStreamer looks for plugins. Its own folder if PREFIX is its own, the user's if PREFIX is ~/.local; any other has
-# to be named in GST_PLUGIN_PATH, which `make install` says.
+# The folder for the plugin: GStreamer's own if PREFIX is GStreamer's, the user's if PREFIX is ~/.local. Any other folder has to be
+# set in GST_PLUGIN_PATH; `make install` prints the command.
 GST_PREFIX = $(shell pkg-config --variable=prefix gstreamer-1.0 2>/dev/null)
 GST_PLUGINDIR = $(shell pkg-config --variable=pluginsdir gstreamer-1.0 2>/dev/null)
 USER_PLUGINDIR = $(HOME)/.local/share/gstreamer-1.0/plugins
@@ -20,13 +20,13 @@ BINDIR ?= $(PREFIX)/bin
 
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 PLUGIN := $(if $(filter Darwin,$(shell uname)),libgstvx.dylib,libgstvx.so)
-# The plugin as it is installed: alone in its folder, which GStreamer scans, and ONNX Runtime in vx/ beside that.
+# The layout of an installation: the plugin alone in the folder that GStreamer scans, and ONNX Runtime in vx/ beside that folder.
 STAGE := target/plugins
 LIBRARIES := target/vx
 REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 
-# What GStreamer here can do beyond the oldest it is built for. Looked up when it is needed: set-up may install it.
+# Features that need a newer GStreamer than the oldest supported one. Evaluated when used, because setup may install GStreamer.
 FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
 
 .DEFAULT_GOAL := help
@@ -34,21 +34,24 @@ PYTHON ?= python3
 .PHONY: help setup build demo test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
-	@echo 'make demo       set up what is missing, build, find people in a short clip'
-	@echo 'make test       set up what is missing, build, run all tests'
-	@echo 'make build      set up what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
-	@echo 'make setup      only fetch what building needs: packages, ONNX Runtime, the OpenVINO provider'
-	@echo 'make mutations  [COUNT=3000] [SEED=2] files with damaged bytes, and with wrong structure, by the thousand through vxkeyframedec'
-	@echo 'make seeks      1,000 seeks at random moments of the first 80 ms, over six containers'
-	@echo 'make kills      `vx detect` killed at fifty moments and resumed'
-	@echo 'make test-tables the tables of `vx detect` opened with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
-	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 of its own (as root; needs debootstrap)'
-	@echo 'make bench      beside the ffmpeg command; pixels to tensors; the engine; memory; streaming; many files (an hour in all)'
-	@echo 'make accuracy   [PYTHON=...] COCO average precision beside an independent detector, on the photographs beside the project'
-	@echo 'make check      format, lints and documentation, as continuous integration wants them'
-	@echo 'make install    [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] plugin, ONNX Runtime, the command vx, its manual pages, licences'
-	@echo 'make uninstall  the same variables: removes what install put there'
-	@echo 'make clean      what was built; what setup fetched stays'
+	@echo 'make demo           install what is missing, build, detect persons in a short clip'
+	@echo 'make test           install what is missing, build, run all tests'
+	@echo 'make build          install what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
+	@echo 'make setup          only install what is missing: packages, ONNX Runtime, the OpenVINO provider'
+	@echo 'make check          check format, lints and documentation, as continuous integration does'
+	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
+	@echo 'make uninstall      (same variables) remove the installed files'
+	@echo 'make clean          remove build results; keep what setup downloaded'
+	@echo
+	@echo 'Long tests and measurements:'
+	@echo 'make mutations      [COUNT=3000] [SEED=2] read thousands of damaged files with vxkeyframedec'
+	@echo 'make seeks          1,000 seeks at random moments of the first 80 ms, in six containers'
+	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
+	@echo 'make exits          end processes in the middle of their work, twenty times each'
+	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
+	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
+	@echo 'make bench          all benchmarks: decoding, preparing frames, engine, memory, streaming, many files (an hour)'
+	@echo 'make accuracy       [PYTHON=...] COCO average precision compared with an independent detector (needs ../shared/images)'
 
 setup:
 	@scripts/setup.sh
@@ -67,14 +70,14 @@ demo: build
 	@GST_PLUGIN_PATH=$(ROOT)$(STAGE) GST_REGISTRY=$(ROOT)$(REGISTRY) \
 		gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink
 	@echo
-	@echo 'One line for each keyframe of the clip: when it is shown, and the people that the built-in model found, as x, y,'
-	@echo 'width and height in pixels. For files of your own:'
+	@echo 'Each line is one keyframe of the clip, with its time and the persons that the built-in model detected (x, y, width and height'
+	@echo 'in pixels). For your own files:'
 	@echo
 	@echo '  gst-launch-1.0 -q filesrc location=FILE ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@echo
-	@echo 'model-file=MODEL.onnx on vxyolodetect takes detectors in ONNX form as they come (YOLO of every kind, RT-DETR and its kin, and more).'
-	@echo 'gst-inspect-1.0 vxyolodetect lists its properties; README.md has more, and what to do when something fails;'
-	@echo '`make install` puts plugin and command where GStreamer and your shell find them.'
+	@echo 'For another model (YOLO, RT-DETR and others, exported to ONNX) set model-file=MODEL.onnx on vxyolodetect.'
+	@echo 'gst-inspect-1.0 vxyolodetect lists all properties, docs/ is the manual, docs/troubleshooting.md explains errors.'
+	@echo '`make install` installs the plugin and the command.'
 
 test: build
 	VX_PLUGIN_DIR=$(ROOT)$(STAGE) $(CARGO) test --quiet $(FEATURES)
@@ -82,7 +85,7 @@ test: build
 		[ ! -e "$$library" ] || { set -x; ORT_DYLIB_PATH=$$library $(CARGO) test --quiet $(FEATURES) --test detect_engine --test detect_models; } || exit 1; \
 	done
 
-# Once it is there, `make test` uses it too.
+# When it exists, `make test` uses it too.
 TABLES_PYTHON := .deps/python
 $(TABLES_PYTHON)/complete:
 	$(PYTHON) -m venv $(TABLES_PYTHON)
@@ -124,14 +127,14 @@ check:
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
-# No setup here, so that `sudo make install` after `make build` builds and fetches nothing as root.
+# Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
 install:
 	@test -f $(STAGE)/$(PLUGIN) && test -f target/release/vx || \
-		{ echo 'install: nothing is built yet: run `make build` first' >&2; exit 1; }
+		{ echo 'install: the plugin is not built: run `make build` first' >&2; exit 1; }
 	@scripts/install.sh install $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(PLUGINDIR)' '$(BINDIR)' '$(DESTDIR)'
-	@echo 'Installed the plugin in $(DESTDIR)$(PLUGINDIR), ONNX Runtime in vx/ beside it, and the command vx in $(DESTDIR)$(BINDIR).'
+	@echo 'Installed the plugin in $(DESTDIR)$(PLUGINDIR), ONNX Runtime in vx/ beside that folder, and the command vx in $(DESTDIR)$(BINDIR).'
 	@case ':$(GST_PLUGINDIR):$(USER_PLUGINDIR):' in *':$(PLUGINDIR):'*) ;; *) \
-		echo 'GStreamer does not look there by itself: export GST_PLUGIN_PATH=$(PLUGINDIR)' ;; esac
+		echo 'GStreamer does not search this folder by default: export GST_PLUGIN_PATH=$(PLUGINDIR)' ;; esac
 
 uninstall:
 	@scripts/install.sh uninstall $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx '$(PLUGINDIR)' '$(BINDIR)' '$(DESTDIR)'

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs benches/device.py on a bare x86-64 Linux: no GStreamer, no FFmpeg, no network, only Python 3 with numpy.
+# Runs benches/device.py on a bare x86-64 Linux system: no GStreamer, no FFmpeg, no network, only Python 3 with numpy.
 #
 #     scripts/device_bench.sh PAYLOAD [SECTION...]
 #
 # PAYLOAD is a folder that scripts/device_payload.sh filled on a machine where the plugin was built. CUDA's libraries and cuDNN
-# are taken from PyTorch's packages if python3 has them, the driver's from wherever they are. VX_OWN_LIBC=1 starts programs with the
-# payload's own libc even where the system's is new enough; VX_REPORT=FILE writes all figures as JSON.
+# come from PyTorch's packages if python3 has them, those of the driver from the system. VX_OWN_LIBC=1 starts programs with the
+# payload's libc even if the system's is new enough; VX_REPORT=FILE writes all figures as JSON.
 set -eu
 
 [ $# -ge 1 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -13,7 +13,7 @@ payload=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 
-# The folder that holds a library, out of several places.
+# Prints the folders that contain a library.
 folder_of() {
     ldconfig -p 2>/dev/null | sed -n "s|^[[:space:]]*$1 .*x86-64.* => \(.*\)/[^/]*\$|\1|p" | head -n 1
     for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib /usr/lib/wsl/lib; do
@@ -30,7 +30,7 @@ PYTHON
 )
 driver=$( { folder_of libcuda.so.1; folder_of libnvcuvid.so.1; } | sort -u | tr '\n' ':')
 
-# Programs of Debian 12 need libc 2.36 and the C++ library of GCC 12.
+# Programs of Debian 12 need libc 2.36 and libstdc++ of GCC 12.
 version=$(getconf GNU_LIBC_VERSION 2>/dev/null | awk '{print $2}')
 newest=$(printf '%s\n2.36\n' "${version:-0}" | sort -V | tail -n 1)
 libraries="$payload/lib:$payload/ort:$driver$nvidia"

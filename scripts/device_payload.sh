@@ -1,9 +1,9 @@
 #!/bin/sh
-# Collects what scripts/device_bench.sh needs on a machine where nothing is installed, from this one: x86-64, after `make build`.
+# Collects everything that scripts/device_bench.sh needs on a bare machine. Run it on x86-64 after `make build`.
 #
 #     scripts/device_payload.sh PAYLOAD [FOLDER-WITH-libonnxruntime.so]
 #
-# The folder is that of the package onnxruntime-gpu (onnxruntime/capi), for the CUDA and TensorRT providers. Needs ffmpeg and, for
+# The folder is onnxruntime/capi of the package onnxruntime-gpu, for the CUDA and TensorRT providers. Needs ffmpeg and, for
 # models and photographs, the folder `shared` beside the project.
 set -eu
 
@@ -24,7 +24,7 @@ cp "$target/release/libgstvx.so" plugins/
 for plugin in coreelements videoconvertscale videotestsrc imagefreeze typefindfunctions; do
     cp "$gst/libgst$plugin.so" gst/
 done
-# Everything that these are linked with. What belongs to the C library goes to a folder of its own: it is used all or not at all.
+# All libraries that these are linked with. The C library has its own folder, because it is used as a whole or not at all.
 for file in bin/* plugins/* gst/*; do ldd "$file"; done | awk '/=> \//{print $3} /^[[:space:]]*\/.*ld-linux/{print $1}' | sort -u |
     while read -r library; do
         case ${library##*/} in
@@ -40,7 +40,7 @@ if [ -e "$deps/libonnxruntime_providers_openvino_plugin.so" ]; then
     rm -f openvino/libonnxruntime.so
 fi
 
-# A photograph a second, each a keyframe.
+# One photograph a second, each a keyframe.
 reel() {
     name=$1 width=$2 height=$3 seconds=$4
     shift 4
@@ -68,7 +68,7 @@ while [ $number -lt 64 ]; do
 done
 cp -L "$shared"/models/*.onnx models/
 cp -L "$shared/media/intel/one-by-one-person-detection.mp4" clips/
-# Clips of many kinds, and those that a device may refuse or get wrong.
+# Clips of many kinds, including some that a device may reject or decode wrongly.
 find "$shared/media" "$shared/cases/media" -type f -size +1k -size -900k \
     \( -name '*.mp4' -o -name '*.mkv' -o -name '*.ivf' -o -name '*.26?' -o -name '*.h264' -o -name '*.ts' -o -name '*.m2v' -o -name '*.mpg' \
     -o -name '*.webm' -o -name '*.m4v' -o -name '*.3gp' \) -exec cp -n {} clips/real/ \;
@@ -76,7 +76,7 @@ make_clip() {
     name=$1 size=$2
     shift 2
     [ -e "clips/real/made_$name" ] || ffmpeg -nostdin -v error -y -f lavfi -i "testsrc2=size=$size:rate=5:duration=3" "$@" "clips/real/made_$name" 2>/dev/null ||
-        echo "device_payload.sh: no $name: this ffmpeg has no encoder for it" >&2
+        echo "device_payload.sh: $name was not made: this ffmpeg has no encoder for it" >&2
 }
 make_clip hevc_main10.mp4 1280x720 -c:v libx265 -preset ultrafast -pix_fmt yuv420p10le -x265-params log-level=error:keyint=5
 make_clip hevc_444.mp4 640x360 -c:v libx265 -preset ultrafast -pix_fmt yuv444p -x265-params log-level=error:keyint=5

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what was built, or removes it again:
+# Installs the plugin and the command, or removes them:
 #
 #   scripts/install.sh install|uninstall PLUGIN LIBRARIES COMMAND PLUGINDIR BINDIR [DESTDIR]
 #
-# PLUGIN goes into PLUGINDIR; the libraries it loads while running, all of the folder LIBRARIES, go into vx/ beside
-# PLUGINDIR, where GStreamer's search for plugins does not find them; COMMAND goes into BINDIR, its manual pages, its
-# completions and all licences into share/ beside that. Everything goes below DESTDIR, for packages.
+# PLUGIN is installed into PLUGINDIR. The libraries that it loads at run time, all of the folder LIBRARIES, are installed into vx/ beside
+# PLUGINDIR, where GStreamer does not search for plugins. COMMAND is installed into BINDIR; its manual pages, its completions and all
+# licences into share/ beside that. DESTDIR is prepended to all paths, for packages.
 #
-# vx/installed lists every file, and with a slash at its end every folder that was made: only these are removed.
+# vx/installed lists every installed file, and every created folder with a slash at its end. Only these are removed.
 set -euo pipefail
 
 action=$1 plugin=$2 libraries=$3 command=$4 plugindir=$5 bindir=$6 destdir=${7:-}
@@ -15,7 +15,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 librarydir=$(dirname "$plugindir")/vx
 list=$destdir$librarydir/installed
 share=$(dirname "$bindir")/share
-# What the command prints, and where it belongs.
+# Texts that the command prints, and where each is installed.
 texts=(
     "man man/man1/vx.1"
     "man detect man/man1/vx-detect.1"
@@ -28,7 +28,7 @@ texts=(
     "completions fish fish/vendor_completions.d/vx.fish"
 )
 
-# Makes a folder and lists those that were not there.
+# Creates a folder and lists those that did not exist.
 folder() {
     [ ! -d "$destdir$1" ] || return 0
     folder "$(dirname "$1")"
@@ -50,7 +50,7 @@ remove_files() {
         case $name in
         */) echo "$name" ;;
         /*) rm -f "$destdir$name" ;;
-        # A list of version 0.1.0 before it had whole paths.
+        # Early lists of version 0.1.0 have no absolute paths.
         *) rm -f "$destdir$librarydir/$name" "$destdir$plugindir/$(basename "$plugin")" "$destdir$bindir/vx" ;;
         esac
     done <"$list"
@@ -61,10 +61,10 @@ case $action in
 install)
     made=$(mktemp)
     trap 'rm -f "$made"' EXIT
-    # What an earlier version brought and this one may not. Folders that it made are still those of this project.
+    # Remove files of an earlier version that this one may not have. The folders that it created still belong to this project.
     [ ! -f "$list" ] || remove_files >"$made"
     for library in "$libraries"/lib* "$libraries"/openvino/lib*; do
-        # Not every machine has one of its own for OpenVINO.
+        # Only some machines have a second ONNX Runtime for OpenVINO.
         [ -e "$library" ] || [ "$library" != "$libraries/openvino/lib*" ] || continue
         target=$librarydir/${library#"$libraries"/}
         # Links among the libraries stay links.
@@ -80,12 +80,12 @@ install)
     file 755 "$command" "$bindir/vx"
     for text in "${texts[@]}"; do
         printed=$(mktemp)
-        # shellcheck disable=SC2086 # the words of a command
+        # shellcheck disable=SC2086 # the arguments of a command
         "$command" ${text% *} >"$printed"
         file 644 "$printed" "$share/${text##* }"
         rm -f "$printed"
     done
-    # Of the project, of the libraries from Python wheels, of the Rust crates.
+    # Licences of the project, of the Rust crates, and of the libraries from Python wheels.
     for license in "$root"/LICENSE-* "$root"/target/licenses.txt; do
         [ ! -f "$license" ] || file 644 "$license" "$share/doc/vx/$(basename "$license")"
     done
@@ -95,16 +95,16 @@ install)
         done < <(cd "$root/.deps/licenses" && find . -type f | sed 's|^\./||' | sort)
     fi
     mkdir -p "$destdir$librarydir"
-    # Without the folders that it had before and made again now.
+    # Without duplicates: folders of the earlier version are listed twice.
     awk '!seen[$0]++' "$made" >"$list"
     chmod 644 "$list"
     ;;
 uninstall)
     if [ ! -f "$list" ]; then
-        echo "uninstall: nothing of this project is in $destdir$plugindir: use the PREFIX that it was installed with" >&2
+        echo "uninstall: vx is not installed in $destdir$plugindir: use the PREFIX of the installation" >&2
         exit 1
     fi
-    # The deepest first; one that has files of others stays.
+    # Deepest first. Folders with other files are kept.
     remove_files | sort -r | while IFS= read -r name; do
         rmdir "$destdir$name" 2>/dev/null || true
     done

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prints the licence texts of what is linked into the plugin and the command: Rust crates, and the font of drawn labels.
+"""Prints the licence texts of everything linked into the plugin and the command: Rust crates, and the font for drawn labels.
 
     scripts/licenses.py > target/licenses.txt
 
-The crates come from `cargo metadata` for this machine, without those that only building and testing need.
+The crates are those of `cargo metadata` for this machine, without build and development dependencies.
 """
 
 import json
@@ -25,7 +25,7 @@ def metadata():
 
 
 def linked(found):
-    """Identifiers of the packages that normal dependencies lead to; procedural macros run only while building."""
+    """Returns the identifiers of all packages reachable through normal dependencies, without procedural macros."""
     nodes = {node["id"]: node for node in found["resolve"]["nodes"]}
     packages = {package["id"]: package for package in found["packages"]}
     root = found["resolve"]["root"]

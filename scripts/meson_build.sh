@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What meson.build runs: builds plugin and command, copies both to where meson takes them from.
+# Run by meson.build: builds the plugin and the command, and copies both to the folder where Meson expects them.
 #
 #   meson_build.sh TARGET_DIR OUTDIR PLUGIN COMMAND... [-- COMMAND...]
 #
-# The commands are cargo's: one that builds both, or one for each.
+# The commands are those of cargo: one that builds both, or one for each.
 set -euo pipefail
 
 target=$1 outdir=$2 plugin=$3
@@ -18,17 +18,17 @@ for word in "$@" --; do
     fi
 done
 
-# cargo-c builds into a folder named after the machine; the newest is the one just built.
+# cargo-c builds into a folder named after the target; the newest library is the one just built.
 library=
 for candidate in "$target"/*/release/"$plugin" "$target/release/$plugin"; do
     if [ -f "$candidate" ] && { [ -z "$library" ] || [ "$candidate" -nt "$library" ]; }; then library=$candidate; fi
 done
-[ -n "$library" ] || { echo "meson_build.sh: cargo built no $plugin under $target" >&2; exit 1; }
+[ -n "$library" ] || { echo "meson_build.sh: cargo did not build $plugin under $target" >&2; exit 1; }
 cp -f "$library" "$outdir/$plugin"
 cp -f "$target/release/vx" "$outdir/vx"
 
-# For the tests, the plugin as it is installed: alone in its folder, which GStreamer searches through and through, and
-# ONNX Runtime beside that.
+# For the tests, the layout of an installation: the plugin alone in its folder, which GStreamer searches recursively, and ONNX Runtime
+# beside that folder.
 libraries=$(cd "$(dirname "$0")/.." && pwd)/.deps/lib
 mkdir -p "$outdir/stage/plugins"
 cp -f "$library" "$outdir/stage/plugins/$plugin"

@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
-# Brings everything that building, testing and running this project needs, and does nothing where it is there already:
+# Installs everything that is needed to build, test and run this project. Does nothing for parts that are present:
 #
 #   scripts/setup.sh           install what is missing
-#   scripts/setup.sh --check   only say what is missing (exit status 1 if anything is)
+#   scripts/setup.sh --check   only report what is missing (exit status 1 if anything is)
 #
-# 1. Rust is looked for, never installed.
-# 2. Distribution packages: GStreamer, FFmpeg, a C compiler, libclang (bindgen reads FFmpeg's headers with it). With apt
-#    they are installed, elsewhere the command is printed.
-# 3. ONNX Runtime's shared library, and on x86-64 Linux the OpenVINO provider that plugs into it, out of their Python
-#    wheels, pinned by version and SHA-256, into .deps/lib. Only the libraries are taken, so the wheel's Python version
-#    does not matter and nothing is installed into any Python.
-# 4. The plug-in takes Intel's devices only. Where another processor multiplies brain floats (AMD since Zen 4), OpenVINO is
-#    the faster there too (README, Figures): an ONNX Runtime with OpenVINO built in, into .deps/lib/openvino.
+# 1. Rust is checked, never installed.
+# 2. Distribution packages: GStreamer, FFmpeg, a C compiler, libclang (used by bindgen to read FFmpeg's headers). With apt they are
+#    installed; on other systems the command is printed.
+# 3. ONNX Runtime's shared library, and on x86-64 Linux the OpenVINO plugin provider, from their Python wheels, pinned by version
+#    and SHA-256, into .deps/lib. Only the libraries are extracted, so the Python version of a wheel does not matter, and nothing
+#    is installed into a Python environment.
+# 4. The plugin provider supports only Intel devices. On other processors that multiply bf16 (AMD since Zen 4) OpenVINO is faster too
+#    (docs/performance.md): an ONNX Runtime with OpenVINO built in, into .deps/lib/openvino.
 #
 # Environment:
-#   ORT_DYLIB_PATH   an ONNX Runtime library of your own: then none is fetched
-#   VX_OPENVINO      cpu (default): what the provider needs to run on the CPU; all: Intel GPU and NPU as well (50 MB more,
-#                    their drivers are yours to install), and 4. on any processor but Intel's; no: nothing of it,
-#                    and what was fetched of it goes
-#   PIP_INDEX_URL    and pip's other settings: where wheels come from
+#   ORT_DYLIB_PATH   your own ONNX Runtime library; none is downloaded then
+#   VX_OPENVINO      cpu (default): OpenVINO for the CPU; all: also for Intel GPUs and NPUs (50 MB more, without drivers), and step 4
+#                    on every processor that is not Intel's; no: without OpenVINO, and an earlier download of it is removed
+#   PIP_INDEX_URL    and other settings of pip: where wheels come from
 set -euo pipefail
 
 readonly RUST_MINIMUM=1.92
@@ -30,16 +29,16 @@ readonly OPENVINO_VERSION=1.8.1
 readonly OPENVINO_PLATFORM=manylinux_2_28_x86_64
 readonly OPENVINO_SHA256=3832643158c8c187fcab6db661cde2a8c06a2b3559d95d0f2411ac0e51c5e924
 
-# The last one that is published with OpenVINO built in.
+# The last published version with OpenVINO built in.
 readonly BUILT_IN_VERSION=1.24.1
 readonly BUILT_IN_PLATFORM=manylinux_2_28_x86_64
 readonly BUILT_IN_SHA256=d617fac2f59a6ab5ea59a788c3e1592240a129642519aaeaa774761dfe35150e
 readonly BUILT_IN_FILES='libonnxruntime.so.* libonnxruntime_providers_openvino.so libonnxruntime_providers_shared.so
   libopenvino.so.???? libopenvino_onnx_frontend.so.???? libopenvino_intel_cpu_plugin.so libtbb.so.*'
 
-# The provider with its CPU device. Left out are the GPU and NPU devices with their tuning table (cache.json), and the
-# devices that only combine others (auto, hetero, auto_batch): the provider loads and runs without them.
-# The IR front end reads compiled models back from a cache; tbbbind and hwloc see hybrid and multi-socket processors.
+# The provider with its CPU device. Without the GPU and NPU devices and their tuning table (cache.json), and without the devices that
+# only combine others (auto, hetero, auto_batch); the provider loads and runs without them.
+# The IR front end reads compiled models from a cache; tbbbind and hwloc support hybrid and multi-socket processors.
 readonly OPENVINO_CPU_FILES='libonnxruntime_providers_openvino_plugin.so libopenvino.so.* libopenvino_intel_cpu_plugin.so
   libopenvino_onnx_frontend.so.* libopenvino_ir_frontend.so.* libtbb.so.* libtbbmalloc.so.* libtbbbind_2_5.so.* libhwloc.so.*'
 readonly OPENVINO_ALL_FILES='libonnxruntime_providers_openvino_plugin.so libopenvino* libtbb* libhwloc* cache.json'
@@ -65,7 +64,7 @@ any_exists() {
 # "1.92" <= "1.95.0"?
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
-# ------------------------------------------------------------------ what is there
+# ------------------------------------------------------------------ checks
 
 # Prints a sentence if Rust is missing or too old.
 rust_trouble() {
@@ -76,14 +75,14 @@ rust_trouble() {
     fi
     local version
     version=$(rustc --version 2>/dev/null | cut -d ' ' -f 2) || true
-    [ -n "$version" ] || echo "rustc does not run: 'rustup default stable' gives rustup a toolchain; without rustup, $advice."
+    [ -n "$version" ] || echo "rustc does not run: run 'rustup default stable'; without rustup, $advice."
     [ -z "$version" ] || at_least "$RUST_MINIMUM" "${version%%-*}" ||
-        echo "Rust $version is too old, $RUST_MINIMUM or newer is needed: 'rustup update stable'; without rustup, $advice."
+        echo "Rust $version is too old, $RUST_MINIMUM or newer is required: run 'rustup update stable'; without rustup, $advice."
 }
 
 modules_there() { have pkg-config && pkg-config --exists "$@" 2>/dev/null; }
 
-# Whether GStreamer's plugin folder has this plugin; asking GStreamer itself would touch the user's registry.
+# Whether GStreamer's plugin folder contains this plugin. Running GStreamer would write the user's registry.
 gst_plugin_there() {
     local folder
     folder=$(pkg-config --variable=pluginsdir gstreamer-1.0 2>/dev/null) || return 1
@@ -102,7 +101,7 @@ libclang_there() {
     fi
 }
 
-# Prints what is missing, one item a line, in words that the package tables below know.
+# Prints the missing items, one in a line, by the names of the package table below.
 missing_items() {
     have cc || echo compiler
     have pkg-config || echo pkg-config
@@ -202,13 +201,13 @@ install_packages() {
     items=$(missing_items)
     [ -n "$items" ] || return 0
     manager=$(package_manager)
-    [ -n "$manager" ] || die "these are missing: $(echo "$items" | tr '\n' ' ')- and no apt, dnf, pacman or brew is here to name" \
-        "packages for; on Debian it would be: $(install_command apt-get "$(packages_for apt-get "$items")")"
+    [ -n "$manager" ] || die "missing: $(echo "$items" | tr '\n' ' ')(found none of apt, dnf, pacman and brew); install them by hand;" \
+        "on Debian the command is: $(install_command apt-get "$(packages_for apt-get "$items")")"
     packages=$(packages_for "$manager" "$items")
     [ "$manager" = apt-get ] ||
         die "packages are missing; install them, then run this again: $(install_command "$manager" "$packages")"
     prefix=$(root_prefix) ||
-        die "packages are missing and this is not root; run this as root, then try again: $(install_command apt-get "$packages")"
+        die "packages are missing, and installing them requires root; run this command as root, then try again: $(install_command apt-get "$packages")"
 
     say "installing with apt: $packages"
     local log=$temporary/apt.log
@@ -217,30 +216,30 @@ install_packages() {
         $prefix env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install --yes \
             --no-install-recommends $packages; } >"$log" 2>&1 </dev/null; then
         tail -n 15 "$log" >&2
-        die "apt could not install the packages (its last words are above); mend that, then try: apt-get update &&" \
+        die "apt could not install the packages (its last messages are above); correct that, then run: apt-get update &&" \
             "$(install_command apt-get "$packages")"
     fi
     hash -r
     items=$(missing_items)
-    [ -z "$items" ] || die "installed, but still not found: $(echo "$items" | tr '\n' ' ')- is PKG_CONFIG_PATH or PATH set to hide" \
-        "the distribution's own?"
+    [ -z "$items" ] || die "installed, but not found: $(echo "$items" | tr '\n' ' ')(check whether PKG_CONFIG_PATH or PATH hide the" \
+        "packages of the distribution)"
 }
 
-# Prints a sentence for each library that is there but too old.
+# Prints a sentence for each installed library that is too old.
 version_trouble() {
     if have python3 && ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))'; then
         echo "$(python3 --version) is too old: put Python 3.8 or newer first in PATH."
     fi
     modules_there gstreamer-1.0 && ! modules_there "gstreamer-1.0 >= $GSTREAMER_MINIMUM" &&
-        echo "GStreamer $(pkg-config --modversion gstreamer-1.0) is too old: $GSTREAMER_MINIMUM or newer is needed (Debian 12, Ubuntu 22.04)."
+        echo "GStreamer $(pkg-config --modversion gstreamer-1.0) is too old: $GSTREAMER_MINIMUM or newer is required (Debian 12, Ubuntu 22.04)."
     modules_there libavformat && ! modules_there "libavformat >= $AVFORMAT_MINIMUM" &&
-        echo "FFmpeg is too old (libavformat $(pkg-config --modversion libavformat)): FFmpeg 5 or newer is needed (Debian 12)."
+        echo "FFmpeg is too old (libavformat $(pkg-config --modversion libavformat)): FFmpeg 5 or newer is required (Debian 12)."
     true
 }
 
 # ------------------------------------------------------------------ wheels
 
-# The platform's wheel of ONNX Runtime: sets ort_platform, ort_sha256, ort_library; leaves them empty where there is none.
+# The platform's wheel of ONNX Runtime: sets ort_platform, ort_sha256 and ort_library; the first two stay empty if there is none.
 choose_ort_wheel() {
     ort_platform='' ort_sha256='' ort_library=libonnxruntime.so.$ORT_VERSION
     case $(uname -s)-$(uname -m) in
@@ -260,12 +259,12 @@ choose_ort_wheel() {
     esac
 }
 
-# The library .cargo/config.toml names by default is ours; anything else in ORT_DYLIB_PATH is the user's own.
+# The default in .cargo/config.toml is the downloaded library; any other value of ORT_DYLIB_PATH is the user's.
 own_ort() {
     [ -n "${ORT_DYLIB_PATH:-}" ] && [ "$ORT_DYLIB_PATH" != "$deps/lib/libonnxruntime.so" ] && [ -e "$ORT_DYLIB_PATH" ]
 }
 
-# stamp_holds NAME TEXT: the stamp's first line is TEXT and every file it lists is there.
+# stamp_holds NAME TEXT: whether the stamp's first line is TEXT and every file that it lists exists.
 stamp_holds() {
     local stamp=$deps/$1.stamp line first=
     [ -f "$stamp" ] || return 1
@@ -312,19 +311,19 @@ fetch_wheel() {
     shift 3
     mkdir -p "$folder"
     python=$(pip_command) || {
-        reason='no pip was found: install it (Debian: apt-get install python3-pip)'
+        reason='pip was not found: install it (Debian: apt-get install python3-pip)'
         return 1
     }
     if ! "$python" -m pip download --quiet --no-input --disable-pip-version-check --no-deps --only-binary=:all: \
         "$@" --dest "$folder" "$name==$version" >"$log" 2>&1 </dev/null; then
-        reason="pip said: $(grep -v -i '^warning' "$log" | tail -n 1)"
+        reason="pip reported: $(grep -v -i '^warning' "$log" | tail -n 1)"
         return 1
     fi
     for wheel in "$folder"/*.whl; do break; done
     found=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$wheel")
     [ "$found" = "$sha256" ] || {
-        reason="the wheel is not the one this project was tested with (SHA-256 $found, expected $sha256), so it was not used;"
-        reason="$reason a mirror or proxy may have altered it: 'pip config list' shows where wheels come from"
+        reason="the wheel has an unexpected SHA-256 ($found, expected $sha256) and was not used;"
+        reason="$reason a mirror or proxy may have modified it; 'pip config list' shows where wheels come from"
         return 1
     }
 }
@@ -338,7 +337,7 @@ import fnmatch, os, shutil, sys, zipfile
 wheel, deps, stamp_name, stamp_text, folder, *patterns = sys.argv[1:]
 stamp = os.path.join(deps, stamp_name + ".stamp")
 notices = ("LICENSE*", "ThirdPartyNotices*", "third-party-programs*", "Privacy*", "METADATA")
-if os.path.exists(stamp):                      # what an earlier version brought and this one may not
+if os.path.exists(stamp):                      # files of an earlier version that this one may not contain
     with open(stamp) as file:
         earlier = file.read().splitlines()[1:]
     os.remove(stamp)
@@ -365,7 +364,7 @@ with zipfile.ZipFile(wheel) as archive:
         written.append(name)
     for pattern in patterns:
         if not any(fnmatch.fnmatch(os.path.basename(name), pattern) for name in written):
-            sys.exit(f"setup: error: the wheel {os.path.basename(wheel)} holds nothing named {pattern}")
+            sys.exit(f"setup: error: the wheel {os.path.basename(wheel)} contains no file named {pattern}")
 with open(stamp + ".part", "w") as file:
     file.write("\n".join([stamp_text, *written]) + "\n")
 os.replace(stamp + ".part", stamp)
@@ -374,19 +373,19 @@ PYTHON
 
 bring_ort() {
     if own_ort; then
-        say "using the ONNX Runtime that ORT_DYLIB_PATH names: $ORT_DYLIB_PATH"
+        say "using the ONNX Runtime in ORT_DYLIB_PATH: $ORT_DYLIB_PATH"
         return
     fi
     ort_wanted || return 0
     if [ -z "$ort_platform" ] || { [ "$(uname)" = Linux ] && ! getconf GNU_LIBC_VERSION >/dev/null 2>&1; }; then
-        die "there is no ready-made ONNX Runtime for this machine ($(uname -s) $(uname -m)): install or build one (1.23 or newer)" \
+        die "there is no prebuilt ONNX Runtime for this machine ($(uname -s) $(uname -m)): install or build one (1.23 or newer)" \
             "and set ORT_DYLIB_PATH to its libonnxruntime"
     fi
-    say "fetching ONNX Runtime $ORT_VERSION (some 24 MB)"
+    say "downloading ONNX Runtime $ORT_VERSION (about 24 MB)"
     fetch_wheel onnxruntime "$ORT_VERSION" "$ort_sha256" --python-version 3.12 --implementation cp --abi cp312 \
         --platform "$ort_platform" ||
-        die "ONNX Runtime could not be fetched; $reason. Check the network, or set PIP_INDEX_URL to a mirror, and run this again;" \
-            "or set ORT_DYLIB_PATH to a libonnxruntime (1.23 or newer) that you have"
+        die "ONNX Runtime could not be downloaded; $reason. Check the network, or set PIP_INDEX_URL to a mirror, and try again; or set" \
+            "ORT_DYLIB_PATH to an installed libonnxruntime (1.23 or newer)"
     case $ort_library in
     *.dylib) unpack_wheel onnxruntime "$(ort_stamp)" lib "$ort_library" ;;
     *) unpack_wheel onnxruntime "$(ort_stamp)" lib "$ort_library" libonnxruntime_providers_shared.so ;;
@@ -394,7 +393,7 @@ bring_ort() {
     rm -f "$wheel"
 }
 
-# The name without a version is what the plugin and .cargo/config.toml look for, on macOS too.
+# The plugin and .cargo/config.toml use the name without a version, on macOS too.
 link_ort() {
     local link=$deps/lib/libonnxruntime.so
     if own_ort || [ "$(readlink "$link" 2>/dev/null || true)" = "$ort_library" ]; then
@@ -405,10 +404,10 @@ link_ort() {
 
 bring_openvino() {
     openvino_wanted || return 0
-    say "fetching the OpenVINO provider $OPENVINO_VERSION (some 53 MB)"
+    say "downloading the OpenVINO provider $OPENVINO_VERSION (about 53 MB)"
     if ! fetch_wheel onnxruntime-ep-openvino "$OPENVINO_VERSION" "$OPENVINO_SHA256" --platform "$OPENVINO_PLATFORM" \
         --python-version 3.12 --retries 1; then
-        warn "the OpenVINO provider could not be fetched; $reason. Everything works without it, on Intel processors slower;" \
+        warn "the OpenVINO provider could not be downloaded; $reason. Everything works without it, but slower on Intel processors;" \
             "'make setup' tries again, VX_OPENVINO=no leaves it out"
         return
     fi
@@ -423,10 +422,10 @@ bring_openvino() {
 
 bring_built_in() {
     built_in_wanted || return 0
-    say "fetching ONNX Runtime $BUILT_IN_VERSION with OpenVINO built in, for processors that are not Intel's (some 84 MB)"
+    say "downloading ONNX Runtime $BUILT_IN_VERSION with OpenVINO built in, for processors that are not Intel's (about 84 MB)"
     if ! fetch_wheel onnxruntime-openvino "$BUILT_IN_VERSION" "$BUILT_IN_SHA256" --python-version 3.12 --implementation cp \
         --abi cp312 --platform "$BUILT_IN_PLATFORM" --retries 1; then
-        warn "it could not be fetched; $reason. Everything works without it, slower; 'make setup' tries again, VX_OPENVINO=no" \
+        warn "it could not be downloaded; $reason. Everything works without it, but slower; 'make setup' tries again, VX_OPENVINO=no" \
             "leaves it out"
         return
     fi
@@ -436,7 +435,7 @@ bring_built_in() {
     set +f
 }
 
-# remove_fetched STAMP-NAME: the files that its stamp lists, and the stamp.
+# remove_fetched STAMP-NAME: removes the files that the stamp lists, and the stamp.
 remove_fetched() {
     local stamp=$deps/$1.stamp line
     [ -f "$stamp" ] || return 0
@@ -465,7 +464,7 @@ check() {
         while IFS= read -r line; do printf 'setup: %s\n' "$line" >&2; done <<<"$trouble"
         exit 1
     fi
-    say 'everything is there'
+    say 'nothing is missing'
 }
 
 setup() {
@@ -477,7 +476,7 @@ setup() {
     trouble=$(version_trouble)
     [ -z "$trouble" ] || die "$trouble"
     mkdir -p "$deps/lib"
-    # Two of these at once (make in two windows) would write to the same files.
+    # Two runs at once (make in two windows) would write the same files.
     if have flock; then
         exec 9>"$deps/.lock"
         flock 9
@@ -496,11 +495,11 @@ setup() {
 openvino=${VX_OPENVINO:-cpu}
 case $openvino in
 cpu | all | no) ;;
-*) die "VX_OPENVINO is '$openvino': it takes cpu, all or no" ;;
+*) die "VX_OPENVINO is '$openvino': set it to cpu, all or no" ;;
 esac
 choose_ort_wheel
 case ${1:-} in
 '') setup ;;
 --check) check ;;
-*) die "unknown argument '$1': give none, or --check" ;;
+*) die "unknown argument '$1': the only one is --check" ;;
 esac

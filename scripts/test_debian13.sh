@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds and tests this tree in a Debian 13 of its own (FFmpeg 7.1, GStreamer 1.26), with this machine's Rust.
+# Builds and tests this tree in a Debian 13 chroot (FFmpeg 7.1, GStreamer 1.26) with this machine's Rust.
 #
 #   scripts/test_debian13.sh [ROOT]
 #
-# ROOT is made by debootstrap if it is not there; run as root. What it needs is mounted while it runs and unmounted after.
+# ROOT is created with debootstrap if it does not exist. Run as root. Mounts are removed at the end.
 set -euo pipefail
 
 root=${1:-/var/tmp/vx-debian13}
@@ -13,12 +13,12 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
 
 fail() { echo "test_debian13.sh: $*" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || fail "run it as root: it makes and enters a system of its own"
+[ "$(id -u)" = 0 ] || fail "run it as root: it creates a chroot and enters it"
 command -v debootstrap >/dev/null || fail "debootstrap is missing: apt install debootstrap"
 [ -d "$cargo_home" ] && [ -d "$rustup_home" ] || fail "Rust from rustup.rs is missing in $cargo_home and $rustup_home"
 
 if [ ! -e "$root/etc/debian_version" ]; then
-    echo "test_debian13.sh: making Debian 13 in $root"
+    echo "test_debian13.sh: installing Debian 13 in $root"
     debootstrap --variant=minbase trixie "$root" "$mirror"
 fi
 
@@ -37,11 +37,11 @@ bind /dev /dev
 bind "$cargo_home" /opt/cargo
 bind "$rustup_home" /opt/rustup
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
-# What this machine trusts (a proxy's own certificate, say), where the packages of the new system do not overwrite it.
+# The certificates that this machine trusts (for example of a proxy), in a place that packages do not overwrite.
 certificates=/opt/ca-certificates.crt
 cp /etc/ssl/certs/ca-certificates.crt "$root$certificates"
 
-# The tree as it is, uncommitted changes too; what was built there before stays.
+# The working tree with uncommitted changes; earlier build results are kept.
 mkdir -p "$root/src"
 git -C "$source" ls-files -co --exclude-standard -z | tar -C "$source" --null -T - -c | tar -x -C "$root/src"
 
@@ -55,12 +55,12 @@ chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
     SSL_CERT_FILE=$certificates PIP_CERT=$certificates CARGO_HTTP_CAINFO=$certificates GIT_SSL_CAINFO=$certificates \
     "${passed_on[@]}" sh -c '
         set -e
-        # What README asks of a machine, beside Rust.
+        # The requirements of README.md besides Rust.
         if ! command -v make || ! command -v git || ! command -v python3; then
             apt-get update -q
             apt-get install -qy --no-install-recommends make git python3
         fi
-        # GstAnalyticsRelationMeta, and the elements that read it.
+        # For GstAnalyticsRelationMeta and the elements that read it.
         if ! pkg-config --exists gstreamer-analytics-1.0; then
             apt-get update -q
             apt-get install -qy --no-install-recommends pkg-config libgstreamer-plugins-bad1.0-dev gstreamer1.0-plugins-bad

@@ -53,7 +53,7 @@ fn finish(mut command: Command) -> Finished {
 
 /// The exit status; `None` if the program had to be ended.
 fn wait(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + PATIENCE / 4;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status.code().expect("ended by a signal"));
@@ -216,26 +216,47 @@ fn the_plugin_is_not_blacklisted_and_neither_is_anything_beside_it() {
     }
 }
 
+/// The blocks of a page that are fenced as `sh`: these are run. Other commands are indented or fenced as `console`.
+fn shell_blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("```sh\n") {
+        let (block, after) = after.split_once("```").expect("a fence is closed");
+        blocks.push(block.to_owned());
+        rest = after;
+    }
+    blocks
+}
+
 #[test]
-fn the_launch_lines_of_the_readme_run() {
+fn the_commands_of_the_readme_and_the_manual_run() {
     let Some(plugins) = plugin_dir() else { return };
-    let folder = scratch("readme");
-    std::fs::create_dir_all(&folder).unwrap();
-    for name in ["examples", "models"] {
-        let link = folder.join(name);
-        if !link.exists() {
-            std::os::unix::fs::symlink(root().join(name), link).unwrap();
+    let folder = scratch("manual");
+    let program = Path::new(env!("CARGO_BIN_EXE_vx")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([program].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages =
+        pages.chain([root().join("README.md")]).filter(|path| path.extension().is_some_and(|name| name == "md"));
+    let mut lines = 0;
+    for page in pages {
+        // A folder for each page: commands of one page may use what earlier ones wrote, as readers do.
+        let folder = folder.join(page.strip_prefix(root()).unwrap());
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["examples", "models"] {
+            std::os::unix::fs::symlink(root().join(name), folder.join(name)).unwrap();
+        }
+        for block in shell_blocks(&std::fs::read_to_string(&page).unwrap()) {
+            for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                let mut shell = command("sh", &plugins);
+                shell.args(["-c", line]).current_dir(&folder).env("PATH", &path);
+                let run = finish(shell);
+                assert_eq!(run.status, Some(0), "{}: {line}\n{}", page.display(), run.stderr);
+                lines += 1;
+            }
         }
     }
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let lines: Vec<_> = readme.lines().filter(|line| line.starts_with("gst-launch-1.0")).collect();
-    assert!(lines.len() >= 3, "the README shows {} launch lines", lines.len());
-    for line in lines {
-        let mut shell = command("sh", &plugins);
-        shell.args(["-c", line]).current_dir(&folder);
-        let run = finish(shell);
-        assert_eq!(run.status, Some(0), "{line}\n{}", run.stderr);
-    }
+    assert!(lines >= 9, "README and manual show {lines} commands");
 }
 
 #[test]

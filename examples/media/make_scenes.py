@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes scenes.mp4, the clip that the demo and the tests run on.
+"""Makes scenes.mp4, the clip for the demo and the tests.
 
     pip install scikit-image==0.25.2 numpy
     python3 make_scenes.py scenes.mp4
 
-Four photographs that scikit-image ships in its wheel, each shown for a few seconds while a virtual camera moves over
-it, with hard cuts between them. Needs the ffmpeg command with libx264; nothing is downloaded.
+The clip shows four photographs from the wheel of scikit-image, each for a few seconds while a virtual camera moves over it, with hard
+cuts between them. Needs the ffmpeg command with libx264; downloads nothing.
 """
 import argparse
 import subprocess
