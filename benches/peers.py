@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
-"""Keyframes per second of the plugin and of the usual Python loop, on one file and with one model.
+"""Compares vx with the Python programs that people write for the same task, on one file and with one model.
 
     make build
-    pip install av==17.0.0 opencv-python-headless numpy onnxruntime==1.31.1 openvino
-    benches/peers.py FILE MODEL.onnx [--rounds 7]
+    pip install av opencv-python-headless numpy onnxruntime openvino ultralytics
+    benches/peers.py FILE MODEL.onnx [--rounds 5] [--size 640x640]
 
-Both sides decode keyframes only and detect with the same YOLOv8 model at its own size; the loop (PyAV, OpenCV, ONNX Runtime
-with all cores) is what tutorials show, with keyframe-only decoding switched on. Beside it stand two that a good programmer would
-write: two processes with one thread each, which read the file side by side, against two such pipelines in one process of vx;
-and PyAV with OpenVINO's asynchronous queue in its default precision (left out where openvino is missing). Each round runs every contender once, one
-after the other, from process start to process end; printed are the median over the rounds and the fastest and slowest.
+All programs decode keyframes only and detect with the same YOLOv8-style model. Contenders:
+
+  Python loop              PyAV, OpenCV, ONNX Runtime with all cores: what tutorials show, with keyframe-only decoding
+  Python, two processes    two of them with one thread each, which read the file at the same time
+  Python, OpenVINO's queue PyAV and OpenVINO's asynchronous queue in its default precision
+  Ultralytics              its `predict` on the frames of the first program
+  vx, ...                  gst-launch-1.0 with one pipeline, or two in one process, on the CPU provider or the automatic one
+
+Each round runs every contender once, in an order that is shifted by one from round to round. Rates and processor times are those of
+whole processes, from start to end: the median over the rounds, with the slowest and the fastest. Contenders whose Python packages
+are missing are left out with a note. The last rows are the ideal for vx: the time of decoding alone plus the time of the model alone,
+spread over the cores.
 """
 import argparse
 import os
@@ -94,60 +101,132 @@ print(count)
 """
 
 
-def plugin(provider, pipelines=1):
-    def run(path, model):
-        line = ["gst-launch-1.0", "-q"]
-        for _ in range(pipelines):
-            line += ["filesrc", f"location={path}", "!", "vxkeyframedec", "!", "vxyolodetect", f"model-file={model}",
-                     f"execution-provider={provider}", "!", "vxjsonenc", "!", "fdsink"]
-        env = dict(os.environ, GST_PLUGIN_PATH=f"{ROOT}/target/plugins", GST_REGISTRY=f"{ROOT}/target/gst-registry.bin")
-        return subprocess.run(line, env=env, check=True, capture_output=True, text=True).stdout.count("\n")
-    return run
+ULTRALYTICS = """
+import sys, av
+from ultralytics import YOLO
+path, model = sys.argv[1:]
+detector = YOLO(model, task="detect")
+count = 0
+with av.open(path) as container:
+    stream = container.streams.video[0]
+    stream.codec_context.skip_frame = "NONKEY"
+    stream.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_keyframe:
+            continue
+        for frame in packet.decode():
+            detector.predict(frame.to_ndarray(format="bgr24"), device="cpu", conf=0.25, iou=0.7, verbose=False)
+            count += 1
+print(count)
+"""
 
 
-def loop(path, model):
-    run = [sys.executable, "-c", LOOP, path, model, "0"]
-    return int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+class Run:
+    """One contender in one round: keyframes, seconds from start to end, seconds of processor time."""
+
+    def __init__(self, commands, count, env=None):
+        started = time.monotonic()
+        processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                     for command in commands]
+        self.keyframes, self.cpu = 0, 0.0
+        for process in processes:
+            text = process.stdout.read()
+            errors = process.stderr.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            if status != 0:
+                sys.exit(f"peers.py: {' '.join(commands[0][:3])} ... failed:\n{errors[-2000:]}")
+            self.keyframes += count(text)
+            self.cpu += usage.ru_utime + usage.ru_stime
+        self.seconds = time.monotonic() - started
 
 
-def two_processes(path, model):
-    run = [sys.executable, "-c", LOOP, path, model, "1"]
-    both = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    return sum(int(one.communicate()[0]) for one in both)
+def last_number(text):
+    return int(text.split()[-1])
 
 
-def asynchronous(path, model):
-    run = [sys.executable, "-c", ASYNC, path, model]
-    return int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+def launch(branches):
+    """One gst-launch-1.0 process with these branches."""
+    env = dict(os.environ, GST_PLUGIN_PATH=f"{ROOT}/target/plugins", GST_REGISTRY=f"{ROOT}/target/gst-registry.bin")
+    return Run([["gst-launch-1.0", "-q", *branches]], lambda text: text.count('"pts_ns"'), env)
+
+
+def branch(arguments, provider):
+    size = [f"input-size={arguments.size}"] if arguments.size else []
+    return ["filesrc", f"location={arguments.file}", "!", "vxkeyframedec", "!", "vxyolodetect",
+            f"model-file={arguments.model}", f"execution-provider={provider}", *size, "!", "vxjsonenc", "!", "fdsink"]
+
+
+def python(program, *arguments, processes=1):
+    return Run([[sys.executable, "-c", program, *arguments]] * processes, last_number)
+
+
+def has(package):
+    return subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode == 0
+
+
+def ideal(arguments, provider, keyframes):
+    """Seconds of processor time for decoding and for the model, each alone."""
+    env = dict(os.environ, GST_PLUGIN_PATH=f"{ROOT}/target/plugins", GST_REGISTRY=f"{ROOT}/target/gst-registry.bin")
+
+    def cpu(line):
+        return Run([["gst-launch-1.0", "-q", *line]], lambda text: 0, env).cpu
+
+    reading = cpu(["filesrc", f"location={arguments.file}", "!", "vxkeyframedec", "!", "fakesink"])
+    size = [f"input-size={arguments.size}"] if arguments.size else []
+
+    def model(frames):
+        # One picture of the file, again and again: it costs nothing to make.
+        return cpu(["filesrc", f"location={arguments.file}", "!", "vxkeyframedec", "!", "imagefreeze", f"num-buffers={frames}", "!",
+                    "vxyolodetect", f"model-file={arguments.model}", f"execution-provider={provider}", *size, "!", "fakesink"])
+
+    return reading, model(keyframes + 1) - model(1)
+
+
+def shown(values, digits=1):
+    values = sorted(values)
+    return f"{statistics.median(values):.{digits}f} ({values[0]:.{digits}f} to {values[-1]:.{digits}f})"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file"), parser.add_argument("model")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", help="input-size of vxyolodetect")
+    parser.add_argument("--only", help="contenders whose name has this text")
     arguments = parser.parse_args()
+    path, model = arguments.file, arguments.model
     contenders = {
-        "Python loop": loop,
-        "vx, CPU provider": plugin("cpu"),
-        "Python, two processes": two_processes,
-        "vx, CPU provider, two pipelines": plugin("cpu", 2),
-        "Python, OpenVINO's queue": asynchronous,
-        "vx, automatic": plugin("auto"),
+        "Python loop": lambda: python(LOOP, path, model, "0"),
+        "vx, cpu": lambda: launch(branch(arguments, "cpu")),
+        "Python, two processes": lambda: python(LOOP, path, model, "1", processes=2),
+        "vx, cpu, two pipelines": lambda: launch(branch(arguments, "cpu") * 2),
+        "Python, OpenVINO's queue": lambda: python(ASYNC, path, model),
+        "vx, automatic": lambda: launch(branch(arguments, "auto")),
+        "Ultralytics": lambda: python(ULTRALYTICS, path, model),
     }
-    if subprocess.run([sys.executable, "-c", "import openvino"], capture_output=True).returncode:
-        print("skipped: OpenVINO's queue, because the package openvino is missing")
-        del contenders["Python, OpenVINO's queue"]
-    seconds = {name: [] for name in contenders}
-    counts = {}
-    for _ in range(arguments.rounds):
-        for name, run in contenders.items():
-            start = time.monotonic()
-            counts[name] = run(arguments.file, arguments.model)
-            seconds[name].append(time.monotonic() - start)
-    for name, times in seconds.items():
-        rates = sorted(counts[name] / elapsed for elapsed in times)
-        print(f"{name:32} {counts[name]:5} keyframes  {statistics.median(rates):7.1f}/s  "
-              f"({rates[0]:.1f} to {rates[-1]:.1f})  {statistics.median(times):6.2f} s from start to end")
+    for name, package in [("Python, OpenVINO's queue", "openvino"), ("Ultralytics", "ultralytics")]:
+        if not has(package):
+            print(f"left out: {name}, because the Python package {package} is missing")
+            del contenders[name]
+    if arguments.only:
+        contenders = {name: run for name, run in contenders.items() if arguments.only in name}
+    runs = {name: [] for name in contenders}
+    names = list(contenders)
+    for number in range(arguments.rounds):
+        for name in names[number % len(names):] + names[:number % len(names)]:
+            runs[name].append(contenders[name]())
+    print(f"{'':26} keyframes  keyframes/s               seconds                processor ms/keyframe")
+    for name, taken in runs.items():
+        print(f"{name:26} {taken[0].keyframes:9}  {shown([run.keyframes / run.seconds for run in taken]):24}  "
+              f"{shown([run.seconds for run in taken], 2):21}  {shown([1000 * run.cpu / run.keyframes for run in taken])}")
+    cores = os.cpu_count()
+    for name, provider in [("vx, cpu", "cpu"), ("vx, automatic", "auto")]:
+        if name in runs:
+            keyframes = runs[name][0].keyframes
+            reading, inference = ideal(arguments, provider, keyframes)
+            rate = keyframes * cores / (reading + inference)
+            print(f"{'ideal, ' + provider:26} {keyframes:9}  {rate:.1f}  "
+                  f"(decoding {1000 * reading / keyframes:.1f} ms, model {1000 * inference / keyframes:.1f} ms a keyframe, {cores} cores)")
 
 
 if __name__ == "__main__":
