@@ -10,7 +10,6 @@ use clap::Args;
 use gstvx::av;
 use gstvx::detect::{Engine, EngineSpec, Runtime, RuntimeOptions};
 
-use crate::libraries;
 use crate::terminal::show;
 
 /// What can be asked for.
@@ -39,7 +38,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     is_well &= report("FFmpeg", av::check_version().map(|()| av::version()).map_err(|error| error.to_string()));
     let plugin =
         if has_gstreamer { plugin::find() } else { Err("not looked for: GStreamer does not start".to_owned()) };
-    let dirs = libraries::dirs(plugin.as_deref().ok());
+    let dirs = gstvx::run::library_dirs(plugin.as_deref().ok());
     is_well &= report("plugin", plugin.map(|file| file.display().to_string()));
     is_well &= runtime(dirs);
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -13,8 +13,6 @@ use gstvx::detect::{
 };
 use serde::Serialize;
 
-use crate::source;
-
 /// Detections count from this confidence on, as in `vx detect`.
 const THRESHOLD: f32 = 0.25;
 
@@ -56,7 +54,7 @@ impl Frame for Rgb {
 /// The first keyframe of a file.
 fn picture(path: &Path) -> Result<Rgb, String> {
     let words = |error: gstvx::av::Error| format!("{}: {error}", path.display());
-    let mut reader = source::open(path, 1).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    let mut reader = gstvx::run::open_media(path, 1).map_err(|reason| format!("{}: {reason}", path.display()))?;
     let keyframe = loop {
         match reader.next().map_err(words)? {
             Step::Keyframe(keyframe) => break keyframe,

@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use gstvx::av::{Error, Listed, Step};
+use gstvx::run::open_media;
 use serde::Serialize;
-
-use crate::source;
 
 /// Keyframes further apart than this are not what people expect.
 const SPARSE_SECONDS: f64 = 5.0;
@@ -49,10 +48,14 @@ pub struct Media {
     damage: Option<String>,
 }
 
-/// Looks at a file: its first keyframe is decoded, all are read.
+fn with_hint(path: &Path, reason: String) -> String {
+    if path.is_dir() { format!("{reason}; `vx detect` reads folders") } else { reason }
+}
+
+/// Inspects a file: decodes its first keyframe and reads all of them.
 pub fn inspect(path: &Path) -> Result<Media, String> {
     let mut damage = None;
-    let mut reader = source::open(path, 1)?;
+    let mut reader = open_media(path, 1).map_err(|reason| with_hint(path, reason))?;
     let first = loop {
         match reader.next().map_err(|error| error.to_string())? {
             Step::Keyframe(keyframe) => break Some(keyframe),
@@ -62,7 +65,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         }
     };
     drop(reader);
-    let mut reader = source::open(path, 0)?;
+    let mut reader = open_media(path, 0)?;
     let mut listed = Vec::new();
     loop {
         match reader.list_next() {

@@ -10,7 +10,6 @@ use gstvx::detect::{
 use serde::Serialize;
 
 use super::alternatives::{Alternative, compare};
-use crate::libraries;
 
 /// Names that are shown; more are counted.
 const NAMES_SHOWN: usize = 12;
@@ -42,7 +41,7 @@ pub struct ModelFile {
 pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String> {
     let plugin = gst::init().ok().and_then(|()| gst::Registry::get().find_plugin("vx")?.filename());
     let options = RuntimeOptions {
-        search_dirs: libraries::dirs(plugin.as_deref()),
+        search_dirs: gstvx::run::library_dirs(plugin.as_deref()),
         provider: Provider::Cpu,
         ..RuntimeOptions::default()
     };
