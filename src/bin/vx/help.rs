@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, ValueHint};
 use gstvx::detect::Provider;
+use gstvx::run::format_names;
 
 /// Sections of `vx detect --help`, and the arguments in each.
 const SECTIONS: [(&str, &[&str]); 5] = [
@@ -97,6 +98,16 @@ fn hinted(argument: Arg) -> Arg {
         "inputs" => argument.value_hint(ValueHint::AnyPath),
         "model" | "labels" | "output" => argument.value_hint(ValueHint::FilePath),
         "cache" | "save_frames" => argument.value_hint(ValueHint::DirPath),
+        // The names are in the long help only: on one line they would not fit.
+        "format" => argument.long_help(format!(
+            "Format of the output, whatever its extension: {}\n\nyolo writes a folder of pictures and label files; jsonl and csv can \
+             also be written to standard output.",
+            format_names().collect::<Vec<_>>().join(", ")
+        )),
+        "provider" => argument.long_help(format!(
+            "Execution provider: {}; or the path of a plugin provider's library [default: auto]",
+            provider_names().join(", ")
+        )),
         _ => argument,
     }
 }

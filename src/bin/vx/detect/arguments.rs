@@ -46,8 +46,6 @@ pub struct Arguments {
     pub classes: Option<String>,
 
     /// Execution provider [default: auto]
-    ///
-    /// A name, or the path of a plugin provider's library.
     #[arg(long, value_name = "NAME", value_parser = ProviderParser, hide_possible_values = true)]
     pub provider: Option<String>,
 
@@ -69,8 +67,6 @@ pub struct Arguments {
     pub output: Option<PathBuf>,
 
     /// Format of the output, whatever its extension
-    ///
-    /// yolo writes a folder of pictures and label files; jsonl and csv can also be written to standard output.
     #[arg(long, value_name = "FORMAT", value_parser = clap::builder::PossibleValuesParser::new(format_names()), hide_possible_values = true)]
     pub format: Option<String>,
 
