@@ -72,8 +72,7 @@ pub(super) struct Search {
 
 /// The result of a search.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Found {
+pub(super) struct Found {
     /// Each file once, by the first of its names.
     pub files: Vec<String>,
     /// Inputs that are not files and cannot be read: folders, URLs.

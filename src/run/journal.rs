@@ -125,12 +125,12 @@ impl Journal {
     /// It cannot be written.
     pub fn begin(&mut self) -> Result<(), Error> {
         let Some(before) = self.before.take() else { return Ok(()) };
-        let begun = if before.sections.iter().any(|section| self.replaced.contains(&section.file)) {
+        let prepared = if before.sections.iter().any(|section| self.replaced.contains(&section.file)) {
             self.rewrite(&before)
         } else {
             self.truncate(before.end)
         };
-        begun.map_err(|error| {
+        prepared.map_err(|error| {
             self.before = Some(before);
             unwritten(&self.output, &error)
         })

@@ -52,7 +52,7 @@ mod workers;
 pub use self::cancel::{Canceller, Phase};
 pub use self::error::{Error, Stage};
 pub use self::event::{EngineReport, Event, FileDone, Progress, Report, Warning, WorkerReport};
-pub use self::inputs::{Duplicate, Found, Shard, Unreadable, read_list};
+pub use self::inputs::{Duplicate, Shard, Unreadable, read_list};
 pub use self::libraries::library_dirs;
 pub use self::media_file::open_media;
 pub use self::pipeline::init;

@@ -139,13 +139,13 @@ impl OpenOutput {
             }
             Self::File { journal, format: Format::Table(format), table } => {
                 journal.begin()?;
-                let begun = match table.take() {
+                let started = match table.take() {
                     Some(table) => table,
                     None => begin(format, journal)?,
                 };
-                let begun = table.insert(begun);
+                let table = table.insert(started);
                 journal.append_file(file)?;
-                begun.file(file).map_err(|error| incomplete(journal, &*error))
+                table.file(file).map_err(|error| incomplete(journal, &*error))
             }
             Self::File { journal, format: Format::Lines { with_headers: true }, .. } => journal.append(&file.lines),
             Self::File { journal, .. } => journal.append(file.split_header().1),
@@ -376,7 +376,7 @@ mod tests {
             output.replace(["a".to_owned(), "c".to_owned()]);
             output
         };
-        // What an earlier run left of such a file is in nobody's way.
+        // A file of that name from an earlier run does not matter.
         std::fs::write(folder.path().join("out.jsonl.new"), "left").unwrap();
         std::fs::write(&path, [whole.as_slice(), b"{\"cut"].concat()).unwrap();
         drop(open());

@@ -1,7 +1,6 @@
 //! `vxbulkbin` in a pipeline of its own: its lines assembled into file records, its messages as updates.
 //!
-//! The element's threads send [`Update`]s to a channel; calls of a [`Pipeline`] may wait for these threads, so that they are not made
-//! by whoever must not wait.
+//! The element's threads send [`Update`]s to a channel. Calls of a [`Pipeline`] may wait for these threads.
 
 use std::sync::OnceLock;
 

@@ -15,7 +15,7 @@ use super::conditions::Current;
 use super::error::Error;
 use super::event::{EngineReport, Event, FileDone, Progress, Report, Warning};
 use super::file_record::FileRecord;
-use super::inputs::{self, Found, Search, Unreadable};
+use super::inputs::{self, Duplicate, Found, Search, Unreadable};
 use super::journal::Done;
 use super::output::OpenOutput;
 use super::pictures::{self, Pictures};
@@ -58,8 +58,12 @@ pub struct Overview {
     pub files: Vec<String>,
     /// Inputs that are not files and cannot be read; each gets an [`Event::FileDone`].
     pub failures: Vec<Unreadable>,
-    /// The other results of the search: all files that were named, duplicates, pictures that were left out, remarks.
-    pub found: Found,
+    /// Other names of files that are read.
+    pub duplicates: Vec<Duplicate>,
+    /// Number of pictures in folders that were left out.
+    pub pictures_left_out: usize,
+    /// Remarks on the search.
+    pub notes: Vec<String>,
     /// How the inputs and a resumed output with results compare.
     pub comparison: Option<Comparison>,
     /// Whether the model and settings of a resumed output are not known, because it has no header.
@@ -75,7 +79,7 @@ impl Run {
     /// A setting, an input, the output or the cache is not usable; GStreamer or the model is missing. No file has been read then, and
     /// no output was changed.
     pub fn start(mut settings: Settings) -> Result<Self, Error> {
-        let (mut properties, found) = prepare(&settings)?;
+        let (mut properties, mut found) = prepare(&settings)?;
         let canceller = settings.canceller.clone();
         let output = std::mem::take(&mut settings.output);
         let path = match &output {
@@ -103,7 +107,7 @@ impl Run {
         if let Some(pictures) = &pictures {
             pictures::prepare(&pictures.folder)?;
         }
-        let resumption = compare(found.files.clone(), &done, settings.retry_failed);
+        let resumption = compare(std::mem::take(&mut found.files), &done, settings.retry_failed);
         output.replace(resumption.replaced);
         let cache = match (&settings.cache, &current) {
             (Some(folder), Some(current)) if !resumption.left.is_empty() => {
@@ -113,8 +117,10 @@ impl Run {
         };
         let overview = Overview {
             files: resumption.left.clone(),
-            failures: found.failures.clone(),
-            found,
+            failures: found.failures,
+            duplicates: found.duplicates,
+            pictures_left_out: found.pictures,
+            notes: found.notes,
             comparison: (!done.is_empty()).then_some(resumption.comparison),
             lacks_header: output.lacks_header(),
             pictures: pictures.as_ref().map(|pictures| pictures.folder.clone()),
@@ -206,7 +212,7 @@ impl Drop for Run {
         if !self.has_ended {
             self.canceller.stop();
         }
-        // Nobody receives events any more: the run's thread must not wait for that.
+        // The run's thread must not wait for a receiver of events.
         self.events = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -224,15 +230,15 @@ fn prepare(settings: &Settings) -> Result<(Properties, Found), Error> {
     init()?;
     let mut properties = settings.to_properties();
     properties::resolve(&mut properties).map_err(Error::setting)?;
+    let found = inputs::find(&settings.inputs, Search { probe: settings.probe, shard: settings.shard })?;
+    if found.files.is_empty() && found.failures.is_empty() && settings.shard.is_none() {
+        return Err(Error::NoFiles { pictures: found.pictures });
+    }
     if let Some(model) = model_of(&properties).filter(|path| !path.exists()) {
         // For its message.
         ModelSource::File(model.to_owned())
             .content_hash()
             .map_err(|error| Error::Model { reason: error.to_string() })?;
-    }
-    let found = inputs::find(&settings.inputs, Search { probe: settings.probe, shard: settings.shard })?;
-    if found.files.is_empty() && found.failures.is_empty() && settings.shard.is_none() {
-        return Err(Error::NoFiles { pictures: found.pictures });
     }
     Ok((properties, found))
 }
@@ -388,7 +394,7 @@ impl Session {
             pipeline.finish();
         }
         let engine = EngineReport::from_structure(&pipeline.stats());
-        // Nobody receives updates any more: the elements must not wait for that.
+        // The elements must not wait for a receiver of updates.
         drop(happened);
         Ok(Report { error, has_started: true, engine: Some(engine), ..Report::default() })
     }
@@ -430,7 +436,7 @@ impl Session {
         handle.finish();
         drop(happened);
         if error.is_some() || canceller.is_stopped() {
-            // Nobody receives results any more.
+            // The results of the files that have begun are not needed.
             handle.stop();
         }
         let workers = supervisor.join();
@@ -463,7 +469,7 @@ impl Session {
             }
             if reported.elapsed() >= PROGRESS_INTERVAL {
                 reported = Instant::now();
-                // Old news is dropped if the caller is slow.
+                // Progress is dropped if the caller is slow.
                 let _ = self.events.try_send(Event::Progress(progress()));
             }
             match update {

@@ -88,9 +88,9 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
     let all: Vec<String> = overview.files.iter().chain(failures).cloned().collect();
     let mut progress = ProgressView::new(detail, &all, is_stdout && std::io::stdout().is_terminal());
     signals.print_beside(progress.bar());
-    overview.found.notes.iter().for_each(|note| progress.say(&format!("vx: {note}")));
+    overview.notes.iter().for_each(|note| progress.say(&format!("vx: {note}")));
     if detail == Detail::Stages {
-        for duplicate in &overview.found.duplicates {
+        for duplicate in &overview.duplicates {
             let (name, read_as) = (printable(&duplicate.name), printable(&duplicate.read_as));
             progress.say(&format!("{name}: the same file as {read_as}, left out"));
         }
@@ -119,13 +119,13 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(comparison) = &overview.comparison {
         resumed(comparison).iter().for_each(|line| progress.say(line));
     }
-    match overview.found.duplicates.len() {
+    match overview.duplicates.len() {
         0 => {}
         1 => progress.say("duplicates  1 name of a file that has another name was left out"),
         count => progress.say(&format!("duplicates  {count} names of files that have other names were left out")),
     }
-    if overview.found.pictures > 0 {
-        let count = overview.found.pictures;
+    if overview.pictures_left_out > 0 {
+        let count = overview.pictures_left_out;
         progress.say(&format!("left out    {count} pictures in folders; name them, or select all with --probe"));
     }
     let failed_before = overview.comparison.map_or(0, |comparison| comparison.failed);

@@ -3,16 +3,16 @@
 use super::super::pictures::canvas;
 use crate::record::Mask;
 
-/// A mask of a whole frame as COCO has it: pixels column by column, in runs, the first of background.
+/// A mask of a whole frame in COCO's format: pixels column by column, in runs, the first of background.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameMask {
     counts: Vec<u32>,
 }
 
-/// Longest side of a mask's grid that is unfolded. Grids come from prototypes of a few hundred cells; lines may come from anywhere.
+/// Longest side of a mask's grid that is expanded. Models have grids of a few hundred cells; lines are untrusted.
 const MAX_SIDE: usize = 1 << 14;
 
-/// The cells of a mask, row by row.
+/// Returns the cells of a mask, row by row.
 fn cells(mask: &Mask) -> Option<Vec<bool>> {
     let [rows, columns] = mask.size;
     if rows == 0 || columns == 0 || rows > MAX_SIDE || columns > MAX_SIDE {
@@ -28,7 +28,7 @@ fn cells(mask: &Mask) -> Option<Vec<bool>> {
 }
 
 impl FrameMask {
-    /// The pixels of a frame of `width` x `height` whose centres lie in cells of `mask`, a grid over `rectangle`.
+    /// Creates it from the pixels of a frame of `width` x `height` whose centres lie in cells of `mask`, a grid over `rectangle`.
     pub fn new(mask: &Mask, [left, top, box_width, box_height]: [f64; 4], width: u32, height: u32) -> Self {
         let [rows, columns] = mask.size;
         let mut counts = Runs::default();
@@ -54,12 +54,12 @@ impl FrameMask {
         counts.end(width * height)
     }
 
-    /// Number of pixels of the object.
+    /// Returns the number of pixels of the object.
     pub fn area(&self) -> u64 {
         self.counts.iter().skip(1).step_by(2).map(|count| u64::from(*count)).sum()
     }
 
-    /// The runs as a text: COCO's own compression, differences to the run but one before in groups of five bits (`rleToString` in
+    /// Returns the runs as text in COCO's compression, differences to the last run but one in groups of five bits (`rleToString` in
     /// `maskApi.c` of cocoapi).
     pub fn compressed(&self) -> String {
         let mut text = String::new();
@@ -80,7 +80,7 @@ impl FrameMask {
     }
 }
 
-/// Runs being counted.
+/// Counts runs.
 #[derive(Default)]
 struct Runs {
     counts: Vec<u32>,
@@ -107,7 +107,7 @@ impl Runs {
     }
 }
 
-/// The outline of the largest connected part of a mask over `rectangle`, as corners in pixels of the frame, clockwise; empty if
+/// Returns the outline of the largest connected part of a mask over `rectangle`, as corners in pixels of the frame, clockwise; empty if
 /// nothing is in the mask. Holes are left out.
 pub fn outline(mask: &Mask, [left, top, width, height]: [f64; 4]) -> Vec<[f64; 2]> {
     let [rows, columns] = mask.size;
@@ -151,7 +151,7 @@ pub fn outline(mask: &Mask, [left, top, width, height]: [f64; 4]) -> Vec<[f64; 2
     corners.into_iter().map(place).collect()
 }
 
-/// The cells of the largest part whose cells share sides.
+/// Returns the cells of the largest part whose cells share sides.
 fn largest_part(cells: &[bool], columns: usize) -> Vec<bool> {
     let mut part_of = vec![0_usize; cells.len()];
     let (mut sizes, mut open) = (vec![0_usize], Vec::new());
@@ -184,7 +184,7 @@ fn largest_part(cells: &[bool], columns: usize) -> Vec<bool> {
     part_of.into_iter().map(|part| part == largest).collect()
 }
 
-/// The corners of a rotated box: centre x and y, width, height, radians clockwise.
+/// Returns the corners of a rotated box: centre x and y, width, height, radians clockwise.
 pub fn corners([x, y, width, height, angle]: [f64; 5]) -> [[f64; 2]; 4] {
     let [x, y, width, height, angle] = [x, y, width, height, angle].map(|value| value as f32);
     canvas::corners(&crate::detect::Rotated { x, y, width, height, angle }).map(|(x, y)| [x, y])

@@ -25,8 +25,8 @@ struct Request {
 }
 
 /// Runs a worker process until its supervisor ends it. A program that is named in
-/// [`Settings::isolate`](crate::run::Settings::isolate) calls this, and nothing before it that reads standard input: the supervisor
-/// is there. The process exits when the supervisor is gone, also in the middle of a file.
+/// [`Settings::isolate`](crate::run::Settings::isolate) calls this before anything that reads standard input, which is the
+/// supervisor's socket. The process exits when the supervisor has ended, also in the middle of a file.
 ///
 /// # Errors
 /// The process was not started by a supervisor, or the worker cannot continue; the supervisor knows of the latter.

@@ -1,4 +1,4 @@
-//! What the library says, in the words of the command line.
+//! Messages of the library in the terms of the command line.
 
 use gstvx::run::{Comparison, Error};
 
@@ -35,7 +35,7 @@ pub fn message_of(error: &Error) -> String {
     }
 }
 
-/// Returns the line about what is going to be done with an output that is resumed.
+/// Returns the line at the start of a run that resumes an output.
 pub fn resuming(comparison: &Comparison, left: usize) -> String {
     let reasons = match (comparison.changed, comparison.retried) {
         (0, 0) => String::new(),

@@ -1,4 +1,4 @@
-//! Where labels stand: at their box, inside the picture, on no other label.
+//! Placement of labels: at their box, inside the picture, without overlap.
 
 /// An upright rectangle in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,14 +10,14 @@ pub struct Rectangle {
 }
 
 impl From<[f64; 4]> for Rectangle {
-    /// From left, top, width and height.
+    /// Converts left, top, width and height.
     fn from([left, top, width, height]: [f64; 4]) -> Self {
         Self { left, top, right: left + width, bottom: top + height }
     }
 }
 
 impl Rectangle {
-    /// The part of it in a picture; what is no number is 0.
+    /// Returns the part inside a picture; a coordinate that is not a number becomes 0.
     pub fn clipped(self, width: f64, height: f64) -> Self {
         let within = |value: f64, limit: f64| if value.is_nan() { 0.0 } else { value.clamp(0.0, limit) };
         Self {
@@ -35,7 +35,7 @@ impl Rectangle {
     }
 }
 
-/// Labels of a picture, the first with the first choice.
+/// The labels of a picture, in order of preference.
 pub struct Labels {
     width: f64,
     height: f64,
@@ -47,8 +47,8 @@ impl Labels {
         Self { width: width.into(), height: height.into(), placed: Vec::new() }
     }
 
-    /// Finds a place for a label of `size` at `bounds`: above the box, else inside, else below, else as near above or below as no
-    /// label stands, else anywhere; where no place is free, where it covers least.
+    /// Finds a place for a label of `size` at `bounds`: above the box, inside it, below it, as near above or below as is free, anywhere;
+    /// without a free place, where it covers least.
     pub fn place(&mut self, bounds: Rectangle, (width, height): (f64, f64)) -> Rectangle {
         let at = |left: f64, top: f64| {
             let left = left.min(self.width - width).max(0.0).round();

@@ -4,7 +4,7 @@ use crate::detect::Mask;
 
 use super::labels::Rectangle;
 
-/// Longest piece of a line that is painted at once, in pixels: only the pixels around a piece are looked at.
+/// Longest piece of a line that is painted at once, in pixels: only pixels around a piece are examined.
 const PIECE: f64 = 16.0;
 
 /// Red, green and blue.
@@ -15,8 +15,8 @@ impl Colour {
     pub const BLACK: Self = Self([0; 3]);
     pub const WHITE: Self = Self([255; 3]);
 
-    /// The colour of a class: hues a golden angle apart, so that neighbouring numbers differ much and no number of them exhausts
-    /// the circle; every third class is lighter, every third darker.
+    /// Returns the colour of a class: hues a golden angle apart, so that neighbouring numbers differ much and the circle is never
+    /// exhausted; every third class is lighter, every third darker.
     pub fn of_class(number: i64) -> Self {
         const GOLDEN_ANGLE: f64 = 137.507_764;
         // The first class, a person for most models, is red.
@@ -25,7 +25,7 @@ impl Colour {
         Self::from_hsl(hue, 0.85, lightness)
     }
 
-    /// From hue in degrees, saturation and lightness 0 to 1 (CSS Color Module Level 4, section 7.1).
+    /// Converts hue in degrees, saturation and lightness 0 to 1 (CSS Color Module Level 4, section 7.1).
     fn from_hsl(hue: f64, saturation: f64, lightness: f64) -> Self {
         let channel = |offset: f64| {
             let k = (offset + hue / 30.0) % 12.0;
@@ -41,7 +41,7 @@ impl Colour {
         self.0
     }
 
-    /// Relative luminance (WCAG 2.1).
+    /// Returns the relative luminance (WCAG 2.1).
     fn luminance(self) -> f64 {
         let linear = |byte: u8| {
             let value = f64::from(byte) / 255.0;
@@ -51,13 +51,13 @@ impl Colour {
         0.2126 * red + 0.7152 * green + 0.0722 * blue
     }
 
-    /// Contrast ratio of two colours, 1 to 21 (WCAG 2.1).
+    /// Returns the contrast ratio of two colours, 1 to 21 (WCAG 2.1).
     pub fn contrast(self, other: Self) -> f64 {
         let [one, other] = [self.luminance(), other.luminance()];
         (one.max(other) + 0.05) / (one.min(other) + 0.05)
     }
 
-    /// Black or white, whichever is easier to read on this colour.
+    /// Returns black or white, whichever is easier to read on this colour.
     pub fn text_colour(self) -> Self {
         if self.contrast(Self::BLACK) >= self.contrast(Self::WHITE) { Self::BLACK } else { Self::WHITE }
     }
@@ -75,7 +75,7 @@ impl<'a> Surface<'a> {
         Self { pixels, width: width as usize, height: height as usize }
     }
 
-    /// Mixes `colour` into a pixel; outside of the picture nothing happens.
+    /// Mixes `colour` into a pixel; pixels outside the picture are ignored.
     pub fn mix(&mut self, x: i64, y: i64, colour: Colour, share: f32) {
         let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else { return };
         if x >= self.width || y >= self.height {
@@ -124,7 +124,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// A point near the picture in place of one far away, which would take long to draw a line to; `None` for what is no number.
+    /// Moves a distant point near the picture, so that drawing a line to it takes little time; `None` for a coordinate that is not a number.
     fn near(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
         let within = |value: f64, length: usize| value.clamp(-(length as f64), 2.0 * length as f64);
         (!x.is_nan() && !y.is_nan()).then(|| (within(x, self.width), within(y, self.height)))
@@ -172,7 +172,7 @@ impl<'a> Surface<'a> {
         }
     }
 
-    /// Mixes half of the colour in where the mask over a box says that the object is.
+    /// Mixes half of the colour into the pixels that the mask over a box covers.
     pub fn tint(&mut self, mask: &Mask, [left, top, width, height]: [f64; 4], colour: Colour) {
         if mask.values.is_empty() || mask.width == 0 || mask.height == 0 {
             return;

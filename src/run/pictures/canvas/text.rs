@@ -1,8 +1,8 @@
 //! Text in pixels: glyphs of a font that is part of the program, and of the system's fonts for characters that it lacks.
 //!
-//! The built-in font (`fonts/README.md`) has Latin, Greek, Cyrillic and Vietnamese letters. A character that no font has is
-//! drawn as a frame, so that nobody takes one label for another. Letters stand one after the other from left to right: there is
-//! no shaping as Arabic and Indic scripts need it.
+//! The built-in font (`fonts/README.md`) has Latin, Greek, Cyrillic and Vietnamese letters. A character without a
+//! glyph is drawn as a frame, so that different labels look different. Letters are placed from left to right, without the shaping that
+//! Arabic and Indic scripts need.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -22,25 +22,25 @@ static FONTS: LazyLock<Fonts> =
 const FRAME_WIDTH: f32 = 0.6;
 
 struct Fonts {
-    /// It is there: a test reads it.
+    /// Always present: a test reads it.
     built_in: Option<FontRef<'static>>,
     system: Mutex<SystemFonts>,
 }
 
-/// Fonts of the system that were needed.
+/// Fonts of the system that are in use.
 #[derive(Default)]
 struct SystemFonts {
-    /// Looked for when the first character is wanted.
+    /// Searched when the first character needs one.
     faces: Option<fontdb::Database>,
     loaded: HashMap<fontdb::ID, Arc<FontVec>>,
     by_character: HashMap<char, Option<Arc<FontVec>>>,
 }
 
-/// Most characters for which fonts are remembered: labels are few, but come from whoever made the model.
+/// Most characters for which fonts are cached: labels are few, but come from the model, which is untrusted.
 const MAX_REMEMBERED: usize = 10_000;
 
 impl SystemFonts {
-    /// A font with a glyph for `character`.
+    /// Finds a font with a glyph for `character`.
     fn font_for(&mut self, character: char) -> Option<Arc<FontVec>> {
         if let Some(known) = self.by_character.get(&character) {
             return known.clone();
@@ -85,7 +85,7 @@ fn has_outline(font: &impl Font, character: char) -> bool {
     glyph.0 != 0 && font.outline(glyph).is_some()
 }
 
-/// Characters that are not to be seen: joiners, marks of direction, variants of the character before.
+/// Returns whether a character is invisible: joiners, direction marks, variation selectors.
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}')
 }
@@ -95,7 +95,7 @@ enum Drawn {
     BuiltIn(Glyph),
     System(Arc<FontVec>, Glyph),
     Frame(Rectangle),
-    /// Room between words.
+    /// A space.
     Nothing,
 }
 
@@ -134,7 +134,7 @@ impl Line {
         Self { drawn, width: f64::from(pen).ceil() }
     }
 
-    /// Pixels from its left to its right end.
+    /// Returns its width in pixels.
     pub fn width(&self) -> f64 {
         self.width
     }
@@ -163,7 +163,7 @@ impl Line {
     }
 }
 
-/// The glyph of a character at the pen, which moves on.
+/// Returns the glyph of a character at the current position, and advances that.
 fn glyph(font: &impl Font, character: char, scale: PxScale, pen: &mut f32) -> Glyph {
     let scaled = font.as_scaled(scale);
     let mut glyph = scaled.scaled_glyph(character);
