@@ -440,7 +440,7 @@ impl Session {
             handle.stop();
         }
         let workers = supervisor.join();
-        Ok(Report { error, has_started: true, workers: Some(workers), ..Report::default() })
+        Ok(Report { error, has_started: has_begun, workers: Some(workers), ..Report::default() })
     }
 
     /// Handles updates up to the last one, or until the run is stopped, and reports progress; returns why the run failed.
