@@ -33,6 +33,7 @@ mod conditions;
 mod error;
 mod event;
 mod file_record;
+mod handle;
 mod inputs;
 mod journal;
 mod libraries;
@@ -52,13 +53,13 @@ mod workers;
 pub use self::cancel::{Canceller, Phase};
 pub use self::error::{Error, Stage};
 pub use self::event::{EngineReport, Event, FileDone, Progress, Report, Warning, WorkerReport};
+pub use self::handle::{Overview, Run};
 pub use self::inputs::{Duplicate, Shard, Unreadable, read_list};
 pub use self::libraries::library_dirs;
 pub use self::media_file::open_media;
 pub use self::pipeline::init;
 pub use self::plan::Plan;
 pub use self::resume::Comparison;
-pub use self::session::{Overview, Run};
 pub use self::settings::{
     DetectorSettings, Existing, Input, Order, Output, SamplingSettings, Settings, WhichFrames, WorkerProgram,
 };
