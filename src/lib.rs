@@ -1,8 +1,8 @@
 //! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
 //!
-//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta,
-//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take, [`exit`] how the process ends,
-//! [`path`] what a file is called.
+//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta, [`record`] for
+//! the JSON lines, [`elements`] for GStreamer, [`run`] for many files. [`memory`], [`exit`] and [`path`] serve all of them: memory
+//! budgets, the end of the process, names of files.
 
 pub mod av;
 pub mod detect;
@@ -11,6 +11,8 @@ pub mod exit;
 pub mod memory;
 pub mod meta;
 pub mod path;
+pub mod record;
+pub mod run;
 
 /// Registers the elements and does nothing else: a failure here would make GStreamer blacklist the plugin.
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {

@@ -68,6 +68,20 @@ fn the_python_program_reads_its_files_without_overrides() {
 }
 
 #[test]
+fn the_rust_example_reads_its_files() {
+    let example = std::path::Path::new(env!("CARGO_BIN_EXE_vx")).with_file_name("examples").join("many_files");
+    if !example.exists() {
+        println!("skipped: {} is not built; `cargo test` without --test builds it", example.display());
+        return;
+    }
+    let source = std::fs::read_to_string(root().join("examples/many_files.rs")).unwrap();
+    assert!(source.lines().count() < 40);
+    let output = run(Command::new(example), &scratch("no-plugins"));
+    assert_names(&String::from_utf8(output.stderr).unwrap(), ": ok");
+    assert_names(&String::from_utf8(output.stdout).unwrap(), " Some(0) [\"person\"]");
+}
+
+#[test]
 fn the_c_program_reads_its_files() {
     let Some(plugins) = plugin_dir() else { return };
     let (source, built) = (scratch("many_files.c"), scratch("many_files"));

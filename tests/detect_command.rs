@@ -187,7 +187,7 @@ fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
     assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
     let ended = run.wait_with_output().unwrap();
     assert!(ended.status.code() == Some(130), "{:?} {}", ended.status, errors(&ended));
-    assert!(errors(&ended).contains("--resume goes on"), "{}", errors(&ended));
+    assert!(errors(&ended).contains("--resume continues"), "{}", errors(&ended));
     arguments.push("--resume");
     let resumed = vx(&arguments).output().unwrap();
     assert!(resumed.status.success(), "{}", errors(&resumed));
@@ -358,7 +358,7 @@ fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     });
     assert_eq!(shares.iter().sum::<usize>(), 7);
     let debug = vx(&[&folder, "--debug", "--provider", "cpu"]).output().unwrap();
-    assert!(errors(&debug).contains("decode") && errors(&debug).contains("f0.mp4: begun"), "{}", errors(&debug));
+    assert!(errors(&debug).contains("decode") && errors(&debug).contains("f0.mp4: started"), "{}", errors(&debug));
     assert_eq!(String::from_utf8(debug.stdout).unwrap().matches("\"status\"").count(), 7);
 }
 

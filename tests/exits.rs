@@ -229,7 +229,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
     let output = scratch(&format!("endless-{name}-{isolated}.jsonl"));
     let mut run = endless_run(&output, if isolated { &["--isolate"] } else { &[] }).spawn().unwrap();
     let mut errors = BufReader::new(run.stderr.take().unwrap());
-    let mut text = wait_for(&mut errors, &["endless.avi: begun"]);
+    let mut text = wait_for(&mut errors, &["endless.avi: started"]);
     let workers = children_of(run.id());
     let sent = Instant::now();
     for (index, kind) in signals.iter().enumerate() {
@@ -248,7 +248,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
         assert!(took < Duration::from_secs(8), "{what}");
     } else {
         assert!(took > Duration::from_secs(9) && took < Duration::from_secs(25), "{what}");
-        assert!(text.contains("10 s to finish") && text.contains("--resume goes on"), "{what}");
+        assert!(text.contains("10 s to finish") && text.contains("--resume continues"), "{what}");
     }
     assert!(workers.iter().all(|worker| !Path::new(&format!("/proc/{worker}/exe")).exists()), "{what}");
     // The one that was done is in the output, the other one is left for `--resume`.
@@ -269,7 +269,7 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
         std::fs::copy(clip(), &copy).unwrap();
         let mut run = command.arg(&copy).arg(clip()).stderr(Stdio::piped()).spawn().unwrap();
         let mut errors = BufReader::new(run.stderr.take().unwrap());
-        let mut text = wait_for(&mut errors, &["begun"]);
+        let mut text = wait_for(&mut errors, &["started"]);
         signal(run.id(), kind);
         errors.read_to_string(&mut text).unwrap();
         assert_eq!(end_of(run, "vx detect").code(), Some(0), "{text}");
@@ -402,7 +402,7 @@ fn what_a_signal_did_stays_on_the_screen() {
     assert!(screen.contains("status 130"), "{screen}");
     let words = "vx: interrupted: finishing the files that have begun; interrupt again to stop at once";
     assert!(screen.lines().any(|line| line.trim_end() == words), "{screen}");
-    assert!(screen.contains("--resume goes on"), "{screen}");
+    assert!(screen.contains("--resume continues"), "{screen}");
     assert_eq!(summaries(&output).len(), 1, "{screen}");
 }
 

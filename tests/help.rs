@@ -63,7 +63,10 @@ fn the_examples_of_the_help_run() {
 #[test]
 fn the_help_of_detect_is_in_sections() {
     let text = help(&["detect"]);
-    for section in ["Input:", "Output:", "Model:", "Sampling:", "Run:", "Pictures:", "Display:"] {
+    for word in ["Exit status:", "130", "141", "Signals:", "Examples:"] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
+    for section in ["Input:", "Model:", "Output:", "Performance:", "Robustness:"] {
         assert!(text.lines().any(|line| line == section), "{section} is not in {text}");
     }
     // What is left without a section.

@@ -73,9 +73,9 @@ fn run_until_first_begun(command: Command, output: &Path) -> (Child, BufReader<C
 /// Reads what a run with `--debug` prints until it has begun a file whose path ends so; what came up to there.
 fn wait_until_begun(errors: &mut impl BufRead, name: &str) -> String {
     let mut all = String::new();
-    let begun = format!("{name}: begun\n");
+    let begun = format!("{name}: started\n");
     while !all.ends_with(&begun) {
-        assert!(errors.read_line(&mut all).unwrap() > 0, "{name} was not begun: {all}");
+        assert!(errors.read_line(&mut all).unwrap() > 0, "{name} was not started: {all}");
     }
     all
 }

@@ -29,11 +29,37 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn layers_know_only_what_is_below_them() {
-    let forbidden: [(&str, &[&str]); 4] = [
-        ("av", &["gst::", "gst_video::", "ort::", "crate::detect", "crate::meta", "crate::elements"]),
-        ("detect", &["gst::", "gst_video::", "ffmpeg_sys_next", "crate::av", "crate::meta", "crate::elements"]),
-        ("meta", &["ort::", "ffmpeg_sys_next", "crate::av", "crate::elements"]),
-        ("elements", &["ort::", "ffmpeg_sys_next"]),
+    let forbidden: [(&str, &[&str]); 6] = [
+        (
+            "av",
+            &[
+                "gst::",
+                "gst_video::",
+                "ort::",
+                "crate::detect",
+                "crate::meta",
+                "crate::record",
+                "crate::elements",
+                "crate::run",
+            ],
+        ),
+        (
+            "detect",
+            &[
+                "gst::",
+                "gst_video::",
+                "ffmpeg_sys_next",
+                "crate::av",
+                "crate::meta",
+                "crate::record",
+                "crate::elements",
+                "crate::run",
+            ],
+        ),
+        ("meta", &["ort::", "ffmpeg_sys_next", "crate::av", "crate::record", "crate::elements", "crate::run"]),
+        ("record", &["ort::", "ffmpeg_sys_next", "gst_video::", "crate::av", "crate::elements", "crate::run"]),
+        ("elements", &["ort::", "ffmpeg_sys_next", "crate::run"]),
+        ("run", &["ort::", "ffmpeg_sys_next", "clap", "console", "indicatif", "signal_hook", "std::process::exit"]),
     ];
     for (name, words) in forbidden {
         let files = layer(name);
@@ -95,9 +121,23 @@ fn unsafe_stands_in_the_ffmpeg_layer_only() {
         let uses = code(&text).find(|line| line.split(|c: char| !is_path(c)).any(|word| word == "unsafe"));
         assert!(uses.is_none(), "{}: {}", path.display(), uses.unwrap());
     }
-    for module in ["detect/mod.rs", "meta/mod.rs", "elements/mod.rs", "bin/vx/main.rs"] {
+    for module in ["detect/mod.rs", "meta/mod.rs", "record/mod.rs", "elements/mod.rs", "run/mod.rs", "bin/vx/main.rs"] {
         let text = std::fs::read_to_string(root.join(module)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{module}");
+    }
+}
+
+#[test]
+fn only_the_binary_prints() {
+    for name in ["av", "detect", "meta", "record", "elements", "run"] {
+        for (path, text) in layer(name) {
+            if path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests")) {
+                continue;
+            }
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let prints = self::code(code).find(|line| line.contains("print!(") || line.contains("println!("));
+            assert!(prints.is_none(), "{}: {}", path.display(), prints.unwrap());
+        }
     }
 }
 

@@ -241,7 +241,7 @@ fn coco_names_the_saved_pictures_and_all_classes_however_it_came_about() {
 }
 
 #[test]
-fn formats_are_chosen_by_name_and_rows_go_to_standard_output() {
+fn formats_are_selected_by_name_and_rows_go_to_standard_output() {
     let media = corpus("formats").display().to_string();
     let output = scratch("rows.txt");
     let in_file = detect(&[&media, "--format", "csv", "--output", output.to_str().unwrap(), "--quiet", "--lanes", "1"]);
@@ -249,8 +249,8 @@ fn formats_are_chosen_by_name_and_rows_go_to_standard_output() {
     let printed = detect(&[&media, "--format", "csv", "--quiet", "--lanes", "1"]);
     assert_eq!(String::from_utf8(printed.stdout).unwrap(), std::fs::read_to_string(&output).unwrap());
     for (arguments, word) in [
-        (&["--output", "found.txt"][..], "--format jsonl|csv|parquet|coco|yolo"),
-        (&["--format", "parquet"], "standard output"),
+        (&["--output", "found.txt"][..], "set --format to one of jsonl, csv, parquet, coco, yolo"),
+        (&["--format", "parquet"], "set --output"),
         (&["--which-frames", "all"], "--save-frames"),
         (&["--format", "yolo", "--output", "set", "--save-frames", "frames"], "leave --save-frames out"),
     ] {

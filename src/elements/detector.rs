@@ -2,35 +2,12 @@
 //!
 //! `vxyolodetect` says by a sticky event which model it runs on what; `vxjsonenc` writes it into its header line.
 
+pub use crate::record::Detector;
+
 const NAME: &str = "vx-detector";
 
 /// The name of the details of warnings about the model, which concern every result.
 pub const MODEL_DETAILS: &str = "vx-model";
-
-/// What a detector says of itself.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Detector {
-    /// File name of the model.
-    pub model: String,
-    /// How its output is read.
-    pub layout: String,
-    /// What it does.
-    pub task: String,
-    /// ONNX Runtime's name of the execution provider.
-    pub provider: String,
-    /// Kind of device.
-    pub device: String,
-    /// Number format of the arithmetic.
-    pub precision: String,
-    /// Why it is not what was to be taken; null where it is.
-    pub fallback: Option<String>,
-    /// Names of all its classes, by number; empty where the model does not say how many it has.
-    #[serde(default)]
-    pub classes: Vec<String>,
-    /// Keypoints of each object; 0 for models without.
-    #[serde(default)]
-    pub keypoints: u32,
-}
 
 /// The event that carries it.
 #[must_use]

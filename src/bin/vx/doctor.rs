@@ -1,4 +1,4 @@
-//! `vx doctor`: checks everything that has to be present, in the order in which elements need it.
+//! `vx doctor`: checks what has to be installed, in the order in which elements need it.
 
 mod plugin;
 
@@ -10,18 +10,17 @@ use clap::Args;
 use gstvx::av;
 use gstvx::detect::{Engine, EngineSpec, Runtime, RuntimeOptions};
 
-use crate::libraries;
 use crate::terminal::show;
 
-/// What can be asked for.
+/// The arguments.
 #[derive(Args)]
 pub struct Arguments {
-    /// Load a plugin, print why that fails, and exit: for the command itself, because loading a broken one may end the process.
+    /// Load a plugin, print why that fails, and exit: internal, because loading a broken plugin may end the process.
     #[arg(long, hide = true)]
     load: Option<PathBuf>,
 }
 
-/// What is present, or what is wrong with the advice what to do, in one or more lines.
+/// What is present, or what is wrong and what to do, in one or more lines.
 type Finding = Result<String, String>;
 
 /// Checks everything and prints it.
@@ -39,7 +38,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     is_well &= report("FFmpeg", av::check_version().map(|()| av::version()).map_err(|error| error.to_string()));
     let plugin =
         if has_gstreamer { plugin::find() } else { Err("not looked for: GStreamer does not start".to_owned()) };
-    let dirs = libraries::dirs(plugin.as_deref().ok());
+    let dirs = gstvx::run::library_dirs(plugin.as_deref().ok());
     is_well &= report("plugin", plugin.map(|file| file.display().to_string()));
     is_well &= runtime(dirs);
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -94,7 +93,7 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
     true
 }
 
-/// The command that leads to another ONNX Runtime, where `ORT_DYLIB_PATH` hides one.
+/// Returns the command that selects another ONNX Runtime, where `ORT_DYLIB_PATH` hides one.
 fn other_runtime(dirs: &[PathBuf]) -> Option<String> {
     const VARIABLE: &str = "ORT_DYLIB_PATH";
     let set = std::env::var_os(VARIABLE).filter(|value| !value.is_empty())?;
@@ -113,7 +112,7 @@ fn other_runtime(dirs: &[PathBuf]) -> Option<String> {
     })
 }
 
-/// A path as a shell reads it.
+/// Quotes a path for a shell.
 fn quoted(path: impl AsRef<OsStr>) -> String {
     let text = path.as_ref().to_string_lossy();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);

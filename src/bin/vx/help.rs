@@ -1,21 +1,56 @@
-//! The command line as people see it: sections of the help, examples, what shells complete.
+//! The help of the command line: sections, examples, exit statuses, hints for shells. Knows the arguments by name only.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, ValueHint};
 use gstvx::detect::Provider;
+use gstvx::run::format_names;
 
 /// Sections of `vx detect --help`, and the arguments in each.
-const SECTIONS: [(&str, &[&str]); 7] = [
+const SECTIONS: [(&str, &[&str]); 5] = [
     ("Input", &["inputs", "null", "shard", "probe"]),
-    ("Output", &["output", "format", "resume", "retry_failed", "overwrite", "cache"]),
-    ("Model", &["model", "labels", "confidence", "iou", "classes", "provider", "properties"]),
-    ("Sampling", &["every"]),
-    ("Pictures", &["save_frames", "which_frames", "draw"]),
-    ("Run", &["lanes", "order", "stop_on_error", "memory_limit", "file_timeout", "isolate", "dry_run"]),
-    ("Display", &["quiet", "debug"]),
+    ("Model", &["model", "labels", "confidence", "iou", "classes", "provider", "every", "properties"]),
+    (
+        "Output",
+        &[
+            "output",
+            "format",
+            "resume",
+            "retry_failed",
+            "overwrite",
+            "cache",
+            "save_frames",
+            "which_frames",
+            "draw",
+            "quiet",
+            "debug",
+            "dry_run",
+        ],
+    ),
+    ("Performance", &["lanes", "order", "memory_limit"]),
+    ("Robustness", &["isolate", "file_timeout", "stop_on_error"]),
 ];
 
+/// Arguments of `vx detect` that `-h` leaves out, so that it fits on a screen.
+const LONG_HELP_ONLY: [&str; 10] =
+    ["null", "labels", "iou", "properties", "retry_failed", "which_frames", "draw", "debug", "order", "memory_limit"];
+
+/// The end of `vx detect -h`.
+pub const DETECT_MORE: &str = "vx detect --help prints all options, exit statuses, signals and examples.";
+
+/// The end of `vx detect --help`.
 pub const DETECT_EXAMPLES: &str = "\
+Exit status:
+  0    every file was read, damaged files as far as possible
+  1    some files failed
+  2    wrong usage, or the run could not start or continue
+  130  the run was stopped by a signal
+  141  standard output was closed by its reader
+
+Signals:
+  SIGINT (Ctrl-C)  finishes the files that have begun
+  SIGTERM, SIGHUP  give these files 10 seconds; --resume reads those that are not done by then
+  A second signal stops at once.
+
 Examples:
   vx detect recordings/
   vx detect clip.mp4 --output people.csv --classes person --confidence 0.5
@@ -25,30 +60,37 @@ Examples:
   vx detect recordings/ --dry-run
   find recordings -name '*.mp4' | vx detect -";
 
+/// The end of `vx inspect --help`.
 pub const INSPECT_EXAMPLES: &str = "\
 Examples:
   vx inspect clip.mp4
   vx inspect model.onnx --try picture.jpg
   vx inspect --json recordings/*.mp4";
 
+/// The end of `vx completions --help`.
 pub const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   vx completions bash > vx.bash
   vx completions zsh > _vx";
 
+/// The end of `vx man --help`.
 pub const MAN_EXAMPLES: &str = "\
 Examples:
   vx man > vx.1
   vx man detect > vx-detect.1";
 
-/// `command` with its sections and hints.
+/// Adds sections and hints to `command`.
 pub fn arranged(command: Command) -> Command {
     command.mut_subcommand("detect", |detect| detect.mut_args(|argument| hinted(in_section(argument))))
 }
 
 fn in_section(argument: Arg) -> Arg {
-    let section = SECTIONS.iter().find(|(_, arguments)| arguments.contains(&argument.get_id().as_str()));
-    section.map_or(argument.clone(), |(section, _)| argument.help_heading(*section))
+    let id = argument.get_id().as_str().to_owned();
+    let argument = if LONG_HELP_ONLY.contains(&&*id) { argument.hide_short_help(true) } else { argument };
+    match SECTIONS.iter().find(|(_, arguments)| arguments.contains(&&*id)) {
+        Some((section, _)) => argument.help_heading(*section),
+        None => argument,
+    }
 }
 
 fn hinted(argument: Arg) -> Arg {
@@ -56,11 +98,21 @@ fn hinted(argument: Arg) -> Arg {
         "inputs" => argument.value_hint(ValueHint::AnyPath),
         "model" | "labels" | "output" => argument.value_hint(ValueHint::FilePath),
         "cache" | "save_frames" => argument.value_hint(ValueHint::DirPath),
+        // The names are in the long help only: on one line they would not fit.
+        "format" => argument.long_help(format!(
+            "Format of the output, whatever its extension: {}\n\nyolo writes a folder of pictures and label files; jsonl and csv can \
+             also be written to standard output.",
+            format_names().collect::<Vec<_>>().join(", ")
+        )),
+        "provider" => argument.long_help(format!(
+            "Execution provider: {}; or the path of a plugin provider's library [default: auto]",
+            provider_names().join(", ")
+        )),
         _ => argument,
     }
 }
 
-/// A provider by name, or the path of a plugin provider's library.
+/// Parses a provider: a name, or the path of a plugin provider's library.
 #[derive(Clone)]
 pub struct ProviderParser;
 
@@ -75,7 +127,7 @@ impl TypedValueParser for ProviderParser {
     ) -> Result<String, clap::Error> {
         match value.to_str().filter(|text| text.parse::<Provider>().is_ok()) {
             Some(known) => Ok(known.to_owned()),
-            // For its message, with the names and the nearest of them.
+            // For its message, with the names and the most similar ones.
             None => PossibleValuesParser::new(provider_names()).parse_ref(command, argument, value),
         }
     }
@@ -92,6 +144,8 @@ fn provider_names() -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
+    use super::{LONG_HELP_ONLY, SECTIONS};
+
     #[test]
     fn every_argument_of_detect_is_in_a_section() {
         let command = crate::command();
@@ -99,5 +153,17 @@ mod tests {
         let visible = detect.get_arguments().filter(|argument| !argument.is_hide_set());
         let lost: Vec<_> = visible.filter(|argument| argument.get_help_heading().is_none()).collect();
         assert!(lost.is_empty(), "give these a section in help.rs: {lost:?}");
+        let exists = |id: &str| detect.get_arguments().any(|argument| argument.get_id() == id);
+        let listed = SECTIONS.iter().flat_map(|(_, ids)| ids.iter()).chain(&LONG_HELP_ONLY);
+        assert!(listed.clone().all(|id| exists(id)), "an argument in help.rs does not exist");
+    }
+
+    #[test]
+    fn the_short_help_fits_on_a_screen() {
+        let mut command = crate::command().term_width(100);
+        command.build();
+        let text = command.find_subcommand("detect").unwrap().clone().term_width(100).render_help().to_string();
+        assert!(text.lines().count() <= 42, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! `vx inspect`: what a media file holds and what would be read of it; what a model is and how it would be used.
+//! `vx inspect`: prints what a media file contains and what would be read of it, or what a model is and how it would be used.
 
 mod alternatives;
 mod media;
@@ -12,10 +12,10 @@ use crate::terminal::{printable, show, show_bytes, tell};
 use clap::Args;
 use gstvx::path::path_of;
 
-/// What can be asked for.
+/// The arguments.
 #[derive(Args)]
 pub struct Arguments {
-    /// Media files, and models in ONNX form (.onnx, .ort)
+    /// Media files and ONNX models (.onnx, .ort)
     #[arg(required = true)]
     files: Vec<std::path::PathBuf>,
 
@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Run models on this picture or video in all plausible ways (layout, resizing, range, channel order) and print what each finds
+    /// Run models on this picture or video with all plausible settings (layout, resizing, range, channel order) and print the detections of each
     #[arg(long = "try", value_name = "PICTURE")]
     picture: Option<std::path::PathBuf>,
 }
@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     gstvx::av::capture_log();
     let mut is_well = true;
     for file in &arguments.files {
-        // As outputs name files whose paths are not UTF-8.
+        // Outputs name files by URI if their paths are not UTF-8.
         let file = &*file.to_str().map_or(Cow::Borrowed(file.as_path()), path_of);
         let is_model =
             ["onnx", "ort"].iter().any(|known| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(known)));

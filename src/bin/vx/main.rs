@@ -1,27 +1,14 @@
-//! `vx`, the command beside the plugin.
+//! The command `vx`: command line, terminal, signals and exit statuses. What it does lives in the library.
 
 #![forbid(unsafe_code)]
 
-mod bulk;
-mod cache;
-mod canvas;
-mod conditions;
 mod detect;
 mod doctor;
-mod files;
-mod frames;
 mod help;
 mod inspect;
-mod isolate;
-mod libraries;
-mod output;
 mod progress;
-mod quantity;
-mod source;
 mod stop;
-mod tables;
 mod terminal;
-mod unit;
 
 use std::process::ExitCode;
 
@@ -40,36 +27,35 @@ struct Arguments {
 enum Command {
     /// Detect objects on the keyframes of media files
     ///
-    /// Exit status: 0 if every file was read (damaged files as far as possible), 1 if some failed, 2 if the run could not start or go on, 130 if it was stopped by a signal.
-    ///
-    /// SIGINT (Ctrl-C) finishes the files that have begun. SIGTERM and SIGHUP give them 10 seconds; files that are not done by then are left for --resume. A second signal stops at once.
-    #[command(after_help = help::DETECT_EXAMPLES)]
+    /// Reads the keyframes of each file and writes the detected objects as JSON lines or as a table, with a summary for each file. A
+    /// file that cannot be read does not stop the others.
+    #[command(after_help = help::DETECT_MORE, after_long_help = help::DETECT_EXAMPLES)]
     Detect(Box<detect::Arguments>),
-    /// Show what media files and models contain, and how they would be read
+    /// Print what media files and models contain, and how they would be read
     ///
-    /// Exit status: 0 if everything can be read, 1 if something cannot, 2 for wrong usage.
+    /// Exit status: 0 if all files can be read, 1 if some cannot, 2 for wrong usage.
     #[command(after_help = help::INSPECT_EXAMPLES)]
     Inspect(inspect::Arguments),
-    /// Check the installation and print what to do about what is missing
+    /// Check the installation and print how to repair it
     ///
-    /// Exit status: 0 if everything is present, 1 if something has to be done, 2 for wrong usage.
+    /// Exit status: 0 if nothing is missing, 1 if something is, 2 for wrong usage.
     Doctor(doctor::Arguments),
-    /// Print the completions of a shell
+    /// Print the completion script of a shell
     #[command(after_help = help::COMPLETIONS_EXAMPLES)]
     Completions {
-        /// Which shell
+        /// Shell
         shell: clap_complete::Shell,
     },
     /// Print a manual page
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
-        /// Subcommand that the page is about [default: vx itself]
+        /// Subcommand of the page [default: vx itself]
         #[arg(value_parser = ["detect", "inspect", "doctor", "completions", "man"])]
         subcommand: Option<String>,
     },
 }
 
-/// The whole command line.
+/// Returns the complete command line.
 fn command() -> clap::Command {
     help::arranged(Arguments::command())
 }
@@ -100,10 +86,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The page of a subcommand, or of the whole.
+/// Writes the manual page of a subcommand, or of the command.
 fn print_manual(subcommand: Option<&str>, out: &mut impl std::io::Write) -> std::io::Result<()> {
     let mut command = command().disable_help_subcommand(true);
-    // Gives subcommands their full names.
+    // Sets the full names of subcommands.
     command.build();
     let command = subcommand.and_then(|name| command.find_subcommand(name)).unwrap_or(&command);
     clap_mangen::Man::new(command.clone()).render(out)
@@ -114,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_makes_sense() {
+    fn the_command_line_is_valid() {
         command().debug_assert();
     }
 }

@@ -1,32 +1,29 @@
-//! What a run shows of itself: a bar on a terminal, a line now and then elsewhere, a table at its end.
+//! Progress of a run: a bar on a terminal, a line now and then elsewhere, a table at the end.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::bulk::Running;
-use crate::isolate::Usage;
 use crate::terminal::{printable, tell};
 use console::Term;
-use gstvx::elements::bulkbin::{Status, Summary};
 use gstvx::memory;
 use gstvx::path::path_of;
+use gstvx::run::{Progress, Report, Status, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How much is shown.
+/// How much is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Show {
-    Nothing,
-    Usual,
-    /// Also what each stage did to each file.
+pub enum Detail {
+    None,
+    Normal,
+    /// Also the time of each stage for each file.
     Stages,
 }
 
-/// Time between two lines where there is no terminal.
+/// Time between two lines without a terminal.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// Files that failed, and as many that are damaged, in the table at the end.
+/// Most files in the table at the end that failed, and as many that are damaged.
 const FAILURES_SHOWN: usize = 100;
 
 /// Columns of a terminal below which there is text and no bar.
@@ -36,19 +33,19 @@ const COLUMNS_WITH_BAR: u16 = 100;
 const NAME_COLUMNS: usize = 24;
 
 /// See the module.
-pub struct Progress {
-    show: Show,
+pub struct ProgressView {
+    detail: Detail,
     bar: Option<ProgressBar>,
     started: Instant,
     last_line: Instant,
     total: usize,
-    /// By these, what is left is estimated, since files differ in size.
+    /// Sizes of the files, to estimate the time left.
     sizes: HashMap<String, u64>,
     bytes: Bytes,
-    /// Files that have begun and not ended.
+    /// Files that have begun and are not done.
     current: BTreeSet<String>,
     /// How far they are, where that is known.
-    running: Vec<Running>,
+    running: Vec<Progress>,
     sums: Sums,
 }
 
@@ -57,7 +54,7 @@ pub struct Progress {
 struct Bytes {
     all: u64,
     done: u64,
-    /// Of those that are done, bytes of files whose results were in the cache, which took no time.
+    /// Bytes of `done` whose results were in the cache, which took no time.
     cached: u64,
 }
 
@@ -65,7 +62,7 @@ struct Bytes {
 struct Sums {
     done: usize,
     cached: usize,
-    /// Files and why.
+    /// Files, with reasons.
     failed: Vec<(String, String)>,
     damaged: Vec<(String, String)>,
     keyframes: u64,
@@ -76,16 +73,16 @@ struct Sums {
     stages: [f64; 6],
 }
 
-/// Where results go, for the table at the end.
+/// The places of results, for the table at the end.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Places<'a> {
     pub output: Option<&'a Path>,
     pub pictures: Option<&'a Path>,
 }
 
-impl Progress {
-    /// For a run over `files`. `lines_on_screen` is whether results go where the bar would be.
-    pub fn new(show: Show, files: &[String], lines_on_screen: bool) -> Self {
+impl ProgressView {
+    /// Creates it for a run over `files`. `lines_on_screen`: results are printed where the bar would be.
+    pub fn new(detail: Detail, files: &[String], lines_on_screen: bool) -> Self {
         let size = |file: &String| {
             let metadata = std::fs::metadata(path_of(file)).ok().filter(std::fs::Metadata::is_file);
             metadata.map_or(0, |file| file.len())
@@ -93,7 +90,7 @@ impl Progress {
         let sizes: HashMap<String, u64> = files.iter().map(|file| (file.clone(), size(file))).collect();
         let all = sizes.values().sum();
         // A terminal that cannot move its cursor (TERM=dumb, or not set) gets lines.
-        let has_bar = show != Show::Nothing && !ProgressDrawTarget::stderr().is_hidden() && !lines_on_screen;
+        let has_bar = detail != Detail::None && !ProgressDrawTarget::stderr().is_hidden() && !lines_on_screen;
         let bar = has_bar.then(|| {
             let target = ProgressDrawTarget::stderr();
             let (_, columns) = Term::stderr().size();
@@ -104,7 +101,7 @@ impl Progress {
         });
         let now = Instant::now();
         Self {
-            show,
+            detail,
             bar,
             started: now,
             last_line: now,
@@ -117,36 +114,38 @@ impl Progress {
         }
     }
 
-    /// The bar, for those who print beside it from other threads.
+    /// Returns the bar, for other threads that print beside it.
     pub fn bar(&self) -> Option<ProgressBar> {
         self.bar.clone()
     }
 
-    /// A line for the user.
+    /// Prints a line.
     pub fn say(&self, text: &str) {
         match &self.bar {
-            _ if self.show == Show::Nothing => {}
+            _ if self.detail == Detail::None => {}
             Some(bar) => bar.suspend(|| tell!("{text}")),
             None => tell!("{text}"),
         }
     }
 
-    /// A line for the user even where nothing else is shown.
+    /// Prints a line even where nothing else is printed.
     pub fn insist(&self, text: &str) {
-        match self.show {
-            Show::Nothing => tell!("{text}"),
+        match self.detail {
+            Detail::None => tell!("{text}"),
             _ => self.say(text),
         }
     }
 
+    /// Shows that a file has begun.
     pub fn begin(&mut self, file: String) {
-        if self.show == Show::Stages {
-            self.say(&format!("{}: begun", printable(&file)));
+        if self.detail == Detail::Stages {
+            self.say(&format!("{}: started", printable(&file)));
         }
         self.current.insert(file);
         self.update();
     }
 
+    /// Shows that a file is done.
     pub fn end(&mut self, summary: &Summary, is_cached: bool) {
         self.current.remove(&summary.file);
         self.running.retain(|running| running.file != summary.file);
@@ -171,7 +170,7 @@ impl Progress {
         if summary.status == Status::Damaged {
             self.sums.damaged.push((summary.file.clone(), summary.problems.join("; ")));
         }
-        if self.show == Show::Stages {
+        if self.detail == Detail::Stages {
             summary
                 .warnings
                 .iter()
@@ -184,20 +183,20 @@ impl Progress {
         self.update();
     }
 
-    /// Takes how far the files are that are being read.
-    pub fn observe(&mut self, running: Vec<Running>) {
-        // What has ended meanwhile is in the sums.
+    /// Shows how far the files are that are being read.
+    pub fn observe(&mut self, running: Vec<Progress>) {
+        // Files that are done meanwhile are in the sums.
         self.running = running.into_iter().filter(|running| self.current.contains(&running.file)).collect();
         self.update();
     }
 
-    /// Bytes that are done, those of files that are being read by the share of their duration.
+    /// Returns the bytes that are done; of files that are being read, by their share of the duration.
     fn bytes_done(&self) -> f64 {
-        let part = |running: &Running| running.share() * self.sizes.get(&running.file).copied().unwrap_or(0) as f64;
+        let part = |running: &Progress| running.share() * self.sizes.get(&running.file).copied().unwrap_or(0) as f64;
         self.bytes.done as f64 + self.running.iter().map(part).sum::<f64>()
     }
 
-    /// Seconds until the end, if it goes on like this.
+    /// Estimates the seconds until the end.
     fn seconds_left(&self) -> Option<f64> {
         let (all, done) = (self.bytes.all - self.bytes.cached, self.bytes_done() - self.bytes.cached as f64);
         let elapsed = self.started.elapsed().as_secs_f64();
@@ -224,35 +223,25 @@ impl Progress {
             let names: Vec<String> = self.current.iter().map(|file| self.name_of(file)).collect();
             bar.set_position(self.bytes_done() as u64);
             bar.set_message(if names.is_empty() { text } else { format!("{text} | {}", names.join(", ")) });
-        } else if self.show != Show::Nothing && self.last_line.elapsed() > BETWEEN_LINES {
+        } else if self.detail != Detail::None && self.last_line.elapsed() > BETWEEN_LINES {
             self.last_line = Instant::now();
             self.say(&text);
         }
     }
 
-    /// The name of a file that is being read, and how far it is.
+    /// Returns the name of a file that is being read, and how far it is.
     fn name_of(&self, file: &str) -> String {
         let name = printable(file.rsplit('/').next().unwrap_or(file));
         let name = console::truncate_str(&name, NAME_COLUMNS, "…");
         let running = self.running.iter().find(|running| running.file == file);
-        match running.filter(|running| running.duration.is_some()) {
+        match running.filter(|running| running.duration_seconds.is_some()) {
             Some(running) => format!("{name} {:.0} %", 100.0 * running.share()),
             None => name.into_owned(),
         }
     }
 
-    /// Files of which nothing was heard.
-    pub fn missing(&self) -> usize {
-        self.total.saturating_sub(self.sums.done)
-    }
-
-    /// Files that failed so far; damaged ones did not.
-    pub fn failures(&self) -> usize {
-        self.sums.failed.len()
-    }
-
-    /// The table at the end. `stats` is what the element says, if one ran in this process, `workers` what worker processes took.
-    pub fn finish(&self, stats: Option<&gst::Structure>, workers: Option<&Usage>, places: Places<'_>) {
+    /// Prints the table at the end.
+    pub fn finish(&self, report: &Report, places: Places<'_>) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -266,8 +255,8 @@ impl Progress {
         };
         self.say(&format!("files       {ok} ok{damaged}, {} failed, of {}{cached}", sums.failed.len(), self.total));
         for (word, files, elsewhere) in [
-            ("failed ", &sums.failed, "see `error` of the summaries in the output"),
-            ("damaged", &sums.damaged, "see `problems` of the summaries in the output"),
+            ("failed ", &sums.failed, "see `error` in the summaries of the output"),
+            ("damaged", &sums.damaged, "see `problems` in the summaries of the output"),
         ] {
             for (file, reason) in files.iter().take(FAILURES_SHOWN) {
                 self.say(&format!("  {word}   {}: {reason}", printable(file)));
@@ -308,41 +297,34 @@ impl Progress {
                 100.0 * busy / (wall * cores as f64).max(1e-3)
             ));
         }
-        if let Some(stats) = stats {
-            let text = |name: &str| stats.get::<String>(name).unwrap_or_default();
-            let number = |name: &str| stats.get::<u32>(name).unwrap_or(0);
+        if let Some(engine) = &report.engine {
             self.say(&format!(
                 "model       {}: {} on {}, {}, {} sessions of {} threads, loaded {} time(s)",
-                text("model"),
-                text("provider"),
-                text("device"),
-                text("precision"),
-                number("sessions"),
-                number("intra-op-threads"),
-                stats.get::<u64>("model-loads").unwrap_or(0)
+                engine.model,
+                engine.provider,
+                engine.device,
+                engine.precision,
+                engine.sessions,
+                engine.intra_op_threads,
+                engine.model_loads
             ));
-            self.say(&format!(
-                "plan        {} lanes, {} decoder threads each",
-                number("lanes"),
-                number("decoder-threads")
-            ));
+            self.say(&format!("plan        {} lanes, {} decoder threads each", engine.lanes, engine.decoder_threads));
         }
-        if let Some(workers) = workers {
-            let (started, peak) = (workers.started.load(Ordering::Relaxed), workers.memory.load(Ordering::Relaxed));
-            self.say(&format!("model       loaded {started} time(s), by each worker process"));
-            self.say(&format!("memory      {:.0} MiB at most in a worker process", mib(peak)));
+        if let Some(workers) = &report.workers {
+            self.say(&format!("model       loaded {} time(s), by each worker process", workers.started));
+            self.say(&format!("memory      {:.0} MiB at most in a worker process", mib(workers.peak_bytes)));
         } else if let Some(peak) = memory::peak() {
             self.say(&format!("memory      {:.0} MiB at most", mib(peak)));
         }
     }
 }
 
-/// `1 detection`, `2 detections`.
+/// Formats a count: `1 detection`, `2 detections`.
 fn count(number: u64, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A time of some seconds as people say it: `45 s`, `3 min 20 s`, `2 h 5 min`.
+/// Formats a time: `45 s`, `3 min 20 s`, `2 h 5 min`.
 fn clock(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -352,7 +334,7 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-/// What each stage did to a file.
+/// Formats the times of a file.
 fn stages_of(summary: &Summary, is_cached: bool) -> String {
     let Summary { keyframes, detection_count: detections, bytes_read, seconds, .. } = summary;
     let file = printable(&summary.file);
@@ -375,7 +357,7 @@ fn stages_of(summary: &Summary, is_cached: bool) -> String {
     )
 }
 
-/// Processor time of this process and its ended children (`proc(5)`, `stat`: fields 14 to 17, in hundredths of a second).
+/// Returns the processor time of this process and its ended children (`proc(5)`, `stat`: fields 14 to 17, in hundredths of a second).
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -392,8 +374,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_counts_parts_of_files_and_nothing_from_the_cache() {
-        let mut progress = Progress::new(Show::Nothing, &["a".into(), "b".into(), "c".into()], false);
+    fn the_time_left_counts_parts_of_files_and_nothing_from_the_cache() {
+        let mut progress = ProgressView::new(Detail::None, &["a".into(), "b".into(), "c".into()], false);
         progress.sizes = [("a", 100), ("b", 100), ("c", 200)].map(|(file, size)| (file.to_owned(), size)).into();
         progress.bytes.all = 400;
         progress.started = Instant::now().checked_sub(Duration::from_secs(10)).unwrap_or_else(Instant::now);
@@ -402,8 +384,13 @@ mod tests {
         assert_eq!(progress.seconds_left(), None);
         progress.begin("b".to_owned());
         progress.begin("c".to_owned());
-        let half = Running { file: "b".to_owned(), position: 30.0, duration: Some(60.0), ..Running::default() };
-        let gone = Running { file: "a".to_owned(), ..half.clone() };
+        let half = Progress {
+            file: "b".to_owned(),
+            position_seconds: 30.0,
+            duration_seconds: Some(60.0),
+            ..Progress::default()
+        };
+        let gone = Progress { file: "a".to_owned(), ..half.clone() };
         progress.observe(vec![half, gone]);
         // 50 of 300 bytes in 10 s.
         assert_eq!(progress.seconds_left().map(f64::round), Some(50.0));
@@ -413,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_people_say_them() {
+    fn counts_and_times_are_formatted() {
         assert_eq!((count(1, "detection"), count(0, "frame")), ("1 detection".into(), "0 frames".into()));
         assert_eq!([45.4, 200.0, 7500.0].map(clock), ["45 s", "3 min 20 s", "2 h 5 min"]);
     }

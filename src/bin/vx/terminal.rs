@@ -1,30 +1,30 @@
-//! Lines for whoever started the program. Nobody has to read them.
+//! Printing: lines for users, and data. Nobody has to read them.
 //!
-//! What is printed for people passes through here, where control characters, which file names and media may contain, are
-//! escaped: they must not reach a terminal. Data ([`show_bytes`]) is printed as it is.
+//! Lines pass through here, where control characters, which file names and media may contain, are escaped: they must not reach a
+//! terminal. Data ([`show_bytes`]) is printed unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::Write;
 
-/// Exit status of a program whose standard output is read no more: as that of one ended by SIGPIPE.
-pub const UNREAD: u8 = 141;
+/// Exit status where standard output was closed by its reader: that of a program ended by SIGPIPE.
+pub const CLOSED: u8 = 141;
 
-/// A line on standard error, if it can be written.
+/// Prints a line to standard error, if it can be written.
 pub fn tell_line(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{}", escaped(&line.to_string(), &['\n', '\t']));
 }
 
-/// A line for people on standard output; where that is read no more, the program ends.
+/// Prints a line to standard output; where that is closed, the program ends.
 pub fn show_line(line: Arguments<'_>) {
     show_bytes(format!("{}\n", escaped(&line.to_string(), &['\n', '\t'])).as_bytes());
 }
 
-/// Data on standard output.
+/// Prints data to standard output.
 pub fn show_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => gstvx::exit::leave(UNREAD.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => gstvx::exit::leave(CLOSED.into()),
         Err(error) => {
             tell_line(format_args!("vx: standard output cannot be written: {error}"));
             gstvx::exit::leave(2);
@@ -33,13 +33,13 @@ pub fn show_bytes(bytes: &[u8]) {
     }
 }
 
-/// A name, of a file or of anything else from outside, as it can be shown: on one line, without control characters.
+/// Returns the name of a file, or any other text from outside, as it can be printed: on one line, without control characters.
 pub fn printable(name: &str) -> Cow<'_, str> {
     escaped(name, &[])
 }
 
-/// `text` with escapes (`\u{1b}`) in place of control characters other than `kept`, and of those that change the direction of
-/// text or end a line.
+/// Replaces control characters other than `kept`, and characters that change the direction of text or end a line, by escapes
+/// (`\u{1b}`).
 fn escaped<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     let is_shown = |c: char| {
         kept.contains(&c)
@@ -56,7 +56,7 @@ fn escaped<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether standard output was closed when the program started (`>&-`). Rust then opens /dev/null in its place, for reading and
+/// Returns whether standard output was closed when the program started (`>&-`). Rust then opens /dev/null in its place, for reading and
 /// writing, where a shell's `>/dev/null` is open for writing only. Some programs (Python's `subprocess.DEVNULL`) open it both
 /// ways too: ask only where results would be lost.
 pub fn is_stdout_closed() -> bool {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_printed() {
+    fn control_characters_are_not_printed() {
         assert_eq!(printable("a b ä 日本.mp4"), "a b ä 日本.mp4");
         assert_eq!(printable("\u{1b}[2J\n\t\r\u{7f}\u{9b}"), "\\u{1b}[2J\\n\\t\\r\\u{7f}\\u{9b}");
         assert_eq!(printable("4pm\u{202e}"), "4pm\\u{202e}");

@@ -14,9 +14,9 @@ use super::lane::{Lane, Running};
 use super::plan::{Plan, Situation};
 use super::run::{Files, Gate, Sums};
 use super::settings::{OnError, Order};
-use super::summary::Summary;
 use super::threads::lanes_with_threads;
 use crate::memory;
+use crate::record::Summary;
 
 /// One pass over the list of files.
 pub(super) struct Run {

@@ -9,8 +9,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::output::{Output, Refused};
 use super::run::Gate;
-use super::summary::{Failure, Summary};
 use crate::path::{name_of, path_of};
+use crate::record::{Failure, Summary};
 
 /// Texts of warnings that are kept for each file.
 const MAX_WARNINGS: usize = 8;

@@ -20,7 +20,6 @@ use gst::prelude::*;
 
 pub use plan::{Plan, Situation};
 pub use settings::paths_in;
-pub use summary::{Failure, Seconds, Status, Summary, modified_ns};
 
 glib::wrapper! {
     /// The element; see the module.

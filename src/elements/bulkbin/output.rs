@@ -9,7 +9,7 @@ use std::io::{Read, Seek, Write};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tempfile::SpooledTempFile;
 
-use super::summary::Summary;
+use crate::record::Summary;
 
 /// Bytes of a file's lines that are kept in memory.
 const IN_MEMORY: usize = 1 << 20;
@@ -260,8 +260,8 @@ impl<S> State<S> {
 mod tests {
     use std::io::{Cursor, SeekFrom};
 
-    use super::super::summary::Status;
     use super::*;
+    use crate::record::Status;
 
     /// Lines and the names and states of files, as they come out.
     fn all<S: Spool>(output: &Output<S>) -> String {

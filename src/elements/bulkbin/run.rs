@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use parking_lot::{Condvar, Mutex};
 
 use super::lane::Running;
-use super::summary::{Status, Summary};
 use crate::memory;
+use crate::record::{Status, Summary};
 
 /// Files in the order in which they are taken.
 #[derive(Debug, Default)]

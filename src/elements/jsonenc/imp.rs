@@ -10,12 +10,12 @@ use gst_base::subclass::base_transform::{BaseTransformImplExt, GenerateOutputSuc
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::record::{About, Header, Record, SCHEMA};
 use crate::elements::detector::{self, Detector};
 use crate::elements::log::Category;
 use crate::elements::refusal;
 use crate::elements::{origin, upstream};
 use crate::meta;
+use crate::record::{Frame, HeaderLine, SCHEMA};
 
 static CAT: Category = Category::new("vxjsonenc", "Detections as JSON lines");
 
@@ -194,11 +194,10 @@ impl BaseTransformImpl for JsonEnc {
             let settings = self.settings.lock();
             (settings.file.clone(), settings.header)
         };
-        let file = file.as_deref().or(state.location.as_deref());
+        let file = file.or(state.location);
         let mut lines = Vec::new();
         if header && !std::mem::replace(&mut self.state.lock().has_header, true) {
-            let header = Header { schema: SCHEMA, header: About { file, detector: state.detector.as_ref() } };
-            self.write(&header, &mut lines)?;
+            self.write(&HeaderLine::of_file(file.clone(), state.detector), &mut lines)?;
         }
         let frame_detections = meta::read(&frame, info.width(), info.height());
         if frame_detections.lost > 0 && !std::mem::replace(&mut self.state.lock().has_warned, true) {
@@ -209,12 +208,12 @@ impl BaseTransformImpl for JsonEnc {
                   it, or the detector behind it")
             );
         }
-        let record = Record {
+        let record = Frame {
             schema: SCHEMA,
             file,
             pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, state.origin_ns)),
-            keyframe: !frame.flags().contains(gst::BufferFlags::DELTA_UNIT),
-            looked: frame_detections.is_looked_at,
+            is_keyframe: !frame.flags().contains(gst::BufferFlags::DELTA_UNIT),
+            is_analysed: frame_detections.is_looked_at,
             lost: frame_detections.lost,
             width: info.width(),
             height: info.height(),

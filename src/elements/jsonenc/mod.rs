@@ -5,7 +5,6 @@
 //! ```
 
 mod imp;
-pub mod record;
 
 use gst::glib;
 use gst::prelude::*;

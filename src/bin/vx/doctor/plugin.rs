@@ -1,4 +1,4 @@
-//! Where the plugin is, whether GStreamer finds it there, and why it cannot be loaded.
+//! Checks the plugin: where it is, whether GStreamer finds it there, and why it cannot be loaded.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -6,10 +6,10 @@ use std::process::{Command, ExitCode};
 use super::{Finding, quoted};
 use crate::terminal::{show, tell};
 
-/// The file, without the extension of the system.
+/// Name of the file, without its extension.
 const STEM: &str = "libgstvx";
 
-/// The plugin as GStreamer knows it; else what keeps it from there.
+/// Returns the plugin that GStreamer knows, or why there is none.
 pub fn find() -> Result<PathBuf, String> {
     let registry = gst::Registry::get();
     if let Some(plugin) = registry.find_plugin("vx")
@@ -49,7 +49,7 @@ pub fn find() -> Result<PathBuf, String> {
     })
 }
 
-/// What to do about a plugin that cannot be loaded, by the loader's words.
+/// Returns what to do about a plugin that cannot be loaded, from the loader's message.
 fn advice(reason: &str) -> String {
     let missing =
         reason.split_whitespace().find(|word| word.contains(".so") && word.ends_with(':') && !word.contains('/'));
@@ -62,7 +62,7 @@ fn advice(reason: &str) -> String {
     }
 }
 
-/// Tries to load a plugin, or another library, in a process of its own.
+/// Tries to load a plugin, or another library, in a separate process.
 pub fn loads(file: &Path) -> Finding {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let child =
@@ -91,7 +91,7 @@ pub fn load(file: &Path) -> ExitCode {
     }
 }
 
-/// Where the plugin may be: beside a build, below the prefix of the command, in the folders of GStreamer and of the user.
+/// Returns the places to search for the plugin: beside a build, below the prefix of the command, in the folders of GStreamer and of the user.
 fn candidates() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for variable in ["GST_PLUGIN_PATH_1_0", "GST_PLUGIN_PATH"] {
@@ -110,7 +110,7 @@ fn candidates() -> Vec<PathBuf> {
     folders.into_iter().map(|folder| folder.join(&name)).collect()
 }
 
-/// The file in which GStreamer keeps its list of plugins, those that it could not load among them.
+/// Returns the file in which GStreamer keeps its list of plugins, including those that it could not load.
 pub fn registry_file() -> PathBuf {
     for variable in ["GST_REGISTRY_1_0", "GST_REGISTRY"] {
         if let Some(file) = std::env::var_os(variable) {

@@ -1,6 +1,6 @@
-//! What a model finds on a picture when it is read and given the picture in other ways: the answer to "it finds nothing".
+//! Tries a model with other layouts and other preparation of the picture: the answer to "it finds nothing".
 //!
-//! Opens the model once for each way, on the CPU provider.
+//! Opens the model once for each setting, on the CPU provider.
 
 use std::fmt;
 use std::path::Path;
@@ -13,29 +13,27 @@ use gstvx::detect::{
 };
 use serde::Serialize;
 
-use crate::source;
-
 /// Detections count from this confidence on, as in `vx detect`.
 const THRESHOLD: f32 = 0.25;
 
-/// What one way gives.
+/// The result of one setting.
 #[derive(Debug, Serialize)]
 pub struct Alternative {
-    /// The properties to set, in the form of `--set`; empty for what is done without any.
+    /// The properties, as `--set` takes them; empty for the defaults.
     settings: String,
     layout: String,
-    /// How many objects of at least 0.25.
+    /// Number of detections of at least 0.25.
     detections: usize,
     /// The highest confidence of all, also below 0.25.
     best: f32,
     /// Mean confidence of the detections.
     mean: f32,
-    /// What is wrong with the outputs.
+    /// Problems of the outputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
 
-/// No more objects are on a picture than these, unless scores are nonsense.
+/// More objects than these on a picture mean that scores are wrong.
 const MOST: usize = 100;
 
 /// A picture in memory, RGB.
@@ -53,10 +51,10 @@ impl Frame for Rgb {
     }
 }
 
-/// The first keyframe of a file.
+/// Reads the first keyframe of a file.
 fn picture(path: &Path) -> Result<Rgb, String> {
     let words = |error: gstvx::av::Error| format!("{}: {error}", path.display());
-    let mut reader = source::open(path, 1).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    let mut reader = gstvx::run::open_media(path, 1).map_err(|reason| format!("{}: {reason}", path.display()))?;
     let keyframe = loop {
         match reader.next().map_err(words)? {
             Step::Keyframe(keyframe) => break keyframe,
@@ -74,7 +72,7 @@ fn picture(path: &Path) -> Result<Rgb, String> {
     Ok(Rgb { pixels: Arc::new(pixels), width, height })
 }
 
-/// Ways to read a model, by the properties that select them: what is set alone first, then ranges with the other order.
+/// Returns the settings to try: single properties first, then ranges with the other channel order.
 fn ways() -> Vec<(String, Reading)> {
     let plain = Reading::default();
     let anchors =
@@ -111,8 +109,7 @@ fn ways() -> Vec<(String, Reading)> {
     ways
 }
 
-/// Tries all ways on the first keyframe of `file`; the best come first, and those that the model cannot be read in are left
-/// out.
+/// Tries all settings on the first keyframe of `file`; the best come first, and those that do not fit the model are left out.
 ///
 /// # Errors
 /// Why the picture cannot be read.

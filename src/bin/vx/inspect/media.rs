@@ -4,14 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use gstvx::av::{Error, Listed, Step};
+use gstvx::run::open_media;
 use serde::Serialize;
 
-use crate::source;
-
-/// Keyframes further apart than this are not what people expect.
+/// Keyframes farther apart than this are reported as sparse.
 const SPARSE_SECONDS: f64 = 5.0;
 
-/// What was found out.
+/// What is printed about a media file.
 #[derive(Debug, Serialize)]
 pub struct Media {
     file: String,
@@ -27,7 +26,7 @@ pub struct Media {
     height: usize,
     /// FFmpeg's name of the pixel format.
     pixel_format: String,
-    /// Whether pictures are turned or mirrored to stand upright.
+    /// Whether pictures are rotated or mirrored.
     turned: bool,
     frame_rate: Option<f64>,
     is_interlaced: bool,
@@ -41,18 +40,22 @@ pub struct Media {
     spacing_seconds: Option<[f64; 3]>,
     /// Bytes of all keyframes.
     keyframe_bytes: u64,
-    /// Bytes read to find and take all of them.
+    /// Bytes read for all of them.
     bytes_read: u64,
-    /// How long the first keyframe took to decode.
+    /// Decoding time of the first keyframe.
     decode_seconds: f64,
-    /// What is wrong with it.
+    /// Damage, if any.
     damage: Option<String>,
 }
 
-/// Looks at a file: its first keyframe is decoded, all are read.
+fn with_hint(path: &Path, reason: String) -> String {
+    if path.is_dir() { format!("{reason}; `vx detect` reads folders") } else { reason }
+}
+
+/// Inspects a file: decodes its first keyframe and reads all of them.
 pub fn inspect(path: &Path) -> Result<Media, String> {
     let mut damage = None;
-    let mut reader = source::open(path, 1)?;
+    let mut reader = open_media(path, 1).map_err(|reason| with_hint(path, reason))?;
     let first = loop {
         match reader.next().map_err(|error| error.to_string())? {
             Step::Keyframe(keyframe) => break Some(keyframe),
@@ -62,7 +65,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         }
     };
     drop(reader);
-    let mut reader = source::open(path, 0)?;
+    let mut reader = open_media(path, 0)?;
     let mut listed = Vec::new();
     loop {
         match reader.list_next() {
@@ -112,7 +115,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
     })
 }
 
-/// Shortest, median and longest time from keyframe to keyframe.
+/// Returns the shortest, median and longest time from keyframe to keyframe.
 fn spacing(listed: &[Listed]) -> Option<[f64; 3]> {
     let mut times: Vec<i64> = listed.iter().filter_map(|keyframe| keyframe.pts_ns).collect();
     times.sort_unstable();

@@ -10,12 +10,11 @@ use gstvx::detect::{
 use serde::Serialize;
 
 use super::alternatives::{Alternative, compare};
-use crate::libraries;
 
-/// Names that are shown; more are counted.
+/// Most names that are printed; the others are counted.
 const NAMES_SHOWN: usize = 12;
 
-/// What was found out.
+/// What is printed about a model.
 #[derive(Debug, Serialize)]
 pub struct ModelFile {
     file: String,
@@ -24,7 +23,7 @@ pub struct ModelFile {
     outputs: Vec<String>,
     layout: String,
     reason: String,
-    /// What was found out, in the order in which it was weighed.
+    /// Evidence for the layout, in order of weight.
     evidence: Vec<String>,
     task: String,
     batch: String,
@@ -33,16 +32,16 @@ pub struct ModelFile {
     /// How a frame becomes the model's input.
     frames: String,
     warnings: Vec<String>,
-    /// What other ways to read it find on a picture, the best first.
+    /// Detections on a picture with other settings, the best first.
     #[serde(skip_serializing_if = "Option::is_none")]
     alternatives: Option<Vec<Alternative>>,
 }
 
-/// Loads a model on the CPU and looks at it; with a `picture` it is also read in other ways.
+/// Loads a model on the CPU and describes it; with a `picture`, also tries other settings.
 pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String> {
     let plugin = gst::init().ok().and_then(|()| gst::Registry::get().find_plugin("vx")?.filename());
     let options = RuntimeOptions {
-        search_dirs: libraries::dirs(plugin.as_deref()),
+        search_dirs: gstvx::run::library_dirs(plugin.as_deref()),
         provider: Provider::Cpu,
         ..RuntimeOptions::default()
     };

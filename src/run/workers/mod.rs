@@ -1,0 +1,13 @@
+//! Reading files in worker processes: a crash, a leak or, with a timeout, a hang costs one file and one worker, which is replaced.
+//!
+//! `supervisor` starts the workers and hands out files, one thread for each worker; `pool` decides how many workers run. `process` is
+//! the supervisor's side of one worker, `worker` runs in that process, and `protocol` is what the two exchange.
+
+mod pool;
+mod process;
+mod protocol;
+mod supervisor;
+mod worker;
+
+pub(super) use self::supervisor::{Supervisor, SupervisorSettings};
+pub use self::worker::serve_worker;
