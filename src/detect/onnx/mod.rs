@@ -1,4 +1,4 @@
-//! ONNX files: reading them, what they declare, and rewriting them for ONNX Runtime.
+//! ONNX files: reading, declarations, and rewriting for ONNX Runtime.
 //!
 //! Knows neither ONNX Runtime nor detector families. Files are untrusted: sizes, names and loops have limits.
 
@@ -6,6 +6,7 @@ pub mod declaration;
 pub mod file;
 pub mod input;
 pub mod modelinfo;
+mod protobuf;
 pub mod python_literal;
 pub mod quantised;
 pub mod tensor;
