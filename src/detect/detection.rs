@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Detections, and the settings that decide which boxes count as one.
 //!
 //! Plain data.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The error type of the detection layer.
 //!
 //! Values are cheap to clone, because everyone who waits for the same model to load gets the same error.
@@ -153,6 +154,19 @@ pub enum Error {
         /// The system's message.
         reason: String,
     },
+}
+
+/// Why a model is not supported, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub reason: String,
+    pub advice: String,
+}
+
+impl Unsupported {
+    pub fn new(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { reason: reason.into(), advice: advice.into() }
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {

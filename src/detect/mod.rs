@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Object detection with ONNX models: pictures, models, output layouts, ONNX Runtime, and the engine that runs them.
 //!
 //! Pixels come in as borrowed planes ([`Picture`]) behind a [`Frame`]; detections are returned in pixels of that frame. The layer

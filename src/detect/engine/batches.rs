@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks whether a model with a dynamic batch gives correct results for several pictures: some exports do not.
 //!
 //! Runs the given session three times; keeps nothing.

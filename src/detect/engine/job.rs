@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! One frame in an engine, and the ticket for its result.
 //!
 //! Guarantees that every ticket is answered exactly once, whatever happens to its job. A job moves from the submitting thread to
@@ -92,7 +93,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// ResultSlots, if that has not been done.
+    /// Answers the ticket, unless it is already answered.
     pub fn answer(&mut self, result: Result<FrameResult>) {
         if let Some(slot) = self.slot.take() {
             *slot.result.lock() = Some(result);

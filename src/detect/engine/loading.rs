@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Opens a model's first session on the first provider that accepts it, and identifies the model.
 //!
 //! Owns what differs between providers before the workers start. Blocking: reads, compiles and runs the model.

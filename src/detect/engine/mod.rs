@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engine: a model, its sessions and their workers, shared by all users in the process with the same specification.
 //!
 //! Owns opening and closing; workers run the model. [`Engine`] is a handle: cheap to clone, usable from any thread. Dropping the
@@ -114,8 +115,8 @@ impl Engine {
 
     /// Returns an engine for `spec`: a running one with the same model content, provider and plan, or a new one.
     ///
-    /// Blocks while the model is read and its first session is opened; other callers with the same specification wait for it and get
-    /// the same engine, or the same error.
+    /// Blocks while the model is read and its first session is opened; other callers with the same specification wait for it and
+    /// get the same engine, or the same error.
     ///
     /// # Errors
     /// If the model cannot be read, run or identified, or the provider cannot be used.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The specification of an engine, and the numbers of sessions and threads that follow from it.
 //!
 //! Pure arithmetic; starts nothing.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engines of this process: an engine is opened once and shared by all users with the same specification.
 //!
 //! Lock order: the list, then one entry's progress. Neither is held while a model is loaded or an engine dropped; users that wait

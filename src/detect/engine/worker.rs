@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A worker thread: takes jobs from the queue, runs its session and answers.
 //!
 //! Owns the order prepare, run, decode, and ensures that a failing or panicking job does not affect others. Each worker has its own
@@ -162,8 +163,8 @@ impl Worker {
             Batch::Fixed(count) => Some(count),
             Batch::Dynamic => None,
         };
-        let most = max_images(format.width, format.height);
-        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, most));
+        let limit = max_images(format.width, format.height);
+        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, limit));
         let input = session
             .input(capacity, &shared.model.input)
             .map_err(|reason| Error::Inference { model: shared.model.source.clone(), reason })?;

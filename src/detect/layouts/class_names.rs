@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Class names of models whose files have none, by family.
 
 /// The 80 classes of COCO (Lin et al., "Microsoft COCO", 2014) in the order that detectors are trained with.

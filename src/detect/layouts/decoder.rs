@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Converts a model's output tensors to detections in the frame: reads boxes by the layout's reader, suppresses overlaps, maps
 //! boxes back and adds what the task provides.
 //!

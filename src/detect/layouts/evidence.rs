@@ -1,13 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The evidence by which families recognise a model: its metadata, names and shapes of inputs and outputs, and the values of a
 //! trial run.
 //!
 //! Owns the questions that several families ask. Metadata and values are untrusted.
 
+use super::ModelLayout;
 use super::common::boxes::CoordinateUnit;
 use super::common::grids::{STRIDES, cell_count, grid};
 use super::metadata::Metadata;
 use super::task::Task;
-use super::{ModelLayout, Unsupported};
+use crate::detect::error::Unsupported;
 use crate::detect::onnx::input::{ExtraKind, InputSpec};
 use crate::detect::onnx::tensor::{ElementType, TensorInfo};
 

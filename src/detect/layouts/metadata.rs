@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What exporters write about a model into its ONNX metadata.
 //!
 //! Metadata is untrusted text: what does not parse counts as absent, with a warning.

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Output layouts of detectors: how a model is recognised, checked and decoded.
 //!
 //! [`families`] holds one file per detector family and the table that lists them. Each family examines the [`Evidence`] about a
-//! model and, where it recognises it, returns a [`LayoutMatch`]: the outputs to read, an [`OutputReader`] for them and how frames
+//! model and, if it recognises it, returns a [`LayoutMatch`]: the outputs to read, an [`OutputReader`] for them and how frames
 //! are prepared. [`decoder`] turns what the reader finds into detections. Pure functions; knows nothing of ONNX Runtime.
 
 mod class_names;
@@ -18,6 +19,7 @@ pub mod task;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::detect::error::Unsupported;
 use task::Task;
 
 pub use class_names::COCO;
@@ -63,19 +65,6 @@ impl fmt::Display for OutputLayout {
     }
 }
 
-/// Why a model cannot be read, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unsupported {
-    pub reason: String,
-    pub advice: String,
-}
-
-impl Unsupported {
-    pub fn new(reason: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { reason: reason.into(), advice: advice.into() }
-    }
-}
-
 /// What a family decides about a model.
 pub(crate) enum Recognition {
     /// The model is not of this family.
@@ -106,7 +95,7 @@ pub(crate) struct LayoutMatch {
     pub layout: OutputLayout,
     /// Indices of the outputs to read, in the order that the reader expects.
     pub outputs: Vec<usize>,
-    /// `None` where neither the outputs nor the metadata say.
+    /// `None` if neither outputs nor metadata say.
     pub class_count: Option<usize>,
     pub task: Task,
     /// Ways to prepare frames, the most likely first. Several are compared in a trial run.
@@ -209,7 +198,7 @@ mod tests {
     use crate::detect::onnx::tensor::OutputView;
     use crate::detect::onnx::tensor::{Dimension, ElementType, TensorInfo};
 
-    /// Numbers that look random, the same in every run (Marsaglia, "Xorshift RNGs", 2003).
+    /// Reproducible pseudo-random numbers (Marsaglia, "Xorshift RNGs", 2003).
     struct Random(u64);
 
     impl Random {
@@ -251,7 +240,7 @@ mod tests {
         if let Some(first) = shape.first_mut().filter(|_| random.below(4) > 0) {
             *first = images;
         }
-        // Large ones are seldom anything and take long.
+        // Large ones rarely match a family and take long.
         if shape.iter().product::<usize>() > 100_000 {
             shape.truncate(2);
         }
@@ -271,14 +260,15 @@ mod tests {
         (info, ObservedOutput { shape, values: Some(made) })
     }
 
-    /// Whatever shapes, names, values and metadata a model has: it is refused or read, and what is read is bounded.
+    /// A model with any shapes, names, values and metadata is rejected or read without a panic.
     #[test]
     fn no_model_makes_a_family_panic() {
         let mut random = Random(0x2545_F491_4F6C_DD1D);
         let mut known = HashMap::<&str, usize>::new();
         for _ in 0..20_000 {
             let images = random.of(&[1, 1, 1, 2]);
-            let (infos, seen): (Vec<_>, Vec<_>) = (0..1 + random.below(4)).map(|_| output(&mut random, images)).unzip();
+            let (infos, observed): (Vec<_>, Vec<_>) =
+                (0..1 + random.below(4)).map(|_| output(&mut random, images)).unzip();
             let mut texts = HashMap::new();
             for (key, values) in [
                 ("task", &["detect", "pose", "segment", "obb", "classify"][..]),
@@ -294,7 +284,7 @@ mod tests {
             }
             let metadata = Metadata::parse(&texts);
             let input = input(&mut random);
-            let forced = [
+            let selected = [
                 None,
                 None,
                 None,
@@ -303,27 +293,27 @@ mod tests {
                 Some(ModelLayout::Yolox),
                 Some(ModelLayout::EndToEnd),
             ];
-            let forced = random.of(&forced);
-            // As it is declared, without values, and after a trial run.
+            let selected = random.of(&selected);
+            // As declared, without values, and after a trial run.
             let declared: Vec<ObservedOutput> =
-                seen.iter().map(|seen| ObservedOutput { values: None, ..seen.clone() }).collect();
-            let _ = recognise(&Evidence::new(&metadata, &input, &infos, &declared, forced));
-            let evidence = Evidence::new(&metadata, &input, &infos, &seen, forced);
-            let Conclusion::Match(claim) = recognise(&evidence) else { continue };
-            *known.entry(claim.layout.name()).or_default() += 1;
-            // The same outputs, and others than it was recognised by.
+                observed.iter().map(|observed| ObservedOutput { values: None, ..observed.clone() }).collect();
+            let _ = recognise(&Evidence::new(&metadata, &input, &infos, &declared, selected));
+            let evidence = Evidence::new(&metadata, &input, &infos, &observed, selected);
+            let Conclusion::Match(matched) = recognise(&evidence) else { continue };
+            *known.entry(matched.layout.name()).or_default() += 1;
+            // The same outputs, and other ones.
             for other in [false, true] {
-                let given: Vec<ObservedOutput> = claim
+                let given: Vec<ObservedOutput> = matched
                     .outputs
                     .iter()
-                    .map(|&index| if other { output(&mut random, images).1 } else { seen[index].clone() })
+                    .map(|&index| if other { output(&mut random, images).1 } else { observed[index].clone() })
                     .collect();
                 let views: Vec<OutputView<'_>> = given
                     .iter()
-                    .map(|seen| OutputView { shape: &seen.shape, values: seen.values.as_deref().unwrap() })
+                    .map(|observed| OutputView { shape: &observed.shape, values: observed.values.as_deref().unwrap() })
                     .collect();
                 let outputs = Outputs { views: &views, images };
-                let (reader, size) = (claim.layout.reader(), (input.width, input.height));
+                let (reader, size) = (matched.layout.reader(), (input.width, input.height));
                 if !reader.accepts(outputs, size) {
                     continue;
                 }

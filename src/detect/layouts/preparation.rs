@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! How the models of a family expect frames to be prepared: colour order, range, mean and deviation, place on the canvas.
 //!
 //! Plain data; each value cites where it comes from.

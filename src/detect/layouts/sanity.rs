@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sanity checks on the outputs of the first runs: values that no working detector returns indicate a wrong layout, a wrong scale
 //! of the input, or a broken export.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tasks other than plain detection: masks, keypoints, rotated boxes, and classification of whole pictures.
 //!
 //! Owns the decoding of the values that such models append to a box's class scores. Pure functions; formats as in Ultralytics'

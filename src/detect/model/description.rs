@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A detector as the engine uses it: its tensors, input size, layout and classes.
 //!
 //! Owns the decision whether a model is a detector that can be read, from what ONNX Runtime reports about it; runs nothing
 //! itself. Plain data once built.
 
-use crate::detect::error::{Error, Result};
+use crate::detect::error::{Error, Result, Unsupported};
 use crate::detect::layouts::task::Task;
 use crate::detect::layouts::{
     Conclusion, Evidence, LayoutMatch, Metadata, ModelLayout, ObservedOutput, OutputLayout, Preparation, recognise,
@@ -171,7 +172,7 @@ impl DeclaredModel {
     /// # Errors
     /// [`Error::ModelUnsupported`] if it cannot be a detector of a known layout.
     pub fn new(source: &str, declaration: Declaration, wanted_size: Option<(usize, usize)>) -> Result<Self> {
-        let refuse = |reason: String, advice: &str| Err(unsupported(source, &declaration, reason, advice));
+        let refuse = |reason: String, advice: &str| Err(reject(source, &declaration, Unsupported::new(reason, advice)));
         let metadata = Metadata::parse(&declaration.metadata);
         if let Some(task) = metadata.task.as_deref()
             && !["detect", "segment", "pose", "obb", "classify"].contains(&task)
@@ -240,7 +241,7 @@ impl DeclaredModel {
         };
         let (width, height) = match picture_size((columns, rows), trained, wanted_size) {
             Ok(size) => size,
-            Err((reason, advice)) => return refuse(reason, advice),
+            Err(unsupported) => return Err(reject(source, &declaration, unsupported)),
         };
         let mut extras = Vec::with_capacity(others.len());
         for other in others {
@@ -298,26 +299,25 @@ impl DeclaredModel {
         let stated = ModelLayout::from_tensor_ids(&info.output_ids);
         let selected = hints.layout.or(stated);
         let evidence = Evidence::new(&self.metadata, &self.input, &self.declaration.outputs, outputs, selected);
-        let (reason, advice) = match recognise(&evidence) {
+        let mut unsupported = match recognise(&evidence) {
             Conclusion::NeedsTrialRun => return Ok(None),
             Conclusion::Match(matched)
                 if matched.class_count.is_some_and(|count| count > python_literal::MAX_CLASSES) =>
             {
-                (
+                Unsupported::new(
                     format!("its output would have more than {} classes", python_literal::MAX_CLASSES),
-                    "This may be a model for another purpose".to_owned(),
+                    "This may be a model for another purpose",
                 )
             }
             Conclusion::Match(matched) => return Ok(Some(*matched)),
-            Conclusion::Unsupported(unsupported) => (unsupported.reason, unsupported.advice),
+            Conclusion::Unsupported(unsupported) => unsupported,
         };
-        let advice = if hints.layout.is_none() && stated.is_some() {
-            "The .modelinfo file beside it states this layout; correct the id in that file or remove the file"
-                .to_owned()
-        } else {
-            advice
-        };
-        Err(unsupported(&self.source, &self.declaration, reason, &advice))
+        if hints.layout.is_none() && stated.is_some() {
+            unsupported.advice =
+                "The .modelinfo file beside it states this layout; correct the id in that file or remove the file"
+                    .to_owned();
+        }
+        Err(reject(&self.source, &self.declaration, unsupported))
     }
 
     /// Builds the model that is read as `matched` says, with frames prepared as `preparation` says.
@@ -403,13 +403,14 @@ fn declared_outputs(outputs: &[TensorInfo]) -> Option<Vec<ObservedOutput>> {
     observed.filter(|outputs| outputs.iter().any(|output| !output.shape.is_empty()))
 }
 
-fn unsupported(source: &str, declaration: &Declaration, reason: String, advice: &str) -> Error {
+/// Builds the error for a model that is not supported.
+fn reject(source: &str, declaration: &Declaration, Unsupported { reason, advice }: Unsupported) -> Error {
     let list = |tensors: &[TensorInfo]| -> String {
         let shown: Vec<_> = tensors.iter().take(MAX_TENSORS_SHOWN).map(ToString::to_string).collect();
         shown.join(", ")
     };
     let tensors = format!("in {}; out {}", list(&declaration.inputs), list(&declaration.outputs));
-    Error::ModelUnsupported { model: source.to_owned(), reason, tensors, advice: advice.to_owned() }
+    Error::ModelUnsupported { model: source.to_owned(), reason, tensors, advice }
 }
 
 #[cfg(test)]

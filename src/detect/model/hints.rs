@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the user says about a model and the pictures that it takes.
 //!
 //! Plain data, part of an engine's specification.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Identifies a model with an open session: from its declaration if that is enough, otherwise by a trial run.
 //!
 //! A trial run gives the model a photograph of a person, scaled down from the example clip. Its values resolve what shapes and

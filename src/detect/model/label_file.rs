@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Parses files of class names in their usual formats: one name per line, `0: person` lines, the `names` of an Ultralytics
 //! `data.yaml`, and a list or map in brackets (JSON, Python).
 //!

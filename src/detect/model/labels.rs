@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Class names of a model: from a label file, from the model, from COCO, or generated.
 //!
 //! Owns the order of precedence, and reads label files with a size limit (formats: label_file.rs). Plain data once built.
@@ -29,8 +30,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Returns the class names of `model`: those in `label_file` if given, the model's own, those of its family, or COCO's if it has 80
-    /// classes, in this order.
+    /// Returns the class names of `model`: those in `label_file` if given, the model's own, those of its family, or COCO's if it
+    /// has 80 classes, in this order.
     ///
     /// The second value is a warning for the user if the number of names differs from the number of classes.
     ///

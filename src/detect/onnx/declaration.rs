@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The declaration of a model: inputs, outputs and metadata.
 //!
 //! Plain data.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The file of a model, and its identity by content.
 //!
 //! Owns reading the file, with limits. Blocking; call it from a thread that may wait.
@@ -142,8 +143,8 @@ impl ModelSource {
 }
 
 impl ModelSource {
-    /// Returns a hash of everything that loading the model reads: the model, the `.modelinfo` file beside it, and its external weights.
-    /// Equal for the same content at any path; other files in the folder have no effect.
+    /// Returns a hash of everything that loading the model reads: the model, the `.modelinfo` file beside it, and its external
+    /// weights. Equal for the same content at any path; other files in the folder have no effect.
     ///
     /// # Errors
     /// [`Error::ModelUnreadable`] for a model or `.modelinfo` file that cannot be read.
@@ -238,8 +239,8 @@ fn external_size(bytes: &[u8], folder: &Path) -> u64 {
     files.map(|file| file.len()).sum()
 }
 
-/// Returns the names of the files with external weights: each external tensor has an entry "location" with the file name, encoded as
-/// two strings (fields 1 and 2 of `StringStringEntryProto`).
+/// Returns the names of the files with external weights: each external tensor has an entry "location" with the file name, encoded
+/// as two strings (fields 1 and 2 of `StringStringEntryProto`).
 fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
     const KEY: &[u8] = b"location\x12";
     let names = memchr::memmem::find_iter(bytes, KEY).filter_map(|at| {

@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The inputs of a model: the picture and, if the model takes them, its size or a mask.
 //!
 //! Plain data, inferred from the declared inputs.
 
 use super::tensor::{Dimension, ElementType, TensorInfo};
+use crate::detect::error::Unsupported;
 
 /// The inputs of a model: the picture and, if the model takes them, its size or a mask.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,13 +44,12 @@ pub const DEFAULT_SIDE: usize = 640;
 /// Longest side of a model's input, in pixels.
 pub const MAX_SIDE: usize = 4096;
 
-/// Returns width and height of a model's input: as declared; if free, as `wanted`, or the size that it was `trained` with. The error
-/// is a reason and advice.
+/// Returns width and height of a model's input: as declared; if free, as `wanted`, or the size that it was `trained` with.
 pub(crate) fn picture_size(
     (columns, rows): (&Dimension, &Dimension),
     trained: Option<(usize, usize)>,
     wanted: Option<(usize, usize)>,
-) -> Result<(usize, usize), (String, &'static str)> {
+) -> Result<(usize, usize), Unsupported> {
     let free = wanted.or(trained).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
     let side = |dimension: &Dimension, free: usize| match dimension {
         Dimension::Fixed(length) => *length,
@@ -57,14 +58,14 @@ pub(crate) fn picture_size(
     let (width, height) = (side(columns, free.0), side(rows, free.1));
     if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
         let reason = format!("its input is {width}x{height} pixels; each side must be 1 to {MAX_SIDE}");
-        return Err((reason, "Export it with a smaller input"));
+        return Err(Unsupported::new(reason, "Export it with a smaller input"));
     }
     let describe = |dimension: &Dimension| match dimension {
         Dimension::Fixed(length) => format!("fixed ({length})"),
         Dimension::Dynamic(_) => "free".to_owned(),
     };
     match wanted {
-        Some(wanted) if wanted != (width, height) => Err((
+        Some(wanted) if wanted != (width, height) => Err(Unsupported::new(
             format!(
                 "its input has {} width and {} height, but input-size is {}x{}",
                 describe(columns),
@@ -123,8 +124,8 @@ impl ExtraInput {
 /// Most values of a mask for one picture.
 const MAX_MASK_VALUES: usize = 1 << 22;
 
-/// Recognises an input other than the picture: its size, as two values for each image, or a mask. The second argument is the size of
-/// the picture.
+/// Recognises an input other than the picture: its size, as two values for each image, or a mask. The second argument is the size
+/// of the picture.
 pub(crate) fn extra_input(input: &TensorInfo, (width, height): (usize, usize)) -> Option<ExtraInput> {
     if !matches!(input.element, ElementType::F32 | ElementType::I32 | ElementType::I64) {
         return None;
@@ -163,11 +164,11 @@ mod tests {
         assert_eq!(size(Dimension::Fixed(640), free(), None, Some((640, 384))), Ok((640, 384)));
         let fixed = || Dimension::Fixed(640);
         assert_eq!(size(fixed(), fixed(), None, Some((640, 640))), Ok((640, 640)));
-        let (reason, advice) = size(fixed(), fixed(), None, Some((640, 384))).unwrap_err();
+        let Unsupported { reason, advice } = size(fixed(), fixed(), None, Some((640, 384))).unwrap_err();
         assert!(
             reason.contains("fixed (640) width") && reason.contains("640x384") && advice.contains("free"),
             "{reason} {advice}"
         );
-        assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().0.contains("99999x640"));
+        assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().reason.contains("99999x640"));
     }
 }

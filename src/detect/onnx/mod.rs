@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! ONNX files: reading, declarations, and rewriting for ONNX Runtime.
 //!
 //! Knows neither ONNX Runtime nor detector families. Files are untrusted: sizes, names and loops have limits.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The `.modelinfo` file beside a model, as GStreamer's own `onnxinference` reads it: what the model itself does not state.
 //!
 //! An ini file with a section for each tensor (GStreamer's documentation of GstAnalyticsModelInfo). It provides the `ranges` of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading and writing the fields of protobuf messages, for rewriting parts of an ONNX file without decoding the rest.
 //!
 //! Field numbers: onnx.proto. Messages are untrusted: their number of fields is limited. Pure functions.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Parses the few Python literals that exporters write into ONNX metadata: `{0: 'person', 1: "dog"}`, `['a', 'b']`,
 //! `[640, 640]`.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rewrites dynamically quantised models so that ONNX Runtime's CPU provider computes the same results faster.
 //!
 //! ONNX Runtime runs `ConvInteger` as a matrix product with the weights on the left. On most x86-64 processors it has fast kernels
@@ -283,8 +284,8 @@ fn is_convertible(node: &Node, unsigned: &Unsigned) -> bool {
         && node.input(3).is_none_or(|name| unsigned.contains_key(name))
 }
 
-/// Keeps those tensors of `unsigned` that are used only as weights or zero point of a `ConvInteger` whose weights and zero point can
-/// both be converted.
+/// Keeps those tensors of `unsigned` that are used only as weights or zero point of a `ConvInteger` whose weights and zero point
+/// can both be converted.
 fn keep_convertible(unsigned: &mut Unsigned, nodes: &[Node], declared: &HashSet<String>) {
     unsigned.retain(|name, _| !declared.contains(name));
     for _ in 0..MAX_ROUNDS {
@@ -306,8 +307,8 @@ fn keep_convertible(unsigned: &mut Unsigned, nodes: &[Node], declared: &HashSet<
     unsigned.clear();
 }
 
-/// Changes the input of each `ConvInteger` that reads a `DynamicQuantizeLinear` to signed bytes. `inserted` receives the nodes to be
-/// inserted before the node with that index. Returns whether there was any.
+/// Changes the input of each `ConvInteger` that reads a `DynamicQuantizeLinear` to signed bytes. `inserted` receives the nodes to
+/// be inserted before the node with that index. Returns whether there was any.
 fn sign_activations(nodes: &mut [Node], inserted: &mut HashMap<usize, Vec<Node>>) -> bool {
     let quantizers = nodes.iter().filter(|node| node.is("DynamicQuantizeLinear") && node.output.len() == 3);
     let quantizers: HashMap<String, Node> = quantizers.map(|node| (node.output[0].clone(), node.clone())).collect();

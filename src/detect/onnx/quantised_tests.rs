@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compares quantised models before and after rewriting: their outputs in ONNX Runtime, and their graphs.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

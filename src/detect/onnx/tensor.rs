@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Inputs and outputs of a model: declared names, types and shapes, and views of a run's values.
 //!
 //! Plain data.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rewrites how an ONNX file stores its weights, so that every provider accepts it.
 //!
 //! - Some exporters list weights among the graph's inputs, as IR version 3 required (Paddle2ONNX, older PyTorch). From version 4 on
@@ -140,10 +141,10 @@ impl External<'_> {
             files.insert(self.location.to_owned(), open_regular(&folder.join(self.location)).ok()?);
         }
         let file = files.get_mut(self.location)?;
-        let most = file.metadata().ok()?.len().checked_sub(self.offset)?;
-        let length = self.length.unwrap_or(most);
+        let available = file.metadata().ok()?.len().checked_sub(self.offset)?;
+        let length = self.length.unwrap_or(available);
         *left = left.checked_sub(length)?;
-        if length > most {
+        if length > available {
             return None;
         }
         let mut values = Vec::with_capacity(usize::try_from(length).ok()?);

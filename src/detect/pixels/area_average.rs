@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Area averaging: each output pixel is the mean of all pixels that it covers, for strong reductions.
 //!
 //! Owns the spans of source samples and the sums of a row; knows nothing of colours. An axis along which a component is not

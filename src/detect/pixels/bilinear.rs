@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Bilinear resampling along one axis: the two samples of each output sample, and their weights.
 //!
 //! Pure arithmetic, as OpenCV's `INTER_LINEAR`: half-pixel centres, clamped edges; chroma planes are sampled at their own

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Conversion of luma and colour differences to red, green and blue: as one linear map, and with the rounding of swscale.
 //!
 //! Pure arithmetic; knows no memory layout. Any thread.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The format of a model's input, and the slot of one picture in its input tensor.
 //!
 //! Plain data; [`Preparer`](super::preparer::Preparer) fills the slots.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The geometry between a frame and a model's input: scale, position, and the inverse mapping.
 //!
 //! Pure arithmetic; knows no pixels. Any thread.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Converts a picture in memory to the values of a model's input: pixel formats, colour, scaling, letterbox.
 //!
 //! The lowest part of the layer: knows neither models nor ONNX Runtime.

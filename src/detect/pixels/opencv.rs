@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! OpenCV's fixed-point bilinear scaling of 8-bit pictures, bit for bit.
 //!
-//! A frame usually reaches a model through FFmpeg's conversion to 8-bit RGB and then `cv2.resize` with `INTER_LINEAR`.
-//! Models are sensitive to the rounding of these steps (in a dynamically quantised model a single level can change a confidence
-//! by several per cent), so the same is computed here, but only for the samples that are needed: picked from the planes,
-//! converted as in swscale ([`RgbConversion`]), then blended as in OpenCV (OpenCV 4, modules/imgproc/src/resize.cpp: `resizeGeneric_`,
+//! A frame usually reaches a model through FFmpeg's conversion to 8-bit RGB and then `cv2.resize` with `INTER_LINEAR`. Models are
+//! sensitive to the rounding of these steps (in a dynamically quantised model a single level can change a confidence by several
+//! per cent), so the same is computed here, but only for the samples that are needed: picked from the planes, converted as in
+//! swscale ([`RgbConversion`]), then blended as in OpenCV (OpenCV 4, modules/imgproc/src/resize.cpp: `resizeGeneric_`,
 //! `HResizeLinear`, `VResizeLinear`). Each worker thread has its own [`OpenCvScaler`].
 
 use super::colour::RgbConversion;

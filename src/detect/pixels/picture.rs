@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A picture in memory: borrowed planes with strides, format and colour.
 //!
 //! Owns the check that every row lies inside its plane, so that no code after it can read past an end. Knows nothing of
@@ -81,8 +82,8 @@ pub struct Area {
 }
 
 impl Area {
-    /// Returns the part of the area inside a picture of `format`, `width` by `height`, extended to the left and upwards to the start
-    /// of a chroma sample; `None` if the area is outside.
+    /// Returns the part of the area inside a picture of `format`, `width` by `height`, extended to the left and upwards to the
+    /// start of a chroma sample; `None` if the area is outside.
     #[must_use]
     pub fn within(self, format: PixelFormat, width: usize, height: usize) -> Option<Self> {
         let layout = format.layout();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The supported pixel formats, each described as three components in a table.
 //!
 //! Owns the position of each sample; knows nothing of scaling or colour. Pure data, any thread.

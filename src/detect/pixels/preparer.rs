@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Converts a picture's planes to the model's input in one pass: scale, convert, normalise, letterbox.
 //!
 //! Owns the row kernels and their memory; knows nothing of ONNX Runtime or of detections. The kernels are plain loops that are

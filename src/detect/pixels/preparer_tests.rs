@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Compares [`Preparer`] with a slow reference that computes each output value separately, in f64, from a second description of
 //! the formats.
 

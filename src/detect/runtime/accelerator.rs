@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sessions on execution providers other than ONNX Runtime's CPU provider: registration, options and devices.
 //!
 //! Calls `ort`. Any thread.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory of a session's inputs and outputs: allocated once and reused for every run.
 //!
 //! Owns [`InputTensor`], into which frames are prepared, and the decision which outputs are preallocated. Each worker has its own.

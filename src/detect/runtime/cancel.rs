@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cancels the loading of a model from another thread.
 //!
 //! Calls `ort`. A [`CancelToken`] is shared by the loading thread and those that wait for it. It stops ONNX Runtime's compilation
@@ -38,7 +39,7 @@ impl std::fmt::Debug for CancelToken {
 
 impl Work {
     fn stop(&self) {
-        // Either open_error only where there is nothing left to end.
+        // Both fail only if there is nothing left to stop.
         match self {
             #[cfg(feature = "plugin-providers")]
             Self::Compiling(canceler) => drop(canceler.cancel()),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ONNX Runtime library: found and loaded once for the process, never unloaded.
 //!
 //! Owns the search for the library and the one `ort::Environment` that a process may have. Nothing else of `ort` may be called
@@ -39,8 +40,8 @@ pub type LogSink = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
 pub struct RuntimeOptions {
     /// The library, or the folder that contains it; if set, nothing else is tried.
     pub library: Option<PathBuf>,
-    /// Folders to search after `ORT_DYLIB_PATH` and before the system's. A folder `openvino` in one of them contains an ONNX Runtime
-    /// with OpenVINO built in, which is used if it suits `provider` best.
+    /// Folders to search after `ORT_DYLIB_PATH` and before the system's. A folder `openvino` in one of them contains an ONNX
+    /// Runtime with OpenVINO built in, which is used if it suits `provider` best.
     pub search_dirs: Vec<PathBuf>,
     /// The execution provider that will be used.
     pub provider: Provider,

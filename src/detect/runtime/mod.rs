@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! ONNX Runtime: the library, execution providers, sessions. The only module that uses `ort`.
 //!
 //! Knows no detector families. No type of `ort` appears in the signatures that other modules use.

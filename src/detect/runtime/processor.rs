@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Properties of this machine that affect the choice of a provider: its processor and its graphics devices.
 //!
 //! Plain functions, any thread.

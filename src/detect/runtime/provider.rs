@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Execution providers: which one is requested, and which ones are tried.
 //!
 //! Owns the choice; opens no session. Plain functions, any thread.
@@ -14,9 +15,9 @@ use crate::detect::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Provider {
-    /// The fastest that is available: CUDA if ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple systems,
-    /// OpenVINO if it is found and the processor is Intel's or supports bf16, otherwise the CPU provider. Dynamically quantised
-    /// models run on the CPU provider.
+    /// The fastest that is available: CUDA if ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple
+    /// systems, OpenVINO if it is found and the processor is Intel's or supports bf16, otherwise the CPU provider. Dynamically
+    /// quantised models run on the CPU provider.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU provider.

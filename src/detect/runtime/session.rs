@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! One ONNX Runtime session: opens it on a provider, reads its declaration, runs it.
 //!
 //! Calls `ort`; none of its types leave this module. A [`Session`] is used by one thread at a time, because its runs reuse memory.

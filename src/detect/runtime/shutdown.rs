@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Stops inference before the process exits.
 //!
 //! `exit` runs the destructors of C++ libraries while other threads are still running: ONNX Runtime and its providers then crash.
@@ -73,8 +74,8 @@ impl Drop for RuntimeGuard {
     }
 }
 
-/// Ensures that the hook runs before the destructors of the libraries that `use_of` has loaded into the process: a provider that has
-/// been loaded, or has run for the first time.
+/// Ensures that the hook runs before the destructors of the libraries that `use_of` has loaded into the process: a provider that
+/// has been loaded, or has run for the first time.
 pub(crate) fn arm(use_of: &str) {
     let mut state = STATE.lock();
     state.process = std::process::id();

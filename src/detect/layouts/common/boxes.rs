@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The formats in which models give boxes and scores, and how they become corners in pixels of the input.
 //!
 //! Pure functions.

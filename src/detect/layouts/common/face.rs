@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The five points of a face: eyes, nose and corners of the mouth.
 
 use crate::detect::layouts::task::Task;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Grids of cells, one for each stride, and the arithmetic of heads that predict one box for each cell.
 //!
 //! Pure functions.

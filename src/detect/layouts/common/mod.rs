@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Building blocks that detector families share: box formats, grids of cells, output readers.
 
 pub(crate) mod boxes;

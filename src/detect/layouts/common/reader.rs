@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The interface between a family and the worker: check the outputs, read their boxes, collect statistics for sanity checks.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The reader of one output `[1, rows, columns]` with a box in each row, which most families have, in different orders.
 
 use std::ops::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Readers of boxes and scores that are separate outputs: with a score for each class, or with one score and one class each.
 
 use super::boxes::{BoxFormat, CoordinateUnit, MAX_CLASS_ID, best_of, sigmoid};

@@ -1,5 +1,6 @@
-//! Undecoded heads with anchors: YOLOv5 and v7 (`[1, 3, rows, columns, 5 + C]` or `[1, 3 (5 + C), rows, columns]`), YOLOv4 of the ONNX model
-//! zoo (`[1, rows, columns, 3, 5 + C]`), for each of the strides 8, 16 and 32.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Undecoded heads with anchors: YOLOv5 and v7 (`[1, 3, rows, columns, 5 + C]` or `[1, 3 (5 + C), rows, columns]`), YOLOv4 of the
+//! ONNX model zoo (`[1, rows, columns, 3, 5 + C]`), for each of the strides 8, 16 and 32.
 //!
 //! The models do not contain the sizes of their anchors: those of COCO are assumed.
 

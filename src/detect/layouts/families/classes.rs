@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Image classifiers: `[1, C]`, a probability or a logit for each class of the whole picture.
 
 use super::Family;

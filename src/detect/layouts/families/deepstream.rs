@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! DeepStream-Yolo's exports: `[1, cells, 6]`, corners, score, class, before NMS (marcoslucianops/DeepStream-Yolo,
 //! utils/export_yoloV8.py). Its first generation exports boxes, scores and classes as separate outputs.
 
@@ -25,7 +26,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         return Recognition::NoMatch;
     }
     let unit = evidence.unit_of(&values[..4]);
-    let why = if is_selected { "as set by model-layout" } else { "a trial run returned corners and integer class ids" };
+    let why = if is_selected { "as selected" } else { "a trial run returned corners and integer class ids" };
     let reason =
         format!("[1, {rows}, 6] is a box in {unit} with score and class for each of {rows} cells, before NMS: {why}");
     let reader = Rows::new(6, BoxFormat::Corners, unit, RowScore::ScoreAndClass { score: 4, class: 5 });

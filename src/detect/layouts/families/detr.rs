@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The DETR family without its postprocessing step: `[1, N, C]` logits and `[1, N, 4]` boxes, centre and size normalised to the
 //! stretched input. DETR, YOLOS, Deformable and Conditional DETR, Table Transformer (all with ImageNet's mean and
 //! deviation), RT-DETR, D-FINE (without), RF-DETR.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Grids of cells with a distribution over the distances to each side of a box: NanoDet (v1 and Plus), PicoDet without
 //! postprocessing. Class probabilities `[1, cells, C]` and `[1, cells, 4 bins]`, in one output or in two for each stride.
 //!
@@ -22,7 +23,8 @@ struct Distances {
     /// Bins for each side of a box.
     bins: usize,
     strides: &'static [usize],
-    /// Whether all strides are in one output `[1, cells, C + 4 bins]`; otherwise there are scores of each stride, then boxes of each.
+    /// Whether all strides are in one output `[1, cells, C + 4 bins]`; otherwise there are scores of each stride, then boxes of
+    /// each.
     is_joined: bool,
     /// Position of a cell's point as a fraction of its stride: 0 for NanoDet-Plus, which has it at the corner.
     shift: f32,

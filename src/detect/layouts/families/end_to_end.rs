@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Final boxes in one output `[1, N, 6 + extra]`: YOLOv10, YOLO26, and Ultralytics' exports with `nms=True`. Corners, score,
 //! class, then what the task adds; rotated boxes have centre and size instead of corners.
 //!
@@ -45,7 +46,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     let is_few = rows <= MAX_FINAL_BOXES && rows != evidence.cells() && rows != 3 * evidence.cells();
     let values = evidence.outputs[main.index].columns();
     let (is_stated, why) = match &evidence.metadata {
-        _ if is_selected => (true, "as set by model-layout"),
+        _ if is_selected => (true, "as selected"),
         metadata if metadata.end_to_end == Some(true) => (true, "its metadata says end2end"),
         metadata if metadata.has_nms => (true, "its metadata says that it was exported with nms"),
         _ => (false, "few rows with score and class"),

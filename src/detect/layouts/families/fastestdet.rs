@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! FastestDet: one output `[1, 5 + C, rows, columns]` of stride 16: objectness, offset of the centre through a tanh, normalised
 //! size through a sigmoid, then class probabilities (dog-qiuqiu, FastestDet/example/onnx-runtime/runtime.py).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Final boxes of all images in one list `[D, 6 or 7]`: YOLOv7 with NMS (image, corners, class, score), YOLO-NAS (image, corners,
 //! score, class), and exports for a single image (corners, score, class).
 

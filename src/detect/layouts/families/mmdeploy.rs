@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! mmdeploy and mmyolo: `dets` `[1, N, 5]` (corners in pixels and score, after NMS) and `labels` `[1, N]`; masks of
 //! segmentation models are not read (open-mmlab, mmdeploy/docs/en/04-supported-codebases/mmdet.md).
 //!

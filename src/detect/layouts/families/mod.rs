@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table of detector families, one file each. A new family is one file and one line in [`FAMILIES`], and one more in
 //! [`selectable_layouts`] if users can select it.
 
@@ -27,11 +28,12 @@ mod yolov4;
 mod yolox;
 mod yunet;
 
+use super::Recognition;
 use super::evidence::Evidence;
-use super::{Recognition, Unsupported};
+use crate::detect::error::Unsupported;
 
 /// The families in the order in which they are tried: those that names and metadata identify before those that shapes
-/// identify, and decoded outputs before raw ones.
+/// identify, and decoded outputs before undecoded ones.
 const FAMILIES: &[Family] = &[
     classes::FAMILY,
     tensorflow::FAMILY,
@@ -62,8 +64,8 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// Passes the layouts that a user can select to the macro `$receive`: the variant of [`ModelLayout`], the value of the property
-/// `model-layout`, and a description of the output and its models. The property's enum is made from the same list, in the same
-/// order: append to it.
+/// `model-layout`, and a description of the output and its models. The property's enum is generated from the same list. Its
+/// numbers are those of the list: append new layouts at the end.
 macro_rules! selectable_layouts {
     ($receive:ident) => {
         $receive! {
@@ -83,7 +85,7 @@ pub(crate) use selectable_layouts;
 
 macro_rules! model_layout {
     ($($variant:ident, $name:literal, $description:literal;)+) => {
-        /// Output layouts that a user can select where a model's own shapes and metadata are ambiguous.
+        /// Output layouts that a user can select if a model's own shapes and metadata are ambiguous.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ModelLayout {
             $(#[doc = $description] $variant,)+
@@ -120,7 +122,7 @@ impl std::fmt::Display for ModelLayout {
 }
 
 impl ModelLayout {
-    /// Returns the layout that one of these tensor identifiers of GStreamer's tensor decoders stands for.
+    /// Returns the layout that one of these identifiers of GStreamer's tensor decoders names.
     pub(crate) fn from_tensor_ids(ids: &[String]) -> Option<Self> {
         ids.iter().find_map(|id| {
             let family = FAMILIES.iter().find(|family| family.tensor_id.is_some_and(|known| id.contains(known)))?;
@@ -134,7 +136,7 @@ pub(super) struct Family {
     recognise: fn(&Evidence<'_>) -> Recognition,
     /// The values of `model-layout` that select this family.
     selected_by: &'static [ModelLayout],
-    /// Whether it is tried also where another layout is selected.
+    /// Whether it is tried even if another layout is selected.
     ignores_selection: bool,
     /// Part of the identifiers that GStreamer gives to tensors of this family.
     tensor_id: Option<&'static str>,
@@ -163,8 +165,8 @@ impl Family {
     }
 }
 
-/// Tries the families in turn, only those that the user selected where there is a selection. Returns
-/// [`Recognition::NoMatch`] where none matches.
+/// Tries the families in turn; if the user selected a layout, only its family. Returns [`Recognition::NoMatch`] if none
+/// matches.
 pub(super) fn try_all(evidence: &Evidence<'_>) -> Recognition {
     for family in FAMILIES.iter().filter(|family| family.is_candidate(evidence.selected)) {
         match (family.recognise)(evidence) {
@@ -187,7 +189,7 @@ pub(super) fn no_match(evidence: &Evidence<'_>) -> Unsupported {
         let cells = evidence.cells();
         return Unsupported::new(
             format!(
-                "it does not fit model-layout={layout} ({}; this input has {cells} cells): {shape}",
+                "it does not fit the layout {layout} ({}; this input has {cells} cells): {shape}",
                 layout.description()
             ),
             "Set another model-layout, or auto",

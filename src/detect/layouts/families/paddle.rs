@@ -1,5 +1,6 @@
-//! PaddleDetection with NMS: `[D, 6]`, class, score, corners in pixels, and the number of boxes for each image. PP-YOLOE, PP-YOLOE+,
-//! RT-DETR, PicoDet, PP-YOLO, YOLOv3.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! PaddleDetection with NMS: `[D, 6]`, class, score, corners in pixels, and the number of boxes for each image. PP-YOLOE,
+//! PP-YOLOE+, RT-DETR, PicoDet, PP-YOLO, YOLOv3.
 //!
 //! All stretch the picture. They differ in mean and deviation (PaddleDetection, configs/*/_base_/*reader.yml, `NormalizeImage`):
 //! RT-DETR and PP-YOLOE+ have none, the others ImageNet's. Only RT-DETR has `im_shape` without suppression; PP-YOLOE+ and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Boxes and a score for each class, for each cell, as separate outputs, before NMS: YOLO-NAS, DAMO-YOLO (whose scores come
 //! first).
 

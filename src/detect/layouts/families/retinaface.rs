@@ -1,5 +1,6 @@
-//! RetinaFace and its small variants (biubug6, Pytorch_Retinaface and Face-Detector-1MB-with-landmark): for each prior box an offset
-//! `[N, 4]`, probabilities of background and face `[N, 2]` and five points `[N, 10]`; with a batch or without.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! RetinaFace and its small variants (biubug6, Pytorch_Retinaface and Face-Detector-1MB-with-landmark): for each prior box an
+//! offset `[N, 4]`, probabilities of background and face `[N, 2]` and five points `[N, 10]`; with a batch or without.
 //!
 //! The models do not contain their prior boxes: models for faces are recognised by the number of boxes and the five points.
 

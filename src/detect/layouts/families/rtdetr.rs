@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ultralytics' RT-DETR: `[1, 300, 4 + C]`. Centre x, centre y, width, height normalised to the stretched input, then
 //! probabilities of final boxes, which need no NMS (ultralytics/models/rtdetr/predict.py).
 
@@ -37,7 +38,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     }
     let classes = columns - 4;
     let why = match is_selected {
-        true => "as set by model-layout",
+        true => "as selected",
         false => "few rows, and a trial run returned normalised coordinates and probabilities",
     };
     let reason =

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! SCRFD (InsightFace): for each of the strides 8, 16 and 32 the probability of a face `[2 cells, 1]`, distances to the sides of
 //! its box `[2 cells, 4]` and optionally five points `[2 cells, 10]`, in strides from the cell's corner; with a batch or without.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Boxes, scores and classes as separate outputs: RT-DETR, D-FINE and DEIM with postprocessing, torchvision, SSD, TensorRT's
 //! EfficientNMS, and DeepStream-Yolo's first generation, whose boxes are those before NMS.
 

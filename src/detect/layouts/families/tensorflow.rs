@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! TensorFlow's Object Detection API, converted by tf2onnx: `detection_boxes` (y1, x1, y2, x2 normalised to the stretched input),
 //! `detection_scores`, `detection_classes` (numbers from 1) and `num_detections`. TFLite's own detection step numbers classes
 //! from 0 and names its four outputs `TFLite_Detection_PostProcess`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! UltraFace (Linzaer, Ultra-Light-Fast-Generic-Face-Detector-1MB): `scores` `[1, priors, 2]` (background, face) and `boxes`
 //! `[1, priors, 4]`, corners normalised to the stretched input, before NMS.
 

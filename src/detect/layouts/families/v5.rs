@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! YOLOv5, v6, v7, and YOLOX decoded in its graph: `[1, cells, 5 + C]`. Centre x, centre y, width, height, objectness, then class
 //! probabilities. YOLOv6 has no objectness: it writes 1 in its place.
 
@@ -24,12 +25,12 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         return Recognition::NoMatch;
     }
     let Ok(extra) = evidence.extra_values(columns, 5) else { return Recognition::NoMatch };
-    let behind = extra.task.extra_values();
-    if columns <= 5 + behind {
+    let extra_count = extra.task.extra_values();
+    if columns <= 5 + extra_count {
         return Recognition::NoMatch;
     }
-    let is_named = evidence.class_count().is_some_and(|classes| columns == classes + 5 + behind);
-    let fits_v8 = evidence.class_count().is_some_and(|classes| columns == classes + 4 + behind);
+    let is_named = evidence.class_count().is_some_and(|classes| columns == classes + 5 + extra_count);
+    let fits_v8 = evidence.class_count().is_some_and(|classes| columns == classes + 4 + extra_count);
     if !is_selected && !is_named && (fits_v8 || rows <= columns) {
         return Recognition::NoMatch;
     }
@@ -43,14 +44,14 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         return Recognition::NoMatch;
     }
     let why = match evidence.class_count() {
-        _ if is_selected => "as set by model-layout".to_owned(),
+        _ if is_selected => "as selected".to_owned(),
         Some(classes) if is_named => format!("its metadata names {classes} classes"),
         _ if has_one => "objectness is always 1, as in YOLOv6".to_owned(),
         _ if rows == 3 * cells => "three rows for each cell".to_owned(),
         _ => "more rows than columns".to_owned(),
     };
     let unit = evidence.unit_of(&values[..4]);
-    let classes = columns - 5 - behind;
+    let classes = columns - 5 - extra_count;
     let reason = format!(
         "[1, {rows}, {columns}] is 4 box values in {unit}, objectness and {classes} classes for each of {rows} cells: {why}"
     );

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! yolov5-face: `[1, cells, 16]`. Centre x, centre y, width, height, objectness, five points, the probability of a face
 //! (deepcam-cn/yolov5-face, models/yolo.py).
 

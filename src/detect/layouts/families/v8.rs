@@ -1,5 +1,6 @@
-//! YOLOv8, v9, v10 without its end-to-end head, 11, 12: `[1, 4 + C, cells]`, or transposed `[1, cells, 4 + C]`. Centre x, centre y, width,
-//! height, a probability for each class, then what its task adds.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! YOLOv8, v9, v10 without its end-to-end head, 11, 12: `[1, 4 + C, cells]`, or transposed `[1, cells, 4 + C]`. Centre x, centre
+//! y, width, height, a probability for each class, then what its task adds.
 //!
 //! Boxes are in pixels of the input; converters to TensorFlow (onnx2tf, TFLite) normalise them.
 
@@ -36,11 +37,11 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         Err(_) if rows >= columns => return Recognition::NoMatch,
         Err(unsupported) => return Recognition::Unsupported(unsupported),
     };
-    let behind = extra.task.extra_values();
+    let extra_count = extra.task.extra_values();
     let why = match evidence.class_count() {
-        _ if is_selected => "as set by model-layout".to_owned(),
-        Some(classes) if rows == classes + 4 + behind => {
-            let by_row = columns == classes + 4 + behind || columns == classes + 5 + behind;
+        _ if is_selected => "as selected".to_owned(),
+        Some(classes) if rows == classes + 4 + extra_count => {
+            let by_row = columns == classes + 4 + extra_count || columns == classes + 5 + extra_count;
             if by_row && rows >= columns {
                 return Recognition::NoMatch;
             }
@@ -49,10 +50,10 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         _ if rows < columns => "fewer rows than columns".to_owned(),
         _ => return Recognition::NoMatch,
     };
-    if rows <= 4 + behind {
+    if rows <= 4 + extra_count {
         return Recognition::unsupported(
             format!(
-                "its output [1, {rows}, {columns}] is too small for the {behind} values of each object that its metadata (task = {}) \
+                "its output [1, {rows}, {columns}] is too small for the {extra_count} values of each object that its metadata (task = {}) \
                  announces",
                 extra.task
             ),
@@ -65,12 +66,12 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         None if evidence.implies_pixels() => CoordinateUnit::Pixels,
         None => return Recognition::NeedsTrialRun,
     };
-    let classes = rows - 4 - behind;
+    let classes = rows - 4 - extra_count;
     let reason = format!(
         "[1, {rows}, {columns}] is 4 box values in {unit} and {classes} classes for each of {columns} cells: {why}"
     );
     let (points, prototypes) = (extra.task.values_after_point(), extra.task.prototype_channels());
-    let reader = V8 { classes, extra: behind, unit, is_unit_assumed, points, prototypes };
+    let reader = V8 { classes, extra: extra_count, unit, is_unit_assumed, points, prototypes };
     LayoutMatch::new("v8", reader, extra.outputs(main), reason).classes(classes).task(extra.task).into()
 }
 
@@ -84,20 +85,20 @@ fn recognise_transposed(evidence: &Evidence<'_>) -> Recognition {
         return Recognition::NoMatch;
     }
     let Ok(extra) = evidence.extra_values(columns, 4) else { return Recognition::NoMatch };
-    let behind = extra.task.extra_values();
-    let is_named = evidence.class_count().is_some_and(|classes| columns == classes + 4 + behind);
+    let extra_count = extra.task.extra_values();
+    let is_named = evidence.class_count().is_some_and(|classes| columns == classes + 4 + extra_count);
     let why = match evidence.class_count() {
-        _ if is_selected => "as set by model-layout".to_owned(),
+        _ if is_selected => "as selected".to_owned(),
         Some(classes) if is_named => format!("its metadata names {classes} classes"),
         _ if rows == evidence.cells() => "as many rows as cells".to_owned(),
         _ => return Recognition::NoMatch,
     };
-    if columns <= 4 + behind {
+    if columns <= 4 + extra_count {
         return Recognition::NoMatch;
     }
     let Some(values) = evidence.outputs[main.index].columns() else { return Recognition::NeedsTrialRun };
     let unit = evidence.unit_of(&values[..4]);
-    let classes = columns - 4 - behind;
+    let classes = columns - 4 - extra_count;
     let reason = format!(
         "[1, {rows}, {columns}] is 4 box values in {unit} and {classes} classes for each of {rows} cells: {why}"
     );

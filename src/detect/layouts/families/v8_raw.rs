@@ -1,7 +1,8 @@
-//! Undecoded heads of YOLOv8 and its successors: maps for each stride with a distribution over the distances to each side of a box and a
-//! score for each class. In one map `[1, 64 + C, rows, columns]` as in PyTorch, or in separate maps as in Rockchip's exports:
-//! `[1, 64, ...]` (or `[1, 4, ...]` if the distribution is already reduced to a distance), `[1, C, ...]`, and optionally a
-//! sum of the scores `[1, 1, ...]` (airockchip, rknn_model_zoo/examples/yolov8).
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Undecoded heads of YOLOv8 and its successors: maps for each stride with a distribution over the distances to each side of a
+//! box and a score for each class. In one map `[1, 64 + C, rows, columns]` as in PyTorch, or in separate maps as in Rockchip's
+//! exports: `[1, 64, ...]` (or `[1, 4, ...]` if the distribution is already reduced to a distance), `[1, C, ...]`, and optionally
+//! a sum of the scores `[1, 1, ...]` (airockchip, rknn_model_zoo/examples/yolov8).
 
 use super::Family;
 use crate::detect::layouts::common::boxes::sigmoid;

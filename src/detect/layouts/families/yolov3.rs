@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! YOLOv3 of the ONNX model zoo (converted from keras-yolo3): boxes `[1, N, 4]` (y1, x1, y2, x2 in pixels of the picture, whose
-//! size is an input), scores `[1, C, N]`, and `[D, 3]` (or `[1, D, 3]`) indices of image, class and box that NonMaxSuppression selected.
+//! size is an input), scores `[1, C, N]`, and `[D, 3]` (or `[1, D, 3]`) indices of image, class and box that NonMaxSuppression
+//! selected.
 
 use super::Family;
 use crate::detect::layouts::common::boxes::{BoxFormat, CoordinateUnit};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! pytorch-YOLOv4: `boxes` `[1, N, 1, 4]`, corners normalised to the stretched input, and `confs` `[1, N, C]` (Tianxiaomo,
 //! pytorch-YOLOv4/tool/yolo_layer.py); before NMS.
 

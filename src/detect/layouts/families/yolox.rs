@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! YOLOX: `[1, cells, 5 + C]` of strides 8, 16 and 32, undecoded: offsets from the cell, logarithms of sizes in strides.
 
 use super::{Family, ModelLayout};
@@ -26,7 +27,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     }
     let fits_v8 = evidence.class_count().is_some_and(|classes| columns == classes + 4);
     let why = if is_selected {
-        "as set by model-layout"
+        "as selected"
     } else if fits_v8 || evidence.metadata.is_ultralytics {
         return Recognition::NoMatch;
     } else {

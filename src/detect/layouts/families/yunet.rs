@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! YuNet (libfacedetection, OpenCV's zoo since 2023): for each of the strides 8, 16 and 32 the probabilities of the class and of an
 //! object `[1, cells, 1]`, boxes `[1, cells, 4]` and five points `[1, cells, 10]`, in strides from the cell's corner.
 //!
@@ -37,7 +38,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     matched.prepared([Preparation::YOLOX]).named(ClassNames::Face).task(FACE_TASK).into()
 }
 
-/// ValueRange and row of a cell.
+/// Returns column and row of a cell.
 fn place(cell: usize, width: usize, stride: usize) -> [f32; 2] {
     let across = width.div_ceil(stride);
     [(cell % across) as f32, (cell / across) as f32]
