@@ -8,7 +8,7 @@ use super::ModelLayout;
 use super::common::boxes::CoordinateUnit;
 use super::common::grids::{STRIDES, cell_count, grid};
 use super::metadata::Metadata;
-use super::task::Task;
+use super::task::{Task, TaskName};
 use crate::detect::error::Unsupported;
 use crate::detect::onnx::input::{ExtraKind, InputSpec};
 use crate::detect::onnx::tensor::{ElementType, TensorInfo};
@@ -198,11 +198,6 @@ impl<'a> Evidence<'a> {
         self.metadata.class_count()
     }
 
-    /// Whether the metadata states this task.
-    pub fn is_task(&self, task: &str) -> bool {
-        self.metadata.task.as_deref() == Some(task)
-    }
-
     /// Returns the index of the first output whose name contains one of `parts` and that satisfies `fits`.
     pub fn find(&self, parts: &[&str], fits: impl Fn(&Output<'_>) -> bool) -> Option<usize> {
         self.outputs.iter().position(|output| output.is_called(parts) && fits(output))
@@ -299,9 +294,9 @@ impl<'a> Evidence<'a> {
         let maps = || (0..self.outputs.len()).filter(|&index| self.outputs[index].shape.len() == 4);
         let channels = |index: usize| self.outputs[index].shape[1];
         let without_prototypes = |task| Ok(ExtraValues { task, prototypes: None });
-        match self.metadata.task.as_deref() {
-            Some("obb") => without_prototypes(Task::Obb),
-            Some("pose") => match (self.metadata.keypoints, self.class_count()) {
+        match self.metadata.task {
+            Some(TaskName::Obb) => without_prototypes(Task::Obb),
+            Some(TaskName::Pose) => match (self.metadata.keypoints, self.class_count()) {
                 (Some((points, values)), _) => without_prototypes(Task::Pose { points, values }),
                 (None, Some(classes)) if features > head + classes && (features - head - classes).is_multiple_of(3) => {
                     without_prototypes(Task::Pose { points: (features - head - classes) / 3, values: 3 })
@@ -311,7 +306,7 @@ impl<'a> Evidence<'a> {
                     "Export it again, so that its metadata contains kpt_shape",
                 )),
             },
-            Some("segment") => {
+            Some(TaskName::Segment) => {
                 let mut candidates = maps().filter(|&index| channels(index) + head < features);
                 let fits = |index: &usize| {
                     self.class_count().is_none_or(|classes| head + classes + channels(*index) == features)

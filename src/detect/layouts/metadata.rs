@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::task::TaskName;
 use crate::detect::onnx::python_literal;
 
 /// Most keypoints of an object.
@@ -16,8 +17,10 @@ const MAX_SHOWN: usize = 100;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Metadata {
     pub names: Option<Vec<String>>,
-    /// What the model does, by Ultralytics' name.
-    pub task: Option<String>,
+    /// What the model does.
+    pub task: Option<TaskName>,
+    /// The name of a task that is not supported.
+    pub unknown_task: Option<String>,
     pub end_to_end: Option<bool>,
     /// Whether the graph suppresses overlapping boxes.
     pub has_nms: bool,
@@ -70,7 +73,8 @@ impl Metadata {
         }
         Self {
             names,
-            task: text("task").map(str::to_owned),
+            task: text("task").and_then(TaskName::parse),
+            unknown_task: text("task").filter(|text| TaskName::parse(text).is_none()).map(str::to_owned),
             end_to_end: text("end2end").and_then(flag),
             has_nms: text("nms").and_then(flag) == Some(true) || text("args").is_some_and(has_nms),
             is_ultralytics: text("author").is_some_and(|author| author.contains("Ultralytics")),

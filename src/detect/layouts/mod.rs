@@ -169,8 +169,8 @@ pub(crate) fn recognise(evidence: &Evidence<'_>) -> Conclusion {
 
 /// Adds a warning for each statement of the metadata that the outputs contradict.
 fn with_contradictions(mut matched: LayoutMatch, evidence: &Evidence<'_>) -> LayoutMatch {
-    if let Some(task) = evidence.metadata.task.as_deref()
-        && task != matched.task.to_string()
+    if let Some(task) = evidence.metadata.task
+        && task != matched.task.name()
     {
         matched.warnings.push(format!(
             "its metadata says task = {task}, but its outputs are those of a \"{}\" model ({}): it is read as {}",

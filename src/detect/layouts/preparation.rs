@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the models of a family expect frames to be prepared: colour order, range, mean and deviation, place on the canvas.
+//! How models expect frames to be prepared: colour order, range, mean and deviation, place on the canvas.
 //!
-//! Plain data; each value cites where it comes from.
+//! Plain data. Owns the preparations that several families share; the others are constants of their families. Each cites its
+//! source.
 
 use crate::detect::pixels::input_format::{ChannelOrder, Normalise};
 use crate::detect::pixels::letterbox::ResizeMode;
@@ -30,37 +31,6 @@ impl Preparation {
     /// BGR 0..255, at the top left (Megvii, yolox/data/data_augment.py, `preproc`).
     pub const YOLOX: Self =
         Self { order: ChannelOrder::Bgr, white: 255.0, resize_mode: ResizeMode::LetterboxTopLeft, normalise: None };
-    /// RGB 0..255, at the top left (DAMO-YOLO, damo/utils/demo_utils.py, `transform_img`).
-    pub const BYTES_TOP_LEFT: Self = Self { order: ChannelOrder::Rgb, ..Self::YOLOX };
-    /// RGB 0..255, stretched: TensorFlow's detectors, which scale in their graph.
-    pub const BYTES_STRETCHED: Self = Self { white: 255.0, ..Self::STRETCHED };
-    /// BGR, stretched, with its own mean and deviation (RangiLyu, nanodet/config/nanodet-plus-m_416.yml).
-    pub const NANODET: Self = Self {
-        order: ChannelOrder::Bgr,
-        white: 255.0,
-        resize_mode: ResizeMode::Stretch,
-        normalise: Some(Normalise { mean: [103.53, 116.28, 123.675], deviation: [57.375, 57.12, 58.395] }),
-    };
-    /// The same in a letterbox (open-mmlab, mmdetection/configs/rtmdet/rtmdet_l_8xb32-300e_coco.py).
-    pub const RTMDET: Self = Self { resize_mode: ResizeMode::LetterboxTopLeft, ..Self::NANODET };
-    /// RGB, (value - 127) / 128, stretched (Linzaer, Ultra-Light-Fast-Generic-Face-Detector-1MB, run_video_face_detect_onnx.py).
-    pub const ULTRAFACE: Self = Self {
-        order: ChannelOrder::Rgb,
-        white: 255.0,
-        resize_mode: ResizeMode::Stretch,
-        normalise: Some(Normalise { mean: [127.0; 3], deviation: [128.0; 3] }),
-    };
-    /// RGB, (value - 127.5) / 128, at the top left (deepinsight/insightface, detection/scrfd/tools/scrfd.py).
-    pub const SCRFD: Self = Self {
-        resize_mode: ResizeMode::LetterboxTopLeft,
-        normalise: Some(Normalise { mean: [127.5; 3], deviation: [128.0; 3] }),
-        ..Self::ULTRAFACE
-    };
-    /// BGR 0..255 minus a mean, at the top left (biubug6, Pytorch_Retinaface/detect.py).
-    pub const RETINAFACE: Self =
-        Self { normalise: Some(Normalise { mean: [104.0, 117.0, 123.0], deviation: [1.0; 3] }), ..Self::YOLOX };
-    /// BGR 0..1, stretched (dog-qiuqiu, FastestDet/example/onnx-runtime/runtime.py).
-    pub const FASTESTDET: Self = Self { order: ChannelOrder::Bgr, ..Self::STRETCHED };
 }
 
 impl std::fmt::Display for Preparation {

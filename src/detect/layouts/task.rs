@@ -33,6 +33,17 @@ pub enum Task {
 }
 
 impl Task {
+    /// Returns the task without its parameters.
+    pub(crate) fn name(self) -> TaskName {
+        match self {
+            Self::Detect => TaskName::Detect,
+            Self::Segment { .. } => TaskName::Segment,
+            Self::Pose { .. } => TaskName::Pose,
+            Self::Obb => TaskName::Obb,
+            Self::Classify => TaskName::Classify,
+        }
+    }
+
     /// Returns the number of values after the class scores of a box.
     pub(crate) fn extra_values(self) -> usize {
         match self {
@@ -62,10 +73,35 @@ impl Task {
 
 impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.name().fmt(f)
+    }
+}
+
+/// A task without its parameters, as Ultralytics names it in metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskName {
+    Detect,
+    Segment,
+    Pose,
+    Obb,
+    Classify,
+}
+
+impl TaskName {
+    const ALL: [Self; 5] = [Self::Detect, Self::Segment, Self::Pose, Self::Obb, Self::Classify];
+
+    /// Returns the task with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|task| task.to_string() == text)
+    }
+}
+
+impl std::fmt::Display for TaskName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Detect => "detect",
-            Self::Segment { .. } => "segment",
-            Self::Pose { .. } => "pose",
+            Self::Segment => "segment",
+            Self::Pose => "pose",
             Self::Obb => "obb",
             Self::Classify => "classify",
         })

@@ -174,9 +174,7 @@ impl DeclaredModel {
     pub fn new(source: &str, declaration: Declaration, wanted_size: Option<(usize, usize)>) -> Result<Self> {
         let refuse = |reason: String, advice: &str| Err(reject(source, &declaration, Unsupported::new(reason, advice)));
         let metadata = Metadata::parse(&declaration.metadata);
-        if let Some(task) = metadata.task.as_deref()
-            && !["detect", "segment", "pose", "obb", "classify"].contains(&task)
-        {
+        if let Some(task) = &metadata.unknown_task {
             return refuse(
                 format!("its metadata says task = {task}, which is not supported"),
                 "Supported tasks are detect, segment, pose, obb and classify; use the detection variant of the model",

@@ -10,7 +10,7 @@ use ort::session::builder::SessionBuilder;
 
 use super::library::Runtime;
 use super::processor::{Processor, processor};
-use super::provider::{Precision, Provider, ProviderChoice, Tuning};
+use super::provider::{DeviceKind, Precision, Provider, ProviderChoice, Tuning};
 use super::session::{CPU_PROVIDER, OpenError};
 
 /// How a session uses a provider.
@@ -111,8 +111,9 @@ impl Accelerator {
                 (with_options(tensorrt, options).build(), precision)
             }
             Provider::OpenVino => {
-                device = self.device().unwrap_or("CPU").to_owned();
-                let (config, precision) = self.openvino_config(&device)?;
+                let kind = self.device().unwrap_or(DeviceKind::Cpu);
+                device = kind.to_string();
+                let (config, precision) = self.openvino_config(kind)?;
                 let openvino = OpenVINO::default().with_device_type(&device);
                 (openvino.with_arbitrary_config("load_config", config).build(), precision)
             }
@@ -130,7 +131,7 @@ impl Accelerator {
         Ok((builder, SessionDevice { name, device, precision }))
     }
 
-    fn device(&self) -> Option<&'static str> {
+    fn device(&self) -> Option<DeviceKind> {
         self.tuning.device().ok().flatten()
     }
 
@@ -140,14 +141,14 @@ impl Accelerator {
     }
 
     /// Returns OpenVINO's configuration of `device` as JSON, and the resulting precision.
-    fn openvino_config(&self, device: &str) -> Result<(String, &'static str), OpenError> {
+    fn openvino_config(&self, device: DeviceKind) -> Result<(String, &'static str), OpenError> {
         let (hint, precision) = self.openvino_precision(device)?;
         let mut config = serde_json::Map::new();
         let mut set = |key: &str, value: &str| config.insert(key.to_owned(), value.into());
         if let Some(hint) = hint {
             set("INFERENCE_PRECISION_HINT", hint);
         }
-        if device == "CPU" {
+        if device == DeviceKind::Cpu {
             // One stream for each session: the workers run them in parallel.
             set("NUM_STREAMS", "1");
             set("INFERENCE_NUM_THREADS", &self.threads.to_string());
@@ -155,7 +156,7 @@ impl Accelerator {
         }
         self.own_options().for_each(|(key, value)| drop(set(key, value)));
         let mut devices = serde_json::Map::new();
-        devices.insert(device.to_owned(), config.into());
+        devices.insert(device.to_string(), config.into());
         let is_overridden = self.option("INFERENCE_PRECISION_HINT").is_some();
         let precision = if is_overridden { "as its options say" } else { precision };
         Ok((serde_json::Value::from(devices).to_string(), precision))
@@ -183,10 +184,10 @@ impl Accelerator {
 
         let name = plugin::register(runtime, library)?;
         let is_openvino = name == plugin::OPENVINO;
-        let wanted = self.device().or(is_openvino.then_some("CPU")).map(|device| match device {
-            "CPU" => DeviceType::CPU,
-            "GPU" => DeviceType::GPU,
-            _ => DeviceType::NPU,
+        let wanted = self.device().or(is_openvino.then_some(DeviceKind::Cpu)).map(|device| match device {
+            DeviceKind::Cpu => DeviceType::CPU,
+            DeviceKind::Gpu => DeviceType::GPU,
+            DeviceKind::Npu => DeviceType::NPU,
         });
         let devices: Vec<_> = runtime
             .environment
@@ -200,9 +201,9 @@ impl Accelerator {
             return Err(open_error(format!("{} found no {kind} that it can use", library.display())));
         };
         let device = match device {
-            DeviceType::CPU => "CPU",
-            DeviceType::GPU => "GPU",
-            _ => "NPU",
+            DeviceType::CPU => DeviceKind::Cpu,
+            DeviceType::GPU => DeviceKind::Gpu,
+            _ => DeviceKind::Npu,
         };
         let (options, precision) = if is_openvino {
             let (config, precision) = self.openvino_config(device)?;
@@ -215,14 +216,14 @@ impl Accelerator {
             ));
         };
         let builder = builder.with_devices(devices, Some(&options))?;
-        Ok((builder, SessionDevice { name, device: device.to_owned(), precision }))
+        Ok((builder, SessionDevice { name, device: device.to_string(), precision }))
     }
 
     /// Returns OpenVINO's precision hint and the resulting precision: bf16 if the processor supports it, which is OpenVINO's own
     /// default. For a format that the processor does not support OpenVINO would silently use another one.
-    fn openvino_precision(&self, device: &str) -> Result<(Option<&'static str>, &'static str), OpenError> {
+    fn openvino_precision(&self, device: DeviceKind) -> Result<(Option<&'static str>, &'static str), OpenError> {
         let Processor { has_bf16, has_fp16, .. } = processor();
-        let is_processor = device == "CPU";
+        let is_processor = device == DeviceKind::Cpu;
         let lacks =
             |format: &str| Err(open_error(format!("this processor does not support {format}; set precision=auto")));
         Ok(match self.tuning.precision {

@@ -146,9 +146,10 @@ impl Tuning {
     ///
     /// # Errors
     /// [`Error::Setting`] for any other name.
-    pub(crate) fn device(&self) -> Result<Option<&'static str>> {
+    pub(crate) fn device(&self) -> Result<Option<DeviceKind>> {
         let Some((_, wanted)) = self.options.iter().find(|(key, _)| key == "device") else { return Ok(None) };
-        let known = ["CPU", "GPU", "NPU"].into_iter().find(|known| wanted.eq_ignore_ascii_case(known));
+        let mut known = [DeviceKind::Cpu, DeviceKind::Gpu, DeviceKind::Npu].into_iter();
+        let known = known.find(|known| wanted.eq_ignore_ascii_case(&known.to_string()));
         known.map(Some).ok_or_else(|| Error::Setting {
             setting: "execution-provider-options",
             reason: format!("\"{wanted}\" is not a device; set device to CPU, GPU or NPU"),
@@ -157,7 +158,7 @@ impl Tuning {
 
     /// Whether the option `device` selects another device than the processor.
     fn is_for_another_device(&self) -> bool {
-        self.device().is_ok_and(|device| device.is_some_and(|device| device != "CPU"))
+        self.device().is_ok_and(|device| device.is_some_and(|device| device != DeviceKind::Cpu))
     }
 
     /// Parses "key=value,key=value".
@@ -174,6 +175,25 @@ impl Tuning {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         });
         pairs.collect()
+    }
+}
+
+/// Type of a device that OpenVINO or a plugin provider computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceKind {
+    Cpu,
+    Gpu,
+    Npu,
+}
+
+impl fmt::Display for DeviceKind {
+    /// Writes OpenVINO's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "CPU",
+            Self::Gpu => "GPU",
+            Self::Npu => "NPU",
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Family;
 use crate::detect::layouts::common::reader::{OutputReader, OutputStatistics, Outputs, Scratch};
 use crate::detect::layouts::evidence::Evidence;
-use crate::detect::layouts::task::Task;
+use crate::detect::layouts::task::{Task, TaskName};
 use crate::detect::layouts::{LayoutMatch, Recognition};
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ struct Classes {
 pub(super) const FAMILY: Family = Family::new(recognise).ignoring_selection();
 
 fn recognise(evidence: &Evidence<'_>) -> Recognition {
-    if !evidence.is_task("classify") {
+    if evidence.metadata.task != Some(TaskName::Classify) {
         return Recognition::NoMatch;
     }
     match evidence.outputs.as_slice() {

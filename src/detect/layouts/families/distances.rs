@@ -13,6 +13,8 @@ use crate::detect::layouts::common::reader::{OutputReader, OutputStatistics, Out
 use crate::detect::layouts::evidence::{BoxOutput, Evidence, ValueRange};
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::{ChannelOrder, Normalise};
+use crate::detect::pixels::letterbox::ResizeMode;
 
 /// Bins for each side of a box in published models: 0 to 7.
 const BINS: usize = 8;
@@ -29,6 +31,14 @@ struct Distances {
     /// Position of a cell's point as a fraction of its stride: 0 for NanoDet-Plus, which has it at the corner.
     shift: f32,
 }
+
+/// BGR, stretched, with its own mean and deviation (RangiLyu, nanodet/config/nanodet-plus-m_416.yml).
+const NANODET: Preparation = Preparation {
+    order: ChannelOrder::Bgr,
+    white: 255.0,
+    resize_mode: ResizeMode::Stretch,
+    normalise: Some(Normalise { mean: [103.53, 116.28, 123.675], deviation: [57.375, 57.12, 58.395] }),
+};
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -71,7 +81,7 @@ fn joined(evidence: &Evidence<'_>) -> Recognition {
         strides.len()
     );
     let reader = Distances { classes, bins, strides, is_joined: true, shift };
-    LayoutMatch::new("distances", reader, vec![index], reason).classes(classes).prepared([Preparation::NANODET]).into()
+    LayoutMatch::new("distances", reader, vec![index], reason).classes(classes).prepared([NANODET]).into()
 }
 
 /// Returns the last dimension of an output.
@@ -104,7 +114,7 @@ fn split(evidence: &Evidence<'_>, strides: &'static [usize]) -> Option<LayoutMat
         && boxes.iter().all(|&index| columns_of(evidence, index) == values);
     let (which, preparation) = match strides.len() {
         4 => ("PicoDet", Preparation::IMAGENET),
-        _ => ("NanoDet", Preparation::NANODET),
+        _ => ("NanoDet", NANODET),
     };
     let reason = format!(
         "scores of {classes} classes and 4 x {} box values for each of {} strides, as in {which}",

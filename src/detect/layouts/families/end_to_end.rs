@@ -8,7 +8,7 @@ use super::{Family, ModelLayout};
 use crate::detect::layouts::common::boxes::{BoxFormat, CoordinateUnit};
 use crate::detect::layouts::common::rows::{RowScore, Rows};
 use crate::detect::layouts::evidence::{BoxOutput, Evidence, ExtraValues, MAX_FINAL_BOXES};
-use crate::detect::layouts::task::Task;
+use crate::detect::layouts::task::{Task, TaskName};
 use crate::detect::layouts::{LayoutMatch, Recognition};
 
 /// Box, score and class.
@@ -24,13 +24,13 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     if columns < HEAD {
         return Recognition::NoMatch;
     }
-    let extra = match evidence.metadata.task.as_deref() {
-        Some("pose") => {
+    let extra = match evidence.metadata.task {
+        Some(TaskName::Pose) => {
             let (points, values) = evidence.metadata.keypoints.unwrap_or(((columns - HEAD) / 3, 3));
             ExtraValues { task: Task::Pose { points, values }, prototypes: None }
         }
-        Some("obb") => ExtraValues { task: Task::Obb, prototypes: None },
-        Some("segment") => {
+        Some(TaskName::Obb) => ExtraValues { task: Task::Obb, prototypes: None },
+        Some(TaskName::Segment) => {
             let prototypes = evidence
                 .outputs
                 .iter()

@@ -8,6 +8,7 @@ use crate::detect::layouts::common::reader::{OutputReader, OutputStatistics, Out
 use crate::detect::layouts::evidence::Evidence;
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::ChannelOrder;
 
 const STRIDE: usize = 16;
 
@@ -15,6 +16,9 @@ const STRIDE: usize = 16;
 struct FastestDet {
     classes: usize,
 }
+
+/// BGR 0..1, stretched.
+const PREPARATION: Preparation = Preparation { order: ChannelOrder::Bgr, ..Preparation::STRETCHED };
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -40,7 +44,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         "one map [1, {channels}, {rows}, {columns}] of stride 16 with probabilities of {classes} classes, as in FastestDet"
     );
     let matched = LayoutMatch::new("fastestdet", FastestDet { classes }, vec![0], reason).classes(classes);
-    matched.prepared([Preparation::FASTESTDET]).into()
+    matched.prepared([PREPARATION]).into()
 }
 
 impl OutputReader for FastestDet {

@@ -10,6 +10,13 @@ use crate::detect::layouts::common::separate_outputs::BoxListReader;
 use crate::detect::layouts::evidence::{Evidence, Output};
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::Normalise;
+
+/// BGR, at the top left, with its own mean and deviation (open-mmlab, mmdetection/configs/rtmdet/rtmdet_l_8xb32-300e_coco.py).
+const RTMDET: Preparation = Preparation {
+    normalise: Some(Normalise { mean: [103.53, 116.28, 123.675], deviation: [57.375, 57.12, 58.395] }),
+    ..Preparation::YOLOX
+};
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -27,5 +34,5 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         "rows of 5 (corners in {unit} and score) and a list of classes, as dets and labels of mmdeploy and mmyolo"
     );
     let matched = LayoutMatch::new("mmdeploy", reader, vec![boxes, labels], reason).classes(evidence.class_count());
-    matched.prepared([Preparation::YOLO, Preparation::RTMDET, Preparation::YOLOX]).into()
+    matched.prepared([Preparation::YOLO, RTMDET, Preparation::YOLOX]).into()
 }

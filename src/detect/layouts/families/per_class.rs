@@ -8,6 +8,10 @@ use crate::detect::layouts::common::separate_outputs::{ClassScores, PerClassRead
 use crate::detect::layouts::evidence::{Evidence, Output};
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::ChannelOrder;
+
+/// RGB 0..255, at the top left (DAMO-YOLO, damo/utils/demo_utils.py, `transform_img`).
+const DAMO_YOLO: Preparation = Preparation { order: ChannelOrder::Rgb, ..Preparation::YOLOX };
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -40,7 +44,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     let reader = PerClassReader { format, unit, scores: kind, columns, is_suppressed: false };
     let is_damo = scores < boxes;
     let (which, preparations) = match is_damo {
-        true => ("DAMO-YOLO, whose scores come first", vec![Preparation::BYTES_TOP_LEFT, Preparation::YOLO]),
+        true => ("DAMO-YOLO, whose scores come first", vec![DAMO_YOLO, Preparation::YOLO]),
         false => ("YOLO-NAS", vec![Preparation::YOLO]),
     };
     let reason = format!(

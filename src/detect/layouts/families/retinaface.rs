@@ -13,6 +13,7 @@ use crate::detect::layouts::common::reader::{OutputReader, OutputStatistics, Out
 use crate::detect::layouts::evidence::{Evidence, Output};
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::Normalise;
 
 /// Strides, and the sides of the square prior boxes in each of their cells (data/config.py, `min_sizes`).
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,12 @@ impl Priors {
         })
     }
 }
+
+/// BGR 0..255 minus a mean, at the top left (detect.py).
+const PREPARATION: Preparation = Preparation {
+    normalise: Some(Normalise { mean: [104.0, 117.0, 123.0], deviation: [1.0; 3] }),
+    ..Preparation::YOLOX
+};
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -107,7 +114,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     let reason =
         format!("offsets, scores of background and face, and five points for {rows} prior boxes, as in {which}");
     let matched = LayoutMatch::new("retinaface", RetinaFace { priors }, vec![boxes, scores, points], reason).classes(1);
-    matched.prepared([Preparation::RETINAFACE]).named(ClassNames::Face).task(FACE_TASK).into()
+    matched.prepared([PREPARATION]).named(ClassNames::Face).task(FACE_TASK).into()
 }
 
 impl OutputReader for RetinaFace {

@@ -13,6 +13,7 @@ use crate::detect::layouts::common::reader::{OutputReader, OutputStatistics, Out
 use crate::detect::layouts::evidence::Evidence;
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::{ChannelOrder, Normalise};
 
 /// Boxes for each cell.
 const BOXES: usize = 2;
@@ -21,6 +22,13 @@ const BOXES: usize = 2;
 struct Scrfd {
     has_points: bool,
 }
+
+/// RGB, (value - 127.5) / 128, at the top left.
+const PREPARATION: Preparation = Preparation {
+    order: ChannelOrder::Rgb,
+    normalise: Some(Normalise { mean: [127.5; 3], deviation: [128.0; 3] }),
+    ..Preparation::YOLOX
+};
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -42,7 +50,7 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         if has_points { ", and five points," } else { "" }
     );
     let matched = LayoutMatch::new("scrfd", Scrfd { has_points }, [scores, boxes, points].concat(), reason).classes(1);
-    let matched = matched.prepared([Preparation::SCRFD]).named(ClassNames::Face);
+    let matched = matched.prepared([PREPARATION]).named(ClassNames::Face);
     if has_points { matched.task(FACE_TASK).into() } else { matched.into() }
 }
 

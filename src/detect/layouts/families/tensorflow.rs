@@ -12,6 +12,9 @@ use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
 use crate::detect::onnx::tensor::ElementType;
 
+/// RGB 0..255, stretched; the graph scales the picture.
+const BYTES: Preparation = Preparation { white: 255.0, ..Preparation::STRETCHED };
+
 pub(super) const FAMILY: Family = Family::new(recognise);
 
 fn recognise(evidence: &Evidence<'_>) -> Recognition {
@@ -47,8 +50,8 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
         .classes(evidence.class_count())
         .named(ClassNames::CocoIdsFromOne);
     match evidence.input.element {
-        ElementType::U8 => matched.prepared([Preparation::BYTES_STRETCHED]).into(),
+        ElementType::U8 => matched.prepared([BYTES]).into(),
         // Their graphs start after the conversion to floats, which some exports omit.
-        _ => matched.prepared([Preparation::BYTES_STRETCHED, Preparation::STRETCHED]).into(),
+        _ => matched.prepared([BYTES, Preparation::STRETCHED]).into(),
     }
 }

@@ -10,9 +10,17 @@ use crate::detect::layouts::common::separate_outputs::{ClassScores, PerClassRead
 use crate::detect::layouts::evidence::Evidence;
 use crate::detect::layouts::preparation::Preparation;
 use crate::detect::layouts::{LayoutMatch, Recognition};
+use crate::detect::pixels::input_format::Normalise;
 
 /// Boxes for each cell of the strides 8, 16, 32 and 64 (vision/ssd/config/fd_config.py, `min_boxes`).
 const BOXES: [usize; 4] = [3, 2, 2, 3];
+
+/// RGB, (value - 127) / 128, stretched (run_video_face_detect_onnx.py).
+const PREPARATION: Preparation = Preparation {
+    white: 255.0,
+    normalise: Some(Normalise { mean: [127.0; 3], deviation: [128.0; 3] }),
+    ..Preparation::STRETCHED
+};
 
 pub(super) const FAMILY: Family = Family::new(recognise);
 
@@ -40,5 +48,5 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
     let reason =
         format!("{priors} boxes with scores of background and face, as many as UltraFace has for {width}x{height}");
     let matched = LayoutMatch::new("ultraface", reader, vec![boxes, scores], reason).classes(1);
-    matched.prepared([Preparation::ULTRAFACE]).named(ClassNames::Face).into()
+    matched.prepared([PREPARATION]).named(ClassNames::Face).into()
 }
