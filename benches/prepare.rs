@@ -10,8 +10,8 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ffmpeg_sys_next as ffi;
 use gstvx::detect::{
-    Anchor, ChannelOrder, Filter, InputForm, Letterbox, Matrix, PADDING, Picture, PixelFormat, Plane, Preparer, Range,
-    SlotMut,
+    ChannelOrder, Filter, InputFormat, Letterbox, Matrix, PADDING, Picture, PixelFormat, Plane, Preparer, Range,
+    ResizeMode, SlotMut,
 };
 
 const SIDE: usize = 640;
@@ -56,7 +56,7 @@ struct Swscale {
 
 impl Swscale {
     fn new(planes: &Planes) -> Self {
-        let fit = Letterbox::new((planes.width, planes.height), (SIDE, SIDE), Anchor::Center);
+        let fit = Letterbox::new((planes.width, planes.height), (SIDE, SIDE), ResizeMode::Letterbox);
         let from = match planes.format {
             PixelFormat::I420 => ffi::AVPixelFormat::AV_PIX_FMT_YUV420P,
             PixelFormat::Nv12 => ffi::AVPixelFormat::AV_PIX_FMT_NV12,
@@ -112,12 +112,12 @@ impl Swscale {
 }
 
 fn prepare(criterion: &mut Criterion) {
-    let form = InputForm {
+    let input = InputFormat {
         width: SIDE,
         height: SIDE,
         order: ChannelOrder::Rgb,
         white: 1.0,
-        anchor: Anchor::Center,
+        resize_mode: ResizeMode::Letterbox,
         channels_last: false,
         is_grey: false,
         normalise: None,
@@ -133,14 +133,14 @@ fn prepare(criterion: &mut Criterion) {
             group.bench_function("vx", |bencher| {
                 let (mut preparer, mut padded) = (Preparer::default(), None);
                 bencher.iter(|| {
-                    preparer.prepare(black_box(&planes.picture()), &form, SlotMut::F32(&mut tensor), &mut padded)
+                    preparer.prepare(black_box(&planes.picture()), &input, SlotMut::F32(&mut tensor), &mut padded)
                 });
             });
             group.bench_function("vx, area", |bencher| {
                 let (mut preparer, mut padded) = (Preparer::default(), None);
-                let form = InputForm { filter: Filter::Area, ..form };
+                let input = InputFormat { filter: Filter::Area, ..input };
                 bencher.iter(|| {
-                    preparer.prepare(black_box(&planes.picture()), &form, SlotMut::F32(&mut tensor), &mut padded)
+                    preparer.prepare(black_box(&planes.picture()), &input, SlotMut::F32(&mut tensor), &mut padded)
                 });
             });
             group.bench_function("swscale and a loop", |bencher| {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detect_support::{RgbFrame, overlap, runtime, settings, shared};
-use gstvx::detect::{Anchor, ChannelOrder, Engine, EngineSpec, Error, Family, Labels, ModelSource, Provider, Reading};
+use gstvx::detect::{
+    ChannelOrder, Engine, EngineSpec, Error, Labels, ModelHints, ModelLayout, ModelSource, Provider, ResizeMode,
+};
 
 fn open(path: PathBuf) -> Result<Engine, Error> {
     let spec = EngineSpec {
@@ -203,21 +205,21 @@ fn names_of_classes_follow_the_family_where_the_file_has_none() {
 #[test]
 fn pictures_are_prepared_as_the_family_was_trained() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    let form = |name: &str| open(folder.join(name).with_extension("onnx")).unwrap().model().input_form();
-    let mean = |name: &str| form(name).normalise.map(|normalise| normalise.mean[0]);
+    let format = |name: &str| open(folder.join(name).with_extension("onnx")).unwrap().model().input_format();
+    let mean = |name: &str| format(name).normalise.map(|normalise| normalise.mean[0]);
     for name in ["rfdetr", "hf_detr", "picodet"] {
-        assert_eq!((mean(name), form(name).anchor), (Some(0.485), Anchor::Stretch), "{name}");
+        assert_eq!((mean(name), format(name).resize_mode), (Some(0.485), ResizeMode::Stretch), "{name}");
     }
     for name in ["paddle_rtdetr", "hf_rtdetr", "ultralytics_rtdetr", "tensorflow", "yolov4_torch"] {
-        assert_eq!((mean(name), form(name).anchor), (None, Anchor::Stretch), "{name}");
+        assert_eq!((mean(name), format(name).resize_mode), (None, ResizeMode::Stretch), "{name}");
     }
-    assert_eq!((mean("ultraface"), form("ultraface").white), (Some(127.0), 255.0));
-    assert_eq!((mean("scrfd"), form("scrfd").anchor), (Some(127.5), Anchor::TopLeft));
-    assert_eq!((mean("retinaface"), form("retinaface").order), (Some(104.0), ChannelOrder::Bgr));
-    assert_eq!((mean("yunet"), form("yunet").order, form("yunet").white), (None, ChannelOrder::Bgr, 255.0));
-    assert_eq!((mean("nanodet_v1"), form("nanodet_v1").order), (Some(103.53), ChannelOrder::Bgr));
-    assert!(form("grey").is_grey && !form("yolov6").is_grey);
-    assert_eq!(form("yolov6").anchor, Anchor::Center);
+    assert_eq!((mean("ultraface"), format("ultraface").white), (Some(127.0), 255.0));
+    assert_eq!((mean("scrfd"), format("scrfd").resize_mode), (Some(127.5), ResizeMode::LetterboxTopLeft));
+    assert_eq!((mean("retinaface"), format("retinaface").order), (Some(104.0), ChannelOrder::Bgr));
+    assert_eq!((mean("yunet"), format("yunet").order, format("yunet").white), (None, ChannelOrder::Bgr, 255.0));
+    assert_eq!((mean("nanodet_v1"), format("nanodet_v1").order), (Some(103.53), ChannelOrder::Bgr));
+    assert!(format("grey").is_grey && !format("yolov6").is_grey);
+    assert_eq!(format("yolov6").resize_mode, ResizeMode::Letterbox);
 }
 
 #[test]
@@ -246,22 +248,22 @@ fn what_is_assumed_or_contradictory_is_announced() {
 #[test]
 fn raw_heads_are_decoded_with_the_anchors_that_are_set() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/v5_raw.onnx");
-    let find = |family| {
-        let reading = Reading { family, ..Reading::default() };
+    let find = |layout| {
+        let hints = ModelHints { layout, ..ModelHints::default() };
         let spec = EngineSpec {
             model: ModelSource::File(file.clone()),
             provider: Provider::Cpu,
             sessions: 1,
-            reading,
+            hints,
             ..EngineSpec::default()
         };
         let engine = Engine::acquire(runtime(), &spec).unwrap();
-        assert_eq!(engine.model().warnings.is_empty(), family.is_some());
+        assert_eq!(engine.model().warnings.is_empty(), layout.is_some());
         let found = engine.submit(grey(90), settings(0.25)).wait().unwrap().detections;
         (found[0].x_max - found[0].x_min, found[0].y_max - found[0].y_min)
     };
     // In pixels of the frame, which is twice the input: anchors of 62 by 45 and of 76 by 55.
-    let (five, seven) = (find(Some(Family::V5Raw)), find(Some(Family::V7Raw)));
+    let (five, seven) = (find(Some(ModelLayout::V5Raw)), find(Some(ModelLayout::V7Raw)));
     assert_eq!(find(None), five);
     assert!((five.0 - 64.0).abs() < 0.1 && (five.1 - 64.0).abs() < 0.1, "{five:?}");
     assert!((seven.0 - 64.0 * 76.0 / 62.0).abs() < 0.1 && (seven.1 - 64.0 * 55.0 / 45.0).abs() < 0.1, "{seven:?}");
@@ -279,7 +281,7 @@ fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
     assert!(high.warning.as_ref().is_some_and(|warning| warning.contains("1.80")), "{high:?}");
     // What Ultralytics exports is in pixels, unless a converter has made shares of it.
     let tiny = first("tiny_boxes");
-    assert!(tiny.warning.as_ref().is_some_and(|warning| warning.contains("shares of the input")), "{tiny:?}");
+    assert!(tiny.warning.as_ref().is_some_and(|warning| warning.contains("normalised")), "{tiny:?}");
     assert!(overlap(&tiny.detections[0], [32.0, 16.0, 64.0, 64.0]) > 0.99, "{tiny:?}");
     // Pixels and angles behind the scores are no scores.
     for name in ["pose", "obb", "segment", "nms_pose", "nms_obb", "nms_segment", "v5_face"] {
@@ -486,7 +488,7 @@ fn models_that_cannot_be_run_as_they_lie_say_what_to_do() {
     let [model, weights] = ["external.onnx", "external.weights"].map(|name| folder.path().join(name));
     std::fs::copy(models.join("external.onnx"), &model).unwrap();
     let alone = open(model.clone()).unwrap_err().to_string();
-    assert!(alone.contains("external.onnx") && alone.contains("has to lie beside it"), "{alone}");
+    assert!(alone.contains("external.onnx") && alone.contains("in the same folder"), "{alone}");
     let bytes = std::fs::read(models.join("external.weights")).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     assert!(open(model.clone()).is_err());

@@ -254,7 +254,7 @@ fn invalid_model() {
         let error = open(&model, provider).unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::ModelInvalid { .. }), "{text}");
-        assert!(text.contains("Concat_504") && text.contains("contradicts itself"), "{text}");
+        assert!(text.contains("Concat_504") && text.contains("is inconsistent"), "{text}");
         assert!(!text.contains("older opset"), "{text}");
     }
 }

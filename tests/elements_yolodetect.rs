@@ -395,7 +395,7 @@ fn models_of_free_size_are_given_the_size_that_is_asked_for() {
     assert!(text.contains("input-size") && text.contains("\"wide\""), "{text}");
     let fixed = format!("filesrc location={} ! vxkeyframedec ! {DETECT} input-size=320x192", quoted(&clip()));
     let text = run(&fixed).error_text();
-    assert!(text.contains("fixed (320) width") && text.contains("Leave input-size away"), "{text}");
+    assert!(text.contains("fixed (320) width") && text.contains("Leave input-size unset"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! What can go wrong in the detection layer, said for people.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The error type of the detection layer.
 //!
-//! Owns the one error type of the layer; knows nothing of who shows it. Values are cheap to clone, because everybody who
-//! waits for the same model to load gets the same answer.
+//! Values are cheap to clone, because everyone who waits for the same model to load gets the same error.
 
 use std::path::PathBuf;
 
@@ -14,26 +14,26 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A frame's planes do not hold the picture that its format and size promise, or the frame cannot be mapped.
+    /// A frame's planes do not match its format and size, or the frame cannot be mapped.
     #[error("this frame cannot be read: {reason}")]
     Picture {
         /// What does not fit, with the numbers.
         reason: String,
     },
 
-    /// No ONNX Runtime library anywhere.
+    /// The ONNX Runtime library was not found.
     #[error(
-        "ONNX Runtime (libonnxruntime.so) was not found; looked in: {}. Run `make setup` in the source tree, or \
+        "ONNX Runtime (libonnxruntime.so) was not found in: {}. Run `make setup` in the source tree, or \
          `pip install onnxruntime` and set ORT_DYLIB_PATH to the libonnxruntime.so.* in its onnxruntime/capi folder, or \
          `apt install libonnxruntime-dev` on Debian 13 or newer",
-        list(.looked_in)
+        list(.searched)
     )]
     RuntimeNotFound {
         /// Every folder and file that was tried, in order.
-        looked_in: Vec<PathBuf>,
+        searched: Vec<PathBuf>,
     },
 
-    /// A library is there but does not work as ONNX Runtime.
+    /// A library cannot be used as ONNX Runtime.
     #[error(
         "{} cannot be used as ONNX Runtime: {reason}. Point the property or ORT_DYLIB_PATH at the libonnxruntime.so of \
          ONNX Runtime {minimum} or newer for this machine",
@@ -42,45 +42,45 @@ pub enum Error {
     RuntimeUnusable {
         /// The library that was tried.
         library: PathBuf,
-        /// The loader's or the library's own words.
+        /// The message of the loader or the library.
         reason: String,
-        /// Oldest usable release, for example "1.22".
+        /// Oldest supported release, for example "1.22".
         minimum: String,
     },
 
-    /// The model's file cannot be read at all.
+    /// The model's file cannot be read.
     #[error("the model {} cannot be read: {reason}", .path.display())]
     ModelUnreadable {
-        /// The file that was asked for.
+        /// The file.
         path: PathBuf,
         /// Why, and what to do.
         reason: String,
     },
 
-    /// A model that was not loaded in the time that was allowed.
+    /// The model did not load within the time limit.
     #[error(
-        "{model} did not finish loading within {:.1} s: it may contain an endless loop, or need longer. Raise load-timeout \
+        "{model} did not finish loading within {:.1} s: it may contain an endless loop, or need more time. Raise load-timeout \
          (file-timeout of vxbulkbin, --file-timeout of vx detect), or use another model",
         .limit.as_secs_f64()
     )]
     LoadTimeout {
         /// File name or "the built-in model".
         model: String,
-        /// The time that was allowed.
+        /// The time limit.
         limit: std::time::Duration,
     },
 
-    /// The bytes are not a model that ONNX Runtime can run.
+    /// ONNX Runtime cannot run the model.
     #[error("{model} is not a usable ONNX model: {reason}")]
     ModelInvalid {
         /// File name or "the built-in model".
         model: String,
-        /// ONNX Runtime's words, and what to do.
+        /// ONNX Runtime's message, and what to do.
         reason: String,
     },
 
-    /// A model that runs, but not one whose output this layer can read.
-    #[error("{model} is not a detector that can be read: {reason}. Its tensors: {tensors}. {advice}")]
+    /// The model runs, but its outputs have no supported layout.
+    #[error("{model} is not a supported detector: {reason}. Its tensors: {tensors}. {advice}")]
     ModelUnsupported {
         /// File name or "the built-in model".
         model: String,
@@ -88,43 +88,43 @@ pub enum Error {
         reason: String,
         /// Inputs and outputs with types and shapes.
         tensors: String,
-        /// Nearest layout and what to do.
+        /// The nearest layout, and what to do.
         advice: String,
     },
 
-    /// An execution provider was asked for by name and cannot be had.
+    /// A requested execution provider is not available.
     #[error("the execution provider \"{provider}\" is not available: {reason}")]
     ProviderUnavailable {
-        /// Name as in the property.
+        /// Its name, as in the property.
         provider: String,
         /// Why, and what to do.
         reason: String,
     },
 
-    /// A label file that cannot be used.
+    /// The label file cannot be used.
     #[error("the label file {} cannot be used: {reason}", .path.display())]
     LabelFile {
-        /// The file that was asked for.
+        /// The file.
         path: PathBuf,
         /// Why, and what to do.
         reason: String,
     },
 
-    /// A class that the model does not have.
+    /// The model does not have the class.
     #[error("the model has no class \"{class}\"; {known}")]
     UnknownClass {
-        /// As it was asked for.
+        /// The requested class.
         class: String,
-        /// What there is instead, as a phrase.
+        /// The classes that the model has, as a phrase.
         known: String,
     },
 
-    /// A setting outside its range.
+    /// A setting has an invalid value.
     #[error("{setting}: {reason}")]
     Setting {
         /// Name of the setting.
         setting: &'static str,
-        /// What is allowed.
+        /// Why it is invalid, and what is allowed.
         reason: String,
     },
 
@@ -133,11 +133,11 @@ pub enum Error {
     Inference {
         /// File name or "the built-in model".
         model: String,
-        /// ONNX Runtime's words, or what is wrong with its output.
+        /// ONNX Runtime's message, or what is wrong with the outputs.
         reason: String,
     },
 
-    /// A worker panicked on this frame; it goes on with the next.
+    /// A worker panicked on this frame; it continues with the next one.
     #[error("a detection worker panicked on this frame ({reason}); this is a bug, please report it")]
     WorkerPanicked {
         /// The panic's message.
@@ -145,15 +145,28 @@ pub enum Error {
     },
 
     /// The engine was closed while the frame was waiting.
-    #[error("the detection engine was closed before this frame's turn")]
+    #[error("the detection engine was closed before this frame was processed")]
     EngineClosed,
 
-    /// The system gave no thread.
-    #[error("no thread could be started for detection: {reason}. Ask for fewer sessions")]
+    /// The system did not start a thread.
+    #[error("a detection thread could not be started: {reason}. Use fewer sessions")]
     NoThread {
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
+}
+
+/// Why a model is not supported, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    pub reason: String,
+    pub advice: String,
+}
+
+impl Unsupported {
+    pub fn new(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { reason: reason.into(), advice: advice.into() }
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -161,7 +174,7 @@ fn list(paths: &[PathBuf]) -> String {
     shown.join(", ")
 }
 
-/// The message inside a caught panic.
+/// Returns the message of a caught panic.
 pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
@@ -169,49 +182,50 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
 }
-/// ONNX Runtime's words without the place in its own source that they begin with: "/onnxruntime_src/a.cc:12 void f(int) It
-/// failed" is "It failed", also where that is the status of an operator.
-pub(crate) fn plain_words(message: &str) -> String {
+
+/// Returns ONNX Runtime's message without the location in its own source: "/onnxruntime_src/a.cc:12 void f(int) It failed" becomes
+/// "It failed", also in the status of an operator.
+pub(crate) fn without_source_location(message: &str) -> String {
     const SOURCE: &str = ": /onnxruntime";
-    if let Some((_, words)) = message.split_once("[OpenVINO-EP] ") {
-        // Lines of its own that only name places in its source.
-        let lines = words.lines().map(|line| line.split(": Exception from ").next().unwrap_or(line));
+    if let Some((_, text)) = message.split_once("[OpenVINO-EP] ") {
+        // Some lines only name locations in its source.
+        let lines = text.lines().map(|line| line.split(": Exception from ").next().unwrap_or(line));
         let lines = lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Exception from "));
         let lines: Vec<_> = lines.collect();
         return lines.join(": ");
     }
     match message.find(SOURCE) {
-        Some(at) => format!("{}: {}", &message[..at], without_place(&message[at + 2..])),
-        None => without_place(message).to_owned(),
+        Some(at) => format!("{}: {}", &message[..at], without_prefix(&message[at + 2..])),
+        None => without_prefix(message).to_owned(),
     }
 }
 
-fn without_place(message: &str) -> &str {
-    let mut words = message.trim();
-    if words.starts_with('/')
-        && let Some(signature) = words.find('(')
+fn without_prefix(message: &str) -> &str {
+    let mut text = message.trim();
+    if text.starts_with('/')
+        && let Some(signature) = text.find('(')
     {
         let mut depth = 0_usize;
-        for (at, character) in words[signature..].char_indices() {
+        for (at, character) in text[signature..].char_indices() {
             match character {
                 '(' => depth += 1,
                 ')' => depth = depth.saturating_sub(1),
                 _ => {}
             }
             if depth == 0 {
-                words = words[signature + at + 1..].trim_start();
+                text = text[signature + at + 1..].trim_start();
                 break;
             }
         }
-        words = words.strip_prefix("const").unwrap_or(words).trim_start();
+        text = text.strip_prefix("const").unwrap_or(text).trim_start();
     }
     // "[ONNXRuntimeError] : 1 : FAIL : It failed".
-    if words.starts_with("[ONNXRuntimeError]")
-        && let Some(text) = words.splitn(4, " : ").nth(3)
+    if text.starts_with("[ONNXRuntimeError]")
+        && let Some(rest) = text.splitn(4, " : ").nth(3)
     {
-        words = text;
+        text = rest;
     }
-    if words.is_empty() { message } else { words }
+    if text.is_empty() { message } else { text }
 }
 
 #[cfg(test)]
@@ -219,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_in_onnx_runtimes_source_are_left_out() {
+    fn locations_in_onnx_runtimes_source_are_removed() {
         let cases = [
             (
                 "/onnxruntime_src/a/b.h:46 void f(const std::map<std::string, int>&, bool (*)(int), int) ONNX Runtime (1) only",
@@ -244,7 +258,7 @@ mod tests {
             ("", ""),
         ];
         for (message, words) in cases {
-            assert_eq!(plain_words(message), words);
+            assert_eq!(without_source_location(message), words);
         }
     }
 }

@@ -1,13 +1,16 @@
-//! Everything about models: ONNX Runtime, sessions, providers, letterbox, output layouts, suppression, labels, the engine.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Object detection with ONNX models: pictures, models, output layouts, ONNX Runtime, and the engine that runs them.
 //!
-//! Pixels come in as borrowed planes ([`Picture`]) behind a [`Frame`]; detections come out in pixels of that frame. The layer
-//! knows nothing of GStreamer and FFmpeg, never logs (ONNX Runtime's own log goes to an injected [`LogSink`]), and shows no
-//! type of `ort` to anybody.
+//! Pixels come in as borrowed planes ([`Picture`]) behind a [`Frame`]; detections are returned in pixels of that frame. The layer
+//! knows nothing of GStreamer and FFmpeg, never logs (ONNX Runtime's own log goes to an injected [`LogSink`]), and exposes no
+//! type of `ort`.
 //!
-//! One frame's way: [`Engine::submit`] puts it into the engine's bounded queue; a worker thread, which owns one session,
-//! writes the pixels letterboxed and normalised into the model's input (`prepare`), runs the model, reads its output by the
-//! model's [`Layout`] (`layouts`, `decode`), suppresses overlaps (`nms`) and maps the boxes back; [`Ticket::wait`] gives the
+//! The path of one frame: [`Engine::submit`] puts it into the engine's bounded queue; a worker thread, which owns one session,
+//! writes the letterboxed and normalised pixels into the model's input (`pixels`), runs the model (`runtime`), decodes its
+//! outputs by the model's [`OutputLayout`], suppresses overlaps and maps the boxes back (`layouts`); [`Ticket::wait`] returns the
 //! [`FrameResult`].
+//!
+//! Each module uses only those before it: `pixels`, `onnx`, `layouts`, `runtime`, `model`, `engine`.
 //!
 //! ```no_run
 //! use gstvx::detect::{DetectSettings, Engine, EngineSpec, Frame, Labels, Runtime, RuntimeOptions};
@@ -40,19 +43,20 @@ pub use engine::job::{FrameResult, Ticket};
 pub use engine::plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor};
 pub use engine::{Engine, EngineStats};
 pub use error::{Error, Result};
+pub(crate) use layouts::selectable_layouts;
 pub use layouts::task::Task;
-pub use layouts::{COCO, Family, Layout};
+pub use layouts::{COCO, ModelLayout, OutputLayout};
 pub use model::description::{Batch, Model};
+pub use model::hints::{InputRange, ModelHints};
 pub use model::labels::{Labels, MAX_LABEL_FILE};
-pub use model::reading::{InputRange, Reading};
 pub use onnx::file::{MAX_MODEL, ModelSource, read_regular};
 pub use onnx::input::{DEFAULT_SIDE, MAX_SIDE};
 pub use onnx::python_literal::MAX_CLASSES;
 pub use onnx::tensor::{Dimension, ElementType, TensorInfo};
-pub use pixels::input_format::{ChannelOrder, Filter, InputForm, Normalise, PADDING, SlotMut};
-pub use pixels::letterbox::{Anchor, Letterbox};
+pub use pixels::input_format::{ChannelOrder, Filter, InputFormat, Normalise, PADDING, SlotMut};
+pub use pixels::letterbox::{Letterbox, ResizeMode};
 pub use pixels::picture::{Area, Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
 pub use pixels::pixel_format::PixelFormat;
 pub use pixels::preparer::Preparer;
 pub use runtime::library::{LogLevel, LogSink, Runtime, RuntimeOptions};
-pub use runtime::provider::{Precision, Provider, ProviderReport, Tuning};
+pub use runtime::provider::{OperatorCounts, Precision, Provider, ProviderReport, Tuning};

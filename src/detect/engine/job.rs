@@ -1,7 +1,8 @@
-//! One frame on its way through an engine, and the ticket for its result.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One frame in an engine, and the ticket for its result.
 //!
-//! Owns the promise that every ticket is answered exactly once, whatever happens to its job. A job travels from the
-//! submitting thread to a worker; its ticket stays.
+//! Guarantees that every ticket is answered exactly once, whatever happens to its job. A job moves from the submitting thread to
+//! a worker; its ticket stays.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,31 +13,31 @@ use crate::detect::detection::{DetectSettings, Detection};
 use crate::detect::error::{Error, Result};
 use crate::detect::pixels::picture::Frame;
 
-/// What was found in a frame, and how long it took.
+/// The detections in a frame, and the time of each stage.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FrameResult {
-    /// By falling confidence.
+    /// Detections, by falling confidence.
     pub detections: Vec<Detection>,
-    /// From [`Engine::submit`](super::Engine::submit) to a worker.
+    /// Time from [`Engine::submit`](super::Engine::submit) to a worker.
     pub queued: Duration,
-    /// Pixels to model input.
+    /// Time to write the pixels into the model's input.
     pub prepare: Duration,
-    /// The model's run, of the whole batch.
+    /// Time of the model's run, for the whole batch.
     pub infer: Duration,
-    /// Model output to detections.
+    /// Time to decode the outputs.
     pub decode: Duration,
-    /// What is odd about the model's outputs, told with the first frame on which it showed.
+    /// What is wrong with the model's outputs, reported with the first frame that shows it.
     pub warning: Option<String>,
 }
 
-/// How often a wait looks whether it is to go on.
-pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// How often a wait checks whether to continue.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The promise of a [`FrameResult`]. Dropping it disturbs nobody.
+/// A handle for the [`FrameResult`] of a submitted frame. It may be dropped.
 #[derive(Debug)]
 pub struct Ticket {
-    answer: Arc<Answer>,
-    spare: Arc<Answers>,
+    slot: Arc<ResultSlot>,
+    spare: Arc<ResultSlots>,
 }
 
 impl Ticket {
@@ -48,55 +49,55 @@ impl Ticket {
         self.wait_while(|| true)
     }
 
-    /// Waits for the result while `goes_on` says so: a model may run for ever.
+    /// Waits for the result while `keep_waiting` returns true: a model may run for ever.
     ///
     /// # Errors
-    /// What went wrong with this frame; [`Error::EngineClosed`] where the wait was given up.
-    pub fn wait_while(self, goes_on: impl Fn() -> bool) -> Result<FrameResult> {
+    /// What went wrong with this frame; [`Error::EngineClosed`] if the wait was given up.
+    pub fn wait_while(self, keep_waiting: impl Fn() -> bool) -> Result<FrameResult> {
         let result = {
-            let mut result = self.answer.result.lock();
+            let mut result = self.slot.result.lock();
             loop {
                 if let Some(result) = result.take() {
                     break result;
                 }
-                let is_late = self.answer.is_there.wait_for(&mut result, LOOK).timed_out();
-                if is_late && result.is_none() && !goes_on() {
+                let is_late = self.slot.is_filled.wait_for(&mut result, POLL_INTERVAL).timed_out();
+                if is_late && result.is_none() && !keep_waiting() {
                     return Err(Error::EngineClosed);
                 }
             }
         };
-        self.spare.0.lock().push(self.answer);
+        self.spare.0.lock().push(self.slot);
         result
     }
 
     /// Whether [`wait`](Self::wait) would return at once.
     pub fn is_done(&self) -> bool {
-        self.answer.result.lock().is_some()
+        self.slot.result.lock().is_some()
     }
 }
 
-/// Where a result is put for the ticket to find.
+/// The place of a result, shared by ticket and job.
 #[derive(Debug, Default)]
-struct Answer {
+struct ResultSlot {
     result: Mutex<Option<Result<FrameResult>>>,
-    is_there: Condvar,
+    is_filled: Condvar,
 }
 
-/// Those of tickets that are done with, for the next ones.
+/// Slots of finished tickets, to be reused.
 #[derive(Debug, Default)]
-pub(super) struct Answers(Mutex<Vec<Arc<Answer>>>);
+pub(super) struct ResultSlots(Mutex<Vec<Arc<ResultSlot>>>);
 
-/// The other end of a ticket; answers "closed" if it is dropped without an answer.
+/// The job's end of a ticket; answers [`Error::EngineClosed`] if it is dropped without an answer.
 pub(super) struct Reply {
-    answer: Option<Arc<Answer>>,
+    slot: Option<Arc<ResultSlot>>,
 }
 
 impl Reply {
-    /// Answers, if that has not been done.
+    /// Answers the ticket, unless it is already answered.
     pub fn answer(&mut self, result: Result<FrameResult>) {
-        if let Some(answer) = self.answer.take() {
-            *answer.result.lock() = Some(result);
-            answer.is_there.notify_one();
+        if let Some(slot) = self.slot.take() {
+            *slot.result.lock() = Some(result);
+            slot.is_filled.notify_one();
         }
     }
 }
@@ -116,10 +117,10 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>, spare: &Arc<Answers>) -> (Self, Ticket) {
-        let answer = spare.0.lock().pop().unwrap_or_default();
-        let reply = Reply { answer: Some(Arc::clone(&answer)) };
-        let ticket = Ticket { answer, spare: Arc::clone(spare) };
+    pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>, spare: &Arc<ResultSlots>) -> (Self, Ticket) {
+        let slot = spare.0.lock().pop().unwrap_or_default();
+        let reply = Reply { slot: Some(Arc::clone(&slot)) };
+        let ticket = Ticket { slot, spare: Arc::clone(spare) };
         (Self { frame: Some(frame), settings, submitted: Instant::now(), reply }, ticket)
     }
 }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_answer_counts_and_a_dropped_ticket_is_no_trouble() {
+    fn only_the_first_answer_counts_and_a_ticket_may_be_dropped() {
         let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
         job.reply.answer(Ok(FrameResult::default()));
         job.reply.answer(Err(Error::EngineClosed));
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_for_answers_is_used_again_and_empty_then() {
+    fn result_slots_are_reused_and_empty() {
         let spare = Arc::default();
         let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &spare);
         job.reply.answer(Ok(FrameResult::default()));

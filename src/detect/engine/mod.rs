@@ -1,8 +1,9 @@
-//! The engine: a model, its sessions and their workers, shared by everyone in the process who asks for the same.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The engine: a model, its sessions and their workers, shared by all users in the process with the same specification.
 //!
-//! Owns opening and closing; the work is the workers'. [`Engine`] is a handle: cheap to clone, usable from any thread. The
-//! last handle to go closes the queue, lets the jobs in it be answered with [`Error::EngineClosed`] and waits for the workers;
-//! one whose run does not end is left to itself.
+//! Owns opening and closing; workers run the model. [`Engine`] is a handle: cheap to clone, usable from any thread. Dropping the
+//! last handle closes the queue, answers the jobs in it with [`Error::EngineClosed`] and waits for the workers; a worker whose
+//! run does not end is detached.
 
 mod batches;
 pub mod job;
@@ -11,6 +12,7 @@ pub mod plan;
 mod registry;
 mod worker;
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,17 +28,17 @@ use crate::detect::model::description::Model;
 use crate::detect::onnx::file::{ModelBytes, ModelSource};
 use crate::detect::onnx::modelinfo;
 use crate::detect::pixels::picture::Frame;
-use crate::detect::runtime::cancel::Cancel;
+use crate::detect::runtime::cancel::CancelToken;
 use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::provider::{Provider, ProviderReport, choose};
 use crate::detect::runtime::session::{Session, Setup};
-use crate::detect::runtime::shutdown::{self, Busy};
+use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
-use job::{Answers, Job, LOOK, Ticket};
-use loading::{Opened, cpu_setup, open_first};
+use job::{Job, POLL_INTERVAL, ResultSlots, Ticket};
+use loading::{OpenedModel, cpu_setup, open_first};
 use plan::{EngineSpec, Plan};
 use registry::Key;
-use worker::{Alive, Rescue, Shared, Totals, Worker};
+use worker::{Counters, CpuFallback, Shared, Worker, WorkerGuard};
 
 /// A running detector; see the module.
 #[derive(Debug, Clone)]
@@ -44,38 +46,38 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-/// Sums since an engine was opened, over all its users.
+/// Statistics of an engine since it was opened, over all its users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Frames answered with detections (none found included).
+    /// Frames answered without an error.
     pub frames: u64,
     /// Frames answered with an error.
     pub failures: u64,
     /// Runs of the model.
     pub batches: u64,
-    /// Waiting in the queue, summed over frames.
+    /// Time in the queue, summed over frames.
     pub queued: Duration,
-    /// Pixels to model input, summed over frames.
+    /// Time to prepare frames, summed over frames.
     pub prepare: Duration,
-    /// The model, summed over batches.
+    /// Time to run the model, summed over batches.
     pub infer: Duration,
-    /// Output to detections, summed over frames.
+    /// Time to decode outputs, summed over frames.
     pub decode: Duration,
     /// Models loaded in this process so far, by any engine.
     pub model_loads: u64,
     /// Handles to this engine.
     pub users: usize,
-    /// Sessions that are open; those beyond the first open in the background.
+    /// Open sessions; all but the first are opened in the background.
     pub sessions: usize,
-    /// Why sessions that were planned could not be opened.
+    /// Why planned sessions could not be opened.
     pub missing_sessions: Option<String>,
-    /// Why the CPU provider has taken over from another while running.
-    pub rescued: Option<String>,
+    /// Why the engine fell back to the CPU provider while running.
+    pub cpu_fallback: Option<String>,
 }
 
 static MODEL_LOADS: AtomicU64 = AtomicU64::new(0);
 
-/// What the handles share; dropped with the last of them.
+/// The state that all handles share; dropped with the last of them.
 #[derive(Debug)]
 pub(super) struct Inner {
     key: Key,
@@ -84,27 +86,23 @@ pub(super) struct Inner {
     queue: Sender<Job>,
     /// The workers' end of the queue, until the engine stops.
     jobs: Mutex<Option<Receiver<Job>>>,
-    answers: Arc<Answers>,
+    answers: Arc<ResultSlots>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-    /// Workers stop when it is dropped.
-    running: Mutex<Option<Sender<Never>>>,
-    /// Sessions that are opened in the background.
-    late: Mutex<Vec<Arc<Cancel>>>,
+    /// Workers stop when this is dropped.
+    running: Mutex<Option<Sender<Infallible>>>,
+    /// Sessions that are being opened in the background.
+    opening: Mutex<Vec<Arc<CancelToken>>>,
 }
 
-/// What is never sent.
-#[derive(Debug)]
-pub(super) enum Never {}
-
 /// How long closing an engine waits for its workers: a model may run for ever.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// The providers that would be tried for `spec`, in this order, in words. What they are, and ONNX Runtime's version, decides
-    /// on results beside the model and the settings.
+    /// Returns ONNX Runtime's version and the providers that would be tried for `spec`, in this order, as text. Results depend on
+    /// them as well as on model and settings.
     ///
     /// # Errors
-    /// Where the model cannot be read, or the provider is not there.
+    /// If the model cannot be read or the provider is not available.
     pub fn candidates(runtime: &'static Runtime, spec: &EngineSpec) -> Result<String> {
         let model = spec.model.read(None)?;
         let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
@@ -115,13 +113,13 @@ impl Engine {
         Ok(format!("ONNX Runtime {}: {}", runtime.version(), names.collect::<Vec<_>>().join(", ")))
     }
 
-    /// An engine for `spec`: the running one if there is one for the same model content, provider and plan, else a new one.
+    /// Returns an engine for `spec`: a running one with the same model content, provider and plan, or a new one.
     ///
-    /// Blocks while the model is read and its first session opened; whoever asks for the same meanwhile waits for it and gets
-    /// the same engine, or the same error.
+    /// Blocks while the model is read and its first session is opened; other callers with the same specification wait for it and
+    /// get the same engine, or the same error.
     ///
     /// # Errors
-    /// Whatever keeps the model from being read, run or understood, or the provider from being used.
+    /// If the model cannot be read, run or identified, or the provider cannot be used.
     pub fn acquire(runtime: &'static Runtime, spec: &EngineSpec) -> Result<Self> {
         shutdown::stop_engines_with(registry::stop_all);
         shutdown::arm("ONNX Runtime");
@@ -136,7 +134,7 @@ impl Engine {
             batch_timeout: spec.batch_timeout,
             pin_threads: spec.pin_threads,
             tuning: spec.tuning.clone(),
-            reading: spec.reading,
+            hints: spec.hints,
             modelinfo: match &spec.model {
                 ModelSource::File(path) => modelinfo::beside(path)?,
                 _ => String::new(),
@@ -151,12 +149,12 @@ impl Engine {
         Ok(Self { inner })
     }
 
-    /// The model.
+    /// Returns the model.
     pub fn model(&self) -> &Model {
         &self.inner.shared.model
     }
 
-    /// What it runs on.
+    /// Returns what the engine runs on.
     pub fn provider(&self) -> &ProviderReport {
         &self.inner.report
     }
@@ -166,41 +164,41 @@ impl Engine {
         self.submit_while(frame, settings, || true)
     }
 
-    /// Queues a frame. Blocks while the queue is full and `goes_on` says so; without room the ticket is answered with
-    /// [`Error::EngineClosed`].
+    /// Queues a frame. Blocks while the queue is full and `keep_waiting` returns true; if it is still full then, the ticket is
+    /// answered with [`Error::EngineClosed`].
     pub fn submit_while(
         &self,
         frame: Box<dyn Frame>,
         settings: Arc<DetectSettings>,
-        goes_on: impl Fn() -> bool,
+        keep_waiting: impl Fn() -> bool,
     ) -> Ticket {
         let (mut job, ticket) = Job::new(frame, settings, &self.inner.answers);
         while !self.inner.shared.is_closing.load(Ordering::Acquire) {
-            match self.inner.queue.send_timeout(job, LOOK) {
-                Err(SendTimeoutError::Timeout(again)) if goes_on() => job = again,
-                // A job that is refused answers its ticket when it is dropped.
+            match self.inner.queue.send_timeout(job, POLL_INTERVAL) {
+                Err(SendTimeoutError::Timeout(again)) if keep_waiting() => job = again,
+                // A rejected job answers its ticket when it is dropped.
                 _ => break,
             }
         }
         ticket
     }
 
-    /// Sums so far.
+    /// Returns the statistics.
     pub fn stats(&self) -> EngineStats {
-        let totals = self.inner.shared.totals.lock().clone();
+        let counters = self.inner.shared.counters.lock().clone();
         EngineStats {
-            frames: totals.frames,
-            failures: totals.failures,
-            batches: totals.batches,
-            queued: totals.queued,
-            prepare: totals.prepare,
-            infer: totals.infer,
-            decode: totals.decode,
+            frames: counters.frames,
+            failures: counters.failures,
+            batches: counters.batches,
+            queued: counters.queued,
+            prepare: counters.prepare,
+            infer: counters.infer,
+            decode: counters.decode,
             model_loads: MODEL_LOADS.load(Ordering::Relaxed),
             users: Arc::strong_count(&self.inner),
-            sessions: totals.sessions,
-            missing_sessions: totals.missing_sessions,
-            rescued: totals.rescued,
+            sessions: counters.sessions,
+            missing_sessions: counters.missing_sessions,
+            cpu_fallback: counters.cpu_fallback,
         }
     }
 }
@@ -211,28 +209,28 @@ impl Inner {
         model: ModelBytes,
         spec: &EngineSpec,
         key: Key,
-        cancel: &Cancel,
+        cancel: &CancelToken,
     ) -> Result<Self> {
-        let Opened { model: description, session, setup, overrides, report, plan } =
+        let OpenedModel { model: description, session, setup, overrides, report, plan } =
             open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             model: description,
             batch_timeout: spec.batch_timeout,
-            has_complained: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
             repetition: Mutex::default(),
             is_closing: AtomicBool::new(false),
             provider: report.name.clone(),
-            alive: Mutex::new(0),
+            running: Mutex::new(0),
             changed: Condvar::new(),
-            totals: Mutex::new(Totals { sessions: 1, ..Totals::default() }),
+            counters: Mutex::new(Counters { sessions: 1, ..Counters::default() }),
         });
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
-        // Waiting at a channel without room allocates.
+        // Waiting on a channel without capacity allocates.
         let (running, stopped) = bounded(1);
-        // Built before the threads start, so that a thread that cannot be started leaves none behind.
+        // Built before the threads start, so that all are stopped if one cannot be started.
         let inner = Self {
             key,
             shared: Arc::clone(&shared),
@@ -242,17 +240,17 @@ impl Inner {
             answers: Arc::default(),
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
             running: Mutex::new(Some(running)),
-            late: Mutex::default(),
+            opening: Mutex::default(),
         };
         let model = Arc::new(model);
-        // Under a choice of several another one may still take over; one that was asked for by name may not.
+        // The CPU provider may replace an automatically chosen provider, but not one that was requested by name.
         let may_fall_back = inner.key.choices.len() > 1 && inner.report.provider != Provider::Cpu;
-        let rescue = may_fall_back.then(|| Rescue {
+        let fallback = may_fall_back.then(|| CpuFallback {
             runtime,
             model: Arc::clone(&model),
             setup: cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)),
         });
-        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, rescue.clone())?;
+        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, fallback.clone())?;
         let (queue, stop) = (receiver.clone(), stopped.clone());
         let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
         let core = pinned(0);
@@ -261,9 +259,9 @@ impl Inner {
             first.run(&queue, &stop);
         })?;
         for index in 1..plan.sessions {
-            let cancel = Arc::<Cancel>::default();
-            inner.late.lock().push(Arc::clone(&cancel));
-            let late = LateWorker {
+            let cancel = Arc::<CancelToken>::default();
+            inner.opening.lock().push(Arc::clone(&cancel));
+            let worker = BackgroundWorker {
                 runtime,
                 cancel,
                 stop: stopped.clone(),
@@ -273,26 +271,26 @@ impl Inner {
                 shared: Arc::clone(&shared),
                 queue: receiver.clone(),
                 batch_size: plan.batch_size,
-                rescue: rescue.clone(),
+                fallback: fallback.clone(),
             };
             let core = pinned(index);
             inner.start(index, move || {
                 pin(core);
-                late.run();
+                worker.run();
             })?;
         }
         Ok(inner)
     }
 
     fn start(&self, index: usize, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        let alive = Alive::new(&self.shared);
+        let guard = WorkerGuard::new(&self.shared);
         let thread = std::thread::Builder::new()
             .name(format!("vxdetect-{index}"))
             .spawn(move || {
-                let Some(busy) = Busy::new() else { return };
+                let Some(runtime_guard) = RuntimeGuard::new() else { return };
                 work();
-                drop(busy);
-                drop(alive);
+                drop(runtime_guard);
+                drop(guard);
             })
             .map_err(|error| Error::NoThread { reason: error.to_string() })?;
         self.workers.lock().push(thread);
@@ -301,13 +299,13 @@ impl Inner {
 }
 
 impl Inner {
-    /// Lets the workers end without waiting for them: what is queued is answered, nothing more is taken. Their threads.
+    /// Stops the workers without waiting for them: queued jobs are answered, no further jobs are accepted. Returns their threads.
     pub(crate) fn stop(&self) -> Vec<JoinHandle<()>> {
         self.shared.is_closing.store(true, Ordering::Release);
         let running = self.running.lock().take();
         drop(running);
-        self.late.lock().iter().for_each(|cancel| cancel.cancel());
-        // A worker whose run does not end would keep what is queued from being answered.
+        self.opening.lock().iter().for_each(|cancel| cancel.cancel());
+        // Queued jobs must be answered even if a worker's run does not end.
         let jobs = self.jobs.lock().take();
         jobs.iter().for_each(|jobs| jobs.try_iter().for_each(drop));
         std::mem::take(&mut *self.workers.lock())
@@ -316,17 +314,17 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A frame may own the last handle, and be dropped by a worker, which cannot wait for itself.
+        // A frame may own the last handle and be dropped by a worker, which cannot wait for itself.
         let me = std::thread::current().id();
         let (own, others): (Vec<_>, Vec<_>) = self.stop().into_iter().partition(|thread| thread.thread().id() == me);
-        if self.shared.wait_for_workers(own.len(), PATIENCE) {
+        if self.shared.wait_for_workers(own.len(), CLOSE_TIMEOUT) {
             others.into_iter().for_each(|thread| drop(thread.join()));
         }
-        registry::forget(&self.key, self);
+        registry::remove(&self.key, self);
     }
 }
 
-/// Ties this thread to a processor core; where that cannot be done the system goes on deciding.
+/// Pins this thread to a processor core, if the system allows it.
 fn pin(core: Option<usize>) {
     let Some(core) = core else { return };
     let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -335,23 +333,23 @@ fn pin(core: Option<usize>) {
     }
 }
 
-/// A worker that opens its session in its own thread, while the first already works.
-struct LateWorker {
+/// A worker that opens its session on its own thread while the first worker already runs.
+struct BackgroundWorker {
     runtime: &'static Runtime,
-    cancel: Arc<Cancel>,
-    stop: Receiver<Never>,
+    cancel: Arc<CancelToken>,
+    stop: Receiver<Infallible>,
     model: Arc<ModelBytes>,
     setup: Setup,
     overrides: Vec<(String, usize)>,
     shared: Arc<Shared>,
     queue: Receiver<Job>,
     batch_size: usize,
-    rescue: Option<Rescue>,
+    fallback: Option<CpuFallback>,
 }
 
-impl LateWorker {
+impl BackgroundWorker {
     fn run(self) {
-        let Self { runtime, cancel, stop, model, setup, overrides, shared, queue, batch_size, rescue } = self;
+        let Self { runtime, cancel, stop, model, setup, overrides, shared, queue, batch_size, fallback } = self;
         if shared.is_closing.load(Ordering::Acquire) {
             return;
         }
@@ -361,14 +359,14 @@ impl LateWorker {
                 .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
         drop(model);
         let worker = opened.and_then(|session| {
-            Worker::new(Arc::clone(&shared), session, batch_size, rescue).map_err(|error| error.to_string())
+            Worker::new(Arc::clone(&shared), session, batch_size, fallback).map_err(|error| error.to_string())
         });
         match worker {
             Ok(worker) => {
-                shared.totals.lock().sessions += 1;
+                shared.counters.lock().sessions += 1;
                 worker.run(&queue, &stop);
             }
-            Err(reason) => shared.totals.lock().missing_sessions = Some(reason),
+            Err(reason) => shared.counters.lock().missing_sessions = Some(reason),
         }
     }
 }

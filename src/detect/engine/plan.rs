@@ -1,58 +1,59 @@
-//! What an engine is asked to be, and how many sessions and threads that makes.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The specification of an engine, and the numbers of sessions and threads that follow from it.
 //!
 //! Pure arithmetic; starts nothing.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::detect::model::reading::Reading;
+use crate::detect::model::hints::ModelHints;
 use crate::detect::onnx::file::ModelSource;
 use crate::detect::runtime::provider::{Provider, Tuning};
 
-/// Everything that tells engines apart; 0 means automatic.
+/// The specification of an engine; 0 means automatic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct EngineSpec {
     /// The model.
     pub model: ModelSource,
-    /// Who runs it.
+    /// The execution provider.
     pub provider: Provider,
-    /// Sessions, and so worker threads.
+    /// Sessions, each with a worker thread.
     pub sessions: usize,
     /// Threads inside one operator, for each session.
     pub intra_op_threads: usize,
-    /// Operators side by side, for each session; 0 is 1.
+    /// Operators that run in parallel, for each session; 0 is 1.
     pub inter_op_threads: usize,
     /// Most frames in one run; 0 is 1. Models with a fixed batch use theirs.
     pub batch_size: usize,
     /// How long a run waits for its batch to fill.
     pub batch_timeout: Duration,
-    /// What automatic numbers of sessions and threads are to do.
+    /// The goal of automatic numbers of sessions and threads.
     pub optimize_for: OptimizeFor,
-    /// Whether the threads of the CPU provider are tied to processor cores.
+    /// Whether the threads of the CPU provider are pinned to processor cores.
     pub pin_threads: bool,
-    /// How the provider is to work.
+    /// Precision and options of the provider.
     pub tuning: Tuning,
-    /// What the user knows of the model better than its file does.
-    pub reading: Reading,
-    /// Bytes that the model may take; 0 is 80 % of what is available.
+    /// What the user says about the model.
+    pub hints: ModelHints,
+    /// Bytes of memory that the model may use; 0 is 80 % of the available memory.
     pub memory_limit: u64,
-    /// How long the model may take to load; `None` for as long as it takes.
+    /// How long the model may take to load; `None` for no limit.
     pub load_timeout: Option<Duration>,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
 }
 
-/// What sessions and threads are planned for.
+/// The goal of automatic numbers of sessions and threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OptimizeFor {
-    /// Most frames in a time, which is what keyframes of whole files want.
+    /// Most frames per time.
     #[default]
     Throughput,
-    /// Each frame as soon as possible: all cores on one frame.
+    /// Shortest time for each frame: all cores work on one frame.
     Latency,
 }
 
-/// The most sessions and threads that are started whatever is asked for.
+/// Largest number of sessions and of threads.
 pub const MAX_THREADS: usize = 256;
 /// The largest batch.
 pub const MAX_BATCH_SIZE: usize = 64;
@@ -63,7 +64,7 @@ const DEVICE_SESSIONS: usize = 2;
 /// Up to this many cores each core gets a session; with more, sessions get more threads.
 const MAX_AUTOMATIC_SESSIONS: usize = 8;
 
-/// A spec with nothing left open.
+/// Sessions, threads and batch size, without automatic values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Plan {
     pub sessions: usize,
@@ -73,14 +74,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Fills in what is automatic so that sessions times threads stays within `cores`; with `is_device` they compute
-    /// elsewhere, and cores do not count.
+    /// Replaces automatic values so that sessions times threads does not exceed `cores`. With `is_device` the provider does not
+    /// compute on the processor, and cores do not count.
     pub fn new(spec: &EngineSpec, cores: usize, is_device: bool) -> Self {
         let cores = cores.max(1);
         let inter = spec.inter_op_threads.clamp(1, MAX_THREADS);
         let (sessions, intra) = match (spec.sessions, spec.intra_op_threads) {
             (0, intra) if is_device => {
-                // While one session's frames are prepared and read the other's run.
+                // One session's frames are prepared and decoded while the other's run.
                 (if spec.optimize_for == OptimizeFor::Latency { 1 } else { DEVICE_SESSIONS.min(cores) }, intra.max(1))
             }
             (0, 0) if spec.optimize_for == OptimizeFor::Latency => (1, cores),
@@ -141,15 +142,15 @@ mod tests {
     #[test]
     fn sizes_are_width_and_height() {
         for (text, size) in [(" ", None), ("640x384", Some((640, 384))), ("1280", Some((1280, 1280)))] {
-            assert_eq!(Reading::parse_size(text).unwrap(), size, "{text}");
+            assert_eq!(ModelHints::parse_size(text).unwrap(), size, "{text}");
         }
         for wrong in ["0", "640x", "x", "wide", "-3x3", "640x99999", "1x2x3"] {
-            assert!(Reading::parse_size(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
+            assert!(ModelHints::parse_size(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
         }
     }
 
     #[test]
-    fn what_is_asked_for_is_kept() {
+    fn explicit_numbers_are_kept() {
         assert_eq!(plan(3, 5, 2), (3, 5));
         assert_eq!(plan(0, 4, 8), (2, 4));
         assert_eq!(plan(0, 4, 2), (1, 4));

@@ -1,7 +1,8 @@
-//! The engines of this process, so that the same one is opened once however many ask for it.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The engines of this process: an engine is opened once and shared by all users with the same specification.
 //!
-//! Lock order: the list, then one entry's progress. Neither is held while a model is loaded or an engine dropped; those who
-//! wait for a loading wait on the entry's condition.
+//! Lock order: the list, then one entry's progress. Neither is held while a model is loaded or an engine dropped; users that wait
+//! for a model to load wait on the entry's condition.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -14,22 +15,22 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::Inner;
 use super::plan::Plan;
 use crate::detect::error::{Error, Result};
-use crate::detect::model::reading::Reading;
+use crate::detect::model::hints::ModelHints;
 use crate::detect::onnx::file::Identity;
-use crate::detect::runtime::cancel::Cancel;
-use crate::detect::runtime::provider::{Choice, Tuning};
-use crate::detect::runtime::shutdown::{self, BETWEEN, Busy};
+use crate::detect::runtime::cancel::CancelToken;
+use crate::detect::runtime::provider::{ProviderChoice, Tuning};
+use crate::detect::runtime::shutdown::{self, REARM_INTERVAL, RuntimeGuard};
 
-/// What makes two engines the same.
+/// Engines with equal keys are shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub model: Identity,
-    pub choices: Vec<Choice>,
+    pub choices: Vec<ProviderChoice>,
     pub plan: Plan,
     pub batch_timeout: Duration,
     pub pin_threads: bool,
     pub tuning: Tuning,
-    pub reading: Reading,
+    pub hints: ModelHints,
     /// Text of the file beside the model.
     pub modelinfo: String,
 }
@@ -39,45 +40,46 @@ enum Entry {
     Ready(Weak<Inner>),
 }
 
-/// A loading in progress, and who waits for it.
+/// A model that is being loaded, and the users that wait for it.
 #[derive(Default)]
 struct Loading {
     progress: Mutex<Progress>,
     changed: Condvar,
-    cancel: Cancel,
+    cancel: CancelToken,
 }
 
 #[derive(Default)]
 struct Progress {
-    /// Threads that will take the outcome. They are counted while the list is locked, so that none comes after the outcome.
+    /// Threads that will read the outcome. They are counted while the list is locked, so that none arrives after the outcome.
     waiting: usize,
     outcome: Option<Result<Arc<Inner>>>,
 }
 
 static ENGINES: Lazy<Mutex<HashMap<Key, Entry>>> = Lazy::new(Mutex::default);
 
-/// The engine for `key`: the one in the list, the one that another thread is opening, or what `open` gives. It runs on a
-/// thread of its own, since it may take for ever.
+/// Returns the engine for `key`: the one in the list, the one that another thread is opening, or the result of `open`, which runs
+/// on a separate thread because it may never return.
 ///
 /// # Errors
-/// Those of `open`, for everyone who waited. [`Error::LoadTimeout`] after `limit`; when nobody waits any more it is cancelled.
+/// Those of `open`, for every waiting thread. [`Error::LoadTimeout`] after `limit`; when no thread waits any more, loading is
+/// cancelled.
 pub(super) fn get_or_open(
     key: &Key,
     model: &str,
     limit: Option<Duration>,
-    open: impl FnOnce(&Cancel) -> Result<Inner> + Send + 'static,
+    open: impl FnOnce(&CancelToken) -> Result<Inner> + Send + 'static,
 ) -> Result<Arc<Inner>> {
-    let claim = claim(&mut ENGINES.lock(), key);
-    let loading = match claim {
-        Claim::Ready(engine) => return Ok(engine),
-        Claim::Loading(loading) => loading,
-        Claim::Mine(loading) => {
-            // Answers those who wait even if `open` panics, or never runs.
-            let mut answer = Answer { key: key.clone(), loading: Arc::clone(&loading), outcome: None };
+    let lookup = lookup(&mut ENGINES.lock(), key);
+    let loading = match lookup {
+        Lookup::Ready(engine) => return Ok(engine),
+        Lookup::Loading(loading) => loading,
+        Lookup::MustOpen(loading) => {
+            // Sends an outcome even if `open` panics or never runs.
+            let mut sender = OutcomeSender { key: key.clone(), loading: Arc::clone(&loading), outcome: None };
             let work = move || {
-                let Some(_busy) = Busy::new() else { return };
-                answer.outcome = Some(open(&answer.loading.cancel).map(Arc::new));
-                drop(answer);
+                let Some(_guard) = RuntimeGuard::new() else { return };
+                sender.outcome = Some(open(&sender.loading.cancel).map(Arc::new));
+                drop(sender);
             };
             let thread = std::thread::Builder::new().name("vxload".to_owned()).spawn(work);
             if let Err(error) = thread {
@@ -92,37 +94,37 @@ pub(super) fn get_or_open(
     })
 }
 
-/// What the list has for a key.
-enum Claim {
+/// What the list contains for a key.
+enum Lookup {
     Ready(Arc<Inner>),
-    /// Another thread opens it; the caller is counted among those who wait.
+    /// Another thread opens it; the caller is counted as waiting.
     Loading(Arc<Loading>),
-    /// The caller has to have it opened, and is counted too.
-    Mine(Arc<Loading>),
+    /// The caller must open it, and is counted as waiting.
+    MustOpen(Arc<Loading>),
 }
 
-fn claim(engines: &mut HashMap<Key, Entry>, key: &Key) -> Claim {
+fn lookup(engines: &mut HashMap<Key, Entry>, key: &Key) -> Lookup {
     match engines.get(key) {
         Some(Entry::Loading(loading)) if !loading.cancel.is_cancelled() => {
             loading.progress.lock().waiting += 1;
-            Claim::Loading(Arc::clone(loading))
+            Lookup::Loading(Arc::clone(loading))
         }
-        Some(Entry::Ready(engine)) if let Some(engine) = engine.upgrade() => Claim::Ready(engine),
+        Some(Entry::Ready(engine)) if let Some(engine) = engine.upgrade() => Lookup::Ready(engine),
         _ => {
             let loading = Arc::new(Loading::default());
             loading.progress.lock().waiting = 1;
             engines.insert(key.clone(), Entry::Loading(Arc::clone(&loading)));
-            Claim::Mine(loading)
+            Lookup::MustOpen(loading)
         }
     }
 }
 
 impl Loading {
-    /// The outcome; `None` if it did not come within `limit`.
+    /// Waits for the outcome; `None` if there is none within `limit`.
     fn wait(&self, limit: Option<Duration>) -> Option<Result<Arc<Inner>>> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut progress = self.progress.lock();
-        let mut step = BETWEEN;
+        let mut step = REARM_INTERVAL;
         while progress.outcome.is_none() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             let next = Instant::now() + step;
             let next = deadline.map_or(next, |deadline| deadline.min(next));
@@ -134,7 +136,7 @@ impl Loading {
         }
         progress.waiting -= 1;
         let is_last = progress.waiting == 0;
-        // The last one takes it, so that nothing but handles keeps an engine open.
+        // The last one takes it, so that only handles keep an engine open.
         let outcome = if is_last { progress.outcome.take() } else { progress.outcome.clone() };
         drop(progress);
         if outcome.is_none() && is_last {
@@ -144,18 +146,19 @@ impl Loading {
     }
 }
 
-struct Answer {
+/// Sends the outcome to the waiting threads when it is dropped.
+struct OutcomeSender {
     key: Key,
     loading: Arc<Loading>,
-    /// `None` where the process ended first, or `open` panicked.
+    /// `None` if the process is ending, or `open` panicked.
     outcome: Option<Result<Arc<Inner>>>,
 }
 
-impl Drop for Answer {
+impl Drop for OutcomeSender {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or(Err(Error::EngineClosed));
         let mut engines = ENGINES.lock();
-        // A cancelled loading may have been replaced by another.
+        // A cancelled entry may have been replaced.
         let is_listed = |entry: &Entry| matches!(entry, Entry::Loading(listed) if Arc::ptr_eq(listed, &self.loading));
         if engines.get(&self.key).is_some_and(is_listed) {
             match &outcome {
@@ -165,15 +168,15 @@ impl Drop for Answer {
         }
         drop(engines);
         let mut progress = self.loading.progress.lock();
-        // Without anybody who waits it is dropped, outside of the lock.
-        let unwanted = if progress.waiting > 0 { progress.outcome.replace(outcome) } else { Some(outcome) };
+        // If no thread waits it is dropped, outside the lock.
+        let unused = if progress.waiting > 0 { progress.outcome.replace(outcome) } else { Some(outcome) };
         drop(progress);
-        drop(unwanted);
+        drop(unused);
         self.loading.changed.notify_all();
     }
 }
 
-/// Ends every loading and every engine for ever, without waiting for them; their threads that are known.
+/// Cancels all loading and stops all engines for good, without waiting. Returns their worker threads.
 pub(super) fn stop_all() -> Vec<JoinHandle<()>> {
     let mut threads = Vec::new();
     let mut engines = Vec::new();
@@ -191,8 +194,8 @@ pub(super) fn stop_all() -> Vec<JoinHandle<()>> {
     threads
 }
 
-/// Takes an engine that is being dropped off the list, unless a new one has its place.
-pub(super) fn forget(key: &Key, engine: &Inner) {
+/// Removes an engine that is being dropped from the list, unless it has been replaced.
+pub(super) fn remove(key: &Key, engine: &Inner) {
     let mut engines = ENGINES.lock();
     if let Some(Entry::Ready(listed)) = engines.get(key)
         && std::ptr::eq(listed.as_ptr(), engine)

@@ -1,8 +1,10 @@
-//! A worker thread: takes jobs from the queue, runs its own session, answers.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A worker thread: takes jobs from the queue, runs its session and answers.
 //!
-//! Owns the order prepare, run, decode, and what a failing or panicking job means for the others: nothing. Each worker has
-//! its session, input tensor and scratch memory to itself.
+//! Owns the order prepare, run, decode, and ensures that a failing or panicking job does not affect others. Each worker has its own
+//! session, input tensor and memory.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,15 +13,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
-use super::Never;
 use super::job::{FrameResult, Job};
 use crate::detect::error::{Error, panic_message};
-use crate::detect::layouts::decoder::{Decoder, Outputs};
-use crate::detect::layouts::plausibility::{FRAMES, Repetition, complaint, sample};
+use crate::detect::layouts::Outputs;
+use crate::detect::layouts::decoder::Decoder;
+use crate::detect::layouts::sanity::{CHECKED_RUNS, RepetitionCheck, check_outputs, sample};
 use crate::detect::layouts::task::Task;
-use crate::detect::model::description::{Batch, Model, most_images};
+use crate::detect::model::description::{Batch, Model, max_images};
 use crate::detect::onnx::file::ModelBytes;
-use crate::detect::pixels::input_format::InputForm;
+use crate::detect::pixels::input_format::InputFormat;
 use crate::detect::pixels::letterbox::Letterbox;
 use crate::detect::pixels::picture::{Area, Picture};
 use crate::detect::pixels::preparer::Preparer;
@@ -28,62 +30,62 @@ use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::session::{Session, Setup};
 use crate::detect::runtime::shutdown;
 
-/// What the workers of one engine and its handles share.
+/// The state that the workers and the handles of one engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub model: Model,
     /// How long a run waits for its batch to fill.
     pub batch_timeout: Duration,
-    /// What is odd about the model's outputs has been told.
-    pub has_complained: AtomicBool,
-    /// What the first frames of all workers showed.
-    pub repetition: Mutex<Repetition>,
-    /// Set when the last handle goes: what is still queued is answered without being run.
+    /// Whether a fault in the model's outputs has been reported.
+    pub has_warned: AtomicBool,
+    /// Compares the first frames of all workers.
+    pub repetition: Mutex<RepetitionCheck>,
+    /// Set when the last handle is dropped: queued jobs are answered without being run.
     pub is_closing: AtomicBool,
-    /// ONNX Runtime's name of what runs the model.
+    /// ONNX Runtime's name of the provider.
     pub provider: String,
-    /// Worker threads that have not ended.
-    pub alive: Mutex<usize>,
-    /// Tells of changes of `alive`.
+    /// Running worker threads.
+    pub running: Mutex<usize>,
+    /// Signals changes of `running`.
     pub changed: Condvar,
-    pub totals: Mutex<Totals>,
+    pub counters: Mutex<Counters>,
 }
 
 impl Shared {
-    /// Waits until no more than `left` workers are there; false if that takes longer than `patience`.
-    pub fn wait_for_workers(&self, left: usize, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        let mut alive = self.alive.lock();
+    /// Waits until at most `left` workers are running; returns false after `timeout`.
+    pub fn wait_for_workers(&self, left: usize, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut running = self.running.lock();
         let mut is_late = false;
-        while *alive > left && !is_late {
-            is_late = self.changed.wait_until(&mut alive, deadline).timed_out();
+        while *running > left && !is_late {
+            is_late = self.changed.wait_until(&mut running, deadline).timed_out();
         }
-        let is_done = *alive <= left;
-        drop(alive);
+        let is_done = *running <= left;
+        drop(running);
         is_done
     }
 }
 
-/// A worker thread that has not ended.
-pub(super) struct Alive(Arc<Shared>);
+/// Counts a worker thread as running until it is dropped.
+pub(super) struct WorkerGuard(Arc<Shared>);
 
-impl Alive {
+impl WorkerGuard {
     pub fn new(shared: &Arc<Shared>) -> Self {
-        *shared.alive.lock() += 1;
+        *shared.running.lock() += 1;
         Self(Arc::clone(shared))
     }
 }
 
-impl Drop for Alive {
+impl Drop for WorkerGuard {
     fn drop(&mut self) {
-        *self.0.alive.lock() -= 1;
+        *self.0.running.lock() -= 1;
         self.0.changed.notify_all();
     }
 }
 
-/// Sums since the engine was opened.
+/// Counters since the engine was opened.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Totals {
+pub(super) struct Counters {
     pub frames: u64,
     pub failures: u64,
     pub batches: u64,
@@ -91,34 +93,34 @@ pub(super) struct Totals {
     pub prepare: Duration,
     pub infer: Duration,
     pub decode: Duration,
-    /// Sessions that are open.
+    /// Open sessions.
     pub sessions: usize,
-    /// Why sessions that were planned are not open.
+    /// Why planned sessions could not be opened.
     pub missing_sessions: Option<String>,
-    /// Why the CPU provider has taken over while running.
-    pub rescued: Option<String>,
+    /// Why the engine fell back to the CPU provider.
+    pub cpu_fallback: Option<String>,
 }
 
-/// What takes over from a provider that fails while it runs.
+/// Opens a session on the CPU provider to replace a provider that fails while it runs.
 #[derive(Clone)]
-pub(super) struct Rescue {
+pub(super) struct CpuFallback {
     pub runtime: &'static Runtime,
     pub model: Arc<ModelBytes>,
-    /// The CPU provider's.
+    /// The setup for the CPU provider.
     pub setup: Setup,
 }
 
-/// A worker's own things.
+/// A worker.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     session: Session,
-    /// Used once, if at all.
-    rescue: Option<Rescue>,
-    form: InputForm,
+    /// Used at most once.
+    fallback: Option<CpuFallback>,
+    format: InputFormat,
     input: InputTensor,
-    /// For each image of the input: the letterbox for which its padding holds.
+    /// For each image of the input: the letterbox whose padding it contains.
     padded: Vec<Option<Letterbox>>,
-    /// Images of each run where the model fixes it.
+    /// Images of each run, if the model has a fixed batch.
     fixed_batch: Option<usize>,
     capacity: usize,
     preparer: Preparer,
@@ -126,8 +128,8 @@ pub(super) struct Worker {
     jobs: Vec<Job>,
     /// Empty between runs.
     prepared: Vec<Prepared>,
-    /// Runs whose outputs were looked at.
-    looked_at: u32,
+    /// Runs whose outputs were checked.
+    checked_runs: u32,
 }
 
 /// A job whose pixels are in the input tensor.
@@ -135,34 +137,34 @@ struct Prepared {
     /// Index in the list of jobs.
     job: usize,
     fit: Letterbox,
-    /// Width and height of the frame, of which a classifier sees only the middle.
+    /// Width and height of the frame; a classifier is given its central part.
     frame: (usize, usize),
-    /// Some of its pixels, of the first frames.
+    /// A sample of its pixels, for the first frames.
     sample: Option<Vec<f32>>,
     result: FrameResult,
 }
 
 impl Worker {
-    /// Without `rescue` a provider that fails is an error of the frame.
+    /// Creates a worker. Without `fallback` a failing provider is an error of the frame.
     ///
     /// # Errors
-    /// When there is no memory for the model's input.
+    /// If there is not enough memory for the model's input.
     pub fn new(
         shared: Arc<Shared>,
         mut session: Session,
         batch_size: usize,
-        rescue: Option<Rescue>,
+        fallback: Option<CpuFallback>,
     ) -> Result<Self, Error> {
         if shared.model.layout.is_dense() {
             session.expect_same_shapes();
         }
-        let form = shared.model.input_form();
+        let format = shared.model.input_format();
         let fixed_batch = match shared.model.batch {
             Batch::Fixed(count) => Some(count),
             Batch::Dynamic => None,
         };
-        let most = most_images(form.width, form.height);
-        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, most));
+        let limit = max_images(format.width, format.height);
+        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, limit));
         let input = session
             .input(capacity, &shared.model.input)
             .map_err(|reason| Error::Inference { model: shared.model.source.clone(), reason })?;
@@ -171,8 +173,8 @@ impl Worker {
         Ok(Self {
             shared,
             session,
-            rescue,
-            form,
+            fallback,
+            format,
             input,
             padded: vec![None; capacity],
             fixed_batch,
@@ -181,12 +183,12 @@ impl Worker {
             decoder,
             jobs,
             prepared: Vec::with_capacity(capacity),
-            looked_at: 0,
+            checked_runs: 0,
         })
     }
 
-    /// Works until nobody holds the other end of `stop`.
-    pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Never>) {
+    /// Processes jobs until the other end of `stop` is dropped.
+    pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Infallible>) {
         loop {
             let first = crossbeam_channel::select! {
                 recv(queue) -> job => job,
@@ -205,7 +207,7 @@ impl Worker {
         }
     }
 
-    /// Takes what else is in the queue, and what comes within the batch's time, as far as there is room.
+    /// Fills the batch with jobs that are in the queue or arrive within the batch timeout.
     fn collect(&mut self, queue: &Receiver<Job>) {
         let timeout = self.shared.batch_timeout;
         let deadline = Instant::now() + timeout;
@@ -217,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// Prepares, runs and answers all jobs in the list.
+    /// Prepares, runs and answers all jobs of the batch.
     fn process(&mut self) {
         let mut prepared = std::mem::take(&mut self.prepared);
         prepared.clear();
@@ -234,32 +236,32 @@ impl Worker {
         if !prepared.is_empty() {
             let mut outcome = self.infer(&mut prepared);
             if let Err(error) = &outcome
-                && let Some(rescue) = self.rescue.take()
+                && let Some(fallback) = self.fallback.take()
             {
                 let reason = error.to_string();
-                outcome = self.take_over(&rescue, &reason).and_then(|()| self.infer(&mut prepared));
+                outcome = self.fall_back(&fallback, &reason).and_then(|()| self.infer(&mut prepared));
                 if let (Ok(_), Some(first)) = (&outcome, prepared.first_mut()) {
-                    first.result.warning = Some(format!("{reason}; the CPU provider has taken over"));
+                    first.result.warning = Some(format!("{reason}; the model now runs on the CPU provider"));
                 }
             }
-            let mut totals = self.shared.totals.lock();
-            totals.batches += 1;
-            let is_first = totals.batches == 1;
+            let mut counters = self.shared.counters.lock();
+            counters.batches += 1;
+            let is_first = counters.batches == 1;
             match &outcome {
                 Ok(infer) => {
-                    totals.infer += *infer;
-                    totals.frames += prepared.len() as u64;
+                    counters.infer += *infer;
+                    counters.frames += prepared.len() as u64;
                     for Prepared { result, .. } in &prepared {
-                        totals.queued += result.queued;
-                        totals.prepare += result.prepare;
-                        totals.decode += result.decode;
+                        counters.queued += result.queued;
+                        counters.prepare += result.prepare;
+                        counters.decode += result.decode;
                     }
                 }
                 Err(_) => failures += prepared.len() as u64,
             }
-            drop(totals);
+            drop(counters);
             if is_first {
-                shutdown::arm(&format!("{} at work", self.shared.provider));
+                shutdown::arm(&format!("running {}", self.shared.provider));
             }
             for Prepared { job, result, .. } in prepared.drain(..) {
                 self.jobs[job].reply.answer(outcome.clone().map(|_| result));
@@ -267,44 +269,44 @@ impl Worker {
         }
         self.prepared = prepared;
         if failures > 0 {
-            self.shared.totals.lock().failures += failures;
+            self.shared.counters.lock().failures += failures;
         }
         self.jobs.clear();
     }
 
-    /// Goes on with the CPU provider.
-    fn take_over(&mut self, rescue: &Rescue, reason: &str) -> Result<(), Error> {
-        let failed = |also: String| Error::Inference {
+    /// Replaces the session by one on the CPU provider.
+    fn fall_back(&mut self, fallback: &CpuFallback, reason: &str) -> Result<(), Error> {
+        let failed = |cause: String| Error::Inference {
             model: self.shared.model.source.clone(),
-            reason: format!("{reason}; and the CPU provider cannot take over: {also}"),
+            reason: format!("{reason}; falling back to the CPU provider failed too: {cause}"),
         };
-        let (session, _) = Session::open(rescue.runtime, &rescue.model, &rescue.setup, &[], None, None)
+        let (session, _) = Session::open(fallback.runtime, &fallback.model, &fallback.setup, &[], None, None)
             .map_err(|error| failed(error.reason))?;
         self.session = session;
-        self.shared.totals.lock().rescued = Some(reason.to_owned());
+        self.shared.counters.lock().cpu_fallback = Some(reason.to_owned());
         Ok(())
     }
 
-    /// Puts the pixels of job `index` at place `slot` of the input, and lets go of its frame.
+    /// Writes the pixels of job `index` into slot `slot` of the input, and drops its frame.
     fn prepare(&mut self, index: usize, slot: usize) -> Result<Prepared, Error> {
         let job = &mut self.jobs[index];
         let start = Instant::now();
         let queued = start.duration_since(job.submitted);
         let Some(frame) = job.frame.take() else {
-            return Err(Error::Picture { reason: "it has been taken already".to_owned() });
+            return Err(Error::Picture { reason: "its pixels have already been read".to_owned() });
         };
         let size;
         let fit = {
             let mut picture = frame.picture()?;
             size = (picture.width(), picture.height());
             if self.shared.model.task == Task::Classify {
-                picture = centre(&picture, &self.form)?;
+                picture = centre_crop(&picture, &self.format)?;
             }
-            self.preparer.prepare(&picture, &self.form, self.input.slot(slot), &mut self.padded[slot])
+            self.preparer.prepare(&picture, &self.format, self.input.slot(slot), &mut self.padded[slot])
         };
         drop(frame);
-        // Some runs more, so that there are enough different pictures among them.
-        let is_first = self.looked_at < 2 * FRAMES && self.shared.model.task != Task::Classify;
+        // More runs than are checked, so that enough of their pictures differ.
+        let is_first = self.checked_runs < 2 * CHECKED_RUNS && self.shared.model.task != Task::Classify;
         let sample = is_first.then(|| sample(&self.input.slot(slot)));
         Ok(Prepared {
             job: index,
@@ -315,45 +317,45 @@ impl Worker {
         })
     }
 
-    /// Runs the model on what is prepared and fills in the detections; the time of the run.
+    /// Runs the model on the prepared images and stores their detections. Returns the time of the run.
     fn infer(&mut self, prepared: &mut [Prepared]) -> Result<Duration, Error> {
         let model = &self.shared.model;
         let images = self.fixed_batch.unwrap_or(prepared.len());
         let size = (model.width, model.height);
         let start = Instant::now();
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
-        let (looked_at, has_complained) = (&mut self.looked_at, &self.shared.has_complained);
+        let (checked_runs, has_warned) = (&mut self.checked_runs, &self.shared.has_warned);
         let repetition = &self.shared.repetition;
-        let is_new = |complaint: Option<String>| complaint.filter(|_| !has_complained.swap(true, Ordering::Relaxed));
+        let first_warning = |warning: Option<String>| warning.filter(|_| !has_warned.swap(true, Ordering::Relaxed));
         let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
             let outputs = Outputs { views, images };
-            if !model.layout.reader().is_readable(outputs, size) {
+            if !model.layout.reader().accepts(outputs, size) {
                 let shapes: Vec<_> = views.iter().map(|view| format!("{:?}", view.shape)).collect();
                 let (layout, (width, height)) = (&model.layout, size);
                 return Err(format!(
-                    "its outputs became {}, which cannot be read as {layout} of a {width}x{height} input; export it with \
-                     outputs of fixed shape",
+                    "the shapes of its outputs became {}, which are not those of {layout} for an input of {width}x{height}; export it \
+                     with fixed output shapes",
                     shapes.join(", ")
                 ));
             }
-            if *looked_at < 2 * FRAMES {
-                *looked_at += 1;
+            if *checked_runs < 2 * CHECKED_RUNS {
+                *checked_runs += 1;
             }
-            if *looked_at <= FRAMES
+            if *checked_runs <= CHECKED_RUNS
                 && let Some(first) = prepared.first_mut()
             {
-                first.result.warning = is_new(complaint(&model.layout, outputs, size));
+                first.result.warning = first_warning(check_outputs(&model.layout, outputs, size));
             }
             for (index, prepared) in prepared.iter_mut().enumerate() {
                 let start = Instant::now();
                 let settings = &jobs[prepared.job].settings;
                 prepared.result.detections =
-                    decoder.decode((&model.layout, model.task), outputs, index, settings, &prepared.fit);
+                    decoder.decode(&model.layout, model.task, outputs, index, settings, &prepared.fit);
                 if let Some(sample) = prepared.sample.take() {
-                    let complaint = repetition.lock().complaint(&sample, &prepared.result.detections);
-                    if complaint.is_some() && prepared.result.warning.is_none() {
-                        prepared.result.warning = is_new(complaint);
+                    let warning = repetition.lock().add(&sample, &prepared.result.detections);
+                    if warning.is_some() && prepared.result.warning.is_none() {
+                        prepared.result.warning = first_warning(warning);
                     }
                 }
                 if model.task == Task::Classify {
@@ -370,7 +372,7 @@ impl Worker {
         outcome.map_err(failed)?.map_err(failed)
     }
 
-    /// Answers what a panic left unanswered, and forgets everything that it may have left half done.
+    /// Answers the jobs that a panic left unanswered, and resets all state that it may have left inconsistent.
     fn recover(&mut self, reason: &str) {
         let mut failures = 0;
         for mut job in self.jobs.drain(..) {
@@ -378,19 +380,19 @@ impl Worker {
             failures += 1;
             job.reply.answer(Err(Error::WorkerPanicked { reason: reason.to_owned() }));
         }
-        self.shared.totals.lock().failures += failures;
+        self.shared.counters.lock().failures += failures;
         self.padded.fill(None);
         self.preparer = Preparer::default();
         self.decoder = Decoder::default();
     }
 }
 
-/// The middle of a picture in the shape of the model's input: classifiers are trained on such cuts.
-fn centre<'a>(picture: &Picture<'a>, form: &InputForm) -> Result<Picture<'a>, Error> {
+/// Returns the central part of a picture with the aspect ratio of the model's input: classifiers are trained on such crops.
+fn centre_crop<'a>(picture: &Picture<'a>, format: &InputFormat) -> Result<Picture<'a>, Error> {
     let (width, height) = (picture.width(), picture.height());
-    let scale = (width as f64 / form.width as f64).min(height as f64 / form.height as f64);
+    let scale = (width as f64 / format.width as f64).min(height as f64 / format.height as f64);
     let side = |length: usize, limit: usize| ((length as f64 * scale).round() as usize).clamp(1, limit);
-    let (across, down) = (side(form.width, width), side(form.height, height));
+    let (across, down) = (side(format.width, width), side(format.height, height));
     let area = Area { x: (width - across) / 2, y: (height - down) / 2, width: across, height: down };
     area.within(picture.format(), width, height).map_or(Ok(*picture), |area| picture.cropped(area))
 }
@@ -406,9 +408,9 @@ mod tests {
     use crate::detect::PixelFormat;
     use crate::detect::onnx::file::ModelSource;
     use crate::detect::pixels::picture::{Frame, Matrix, Plane, Range};
-    use crate::detect::runtime::cancel::Cancel;
+    use crate::detect::runtime::cancel::CancelToken;
     use crate::detect::runtime::library::RuntimeOptions;
-    use crate::detect::runtime::provider::{Choice, Provider};
+    use crate::detect::runtime::provider::{Provider, ProviderChoice};
 
     struct Grey(Vec<u8>);
 
@@ -419,9 +421,9 @@ mod tests {
         }
     }
 
-    /// A session that fails whenever it runs stands for a provider that does: it is of a model with another input.
+    /// A session of a model with another input stands for a failing provider: each of its runs fails.
     #[test]
-    fn a_provider_that_fails_while_running_is_replaced_once_or_an_error() {
+    fn a_failing_provider_is_replaced_once_or_an_error() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let options = RuntimeOptions { search_dirs: vec![root.join(".deps/lib")], ..RuntimeOptions::default() };
         let (runtime, _) = Runtime::load(&options).unwrap();
@@ -429,26 +431,26 @@ mod tests {
             let spec =
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
             let bytes = spec.model.read(None).unwrap();
-            let choice = Choice { provider: Provider::Cpu, library: None };
-            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &Cancel::default()).unwrap();
+            let choice = ProviderChoice { provider: Provider::Cpu, library: None };
+            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default()).unwrap();
             (opened, bytes)
         };
         let (right, bytes) = open("yolo_nas.onnx");
-        let rescue = Rescue { runtime, model: Arc::new(bytes), setup: right.setup.clone() };
-        for (rescue, works) in [(Some(rescue), true), (None, false)] {
+        let fallback = CpuFallback { runtime, model: Arc::new(bytes), setup: right.setup.clone() };
+        for (fallback, works) in [(Some(fallback), true), (None, false)] {
             let shared = Arc::new(Shared {
                 model: right.model.clone(),
                 batch_timeout: Duration::ZERO,
-                has_complained: AtomicBool::new(true),
+                has_warned: AtomicBool::new(true),
                 repetition: Mutex::default(),
                 is_closing: AtomicBool::new(false),
                 provider: String::new(),
-                alive: Mutex::new(1),
+                running: Mutex::new(1),
                 changed: Condvar::new(),
-                totals: Mutex::default(),
+                counters: Mutex::default(),
             });
             let (wrong, _) = open("picodet.onnx");
-            let mut worker = Worker::new(Arc::clone(&shared), wrong.session, 1, rescue).unwrap();
+            let mut worker = Worker::new(Arc::clone(&shared), wrong.session, 1, fallback).unwrap();
             for round in 0..2 {
                 let (job, ticket) = Job::new(Box::new(Grey(vec![90; 64 * 64])), Arc::default(), &Arc::default());
                 worker.jobs.push(job);
@@ -460,7 +462,7 @@ mod tests {
                     assert_eq!(result.warning.is_some(), round == 0, "{:?}", result.warning);
                 }
             }
-            assert_eq!(shared.totals.lock().rescued.is_some(), works);
+            assert_eq!(shared.counters.lock().cpu_fallback.is_some(), works);
         }
     }
 }

@@ -1,48 +1,38 @@
-//! From a model's output tensors to detections in the frame: boxes as the layout's reader gives them, suppressed, mapped back,
-//! with what the task adds.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Converts a model's output tensors to detections in the frame: reads boxes by the layout's reader, suppresses overlaps, maps
+//! boxes back and adds what the task provides.
 //!
-//! Knows nothing of ONNX Runtime and of families. One [`Decoder`] for each worker thread, its scratch memory reused. Values
-//! that are not finite never become detections.
+//! Knows nothing of ONNX Runtime or of families. Each worker thread has its own [`Decoder`], which reuses its memory. Values that
+//! are not finite never become detections.
 
 use super::nms::{Candidate, MAX_CANDIDATES, iou, rank, suppress};
 use super::task::{Task, keypoints, mask, rotated};
-use super::{Layout, Scratch};
-use crate::detect::detection::Details;
-use crate::detect::detection::{DetectSettings, Detection};
-use crate::detect::onnx::tensor::OutputView;
+use super::{OutputLayout, Outputs, Scratch};
+use crate::detect::detection::{Details, DetectSettings, Detection};
 use crate::detect::pixels::letterbox::Letterbox;
 
-/// The outputs of a run, in the order in which the layout's reader takes them.
-#[derive(Debug, Clone, Copy)]
-pub struct Outputs<'a> {
-    /// The outputs.
-    pub views: &'a [OutputView<'a>],
-    /// Images in the run.
-    pub images: usize,
-}
-
-/// Reads outputs; keeps its scratch memory.
+/// Decodes outputs; keeps its memory between images.
 #[derive(Debug, Default)]
 pub struct Decoder {
     scratch: Scratch,
 }
 
 impl Decoder {
-    /// The detections of image `image`, by falling confidence.
+    /// Returns the detections of image `image`, by falling confidence.
     ///
-    /// `outputs` must have been checked to be what `layout` reads
-    /// ([`is_readable`](super::Reader::is_readable)).
+    /// `layout` must have accepted `outputs` ([`accepts`](super::OutputReader::accepts)).
     pub fn decode(
         &mut self,
-        (layout, task): (&Layout, Task),
+        layout: &OutputLayout,
+        task: Task,
         outputs: Outputs<'_>,
         image: usize,
         settings: &DetectSettings,
         fit: &Letterbox,
     ) -> Vec<Detection> {
         let reader = layout.reader();
-        if let Some(values) = reader.classes(outputs, image) {
-            return classes(values, settings, fit);
+        if let Some(values) = reader.class_scores(outputs, image) {
+            return classify(values, settings, fit);
         }
         self.scratch.candidates.clear();
         reader.read(outputs, image, fit.canvas, settings.confidence_threshold, &mut self.scratch);
@@ -52,26 +42,26 @@ impl Decoder {
                 && candidate.corners.iter().all(|value| value.is_finite())
                 && settings.classes.as_ref().is_none_or(|classes| classes.contains(&(candidate.class_id as usize)))
         });
-        let extra = |candidate: &Candidate| reader.extra(outputs, image, fit.canvas, candidate.index as usize);
-        let turned = |candidate: &Candidate| {
+        let extra = |candidate: &Candidate| reader.extra_values(outputs, image, fit.canvas, candidate.index as usize);
+        let rotated_box = |candidate: &Candidate| {
             let [x1, y1, x2, y2] = candidate.corners;
             let upright = [(x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1];
             let angle = extra(candidate).first().copied().filter(|angle| angle.is_finite()).unwrap_or(0.0);
             rotated(upright, angle, fit)
         };
-        if reader.is_finished() {
+        if reader.is_suppressed() {
             rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
         } else {
             rank(candidates, MAX_CANDIDATES);
             let overlap = |a: &Candidate, b: &Candidate| match task {
-                Task::Obb => turned(a).likeness(turned(b)),
+                Task::Obb => rotated_box(a).probabilistic_iou(rotated_box(b)),
                 _ => iou(&a.corners, &b.corners),
             };
             suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections, overlap);
         }
-        // In pixels of the frame. A rotated box may lie in the frame where the same box, upright, does not.
+        // In pixels of the frame. A rotated box may lie in the frame although the same box, upright, does not.
         let bounds_of = |candidate: &Candidate| match task {
-            Task::Obb => turned(candidate).bounds(),
+            Task::Obb => rotated_box(candidate).bounds(),
             _ => fit.to_frame(candidate.corners),
         };
         let with_details = |candidate: &Candidate| {
@@ -80,12 +70,12 @@ impl Decoder {
                 Task::Detect | Task::Classify => {}
                 Task::Segment { .. } => {
                     let prototypes = outputs.views.get(1)?.image(image, outputs.images, 3);
-                    // As large as the box that it belongs to, which ends where the frame does.
+                    // The mask covers its box, which ends at the edge of the frame.
                     let corners = fit.clamp(candidate.corners);
                     found.details.mask = mask(&extra(candidate), prototypes, corners, fit.canvas);
                 }
                 Task::Pose { values, .. } => found.details.keypoints = keypoints(&extra(candidate), values, fit),
-                Task::Obb => found.details.rotated = Some(turned(candidate)),
+                Task::Obb => found.details.rotated = Some(rotated_box(candidate)),
             }
             Some(found)
         };
@@ -93,14 +83,14 @@ impl Decoder {
     }
 }
 
-/// A candidate whose corners in pixels of the frame are these, unless nothing of it lies in the frame.
+/// Converts a candidate with these corners in pixels of the frame; `None` if no part of it lies in the frame.
 fn in_frame(candidate: &Candidate, corners: [f32; 4], fit: &Letterbox) -> Option<Detection> {
     let limit = |value: f32, side: usize| value.clamp(0.0, side as f32);
     let [x_min, x_max] = [corners[0], corners[2]].map(|x| limit(x, fit.frame.0));
     let [y_min, y_max] = [corners[1], corners[3]].map(|y| limit(y, fit.frame.1));
     (x_max > x_min && y_max > y_min).then_some(Detection {
         class_id: candidate.class_id as usize,
-        // What is over 1 is warned of by the sanity checks.
+        // The sanity checks warn of scores above 1.
         confidence: candidate.score.min(1.0),
         x_min,
         y_min,
@@ -110,18 +100,20 @@ fn in_frame(candidate: &Candidate, corners: [f32; 4], fit: &Letterbox) -> Option
     })
 }
 
-/// Names for the whole frame: the best five over the threshold. Values that are no shares of 1 go through a softmax.
-fn classes(values: &[f32], settings: &DetectSettings, fit: &Letterbox) -> Vec<Detection> {
+/// Returns the best classes of the whole frame above the threshold. Values that do not add up to 1 go through a softmax.
+fn classify(values: &[f32], settings: &DetectSettings, fit: &Letterbox) -> Vec<Detection> {
     let sum: f32 = values.iter().sum();
-    let are_shares = values.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < 0.05;
+    let are_probabilities = values.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < 0.05;
     let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = values.iter().map(|value| (value - greatest).exp()).sum();
-    let share = |value: f32| if are_shares { value } else { (value - greatest).exp() / total };
+    let probability = |value: f32| if are_probabilities { value } else { (value - greatest).exp() / total };
     let wanted = |class: usize| settings.classes.as_ref().is_none_or(|classes| classes.contains(&class));
-    let mut named: Vec<(usize, f32)> = values.iter().map(|&value| share(value)).enumerate().collect();
-    named.retain(|(class, share)| share.is_finite() && *share > settings.confidence_threshold && wanted(*class));
+    let mut named: Vec<(usize, f32)> = values.iter().map(|&value| probability(value)).enumerate().collect();
+    named.retain(|(class, probability)| {
+        probability.is_finite() && *probability > settings.confidence_threshold && wanted(*class)
+    });
     named.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    named.truncate(MOST_NAMES.min(settings.max_detections));
+    named.truncate(MAX_CLASSES_OF_PICTURE.min(settings.max_detections));
     let named = named.into_iter().map(|(class_id, confidence)| Detection {
         class_id,
         confidence,
@@ -134,24 +126,25 @@ fn classes(values: &[f32], settings: &DetectSettings, fit: &Letterbox) -> Vec<De
     named.collect()
 }
 
-/// Most names for a picture.
-const MOST_NAMES: usize = 5;
+/// Most classes of a picture.
+const MAX_CLASSES_OF_PICTURE: usize = 5;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Reader, Survey};
+    use super::super::{OutputReader, OutputStatistics};
     use super::*;
-    use crate::detect::pixels::letterbox::Anchor;
+    use crate::detect::onnx::tensor::OutputView;
+    use crate::detect::pixels::letterbox::ResizeMode;
     use std::sync::Arc;
 
     /// Rows of corners, score and class.
     #[derive(Debug)]
     struct Plain {
-        is_finished: bool,
+        is_suppressed: bool,
     }
 
-    impl Reader for Plain {
-        fn is_readable(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
+    impl OutputReader for Plain {
+        fn accepts(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
             true
         }
 
@@ -161,21 +154,21 @@ mod tests {
             }
         }
 
-        fn is_finished(&self) -> bool {
-            self.is_finished
+        fn is_suppressed(&self) -> bool {
+            self.is_suppressed
         }
 
-        fn survey(&self, _: Outputs<'_>, _: (usize, usize), _: &mut Survey) {}
+        fn collect(&self, _: Outputs<'_>, _: (usize, usize), _: &mut OutputStatistics) {}
     }
 
     /// A 64x64 canvas over a 128x128 frame: twice the size back.
-    fn read(is_finished: bool, values: &[[f32; 6]], settings: &DetectSettings) -> Vec<Detection> {
+    fn read(is_suppressed: bool, values: &[[f32; 6]], settings: &DetectSettings) -> Vec<Detection> {
         let values = values.concat();
         let view = OutputView { shape: &[1, values.len() / 6, 6], values: &values };
-        let fit = Letterbox::new((128, 128), (64, 64), Anchor::Center);
-        let layout = Layout::new("plain", Arc::new(Plain { is_finished }));
+        let fit = Letterbox::new((128, 128), (64, 64), ResizeMode::Letterbox);
+        let layout = OutputLayout::new("plain", Arc::new(Plain { is_suppressed }));
         let outputs = Outputs { views: &[view], images: 1 };
-        Decoder::default().decode((&layout, Task::Detect), outputs, 0, settings, &fit)
+        Decoder::default().decode(&layout, Task::Detect, outputs, 0, settings, &fit)
     }
 
     fn detection(class_id: usize, confidence: f32, corners: [f32; 4]) -> Detection {
@@ -184,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn boxes_come_out_in_the_frame_by_falling_confidence() {
+    fn boxes_are_returned_in_the_frame_by_falling_confidence() {
         let values = [[0.0, 0.0, 10.0, 10.0, 0.5, 3.0], [20.0, 20.0, 40.0, 30.0, 0.7, 1.0]];
         let expected = [detection(1, 0.7, [40.0, 40.0, 80.0, 60.0]), detection(3, 0.5, [0.0, 0.0, 20.0, 20.0])];
         assert_eq!(read(false, &values, &DetectSettings::default()), expected);
     }
 
     #[test]
-    fn finished_boxes_are_not_suppressed_but_ordered_and_limited() {
+    fn suppressed_boxes_are_only_sorted_and_limited() {
         let values =
             [[0.0, 0.0, 10.0, 10.0, 0.5, 3.0], [0.0, 0.0, 10.0, 10.0, 0.7, 3.0], [0.0, 0.0, 10.0, 10.0, 0.2, 1.0]];
-        let confidences = |is_finished, settings: &DetectSettings| -> Vec<f32> {
-            read(is_finished, &values, settings).iter().map(|found| found.confidence).collect()
+        let confidences = |is_suppressed, settings: &DetectSettings| -> Vec<f32> {
+            read(is_suppressed, &values, settings).iter().map(|found| found.confidence).collect()
         };
         assert_eq!(confidences(true, &DetectSettings::default()), [0.7, 0.5]);
         assert_eq!(confidences(false, &DetectSettings::default()), [0.7]);
@@ -226,22 +219,22 @@ mod tests {
     }
 
     #[test]
-    fn scores_above_one_are_written_as_one() {
+    fn scores_above_one_are_clamped() {
         let found = read(false, &[[10.0, 10.0, 20.0, 20.0, 1.8, 1.0]], &DetectSettings::default());
         assert_eq!(found[0].confidence, 1.0);
     }
 
     #[test]
-    fn boxes_outside_the_frame_are_no_detections() {
+    fn boxes_outside_the_frame_are_dropped() {
         assert!(read(false, &[[-50.0, -50.0, -46.0, -46.0, 0.9, 0.0]], &DetectSettings::default()).is_empty());
     }
 
     /// One box `[centre x, centre y, width, height, score, class, angle]`.
     #[derive(Debug)]
-    struct OneTurned;
+    struct OneRotated;
 
-    impl Reader for OneTurned {
-        fn is_readable(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
+    impl OutputReader for OneRotated {
+        fn accepts(&self, _: Outputs<'_>, _: (usize, usize)) -> bool {
             true
         }
 
@@ -250,26 +243,26 @@ mod tests {
             scratch.push([x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0], score, class as u32, 0);
         }
 
-        fn extra(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), _: usize) -> Vec<f32> {
+        fn extra_values(&self, outputs: Outputs<'_>, _: usize, _: (usize, usize), _: usize) -> Vec<f32> {
             outputs.views[0].values[6..].to_vec()
         }
 
-        fn is_finished(&self) -> bool {
+        fn is_suppressed(&self) -> bool {
             true
         }
 
-        fn survey(&self, _: Outputs<'_>, _: (usize, usize), _: &mut Survey) {}
+        fn collect(&self, _: Outputs<'_>, _: (usize, usize), _: &mut OutputStatistics) {}
     }
 
     #[test]
-    fn rotated_boxes_at_edges_are_judged_by_what_they_cover() {
-        // Upright, the box lies left of the frame; turned by a quarter, it reaches into it.
-        let fit = Letterbox::new((64, 64), (64, 64), Anchor::Center);
-        let layout = Layout::new("turned", Arc::new(OneTurned));
+    fn rotated_boxes_at_edges_are_kept_if_they_reach_into_the_frame() {
+        // Upright, the box lies left of the frame; rotated by 90 degrees, it reaches into it.
+        let fit = Letterbox::new((64, 64), (64, 64), ResizeMode::Letterbox);
+        let layout = OutputLayout::new("rotated", Arc::new(OneRotated));
         let read = |values: [f32; 7]| {
             let view = OutputView { shape: &[1, 1, 7], values: &values };
             let outputs = Outputs { views: &[view], images: 1 };
-            Decoder::default().decode((&layout, Task::Obb), outputs, 0, &DetectSettings::default(), &fit)
+            Decoder::default().decode(&layout, Task::Obb, outputs, 0, &DetectSettings::default(), &fit)
         };
         let quarter = std::f32::consts::FRAC_PI_2;
         let found = read([-4.0, 32.0, 4.0, 20.0, 0.9, 1.0, quarter]);

@@ -1,114 +1,31 @@
-//! What is known of a model before it is read: metadata, names and shapes of inputs and outputs, and values of a trial run.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The evidence by which families recognise a model: its metadata, names and shapes of inputs and outputs, and the values of a
+//! trial run.
 //!
-//! Owns the questions that families ask. Metadata is untrusted text: what does not parse counts as absent, with a warning.
+//! Owns the questions that several families ask. Metadata and values are untrusted.
 
-use std::collections::HashMap;
-
-use super::Family;
-use super::boxes::{STRIDES, Unit, cell_count};
-use crate::detect::layouts::task::Task;
+use super::ModelLayout;
+use super::common::boxes::CoordinateUnit;
+use super::common::grids::{STRIDES, cell_count, grid};
+use super::metadata::Metadata;
+use super::task::{Task, TaskName};
+use crate::detect::error::Unsupported;
 use crate::detect::onnx::input::{ExtraKind, InputSpec};
-use crate::detect::onnx::python_literal;
 use crate::detect::onnx::tensor::{ElementType, TensorInfo};
 
-/// Most keypoints of an object.
-const MAX_KEYPOINTS: usize = 1000;
-/// Most rows of an output whose rows are finished boxes.
-pub(super) const MOST_FINISHED: usize = 1000;
+/// Most rows of an output whose rows are final boxes.
+pub(super) const MAX_FINAL_BOXES: usize = 1000;
 
-/// An output as it came from a run, or as it is declared where that leaves nothing open.
+/// An output as a run returned it, or as it is declared if the declaration is complete.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Seen {
-    /// Its shape, the first length being that of the batch where it has one.
+pub(crate) struct ObservedOutput {
+    /// Its shape; the first dimension is the batch if there is one.
     pub shape: Vec<usize>,
-    /// Its values in the trial run; `None` where there was none.
+    /// Its values in the trial run; `None` if there was none.
     pub values: Option<Vec<f32>>,
 }
 
-/// What the metadata says.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Metadata {
-    pub names: Option<Vec<String>>,
-    /// What the model does, in Ultralytics' words.
-    pub task: Option<String>,
-    pub end_to_end: Option<bool>,
-    /// Whether boxes are suppressed in the graph.
-    pub has_nms: bool,
-    pub is_ultralytics: bool,
-    pub channels: Option<usize>,
-    /// Height and width.
-    pub image_size: Option<(usize, usize)>,
-    /// Keypoints of an object and values of each.
-    pub keypoints: Option<(usize, usize)>,
-    /// What could not be understood.
-    pub warnings: Vec<String>,
-    /// What there is, for people.
-    pub lines: Vec<String>,
-}
-
-impl Metadata {
-    /// Reads the metadata of a model, by key.
-    pub fn parse(metadata: &HashMap<String, String>) -> Self {
-        let text = |key: &str| metadata.get(key).map(|text| text.trim()).filter(|text| !text.is_empty());
-        let flag = |text: &str| match text {
-            "True" | "true" | "1" => Some(true),
-            "False" | "false" | "0" => Some(false),
-            _ => None,
-        };
-        let mut warnings = Vec::new();
-        let names = text("names").and_then(|text| {
-            let names = python_literal::class_names(text);
-            if names.is_none() {
-                warnings.push(
-                    "its metadata has class names that cannot be read: they are not a dictionary of numbers and names or a \
-                     list; give a file of names (label-file)"
-                        .to_owned(),
-                );
-            }
-            names
-        });
-        let mut lines = Vec::new();
-        for key in ["author", "task", "end2end", "nms", "args", "head", "imgsz", "channels", "stride", "kpt_shape"] {
-            if let Some(text) = text(key) {
-                let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(100).collect();
-                if short.len() < text.len() {
-                    short.push('…');
-                }
-                lines.push(format!("metadata {key} = {short}"));
-            }
-        }
-        if let Some(names) = &names {
-            lines.push(format!("metadata names {} classes", names.len()));
-        }
-        Self {
-            names,
-            task: text("task").map(str::to_owned),
-            end_to_end: text("end2end").and_then(flag),
-            has_nms: text("nms").and_then(flag) == Some(true) || text("args").is_some_and(has_nms),
-            is_ultralytics: text("author").is_some_and(|author| author.contains("Ultralytics")),
-            channels: text("channels").and_then(|text| text.parse().ok()),
-            image_size: text("imgsz").and_then(python_literal::image_size),
-            keypoints: text("kpt_shape")
-                .and_then(python_literal::image_size)
-                .filter(|&(points, values)| (2..=3).contains(&values) && points <= MAX_KEYPOINTS),
-            warnings,
-            lines,
-        }
-    }
-
-    /// Number of class names.
-    pub fn class_count(&self) -> Option<usize> {
-        self.names.as_ref().map(Vec::len)
-    }
-}
-
-/// Whether a Python dictionary of export arguments has `'nms': True`.
-fn has_nms(text: &str) -> bool {
-    let plain: String = text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '"' | '\'')).collect();
-    ["{nms:True", ",nms:True", "{nms:true", ",nms:true"].iter().any(|wanted| plain.contains(wanted))
-}
-
-/// An output as families look at it.
+/// An output as families examine it.
 #[derive(Debug)]
 pub(crate) struct Output<'a> {
     /// Its name in lower case.
@@ -129,101 +46,119 @@ impl Output<'_> {
         matches!(self.element, ElementType::I32 | ElementType::I64 | ElementType::U8)
     }
 
-    /// The largest finite value of the trial run.
+    /// Whether it can be a list of boxes: `[1, N, 4]`, or `[N, 4]` of a model for single pictures.
+    pub fn is_box_list(&self) -> bool {
+        matches!(self.shape, [.., 4]) && matches!(self.shape.len(), 2 | 3) && !self.is_integer()
+    }
+
+    /// Returns the largest finite value of the trial run.
     pub fn largest(&self) -> Option<f32> {
         self.values?.iter().copied().filter(|value| value.is_finite()).reduce(f32::max)
     }
 
-    /// Rows of the last axis in the trial run; none without values.
+    /// Returns the rows along the last axis in the trial run; none without values.
     pub fn trial_rows(&self) -> impl Iterator<Item = &[f32]> {
         let columns = self.shape.last().copied().unwrap_or(1).max(1);
         self.values.unwrap_or_default().chunks_exact(columns)
     }
 
-    /// Whether all values of the trial run are whole numbers from 0 on; `None` without values.
-    pub fn is_whole(&self) -> Option<bool> {
+    /// Whether all values of the trial run are non-negative integers; `None` without values.
+    pub fn holds_integers(&self) -> Option<bool> {
         let values = self.values.filter(|values| !values.is_empty())?;
         Some(values.iter().all(|&value| value >= 0.0 && value.fract() == 0.0))
     }
 
-    /// The range of each column of the last axis.
-    pub fn columns(&self) -> Option<Vec<Column>> {
+    /// Returns the range of the values in each column of the last axis.
+    pub fn columns(&self) -> Option<Vec<ValueRange>> {
         let count = self.shape.last().copied().filter(|&count| count > 0)?;
-        let mut columns = vec![Column::default(); count];
+        let mut columns = vec![ValueRange::default(); count];
         for row in self.values?.chunks_exact(count) {
-            columns.iter_mut().zip(row).for_each(|(column, &value)| column.take(value));
+            columns.iter_mut().zip(row).for_each(|(column, &value)| column.add(value));
         }
         Some(columns)
     }
 
-    /// The range of each row of `[images, rows, columns]`.
-    pub fn rows(&self) -> Option<Vec<Column>> {
+    /// Returns the range of the values in each row of `[images, rows, columns]`.
+    pub fn rows(&self) -> Option<Vec<ValueRange>> {
         let [_, count, columns] = *self.shape else { return None };
-        let mut rows = vec![Column::default(); count];
+        let mut rows = vec![ValueRange::default(); count];
         for (index, row) in self.values?.chunks_exact(columns.max(1)).enumerate() {
-            row.iter().for_each(|&value| rows[index % count.max(1)].take(value));
+            row.iter().for_each(|&value| rows[index % count.max(1)].add(value));
         }
         Some(rows)
     }
 }
 
-/// The values of one feature of all boxes.
+/// The range of one feature over all boxes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Column {
-    pub least: f32,
-    pub most: f32,
-    /// Whether all are whole numbers from 0 on.
-    pub is_whole: bool,
+pub(crate) struct ValueRange {
+    pub min: f32,
+    pub max: f32,
+    /// Whether all values are non-negative integers.
+    pub is_integer: bool,
 }
 
-impl Default for Column {
+impl Default for ValueRange {
     fn default() -> Self {
-        Self { least: f32::INFINITY, most: f32::NEG_INFINITY, is_whole: true }
+        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, is_integer: true }
     }
 }
 
-impl Column {
-    fn take(&mut self, value: f32) {
-        self.least = self.least.min(value);
-        self.most = self.most.max(value);
-        self.is_whole &= value >= 0.0 && value.fract() == 0.0;
+impl ValueRange {
+    fn add(&mut self, value: f32) {
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.is_integer &= value >= 0.0 && value.fract() == 0.0;
     }
 
-    /// Whether all values are probabilities.
-    pub fn is_share(&self) -> bool {
-        self.least >= -1e-3 && self.most <= 1.001
+    /// Whether all values can be probabilities.
+    pub fn is_probability(&self) -> bool {
+        self.min >= -1e-3 && self.max <= 1.001
     }
 
-    /// Whether it is 1 for every box.
+    /// Whether the value is 1 for every box.
     pub fn is_one(&self) -> bool {
-        (self.least - 1.0).abs() < 1e-3 && (self.most - 1.0).abs() < 1e-3
+        (self.min - 1.0).abs() < 1e-3 && (self.max - 1.0).abs() < 1e-3
     }
 }
 
-/// All that is known of a model.
+/// All that is known about a model.
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
     pub metadata: &'a Metadata,
     pub input: &'a InputSpec,
     pub outputs: Vec<Output<'a>>,
-    /// What the user says it is.
-    pub forced: Option<Family>,
+    /// The layout that the user selected.
+    pub selected: Option<ModelLayout>,
 }
 
-/// The one output of three dimensions that families with one output read, split into its parts.
+/// The output with three dimensions that holds the boxes, for families with one such output.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Main {
+pub(super) struct BoxOutput {
     pub index: usize,
     pub rows: usize,
     pub columns: usize,
 }
 
-/// What an object has beside its box and its classes.
+/// The values of an object after its box and its classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Extra {
+pub(super) struct ExtraValues {
     pub task: Task,
-    /// The output of prototypes.
+    /// Index of the output with mask prototypes.
     pub prototypes: Option<usize>,
+}
+
+impl ExtraValues {
+    pub const NONE: Self = Self { task: Task::Detect, prototypes: None };
+
+    fn segment(coefficients: usize, prototypes: usize) -> Self {
+        Self { task: Task::Segment { coefficients }, prototypes: Some(prototypes) }
+    }
+
+    /// Returns the outputs to read: the boxes, and the prototypes if there are any.
+    pub fn outputs(self, boxes: BoxOutput) -> Vec<usize> {
+        [Some(boxes.index), self.prototypes].into_iter().flatten().collect()
+    }
 }
 
 impl<'a> Evidence<'a> {
@@ -231,117 +166,162 @@ impl<'a> Evidence<'a> {
         metadata: &'a Metadata,
         input: &'a InputSpec,
         outputs: &'a [TensorInfo],
-        seen: &'a [Seen],
-        forced: Option<Family>,
+        observed: &'a [ObservedOutput],
+        selected: Option<ModelLayout>,
     ) -> Self {
-        let outputs = outputs.iter().zip(seen).map(|(info, seen)| Output {
+        let outputs = outputs.iter().zip(observed).map(|(info, observed)| Output {
             name: info.name.to_lowercase(),
             element: &info.element,
-            shape: &seen.shape,
-            values: seen.values.as_deref(),
+            shape: &observed.shape,
+            values: observed.values.as_deref(),
         });
-        Self { metadata, input, outputs: outputs.collect(), forced }
+        Self { metadata, input, outputs: outputs.collect(), selected }
     }
 
-    /// Whether values of a trial run are at hand.
+    /// Whether the user selected the layout.
+    pub fn is_selected(&self) -> bool {
+        self.selected.is_some()
+    }
+
+    /// Whether the values of a trial run are available.
     pub fn has_trial(&self) -> bool {
         self.outputs.iter().any(|output| output.values.is_some())
     }
 
-    /// Width and height of the input.
+    /// Returns width and height of the input.
     pub fn size(&self) -> (usize, usize) {
         (self.input.width, self.input.height)
     }
 
-    /// Number of class names in the metadata.
+    /// Returns the number of class names in the metadata.
     pub fn class_count(&self) -> Option<usize> {
         self.metadata.class_count()
     }
 
-    /// Whether the metadata names this task.
-    pub fn is_task(&self, task: &str) -> bool {
-        self.metadata.task.as_deref() == Some(task)
-    }
-
-    /// The first output whose name contains one of `parts` and that satisfies `fits`.
+    /// Returns the index of the first output whose name contains one of `parts` and that satisfies `fits`.
     pub fn find(&self, parts: &[&str], fits: impl Fn(&Output<'_>) -> bool) -> Option<usize> {
         self.outputs.iter().position(|output| output.is_called(parts) && fits(output))
     }
 
-    /// Whether an input beside the picture has a name that contains `part`.
+    /// Whether an input other than the picture has a name that contains `part`.
     pub fn has_input(&self, part: &str) -> bool {
         self.input.extras.iter().any(|extra| extra.name.to_lowercase().contains(part))
     }
 
-    /// Whether the model is given the picture's size, so that it gives boxes in pixels.
-    pub fn is_sized(&self) -> bool {
+    /// Whether the size of the picture is an input of the model, so that it returns boxes in pixels.
+    pub fn takes_picture_size(&self) -> bool {
         self.input.extras.iter().any(|extra| !matches!(extra.kind, ExtraKind::Ones(_)))
     }
 
-    /// Cells of strides 8, 16 and 32.
+    /// Returns the number of cells of strides 8, 16 and 32.
     pub fn cells(&self) -> usize {
         cell_count(self.size(), &STRIDES)
     }
 
-    /// Whether this family was set, and whether another one was.
-    pub fn forced(&self, family: Family) -> Option<bool> {
-        self.forced.map(|forced| forced == family)
-    }
-
-    /// The output of three dimensions whose rows or columns are boxes. Of several with the same shape (the two heads of
-    /// YOLOv9) it is the first; of several with different shapes the one called output, output0 or predictions.
-    pub(super) fn main(&self) -> Option<Main> {
+    /// Returns the output with three dimensions whose rows or columns are boxes. Of several with the same shape (the two heads
+    /// of YOLOv9) it is the first, of several with different shapes the one named output, output0, outputs or predictions.
+    pub(super) fn box_output(&self) -> Option<BoxOutput> {
         let of = |index: usize| match *self.outputs[index].shape {
-            [_, rows, columns] => Some(Main { index, rows, columns }),
+            [_, rows, columns] => Some(BoxOutput { index, rows, columns }),
             _ => None,
         };
-        let all: Vec<Main> = (0..self.outputs.len()).filter_map(of).collect();
-        let plausible: Vec<Main> =
-            all.iter().copied().filter(|main| main.rows.max(main.columns) > 4 && main.columns > 0).collect();
+        let plausible: Vec<BoxOutput> = (0..self.outputs.len())
+            .filter_map(of)
+            .filter(|output| output.rows.max(output.columns) > 4 && output.columns > 0)
+            .collect();
         let first = plausible.first()?;
-        if plausible.iter().all(|main| (main.rows, main.columns) == (first.rows, first.columns)) {
+        if plausible.iter().all(|output| (output.rows, output.columns) == (first.rows, first.columns)) {
             return Some(*first);
         }
-        let named =
-            |main: &&Main| ["output", "output0", "outputs", "predictions"].contains(&&*self.outputs[main.index].name);
-        let mut named = plausible.iter().filter(named);
+        let is_named = |output: &&BoxOutput| {
+            ["output", "output0", "outputs", "predictions"].contains(&&*self.outputs[output.index].name)
+        };
+        let mut named = plausible.iter().filter(is_named);
         named.next().filter(|_| named.next().is_none()).copied()
     }
 
-    /// What stands behind the class scores of `features` values for each box, of which `head` come before the classes.
-    pub(super) fn extra(&self, features: usize, head: usize) -> Result<Extra, (String, String)> {
+    /// Whether boxes come in lists of several lengths, as those of an undecoded head do, one list for each stride. TensorFlow's
+    /// detectors have two.
+    pub(super) fn has_box_lists_per_stride(&self) -> bool {
+        let rows = |output: &Output<'_>| output.shape[output.shape.len() - 2];
+        let mut lengths: Vec<usize> = self.outputs.iter().filter(|output| output.is_box_list()).map(rows).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths.len() > 2
+    }
+
+    /// Returns the outputs `[rows, columns]` (or `[1, rows, columns]`) of each stride, with `boxes` rows for each cell. Where a
+    /// stride has several, the first of each stride come first. Empty if the strides have different numbers of them.
+    pub(super) fn outputs_per_stride(&self, boxes: usize, columns: usize) -> Vec<usize> {
+        let (width, height) = self.size();
+        let of = |stride: usize| -> Vec<usize> {
+            let rows = boxes * width.div_ceil(stride) * height.div_ceil(stride);
+            let fits = |output: &Output<'_>| match *output.shape {
+                [1, of_output, last] | [of_output, last] => (of_output, last) == (rows, columns),
+                _ => false,
+            };
+            (0..self.outputs.len()).filter(|&index| fits(&self.outputs[index])).collect()
+        };
+        let found = STRIDES.map(of);
+        let count = found[0].len();
+        if found.iter().any(|of_stride| of_stride.len() != count) {
+            return Vec::new();
+        }
+        (0..count).flat_map(|place| found.iter().map(move |of_stride| of_stride[place])).collect()
+    }
+
+    /// Returns the feature maps `[batch, channels, rows, columns]` of each stride, in the order of the outputs; `None` unless each
+    /// stride has the same number of them.
+    pub(super) fn maps_per_stride(&self) -> Option<[Vec<usize>; 3]> {
+        let of = |stride: usize| -> Vec<usize> {
+            let size = grid(self.size(), stride);
+            let fits = |output: &Output<'_>| matches!(*output.shape, [_, _, rows, columns] if (columns, rows) == size);
+            (0..self.outputs.len()).filter(|&index| fits(&self.outputs[index])).collect()
+        };
+        let maps = STRIDES.map(of);
+        let is_complete = maps.iter().all(|of_stride| !of_stride.is_empty() && of_stride.len() == maps[0].len());
+        is_complete.then_some(maps)
+    }
+
+    /// Whether all values of these outputs in the trial run can be probabilities; `None` without a run.
+    pub(super) fn are_probabilities(&self, outputs: &[usize]) -> Option<bool> {
+        let columns: Option<Vec<_>> = outputs.iter().map(|&index| self.outputs[index].columns()).collect();
+        Some(columns?.iter().flatten().all(ValueRange::is_probability))
+    }
+
+    /// Determines what follows the class scores in a box of `features` values, `head` of which precede the classes.
+    pub(super) fn extra_values(&self, features: usize, head: usize) -> Result<ExtraValues, Unsupported> {
         let maps = || (0..self.outputs.len()).filter(|&index| self.outputs[index].shape.len() == 4);
         let channels = |index: usize| self.outputs[index].shape[1];
-        let plain = |task| Ok(Extra { task, prototypes: None });
-        match self.metadata.task.as_deref() {
-            Some("obb") => plain(Task::Obb),
-            Some("pose") => match (self.metadata.keypoints, self.class_count()) {
-                (Some((points, values)), _) => plain(Task::Pose { points, values }),
+        let without_prototypes = |task| Ok(ExtraValues { task, prototypes: None });
+        match self.metadata.task {
+            Some(TaskName::Obb) => without_prototypes(Task::Obb),
+            Some(TaskName::Pose) => match (self.metadata.keypoints, self.class_count()) {
+                (Some((points, values)), _) => without_prototypes(Task::Pose { points, values }),
                 (None, Some(classes)) if features > head + classes && (features - head - classes).is_multiple_of(3) => {
-                    plain(Task::Pose { points: (features - head - classes) / 3, values: 3 })
+                    without_prototypes(Task::Pose { points: (features - head - classes) / 3, values: 3 })
                 }
-                _ => Err((
-                    "its metadata says that it finds poses, but not how many keypoints (kpt_shape)".to_owned(),
-                    "Export it again, so that its metadata has kpt_shape".to_owned(),
+                _ => Err(Unsupported::new(
+                    "its metadata says task = pose, but not the number of keypoints (kpt_shape)",
+                    "Export it again, so that its metadata contains kpt_shape",
                 )),
             },
-            Some("segment") => {
-                let mut found = maps().filter(|&index| channels(index) + head < features);
+            Some(TaskName::Segment) => {
+                let mut candidates = maps().filter(|&index| channels(index) + head < features);
                 let fits = |index: &usize| {
                     self.class_count().is_none_or(|classes| head + classes + channels(*index) == features)
                 };
-                let first = maps().find(fits).or_else(|| found.next());
-                first.map(|index| Extra {
-                    task: Task::Segment { coefficients: channels(index) },
-                    prototypes: Some(index),
-                }).ok_or_else(|| (
-                    "its metadata says that it segments, but it has no output of prototypes that fits".to_owned(),
-                    "Export it as Ultralytics does, with outputs [1, 4 + classes + 32, cells] and [1, 32, height, width]".to_owned(),
-                ))
+                let prototypes = maps().find(fits).or_else(|| candidates.next());
+                prototypes.map(|index| ExtraValues::segment(channels(index), index)).ok_or_else(|| {
+                    Unsupported::new(
+                        "its metadata says task = segment, but none of its outputs holds matching prototypes",
+                        "Export it as Ultralytics does, with outputs [1, 4 + classes + 32, cells] and [1, 32, height, width]",
+                    )
+                })
             }
             _ => {
                 // Without a task: prototypes are one map, at a quarter of the input's size, with as many channels as there
-                // are values behind the classes; feature maps are several, or have other channels.
+                // are values after the classes; feature maps are several, or have other channels.
                 let is_prototypes = |index: &usize| match *self.outputs[*index].shape {
                     [_, channels, rows, columns] => {
                         let is_quarter = (columns.saturating_mul(4), rows.saturating_mul(4)) == self.size();
@@ -353,97 +333,20 @@ impl<'a> Evidence<'a> {
                     }
                     _ => false,
                 };
-                Ok(maps().find(is_prototypes).map_or(Extra { task: Task::Detect, prototypes: None }, |index| Extra {
-                    task: Task::Segment { coefficients: channels(index) },
-                    prototypes: Some(index),
-                }))
+                let prototypes = maps().find(is_prototypes);
+                Ok(prototypes.map_or(ExtraValues::NONE, |index| ExtraValues::segment(channels(index), index)))
             }
         }
     }
 
-    /// Whether the main output's boxes are in shares, by the values of the trial run.
-    pub(super) fn unit_of(&self, coordinates: &[Column]) -> Unit {
-        Unit::of(coordinates.iter().fold(0.0, |most: f32, column| most.max(column.most)))
+    /// Infers the unit of boxes from the ranges of their coordinates in the trial run.
+    pub(super) fn unit_of(&self, coordinates: &[ValueRange]) -> CoordinateUnit {
+        CoordinateUnit::from_largest(coordinates.iter().fold(0.0, |max: f32, column| max.max(column.max)))
     }
 
-    /// Whether the exporter and the input are such that boxes are in pixels: Ultralytics' own exports for ONNX. Converted
-    /// models (TFLite, TensorFlow) keep the metadata but give shares; their inputs have the channels last.
-    pub fn has_plain_pixels(&self) -> bool {
+    /// Whether exporter and input imply that boxes are in pixels: Ultralytics' own exports to ONNX. Converted models (TFLite,
+    /// TensorFlow) keep the metadata but return normalised coordinates; their inputs have the channels last.
+    pub fn implies_pixels(&self) -> bool {
         self.metadata.is_ultralytics && !self.input.channels_last
-    }
-
-    /// Why no family takes it, and what to do.
-    pub fn refusal(&self) -> (String, String) {
-        if let Some(family) = self.forced {
-            let shape = self.main().map_or_else(
-                || "none of its outputs has three dimensions".to_owned(),
-                |main| format!("its output is [1, {}, {}]", main.rows, main.columns),
-            );
-            let form = match family {
-                Family::Yolox => format!("[1, {}, 5 + classes] for this input", self.cells()),
-                family => family.form().to_owned(),
-            };
-            return (
-                format!("it cannot be read as {family}, which is {form}: {shape}"),
-                "Set another model-layout, or auto".to_owned(),
-            );
-        }
-        let known = "Known are [1, 4 + classes, cells] (YOLOv8, 11, 12), [1, cells, 5 + classes] (YOLOv5, YOLOX), [1, N, 6] \
-                     (YOLOv10, YOLO26), and boxes, scores and classes as separate outputs; export the model again as a \
-                     detector in one of these";
-        if let Some(Main { rows, columns, .. }) = self.main() {
-            let nearest = if rows < columns { "[1, 4 + classes, cells]" } else { "[1, cells, 5 + classes]" };
-            return (
-                format!("its output [1, {rows}, {columns}] fits no known layout"),
-                format!("The nearest is {nearest}. {known}"),
-            );
-        }
-        let ranks: Vec<usize> = self.outputs.iter().map(|output| output.shape.len()).collect();
-        if ranks.iter().filter(|&&rank| rank == 3).count() > 1 {
-            return (
-                "several of its outputs could hold boxes".to_owned(),
-                format!("Export it with one output. {known}"),
-            );
-        }
-        let boxes = self.outputs.iter().find(|output| super::separate::is_boxes(output));
-        if let Some(boxes) = boxes {
-            return (
-                format!("it has an output of boxes ({}) but none of their scores", boxes.name),
-                "The nearest is the DETR family with outputs boxes [1, N, 4], scores [1, N] and labels [1, N]"
-                    .to_owned(),
-            );
-        }
-        (
-            "none of its outputs has the three dimensions of a list of boxes".to_owned(),
-            "An output of two dimensions is an image classifier's, one of four a segmenter's or a raw head's; a detector is \
-             needed"
-                .to_owned(),
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn export_arguments_say_whether_boxes_are_suppressed() {
-        for (text, expected) in [
-            ("{'batch': 1, 'half': False, 'nms': True}", true),
-            ("{\"nms\": true}", true),
-            ("{'nms': False}", false),
-            ("{'agnostic_nms': True}", false),
-            ("", false),
-        ] {
-            assert_eq!(has_nms(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn names_that_cannot_be_read_are_warned_of() {
-        let parse = |names: &str| Metadata::parse(&HashMap::from([("names".to_owned(), names.to_owned())]));
-        assert!(parse("{0: 'a'}").warnings.is_empty());
-        let broken = parse("person, car");
-        assert!(broken.names.is_none() && broken.warnings[0].contains("label-file"), "{broken:?}");
     }
 }

@@ -1,232 +1,123 @@
-//! Detector families: how a model is recognised, checked and read.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Output layouts of detectors: how a model is recognised, checked and decoded.
 //!
-//! One file per family. [`FAMILIES`] lists them; a new family is one file and one line there. Each family weighs the
-//! [`Evidence`] on a model and, where it recognises it, returns a [`Claim`]: the outputs to read, a [`Reader`] for them and
-//! how frames are prepared. Pure functions; knows nothing of ONNX Runtime.
+//! [`families`] holds one file per detector family and the table that lists them. Each family examines the [`Evidence`] about a
+//! model and, if it recognises it, returns a [`LayoutMatch`]: the outputs to read, an [`OutputReader`] for them and how frames
+//! are prepared. [`decoder`] turns what the reader finds into detections. Pure functions; knows nothing of ONNX Runtime.
 
-mod anchors;
-mod boxes;
-mod classes;
+mod class_names;
+mod common;
 pub mod decoder;
-mod deepstream;
-mod detr;
-mod distances;
-mod distribution;
-mod end_to_end;
 mod evidence;
-mod face;
-mod fastest;
-mod flat;
-mod lists;
-mod mmdeploy;
-mod names;
+mod families;
+mod metadata;
 pub mod nms;
-mod paddle;
-mod per_class;
-pub mod plausibility;
 mod preparation;
-mod reader;
-mod retinaface;
-mod rows;
-mod rtdetr;
-mod scrfd;
-mod separate;
+pub mod sanity;
 pub mod task;
-mod tensorflow;
-mod ultraface;
-mod v5;
-mod v8;
-mod yolov3;
-mod yolov4;
-mod yolox;
-mod yunet;
 
 use std::fmt;
 use std::sync::Arc;
 
+use crate::detect::error::Unsupported;
 use task::Task;
 
-pub(crate) use evidence::{Evidence, Metadata, Seen};
-pub use names::COCO;
-pub(crate) use names::Names;
+pub use class_names::COCO;
+pub(crate) use class_names::ClassNames;
+pub(crate) use common::reader::{OutputReader, OutputStatistics, Outputs, Scratch};
+pub(crate) use evidence::{Evidence, ObservedOutput};
+pub use families::ModelLayout;
+pub(crate) use families::selectable_layouts;
+pub(crate) use metadata::Metadata;
 pub(crate) use preparation::Preparation;
-pub(crate) use reader::{Reader, Scratch, Survey};
 
-/// A way to recognise one family.
-type Recognise = fn(&Evidence<'_>) -> Verdict;
-
-/// The families in the order in which they are asked: what names and metadata decide comes before what shapes decide, and
-/// decoded outputs before raw ones.
-const FAMILIES: &[Recognise] = &[
-    classes::recognise,
-    tensorflow::recognise,
-    yolov4::recognise,
-    yolov3::recognise,
-    retinaface::recognise,
-    ultraface::recognise,
-    scrfd::recognise,
-    yunet::recognise,
-    flat::recognise,
-    paddle::recognise,
-    distances::recognise,
-    mmdeploy::recognise,
-    detr::recognise,
-    separate::recognise,
-    per_class::recognise,
-    end_to_end::recognise,
-    rtdetr::recognise,
-    deepstream::recognise,
-    face::recognise,
-    yolox::recognise,
-    v8::recognise,
-    v5::recognise,
-    v8::recognise_transposed,
-    fastest::recognise,
-    distribution::recognise,
-    anchors::recognise,
-];
-
-/// How a detector's outputs are read.
+/// How a detector's outputs are decoded.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub struct OutputLayout {
     name: &'static str,
-    reader: Arc<dyn Reader>,
+    reader: Arc<dyn OutputReader>,
 }
 
-impl Layout {
-    pub(crate) fn new(name: &'static str, reader: Arc<dyn Reader>) -> Self {
+impl OutputLayout {
+    pub(crate) fn new(name: &'static str, reader: Arc<dyn OutputReader>) -> Self {
         Self { name, reader }
     }
 
-    /// The family's name.
+    /// Returns the layout's name, as shown in statistics and by `vx inspect`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    pub(crate) fn reader(&self) -> &dyn Reader {
+    pub(crate) fn reader(&self) -> &dyn OutputReader {
         self.reader.as_ref()
     }
 
-    /// Whether there is a value for each cell of the input, so that the outputs are as long for every picture.
+    /// Whether there is a value for each cell of the input, so that the outputs have the same length for every picture.
     pub(crate) fn is_dense(&self) -> bool {
         self.reader.is_dense()
     }
 }
 
-impl fmt::Display for Layout {
+impl fmt::Display for OutputLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-/// Layouts of one output that a user can name where a model does not show its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// `[1, 4 + C, cells]`: centre x, centre y, width, height, then a probability for each class. YOLOv8, v9, 11, 12.
-    V8,
-    /// `[1, cells, 4 + C]`, the same transposed.
-    V8Transposed,
-    /// `[1, cells, 5 + C]`: centre x, centre y, width, height, objectness, then class probabilities. YOLOv5, v6, v7.
-    V5,
-    /// `[1, cells, 5 + C]` with cells of strides 8, 16, 32 not yet decoded; input BGR 0..255, frame at the top left. YOLOX.
-    Yolox,
-    /// `[1, N, 6]`: x1, y1, x2, y2, confidence, class; already suppressed. YOLOv10, YOLO26, exports with NMS.
-    EndToEnd,
-    /// `[1, cells, 6]`: x1, y1, x2, y2, confidence, class; not yet suppressed. DeepStream-Yolo.
-    DeepStream,
-    /// `[1, N, 4 + C]`: centre x, centre y, width, height as shares of the input, then class probabilities. Ultralytics
-    /// RT-DETR.
-    RtDetr,
-    /// Maps of three strides with the anchors of YOLOv5 and YOLOv7-tiny, not decoded.
-    V5Raw,
-    /// The same with the anchors of YOLOv7.
-    V7Raw,
+/// What a family decides about a model.
+pub(crate) enum Recognition {
+    /// The model is not of this family.
+    NoMatch,
+    /// The model may be of this family; values of a trial run decide.
+    NeedsTrialRun,
+    /// The model is of this family.
+    Match(LayoutMatch),
+    /// The model is of this family, but cannot be read.
+    Unsupported(Unsupported),
 }
 
-impl Family {
-    /// What its output looks like.
-    fn form(self) -> &'static str {
-        match self {
-            Self::V8 => "[1, 4 + classes, cells]",
-            Self::V8Transposed | Self::RtDetr => "[1, cells, 4 + classes]",
-            Self::V5 => "[1, cells, 5 + classes]",
-            Self::Yolox => "[1, cells of strides 8, 16 and 32, 5 + classes]",
-            Self::EndToEnd | Self::DeepStream => "[1, N, 6]",
-            Self::V5Raw | Self::V7Raw => "three maps with 3 (5 + classes) channels",
-        }
+impl Recognition {
+    fn unsupported(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Unsupported(Unsupported::new(reason, advice))
     }
 }
 
-impl Family {
-    /// Returns the layout that one of these tensor identifiers names: those of GStreamer's tensor decoders.
-    pub(crate) fn named_by(ids: &[String]) -> Option<Self> {
-        ids.iter().find_map(|id| match id {
-            id if id.contains("yolo-v10") => Some(Self::EndToEnd),
-            id if id.contains("yolo-v8") => Some(Self::V8),
-            _ => None,
-        })
+impl From<LayoutMatch> for Recognition {
+    fn from(matched: LayoutMatch) -> Self {
+        Self::Match(matched)
     }
 }
 
-impl fmt::Display for Family {
-    /// Its name among the values of `model-layout`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V8 => "v8",
-            Self::V8Transposed => "v8-transposed",
-            Self::V5 => "v5",
-            Self::Yolox => "yolox",
-            Self::EndToEnd => "end-to-end",
-            Self::DeepStream => "deepstream",
-            Self::RtDetr => "rtdetr",
-            Self::V5Raw => "v5-raw",
-            Self::V7Raw => "v7-raw",
-        })
-    }
-}
-
-/// What a family says of a model.
-pub(super) enum Verdict {
-    /// It is another family's.
-    No,
-    /// It may be this one's: values of a trial run decide.
-    NeedsTrial,
-    /// It is this one's.
-    Yes(Claim),
-    /// It is this one's, but cannot be read: reason and advice.
-    Refused(String, String),
-}
-
-/// How a model is read, according to one family.
+/// How a model is read, as the family that recognised it decided.
 #[derive(Debug, Clone)]
-pub(crate) struct Claim {
-    pub layout: Layout,
-    /// The outputs to read, in the order in which the reader takes them.
+pub(crate) struct LayoutMatch {
+    pub layout: OutputLayout,
+    /// Indices of the outputs to read, in the order that the reader expects.
     pub outputs: Vec<usize>,
-    /// `None` where neither the outputs nor the metadata say.
+    /// `None` if neither outputs nor metadata say.
     pub class_count: Option<usize>,
     pub task: Task,
-    /// How frames may have to be prepared; the first one is the most likely. Several are compared in a trial.
+    /// Ways to prepare frames, the most likely first. Several are compared in a trial run.
     pub preparations: Vec<Preparation>,
-    /// Names of classes where the model has none of its own.
-    pub names: Names,
-    /// Why it was chosen, in a sentence.
+    /// Class names for models that have none of their own.
+    pub names: ClassNames,
+    /// Why this layout was chosen, in a sentence.
     pub reason: String,
-    /// Assumptions the user should know of.
+    /// Assumptions that the user should know of.
     pub warnings: Vec<String>,
 }
 
-impl Claim {
-    /// A plain detector: RGB 0..1 in a letterbox, COCO's names where it has 80 classes.
-    pub fn new(name: &'static str, reader: impl Reader + 'static, outputs: Vec<usize>, reason: String) -> Self {
+impl LayoutMatch {
+    /// Creates the match of a plain detector: RGB 0..1 in a letterbox, COCO's names if it has 80 classes.
+    pub fn new(name: &'static str, reader: impl OutputReader + 'static, outputs: Vec<usize>, reason: String) -> Self {
         Self {
-            layout: Layout::new(name, Arc::new(reader)),
+            layout: OutputLayout::new(name, Arc::new(reader)),
             outputs,
             class_count: None,
             task: Task::Detect,
             preparations: vec![Preparation::YOLO],
-            names: Names::Unknown,
+            names: ClassNames::Unknown,
             reason,
             warnings: Vec::new(),
         }
@@ -247,7 +138,7 @@ impl Claim {
         self
     }
 
-    pub fn named(mut self, names: Names) -> Self {
+    pub fn named(mut self, names: ClassNames) -> Self {
         self.names = names;
         self
     }
@@ -258,55 +149,43 @@ impl Claim {
     }
 }
 
-impl From<Claim> for Verdict {
-    fn from(claim: Claim) -> Self {
-        Self::Yes(claim)
-    }
-}
-
-/// The outcome of asking all families.
-pub(crate) enum Outcome {
-    Known(Box<Claim>),
+/// What all families together decide about a model.
+pub(crate) enum Conclusion {
+    Match(Box<LayoutMatch>),
     /// Values of a trial run are needed first.
-    NeedsTrial,
-    /// Reason and advice.
-    Unknown(String, String),
+    NeedsTrialRun,
+    Unsupported(Unsupported),
 }
 
-/// Asks the families in turn.
-pub(crate) fn recognise(evidence: &Evidence<'_>) -> Outcome {
-    for recognise in FAMILIES {
-        match recognise(evidence) {
-            Verdict::No => {}
-            Verdict::NeedsTrial if evidence.has_trial() => {}
-            Verdict::NeedsTrial => return Outcome::NeedsTrial,
-            Verdict::Yes(claim) => return settled(claim, evidence),
-            Verdict::Refused(reason, advice) => return Outcome::Unknown(reason, advice),
-        }
+/// Determines how a model is read.
+pub(crate) fn recognise(evidence: &Evidence<'_>) -> Conclusion {
+    match families::try_all(evidence) {
+        Recognition::Match(matched) => Conclusion::Match(Box::new(with_contradictions(matched, evidence))),
+        Recognition::NeedsTrialRun => Conclusion::NeedsTrialRun,
+        Recognition::Unsupported(reason) => Conclusion::Unsupported(reason),
+        Recognition::NoMatch => Conclusion::Unsupported(families::no_match(evidence)),
     }
-    let (reason, advice) = evidence.refusal();
-    Outcome::Unknown(reason, advice)
 }
 
-/// The claim, unless metadata contradicts it beyond repair; smaller contradictions become warnings.
-fn settled(mut claim: Claim, evidence: &Evidence<'_>) -> Outcome {
-    if let Some(task) = evidence.metadata.task.as_deref()
-        && task != claim.task.to_string()
+/// Adds a warning for each statement of the metadata that the outputs contradict.
+fn with_contradictions(mut matched: LayoutMatch, evidence: &Evidence<'_>) -> LayoutMatch {
+    if let Some(task) = evidence.metadata.task
+        && task != matched.task.name()
     {
-        claim.warnings.push(format!(
-            "its metadata says task = {task}, but its outputs hold what \"{}\" models give ({}): it is read as {}",
-            claim.task, claim.reason, claim.task
+        matched.warnings.push(format!(
+            "its metadata says task = {task}, but its outputs are those of a \"{}\" model ({}): it is read as {}",
+            matched.task, matched.reason, matched.task
         ));
     }
-    let says_finished = evidence.metadata.end_to_end == Some(true) || evidence.metadata.has_nms;
-    if says_finished && !claim.layout.reader().is_finished() {
-        claim.warnings.push(format!(
-            "its metadata says that its boxes are suppressed already, but its outputs hold all of them ({}): they are \
+    let claims_nms = evidence.metadata.end_to_end == Some(true) || evidence.metadata.has_nms;
+    if claims_nms && !matched.layout.reader().is_suppressed() {
+        matched.warnings.push(format!(
+            "its metadata says that overlapping boxes are already suppressed, but its outputs contain them ({}): they are \
              suppressed here",
-            claim.reason
+            matched.reason
         ));
     }
-    Outcome::Known(Box::new(claim))
+    matched
 }
 
 #[cfg(test)]
@@ -315,12 +194,11 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::detect::layouts::decoder::Outputs;
     use crate::detect::onnx::input::{ExtraInput, ExtraKind, InputSpec};
     use crate::detect::onnx::tensor::OutputView;
     use crate::detect::onnx::tensor::{Dimension, ElementType, TensorInfo};
 
-    /// Numbers that look random, the same in every run (Marsaglia, "Xorshift RNGs", 2003).
+    /// Reproducible pseudo-random numbers (Marsaglia, "Xorshift RNGs", 2003).
     struct Random(u64);
 
     impl Random {
@@ -355,14 +233,14 @@ mod tests {
         }
     }
 
-    fn output(random: &mut Random, images: usize) -> (TensorInfo, Seen) {
+    fn output(random: &mut Random, images: usize) -> (TensorInfo, ObservedOutput) {
         let lengths = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15, 16, 32, 42, 45, 64, 74, 84, 85, 92, 235, 252, 300];
         let rank = random.below(6);
         let mut shape: Vec<usize> = (0..rank).map(|_| random.of(&lengths)).collect();
         if let Some(first) = shape.first_mut().filter(|_| random.below(4) > 0) {
             *first = images;
         }
-        // Large ones are seldom anything and take long.
+        // Large ones rarely match a family and take long.
         if shape.iter().product::<usize>() > 100_000 {
             shape.truncate(2);
         }
@@ -379,17 +257,18 @@ mod tests {
             element,
             shape: shape.iter().map(|&length| Dimension::Fixed(length)).collect(),
         };
-        (info, Seen { shape, values: Some(made) })
+        (info, ObservedOutput { shape, values: Some(made) })
     }
 
-    /// Whatever shapes, names, values and metadata a model has: it is refused or read, and what is read is bounded.
+    /// A model with any shapes, names, values and metadata is rejected or read without a panic.
     #[test]
     fn no_model_makes_a_family_panic() {
         let mut random = Random(0x2545_F491_4F6C_DD1D);
         let mut known = HashMap::<&str, usize>::new();
         for _ in 0..20_000 {
             let images = random.of(&[1, 1, 1, 2]);
-            let (infos, seen): (Vec<_>, Vec<_>) = (0..1 + random.below(4)).map(|_| output(&mut random, images)).unzip();
+            let (infos, observed): (Vec<_>, Vec<_>) =
+                (0..1 + random.below(4)).map(|_| output(&mut random, images)).unzip();
             let mut texts = HashMap::new();
             for (key, values) in [
                 ("task", &["detect", "pose", "segment", "obb", "classify"][..]),
@@ -405,39 +284,47 @@ mod tests {
             }
             let metadata = Metadata::parse(&texts);
             let input = input(&mut random);
-            let forced =
-                [None, None, None, Some(Family::V8), Some(Family::V5), Some(Family::Yolox), Some(Family::EndToEnd)];
-            let forced = random.of(&forced);
-            // As it is declared, without values, and after a trial run.
-            let declared: Vec<Seen> = seen.iter().map(|seen| Seen { values: None, ..seen.clone() }).collect();
-            let _ = recognise(&Evidence::new(&metadata, &input, &infos, &declared, forced));
-            let evidence = Evidence::new(&metadata, &input, &infos, &seen, forced);
-            let Outcome::Known(claim) = recognise(&evidence) else { continue };
-            *known.entry(claim.layout.name()).or_default() += 1;
-            // The same outputs, and others than it was recognised by.
+            let selected = [
+                None,
+                None,
+                None,
+                Some(ModelLayout::V8),
+                Some(ModelLayout::V5),
+                Some(ModelLayout::Yolox),
+                Some(ModelLayout::EndToEnd),
+            ];
+            let selected = random.of(&selected);
+            // As declared, without values, and after a trial run.
+            let declared: Vec<ObservedOutput> =
+                observed.iter().map(|observed| ObservedOutput { values: None, ..observed.clone() }).collect();
+            let _ = recognise(&Evidence::new(&metadata, &input, &infos, &declared, selected));
+            let evidence = Evidence::new(&metadata, &input, &infos, &observed, selected);
+            let Conclusion::Match(matched) = recognise(&evidence) else { continue };
+            *known.entry(matched.layout.name()).or_default() += 1;
+            // The same outputs, and other ones.
             for other in [false, true] {
-                let given: Vec<Seen> = claim
+                let given: Vec<ObservedOutput> = matched
                     .outputs
                     .iter()
-                    .map(|&index| if other { output(&mut random, images).1 } else { seen[index].clone() })
+                    .map(|&index| if other { output(&mut random, images).1 } else { observed[index].clone() })
                     .collect();
                 let views: Vec<OutputView<'_>> = given
                     .iter()
-                    .map(|seen| OutputView { shape: &seen.shape, values: seen.values.as_deref().unwrap() })
+                    .map(|observed| OutputView { shape: &observed.shape, values: observed.values.as_deref().unwrap() })
                     .collect();
                 let outputs = Outputs { views: &views, images };
-                let (reader, size) = (claim.layout.reader(), (input.width, input.height));
-                if !reader.is_readable(outputs, size) {
+                let (reader, size) = (matched.layout.reader(), (input.width, input.height));
+                if !reader.accepts(outputs, size) {
                     continue;
                 }
-                let mut survey = Survey::default();
-                reader.survey(outputs, size, &mut survey);
+                let mut statistics = OutputStatistics::default();
+                reader.collect(outputs, size, &mut statistics);
                 let mut scratch = Scratch::default();
                 for image in 0..images {
                     reader.read(outputs, image, size, 0.25, &mut scratch);
                 }
                 for candidate in scratch.candidates.iter().take(4) {
-                    let _ = reader.extra(outputs, 0, size, candidate.index as usize);
+                    let _ = reader.extra_values(outputs, 0, size, candidate.index as usize);
                 }
             }
         }

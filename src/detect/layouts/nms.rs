@@ -1,4 +1,5 @@
-//! Greedy suppression of overlapping boxes.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Greedy non-maximum suppression.
 //!
 //! Pure functions over candidates; knows no tensors. Any thread.
 
@@ -11,11 +12,11 @@ pub(crate) struct Candidate {
     pub corners: [f32; 4],
     pub score: f32,
     pub class_id: u32,
-    /// Place in the model's output; breaks ties.
+    /// Index in the model's output; breaks ties.
     pub index: u32,
 }
 
-/// Most candidates that are suppressed; the best are taken. The number that Ultralytics uses (`max_nms`).
+/// Most candidates that take part in suppression, the best ones. Ultralytics' `max_nms`.
 pub(super) const MAX_CANDIDATES: usize = 30_000;
 
 fn better_first(a: &Candidate, b: &Candidate) -> Ordering {
@@ -35,8 +36,8 @@ pub(crate) fn rank(candidates: &mut Vec<Candidate>, limit: usize) {
 
 /// Keeps each candidate whose overlap with every better kept one is at most `iou_threshold`; up to `limit` of them.
 ///
-/// Only candidates of one class suppress each other, unless `class_agnostic`. `candidates` must be ranked; it is left with
-/// what is kept.
+/// Only candidates of the same class suppress each other, unless `class_agnostic`. `candidates` must be ranked; those that are
+/// suppressed are removed.
 pub(crate) fn suppress(
     candidates: &mut Vec<Candidate>,
     iou_threshold: f32,
@@ -50,10 +51,10 @@ pub(crate) fn suppress(
             break;
         }
         let candidate = candidates[index];
-        let is_hidden = candidates[..kept].iter().any(|better| {
+        let is_suppressed = candidates[..kept].iter().any(|better| {
             (class_agnostic || better.class_id == candidate.class_id) && overlap(better, &candidate) > iou_threshold
         });
-        if !is_hidden {
+        if !is_suppressed {
             candidates[kept] = candidate;
             kept += 1;
         }
@@ -61,7 +62,7 @@ pub(crate) fn suppress(
     candidates.truncate(kept);
 }
 
-/// Intersection over union of two boxes, 0 to 1.
+/// Returns the intersection over union of two boxes, 0 to 1.
 pub(crate) fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
     let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_better_box_hides_the_worse_of_its_class() {
+    fn the_better_box_suppresses_the_worse_of_its_class() {
         let boxes = vec![
             candidate(0, 0.5, 1, 0.0),
             candidate(1, 0.9, 1, 1.0),
@@ -116,8 +117,8 @@ mod tests {
     fn degenerate_boxes_have_a_clamped_overlap() {
         let empty = [5.0, 5.0, 5.0, 5.0];
         assert_eq!(iou(&empty, &empty), 0.0);
-        let turned = [10.0, 10.0, 0.0, 0.0];
-        assert!((0.0..=1.0).contains(&iou(&turned, &[0.0, 0.0, 10.0, 10.0])));
+        let reversed = [10.0, 10.0, 0.0, 0.0];
+        assert!((0.0..=1.0).contains(&iou(&reversed, &[0.0, 0.0, 10.0, 10.0])));
         let huge = [-f32::MAX, -f32::MAX, f32::MAX, f32::MAX];
         suppress(
             &mut vec![candidate(0, 0.5, 0, 0.0), Candidate { corners: huge, ..candidate(1, 0.4, 0, 0.0) }],

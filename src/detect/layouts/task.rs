@@ -1,7 +1,8 @@
-//! What a model does beside finding boxes: masks, keypoints, rotated boxes, or naming whole pictures.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tasks other than plain detection: masks, keypoints, rotated boxes, and classification of whole pictures.
 //!
-//! Owns the readers of what such models put behind a box's class scores. Pure functions; layouts as Ultralytics exports
-//! them (docs.ultralytics.com/tasks).
+//! Owns the decoding of the values that such models append to a box's class scores. Pure functions; formats as in Ultralytics'
+//! exports (docs.ultralytics.com/tasks).
 
 use crate::detect::detection::{Mask, Rotated};
 use crate::detect::onnx::tensor::OutputView;
@@ -10,10 +11,10 @@ use crate::detect::pixels::letterbox::Letterbox;
 /// What a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Task {
-    /// Boxes alone.
+    /// Boxes only.
     #[default]
     Detect,
-    /// Boxes with masks: a sum of prototypes `[1, coefficients, rows, columns]`, a second output.
+    /// Boxes with masks: weighted sums of prototypes `[1, coefficients, rows, columns]`, a second output.
     Segment {
         /// Number of prototypes.
         coefficients: usize,
@@ -25,15 +26,26 @@ pub enum Task {
         /// Values of a keypoint: x and y, or x, y and confidence.
         values: usize,
     },
-    /// Boxes that are turned.
+    /// Rotated boxes.
     Obb,
-    /// Names for the whole picture, without boxes.
+    /// Classes of the whole picture, without boxes.
     Classify,
 }
 
 impl Task {
-    /// Values of a box behind its class scores.
-    pub(crate) fn extra(self) -> usize {
+    /// Returns the task without its parameters.
+    pub(crate) fn name(self) -> TaskName {
+        match self {
+            Self::Detect => TaskName::Detect,
+            Self::Segment { .. } => TaskName::Segment,
+            Self::Pose { .. } => TaskName::Pose,
+            Self::Obb => TaskName::Obb,
+            Self::Classify => TaskName::Classify,
+        }
+    }
+
+    /// Returns the number of values after the class scores of a box.
+    pub(crate) fn extra_values(self) -> usize {
         match self {
             Self::Detect | Self::Classify => 0,
             Self::Segment { coefficients } => coefficients,
@@ -41,23 +53,64 @@ impl Task {
             Self::Obb => 1,
         }
     }
+
+    /// Returns the number of values that follow x and y of each keypoint, for tasks with keypoints.
+    pub(crate) fn values_after_point(self) -> Option<usize> {
+        match self {
+            Self::Pose { values, .. } => Some(values - 2),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of mask prototypes, for tasks with masks.
+    pub(crate) fn prototype_channels(self) -> Option<usize> {
+        match self {
+            Self::Segment { coefficients } => Some(coefficients),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.name().fmt(f)
+    }
+}
+
+/// A task without its parameters, as Ultralytics names it in metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskName {
+    Detect,
+    Segment,
+    Pose,
+    Obb,
+    Classify,
+}
+
+impl TaskName {
+    const ALL: [Self; 5] = [Self::Detect, Self::Segment, Self::Pose, Self::Obb, Self::Classify];
+
+    /// Returns the task with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|task| task.to_string() == text)
+    }
+}
+
+impl std::fmt::Display for TaskName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Detect => "detect",
-            Self::Segment { .. } => "segment",
-            Self::Pose { .. } => "pose",
+            Self::Segment => "segment",
+            Self::Pose => "pose",
             Self::Obb => "obb",
             Self::Classify => "classify",
         })
     }
 }
 
-/// Keypoints out of their values, in pixels of the frame.
-pub(crate) fn keypoints(values: &[f32], of_point: usize, fit: &Letterbox) -> Vec<[f32; 3]> {
-    let points = values.chunks_exact(of_point.max(2)).map(|point| {
+/// Converts values of keypoints to keypoints in pixels of the frame.
+pub(crate) fn keypoints(values: &[f32], values_per_point: usize, fit: &Letterbox) -> Vec<[f32; 3]> {
+    let points = values.chunks_exact(values_per_point.max(2)).map(|point| {
         let [x, y, ..] = fit.to_frame([point[0], point[1], point[0], point[1]]);
         let confidence = point.get(2).copied().unwrap_or(1.0);
         [x, y, if confidence.is_finite() { confidence.clamp(0.0, 1.0) } else { 0.0 }]
@@ -65,15 +118,15 @@ pub(crate) fn keypoints(values: &[f32], of_point: usize, fit: &Letterbox) -> Vec
     points.collect()
 }
 
-/// A box in pixels of the model's input, turned by `angle`, in pixels of the frame.
+/// Converts a box in pixels of the model's input, rotated by `angle`, to pixels of the frame.
 pub(crate) fn rotated([x, y, width, height]: [f32; 4], angle: f32, fit: &Letterbox) -> Rotated {
     let (across, down) = (1.0 / fit.scale.0 as f32, 1.0 / fit.scale.1 as f32);
     let moved = Rotated { x: x - fit.left as f32, y: y - fit.top as f32, width, height, angle };
     moved.scaled(across, down)
 }
 
-/// The mask of a box with these corners in pixels of the model's input: the sum of prototypes `[coefficients, rows, columns]`
-/// at the resolution that they have there, through a sigmoid.
+/// Returns the mask of a box with these corners in pixels of the model's input: the sigmoid of the weighted sum of prototypes
+/// `[coefficients, rows, columns]`, at their resolution.
 pub(crate) fn mask(
     coefficients: &[f32],
     prototypes: OutputView<'_>,
@@ -101,10 +154,10 @@ pub(crate) fn mask(
             let sum: f32 = coefficients
                 .iter()
                 .enumerate()
-                .map(|(index, share)| share * prototypes.values[index * rows * columns + at])
+                .map(|(index, weight)| weight * prototypes.values[index * rows * columns + at])
                 .sum();
-            let share = 1.0 / (1.0 + (-sum).exp());
-            values.push((share * 255.0) as u8);
+            let probability = 1.0 / (1.0 + (-sum).exp());
+            values.push((probability * 255.0) as u8);
         }
     }
     Some(Mask { width, height, values })

@@ -1,32 +1,51 @@
-//! What a model is: its tensors, the size it looks at, its layout and its classes.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A detector as the engine uses it: its tensors, input size, layout and classes.
 //!
-//! Owns the judgement whether a model is a detector that can be read, from what ONNX Runtime says of it; runs nothing
-//! itself. Plain data once made.
+//! Owns the decision whether a model is a detector that can be read, from what ONNX Runtime reports about it; runs nothing
+//! itself. Plain data once built.
 
-use crate::detect::error::{Error, Result};
+use crate::detect::error::{Error, Result, Unsupported};
 use crate::detect::layouts::task::Task;
-use crate::detect::layouts::{Claim, Evidence, Family, Layout, Metadata, Outcome, Preparation, Seen, recognise};
-use crate::detect::model::reading::InputRange;
-use crate::detect::model::reading::Reading;
+use crate::detect::layouts::{
+    Conclusion, Evidence, LayoutMatch, Metadata, ModelLayout, ObservedOutput, OutputLayout, Preparation, recognise,
+};
+use crate::detect::model::hints::{InputRange, ModelHints};
+use crate::detect::model::identification::TrialReport;
 use crate::detect::onnx::declaration::Declaration;
 use crate::detect::onnx::input::{InputSpec, extra_input, picture_size};
 use crate::detect::onnx::modelinfo::ModelInfo;
 use crate::detect::onnx::python_literal;
 use crate::detect::onnx::tensor::{Dimension, ElementType, TensorInfo};
-use crate::detect::pixels::input_format::{ChannelOrder, InputForm, Normalise};
+use crate::detect::pixels::input_format::{ChannelOrder, InputFormat, Normalise};
 
 /// Largest fixed batch of a model.
 pub const MAX_BATCH: usize = 64;
 /// Most values in an input tensor: half a gigabyte of f32.
 pub(super) const MAX_INPUT_VALUES: usize = 1 << 27;
+/// Side of DETR's input, if the model leaves it free: the size that pictures are scaled to in training.
+const DETR_SIDE: usize = 800;
+/// Most tensor names that are listed as evidence.
+const MAX_NAMES_SHOWN: usize = 12;
+/// Most tensors that are listed in an error.
+const MAX_TENSORS_SHOWN: usize = 8;
 
-/// How many images a model takes at once.
+/// How many images a model takes in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batch {
     /// Always this many.
     Fixed(usize),
     /// Any number.
     Dynamic,
+}
+
+impl Batch {
+    /// Returns the smallest number of images in a run.
+    pub(crate) fn images(self) -> usize {
+        match self {
+            Self::Fixed(count) => count,
+            Self::Dynamic => 1,
+        }
+    }
 }
 
 /// A detector that can be read.
@@ -38,58 +57,59 @@ pub struct Model {
     pub inputs: Vec<TensorInfo>,
     /// All outputs.
     pub outputs: Vec<TensorInfo>,
-    /// Which outputs are read, in the order in which the layout's reader takes them.
+    /// Indices of the outputs that are read, in the order that the layout's reader expects.
     pub read_outputs: Vec<usize>,
-    /// Columns of the picture that the model sees.
+    /// Width of the input in pixels.
     pub width: usize,
-    /// Rows of the picture that the model sees.
+    /// Height of the input in pixels.
     pub height: usize,
-    /// Images for each run.
+    /// Images in each run.
     pub batch: Batch,
-    /// How the output is read.
-    pub layout: Layout,
+    /// How the outputs are decoded.
+    pub layout: OutputLayout,
     /// Why this layout was chosen, in a sentence.
     pub layout_reason: String,
-    /// What was found out about it, in the order in which it was weighed.
+    /// What is known about the model, in the order in which it was considered.
     pub evidence: Vec<String>,
-    /// What is assumed or contradictory, for the user.
+    /// Assumptions and contradictions, for the user.
     pub warnings: Vec<String>,
-    /// Number of classes; `None` where neither output nor metadata says it.
+    /// Number of classes; `None` if neither outputs nor metadata say.
     pub class_count: Option<usize>,
     /// Class names from the metadata.
     pub names: Option<Vec<String>>,
-    /// Class names that models of its family have, where the metadata has none.
+    /// Class names that are usual for the model's family, if the metadata has none.
     pub(super) family_names: Option<Vec<String>>,
-    /// What it does.
+    /// What the model does.
     pub task: Task,
-    /// What it is given.
+    /// The inputs of the model.
     pub(crate) input: InputSpec,
-    /// How its family wants its pictures.
+    /// How models of this family expect frames to be prepared.
     pub(crate) preparation: Preparation,
-    /// What the user says of it.
-    pub(crate) reading: Reading,
-    /// What black and white stand for in each channel, as the file beside the model says.
+    /// What the user says about the model.
+    pub(crate) hints: ModelHints,
+    /// Values of black and white in each channel, from the file beside the model.
     pub(crate) ranges: Option<[(f32, f32); 3]>,
 }
 
 impl Model {
-    /// The picture as this model wants it.
+    /// Returns the format of the pictures that the model takes.
     #[must_use]
-    pub fn input_form(&self) -> InputForm {
-        input_form(&self.input, self.preparation, self.reading, self.ranges)
+    pub fn input_format(&self) -> InputFormat {
+        input_format(&self.input, self.preparation, self.hints, self.ranges)
     }
 }
 
-/// The picture as the user, the file beside the model and its family want it, in this order.
-pub(crate) fn input_form(
+/// Returns the format of a model's pictures. The user's hints take precedence over the file beside the model, and that over the
+/// family's usual preparation.
+pub(crate) fn input_format(
     input: &InputSpec,
     preparation: Preparation,
-    reading: Reading,
+    hints: ModelHints,
     ranges: Option<[(f32, f32); 3]>,
-) -> InputForm {
-    let order = reading.order.unwrap_or(preparation.order);
+) -> InputFormat {
+    let order = hints.order.unwrap_or(preparation.order);
     let bytes = input.element == ElementType::U8;
-    let (white, normalise) = match (reading.range, ranges) {
+    let (white, normalise) = match (hints.range, ranges) {
         _ if bytes => (255.0, None),
         (Some(InputRange::One), _) => (1.0, None),
         (Some(InputRange::Byte), _) => (255.0, None),
@@ -98,20 +118,20 @@ pub(crate) fn input_form(
         (None, Some(ranges)) => from_ranges(ranges),
         (None, None) => (preparation.white, in_order(preparation, order)),
     };
-    InputForm {
+    InputFormat {
         width: input.width,
         height: input.height,
         order,
         white,
-        anchor: reading.anchor.unwrap_or(preparation.anchor),
+        resize_mode: hints.resize_mode.unwrap_or(preparation.resize_mode),
         channels_last: input.channels_last,
         is_grey: input.channels == 1,
         normalise,
-        filter: reading.filter,
+        filter: hints.filter,
     }
 }
 
-/// Mean and deviation of each colour, for planes in another order than the family's.
+/// Returns the family's mean and deviation of each channel in `order`.
 fn in_order(preparation: Preparation, order: ChannelOrder) -> Option<Normalise> {
     let Normalise { mut mean, mut deviation } = preparation.normalise?;
     if order != preparation.order {
@@ -121,7 +141,7 @@ fn in_order(preparation: Preparation, order: ChannelOrder) -> Option<Normalise> 
     Some(Normalise { mean, deviation })
 }
 
-/// White, and mean and deviation where the channels' ranges are not the plain ones from 0 to it.
+/// Converts ranges of channels to the value of white, and mean and deviation unless all ranges are 0 to 1 or 0 to 255.
 fn from_ranges(ranges: [(f32, f32); 3]) -> (f32, Option<Normalise>) {
     match ranges[0] {
         (black, white) if black == 0.0 && (white == 1.0 || white == 255.0) && ranges == [ranges[0]; 3] => (white, None),
@@ -134,56 +154,54 @@ fn from_ranges(ranges: [(f32, f32); 3]) -> (f32, Option<Normalise>) {
     }
 }
 
-/// A model of which everything is known but, perhaps, its outputs.
+/// A model as it is declared: everything is known except, possibly, its outputs.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct DeclaredModel {
     source: String,
-    description: Declaration,
+    declaration: Declaration,
     pub input: InputSpec,
     pub batch: Batch,
-    /// The outputs as one image gives them, where what is declared leaves nothing open.
-    pub declared: Option<Vec<Seen>>,
+    /// The outputs for one image, if their declaration is complete.
+    pub declared_outputs: Option<Vec<ObservedOutput>>,
     metadata: Metadata,
 }
 
-impl Draft {
-    /// Judges a model by its declared tensors and metadata; it is given pictures of the `wanted_size`, if that is free.
+impl DeclaredModel {
+    /// Checks a model by its declared tensors and metadata. A free input size becomes `wanted_size`.
     ///
     /// # Errors
-    /// [`Error::ModelUnsupported`] with the reason where it cannot be a detector of a known layout.
-    pub fn new(source: &str, description: Declaration, wanted_size: Option<(usize, usize)>) -> Result<Self> {
-        let refuse = |reason: String, advice: &str| Err(unsupported(source, &description, reason, advice));
-        let metadata = Metadata::parse(&description.metadata);
-        if let Some(task) = metadata.task.as_deref()
-            && !["detect", "segment", "pose", "obb", "classify"].contains(&task)
-        {
+    /// [`Error::ModelUnsupported`] if it cannot be a detector of a known layout.
+    pub fn new(source: &str, declaration: Declaration, wanted_size: Option<(usize, usize)>) -> Result<Self> {
+        let refuse = |reason: String, advice: &str| Err(reject(source, &declaration, Unsupported::new(reason, advice)));
+        let metadata = Metadata::parse(&declaration.metadata);
+        if let Some(task) = &metadata.unknown_task {
             return refuse(
-                format!("its metadata says its task is \"{task}\", which is not known"),
-                "Known tasks are detect, segment, pose, obb and classify; use the model's detection variant",
+                format!("its metadata says task = {task}, which is not supported"),
+                "Supported tasks are detect, segment, pose, obb and classify; use the detection variant of the model",
             );
         }
-        // A picture has four dimensions, or three where the model takes a single one.
-        let of_rank = |rank: usize| description.inputs.iter().filter(move |input| input.shape.len() == rank);
+        // A picture has four dimensions, or three if the model takes a single picture.
+        let of_rank = |rank: usize| declaration.inputs.iter().filter(move |input| input.shape.len() == rank);
         let is_channels = |dimension: Option<&Dimension>| matches!(dimension, Some(Dimension::Fixed(1 | 3)));
         let single = || of_rank(3).filter(|input| is_channels(input.shape.first()) || is_channels(input.shape.last()));
         let mut pictures: Vec<&TensorInfo> = of_rank(4).collect();
         if pictures.is_empty() {
             pictures = single().collect();
         }
-        let (input, others) = match (description.inputs.as_slice(), pictures.as_slice()) {
+        let (input, others) = match (declaration.inputs.as_slice(), pictures.as_slice()) {
             ([input], _) => (input, Vec::new()),
             (inputs, [input]) => (*input, inputs.iter().filter(|other| other.name != input.name).collect()),
             (inputs, pictures) => {
                 return refuse(
                     format!("it has {} inputs, of which {} could be the picture", inputs.len(), pictures.len()),
-                    "Export a model whose one input of four dimensions is the picture",
+                    "Export a model with exactly one input of four dimensions, the picture",
                 );
             }
         };
         if !matches!(input.element, ElementType::F32 | ElementType::F16 | ElementType::U8) {
             return refuse(
-                format!("its input holds {}, and only f32, f16 and u8 are given", input.element),
-                "Export it with a floating-point input; quantised models of that kind keep f32 at their ends",
+                format!("its input has the type {}; supported are f32, f16 and u8", input.element),
+                "Export it with a floating-point input; dynamically quantised models have f32 inputs and outputs",
             );
         }
         let free_batch = Dimension::Fixed(1);
@@ -193,10 +211,10 @@ impl Draft {
             other => {
                 return refuse(
                     match other.len() {
-                        0 => "its input declares no shape, and a picture has four dimensions".to_owned(),
+                        0 => "its input has no declared shape; a picture has four dimensions".to_owned(),
                         count => format!("its input has {count} dimensions, not the four of a picture"),
                     },
-                    "An image detector takes [batch, 3, height, width]; this may be a model for another purpose",
+                    "A detector takes [batch, 3, height, width]; this may be a model for another purpose",
                 );
             }
         };
@@ -221,166 +239,176 @@ impl Draft {
         };
         let (width, height) = match picture_size((columns, rows), trained, wanted_size) {
             Ok(size) => size,
-            Err((reason, advice)) => return refuse(reason, advice),
+            Err(unsupported) => return Err(reject(source, &declaration, unsupported)),
         };
         let mut extras = Vec::with_capacity(others.len());
         for other in others {
             let Some(extra) = extra_input(other, (width, height)) else {
                 return refuse(
-                    format!(
-                        "it wants an input {other}, and only a picture, its size and a mask of its pixels can be given"
-                    ),
-                    "The nearest is the DETR family with orig_target_sizes [batch, 2]; this may be a model for another purpose",
+                    format!("it has an input {other}; supported are a picture, its size and a mask of its pixels"),
+                    "The nearest layout is that of the DETR family, with orig_target_sizes [batch, 2]; this may be a model for another purpose",
                 );
             };
             extras.push(extra);
         }
         let batch = match batch {
             Dimension::Dynamic(_) => Batch::Dynamic,
-            Dimension::Fixed(count) if (1..=most_images(width, height)).contains(count) => Batch::Fixed(*count),
+            Dimension::Fixed(count) if (1..=max_images(width, height)).contains(count) => Batch::Fixed(*count),
             Dimension::Fixed(count) => {
                 return refuse(
-                    format!("it takes {count} pictures at once; 1 to {} can be given", most_images(width, height)),
+                    format!("its batch is {count}; supported are 1 to {} pictures", max_images(width, height)),
                     "Export it with a batch of 1",
                 );
             }
         };
         let (name, element, has_batch) = (input.name.clone(), input.element.clone(), input.shape.len() == 4);
         let input = InputSpec { name, element, width, height, channels_last, channels, has_batch, extras };
-        let declared = declared(&description.outputs);
-        Ok(Self { source: source.to_owned(), input, batch, declared, metadata, description })
+        let declared_outputs = declared_outputs(&declaration.outputs);
+        Ok(Self { source: source.to_owned(), input, batch, declared_outputs, metadata, declaration })
     }
 
-    /// Whether it leaves width or height free.
+    /// Whether width or height of the input is free.
     pub fn has_free_size(&self) -> bool {
-        let picture = self.description.inputs.iter().find(|input| input.name == self.input.name);
+        let picture = self.declaration.inputs.iter().find(|input| input.name == self.input.name);
         picture.is_some_and(|input| input.shape[1..].iter().any(|side| matches!(side, Dimension::Dynamic(_))))
     }
 
-    /// The outputs whose values can be read.
+    /// Returns the indices of the outputs whose values can be read.
     pub fn readable_outputs(&self) -> Vec<usize> {
-        let outputs = self.description.outputs.iter().enumerate();
+        let outputs = self.declaration.outputs.iter().enumerate();
         outputs.filter(|(_, output)| is_readable(output)).map(|(index, _)| index).collect()
     }
 
-    /// Number of outputs.
+    /// Returns the number of outputs.
     pub fn output_count(&self) -> usize {
-        self.description.outputs.len()
+        self.declaration.outputs.len()
     }
 
-    /// What the families say of a model with these outputs; `None` where they need values of a trial run.
+    /// Matches the model with these outputs to a layout; `None` if values of a trial run are needed.
     ///
     /// # Errors
-    /// [`Error::ModelUnsupported`] where they fit no layout.
-    pub fn claim(&self, seen: &[Seen], reading: Reading, info: &ModelInfo) -> Result<Option<Claim>> {
-        let forced = reading.family.or(Family::named_by(&info.output_ids));
-        let evidence = Evidence::new(&self.metadata, &self.input, &self.description.outputs, seen, forced);
-        let (reason, advice) = match recognise(&evidence) {
-            Outcome::NeedsTrial => return Ok(None),
-            Outcome::Known(claim) if claim.class_count.is_some_and(|count| count > python_literal::MAX_CLASSES) => (
-                format!("its output would have over {} classes", python_literal::MAX_CLASSES),
-                "This may be a model for another purpose".to_owned(),
-            ),
-            Outcome::Known(claim) => return Ok(Some(*claim)),
-            Outcome::Unknown(reason, advice) => (reason, advice),
+    /// [`Error::ModelUnsupported`] if no layout matches.
+    pub fn match_layout(
+        &self,
+        outputs: &[ObservedOutput],
+        hints: ModelHints,
+        info: &ModelInfo,
+    ) -> Result<Option<LayoutMatch>> {
+        let stated = ModelLayout::from_tensor_ids(&info.output_ids);
+        let selected = hints.layout.or(stated);
+        let evidence = Evidence::new(&self.metadata, &self.input, &self.declaration.outputs, outputs, selected);
+        let mut unsupported = match recognise(&evidence) {
+            Conclusion::NeedsTrialRun => return Ok(None),
+            Conclusion::Match(matched)
+                if matched.class_count.is_some_and(|count| count > python_literal::MAX_CLASSES) =>
+            {
+                Unsupported::new(
+                    format!("its output would have more than {} classes", python_literal::MAX_CLASSES),
+                    "This may be a model for another purpose",
+                )
+            }
+            Conclusion::Match(matched) => return Ok(Some(*matched)),
+            Conclusion::Unsupported(unsupported) => unsupported,
         };
-        let is_stated_beside = reading.family.is_none() && Family::named_by(&info.output_ids).is_some();
-        let beside = "The .modelinfo file beside it says so; correct its id or remove it".to_owned();
-        let advice = if is_stated_beside { beside } else { advice };
-        Err(unsupported(&self.source, &self.description, reason, &advice))
+        if hints.layout.is_none() && stated.is_some() {
+            unsupported.advice =
+                "The .modelinfo file beside it states this layout; correct the id in that file or remove the file"
+                    .to_owned();
+        }
+        Err(reject(&self.source, &self.declaration, unsupported))
     }
 
-    /// The model, read as `claim` says and given pictures as `preparation` says; `evidence` is what a trial showed.
+    /// Builds the model that is read as `matched` says, with frames prepared as `preparation` says.
     pub fn finish(
         self,
-        claim: Claim,
+        matched: LayoutMatch,
         preparation: Preparation,
-        reading: Reading,
+        hints: ModelHints,
         info: &ModelInfo,
-        trial: (Vec<String>, Vec<String>),
+        trial: TrialReport,
     ) -> Model {
-        let Self { source, description, input, batch, metadata, .. } = self;
+        let Self { source, declaration, input, batch, metadata, .. } = self;
         let mut evidence = Vec::new();
-        if let Some(family) = reading.family {
-            evidence.push(format!("model-layout = {family} was set"));
-        } else if let Some(family) = Family::named_by(&info.output_ids) {
-            evidence.push(format!("the .modelinfo file beside it says {family}"));
+        if let Some(layout) = hints.layout {
+            evidence.push(format!("model-layout is set to {layout}"));
+        } else if let Some(layout) = ModelLayout::from_tensor_ids(&info.output_ids) {
+            evidence.push(format!("the .modelinfo file beside it states the layout {layout}"));
         }
         evidence.extend(metadata.lines);
         let names = |tensors: &[TensorInfo]| {
-            tensors.iter().take(12).map(|tensor| tensor.name.clone()).collect::<Vec<_>>().join(", ")
+            let names = tensors.iter().take(MAX_NAMES_SHOWN).map(|tensor| tensor.name.clone());
+            names.collect::<Vec<_>>().join(", ")
         };
         evidence.push(format!(
-            "inputs are called {}, outputs {}",
-            names(&description.inputs),
-            names(&description.outputs)
+            "inputs are named {}, outputs {}",
+            names(&declaration.inputs),
+            names(&declaration.outputs)
         ));
-        evidence.extend(trial.0);
+        evidence.extend(trial.evidence);
         let mut warnings = metadata.warnings;
-        warnings.extend(claim.warnings);
-        warnings.extend(trial.1);
+        warnings.extend(matched.warnings);
+        warnings.extend(trial.warnings);
         Model {
             source,
-            inputs: description.inputs,
-            outputs: description.outputs,
-            read_outputs: claim.outputs,
+            inputs: declaration.inputs,
+            outputs: declaration.outputs,
+            read_outputs: matched.outputs,
             width: input.width,
             height: input.height,
             batch,
-            layout: claim.layout,
-            layout_reason: claim.reason,
+            layout: matched.layout,
+            layout_reason: matched.reason,
             evidence,
             warnings,
-            class_count: claim.class_count,
+            class_count: matched.class_count,
             names: metadata.names,
-            family_names: claim.names.list(),
-            task: claim.task,
+            family_names: matched.names.list(),
+            task: matched.task,
             input,
             preparation,
-            reading,
+            hints,
             ranges: info.ranges,
         }
     }
 }
-
-/// Side of DETR's pictures, where it leaves them free: what they are scaled to in training.
-const DETR_SIDE: usize = 800;
 
 /// Whether the values of an output can be read.
 fn is_readable(output: &TensorInfo) -> bool {
     !matches!(output.element, ElementType::Other(_))
 }
 
-/// Most images in one run of a model that sees `width` by `height` pixels.
-pub(crate) fn most_images(width: usize, height: usize) -> usize {
+/// Returns the most images in one run of a model with an input of `width` by `height` pixels.
+pub(crate) fn max_images(width: usize, height: usize) -> usize {
     (MAX_INPUT_VALUES / (3 * width * height).max(1)).clamp(1, MAX_BATCH)
 }
 
-/// The outputs as one image gives them, if they are declared in full but for the batch.
-fn declared(outputs: &[TensorInfo]) -> Option<Vec<Seen>> {
-    let seen = outputs.iter().map(|output| {
+/// Returns the outputs for one image, if all dimensions except the batch are declared.
+fn declared_outputs(outputs: &[TensorInfo]) -> Option<Vec<ObservedOutput>> {
+    let observed = outputs.iter().map(|output| {
         if !is_readable(output) {
-            return Some(Seen { shape: Vec::new(), values: None });
+            return Some(ObservedOutput { shape: Vec::new(), values: None });
         }
         let rank = output.shape.len();
         let lengths = output.shape.iter().enumerate().map(|(axis, dimension)| match dimension {
             Dimension::Fixed(length) => Some(*length),
-            // The first of two may be the number of boxes.
+            // The first dimension of two may be the number of boxes.
             Dimension::Dynamic(_) if axis == 0 && rank > 2 => Some(1),
             Dimension::Dynamic(_) => None,
         });
-        Some(Seen { shape: lengths.collect::<Option<_>>()?, values: None })
+        Some(ObservedOutput { shape: lengths.collect::<Option<_>>()?, values: None })
     });
-    seen.collect::<Option<Vec<_>>>().filter(|seen| seen.iter().any(|seen| !seen.shape.is_empty()))
+    let observed = observed.collect::<Option<Vec<_>>>();
+    observed.filter(|outputs| outputs.iter().any(|output| !output.shape.is_empty()))
 }
 
-fn unsupported(source: &str, description: &Declaration, reason: String, advice: &str) -> Error {
+/// Builds the error for a model that is not supported.
+fn reject(source: &str, declaration: &Declaration, Unsupported { reason, advice }: Unsupported) -> Error {
     let list = |tensors: &[TensorInfo]| -> String {
-        let shown: Vec<_> = tensors.iter().take(8).map(ToString::to_string).collect();
+        let shown: Vec<_> = tensors.iter().take(MAX_TENSORS_SHOWN).map(ToString::to_string).collect();
         shown.join(", ")
     };
-    let tensors = format!("in {}; out {}", list(&description.inputs), list(&description.outputs));
-    Error::ModelUnsupported { model: source.to_owned(), reason, tensors, advice: advice.to_owned() }
+    let tensors = format!("in {}; out {}", list(&declaration.inputs), list(&declaration.outputs));
+    Error::ModelUnsupported { model: source.to_owned(), reason, tensors, advice }
 }
 
 #[cfg(test)]
@@ -396,7 +424,7 @@ mod tests {
         TensorInfo { name: name.to_owned(), element, shape }
     }
 
-    fn description(input: &[i64], output: &[i64], metadata: &[(&str, &str)]) -> Declaration {
+    fn declaration(input: &[i64], output: &[i64], metadata: &[(&str, &str)]) -> Declaration {
         Declaration {
             inputs: vec![tensor("images", ElementType::F32, input)],
             outputs: vec![tensor("output0", ElementType::F32, output)],
@@ -404,68 +432,70 @@ mod tests {
         }
     }
 
-    fn refusal(description: Declaration) -> String {
-        Draft::new("m.onnx", description, None).unwrap_err().to_string()
+    fn refusal(declaration: Declaration) -> String {
+        DeclaredModel::new("m.onnx", declaration, None).unwrap_err().to_string()
     }
 
     #[test]
     fn fixed_shapes_need_no_run() {
-        let draft = Draft::new("m.onnx", description(&[1, 3, 384, 640], &[1, 84, 5040], &[]), None).unwrap();
-        assert_eq!((draft.input.width, draft.input.height), (640, 384));
-        let seen = draft.declared.clone().unwrap();
-        assert_eq!(seen[0].shape, [1, 84, 5040]);
-        // Whether boxes are in pixels shows in a trial, but for what Ultralytics exports.
-        assert!(draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap().is_none());
+        let model = DeclaredModel::new("m.onnx", declaration(&[1, 3, 384, 640], &[1, 84, 5040], &[]), None).unwrap();
+        assert_eq!((model.input.width, model.input.height), (640, 384));
+        let outputs = model.declared_outputs.clone().unwrap();
+        assert_eq!(outputs[0].shape, [1, 84, 5040]);
+        // A trial run shows whether boxes are in pixels, except for Ultralytics' own exports.
+        assert!(model.match_layout(&outputs, ModelHints::default(), &ModelInfo::default()).unwrap().is_none());
         let metadata = [("author", "Ultralytics")];
-        let draft = Draft::new("m.onnx", description(&[1, 3, 384, 640], &[1, 84, 5040], &metadata), None).unwrap();
-        let claim = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap().unwrap();
-        assert_eq!((claim.class_count, draft.batch), (Some(80), Batch::Fixed(1)));
+        let model =
+            DeclaredModel::new("m.onnx", declaration(&[1, 3, 384, 640], &[1, 84, 5040], &metadata), None).unwrap();
+        let matched = model.match_layout(&outputs, ModelHints::default(), &ModelInfo::default()).unwrap().unwrap();
+        assert_eq!((matched.class_count, model.batch), (Some(80), Batch::Fixed(1)));
     }
 
     #[test]
     fn free_sizes_come_from_the_metadata_or_are_640() {
         let free = [-1, 3, -1, -1];
-        let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[]), None).unwrap();
-        assert_eq!((draft.input.width, draft.input.height, draft.declared), (640, 640, None));
-        assert_eq!(draft.batch, Batch::Dynamic);
-        let draft = Draft::new("m", description(&free, &[-1, -1, 85], &[("imgsz", "[384, 672]")]), None).unwrap();
-        assert_eq!((draft.input.width, draft.input.height), (672, 384));
+        let model = DeclaredModel::new("m", declaration(&free, &[-1, -1, 85], &[]), None).unwrap();
+        assert_eq!((model.input.width, model.input.height, model.declared_outputs), (640, 640, None));
+        assert_eq!(model.batch, Batch::Dynamic);
+        let model =
+            DeclaredModel::new("m", declaration(&free, &[-1, -1, 85], &[("imgsz", "[384, 672]")]), None).unwrap();
+        assert_eq!((model.input.width, model.input.height), (672, 384));
     }
 
     #[test]
-    fn what_is_no_detector_is_refused_with_its_shapes() {
-        let draft = Draft::new("m.onnx", description(&[1, 3, 224, 224], &[1, 1000], &[]), None).unwrap();
-        let seen = [Seen { shape: vec![1, 1000], values: None }];
-        let text = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
+    fn other_models_are_rejected_with_their_shapes() {
+        let model = DeclaredModel::new("m.onnx", declaration(&[1, 3, 224, 224], &[1, 1000], &[]), None).unwrap();
+        let outputs = [ObservedOutput { shape: vec![1, 1000], values: None }];
+        let text = model.match_layout(&outputs, ModelHints::default(), &ModelInfo::default()).unwrap_err().to_string();
         assert!(text.contains("m.onnx") && text.contains("[1, 1000]") && text.contains("classifier"), "{text}");
-        let segment = description(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]);
-        let draft = Draft::new("m.onnx", segment, None).unwrap();
-        let seen = draft.declared.clone().unwrap();
-        let text = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap_err().to_string();
+        let segment = declaration(&[1, 3, 640, 640], &[1, 116, 8400], &[("task", "segment")]);
+        let model = DeclaredModel::new("m.onnx", segment, None).unwrap();
+        let outputs = model.declared_outputs.clone().unwrap();
+        let text = model.match_layout(&outputs, ModelHints::default(), &ModelInfo::default()).unwrap_err().to_string();
         assert!(text.contains("segment"), "{text}");
-        let text = refusal(description(&[1, 128], &[1, 128, 768], &[]));
+        let text = refusal(declaration(&[1, 128], &[1, 128, 768], &[]));
         assert!(text.contains("four of a picture"), "{text}");
-        let text = refusal(description(&[1, 3, 64, 99_999], &[1, 84, 8400], &[]));
+        let text = refusal(declaration(&[1, 3, 64, 99_999], &[1, 84, 8400], &[]));
         assert!(text.contains("99999x64"), "{text}");
-        let mut words = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
+        let mut words = declaration(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
         words.inputs[0].element = ElementType::Other("String".to_owned());
         assert!(refusal(words).contains("String"));
-        let mut tokens = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
+        let mut tokens = declaration(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
         tokens.inputs.push(tensor("tokens", ElementType::I64, &[1, 77]));
         assert!(refusal(tokens).contains("tokens i64 [1, 77]"));
-        let mut pair = description(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
+        let mut pair = declaration(&[1, 3, 640, 640], &[1, 84, 8400], &[]);
         pair.inputs.push(tensor("second", ElementType::F32, &[1, 3, 640, 640]));
         assert!(refusal(pair).contains("2 could be the picture"));
     }
 
     #[test]
-    fn channels_last_bytes_and_sizes_are_given_what_they_ask_for() {
-        let mut last = description(&[1, 384, 640, 3], &[1, 84, 5040], &[]);
+    fn channels_last_bytes_and_sizes_are_supported() {
+        let mut last = declaration(&[1, 384, 640, 3], &[1, 84, 5040], &[]);
         last.inputs[0].element = ElementType::U8;
         for (name, element) in [("orig_target_sizes", ElementType::I64), ("im_shape", ElementType::F32)] {
             last.inputs.push(tensor(name, element, &[-1, 2]));
         }
-        let input = Draft::new("m", last, None).unwrap().input;
+        let input = DeclaredModel::new("m", last, None).unwrap().input;
         assert_eq!((input.width, input.height, input.channels_last), (640, 384, true));
         assert_eq!(input.extras[0].values(640, 384), [640, 384]);
         assert_eq!(input.extras[1].values(640, 384), [384, 640]);
@@ -483,31 +513,31 @@ mod tests {
 
     #[test]
     fn raw_heads_beside_the_boxes_are_ignored() {
-        let mut old = description(&[1, 3, 640, 640], &[1, 84, 8400], &[("author", "Ultralytics")]);
+        let mut old = declaration(&[1, 3, 640, 640], &[1, 84, 8400], &[("author", "Ultralytics")]);
         for side in [80, 40, 20] {
             old.outputs.push(tensor("raw", ElementType::F32, &[1, 3, side, side, 85]));
         }
         old.outputs.push(tensor("flags", ElementType::Other("Bool".to_owned()), &[1, 84, 8400]));
-        let draft = Draft::new("m", old, None).unwrap();
-        let seen = draft.declared.clone().unwrap();
-        let claim = draft.claim(&seen, Reading::default(), &ModelInfo::default()).unwrap().unwrap();
-        assert_eq!(claim.outputs, [0]);
+        let model = DeclaredModel::new("m", old, None).unwrap();
+        let outputs = model.declared_outputs.clone().unwrap();
+        let matched = model.match_layout(&outputs, ModelHints::default(), &ModelInfo::default()).unwrap().unwrap();
+        assert_eq!(matched.outputs, [0]);
     }
 
     #[test]
     fn the_users_range_replaces_mean_and_deviation() {
-        let draft = Draft::new("m", description(&[1, 3, 64, 64], &[1, 14, 84], &[]), None).unwrap();
-        let form = |range| {
-            let reading = Reading { range, ..Reading::default() };
-            let form = input_form(&draft.input, Preparation::IMAGENET, reading, None);
-            (form.white, form.normalise.map(|normalise| normalise.mean[0]))
+        let model = DeclaredModel::new("m", declaration(&[1, 3, 64, 64], &[1, 14, 84], &[]), None).unwrap();
+        let format = |range| {
+            let hints = ModelHints { range, ..ModelHints::default() };
+            let format = input_format(&model.input, Preparation::IMAGENET, hints, None);
+            (format.white, format.normalise.map(|normalise| normalise.mean[0]))
         };
-        assert_eq!(form(None), (1.0, Some(0.485)));
-        assert_eq!(form(Some(InputRange::Byte)), (255.0, None));
-        assert_eq!(form(Some(InputRange::One)), (1.0, None));
-        assert_eq!(form(Some(InputRange::Signed)), (1.0, Some(0.5)));
-        let bytes = InputSpec { element: ElementType::U8, ..draft.input };
-        let form = input_form(&bytes, Preparation::IMAGENET, Reading::default(), None);
-        assert_eq!((form.white, form.normalise), (255.0, None));
+        assert_eq!(format(None), (1.0, Some(0.485)));
+        assert_eq!(format(Some(InputRange::Byte)), (255.0, None));
+        assert_eq!(format(Some(InputRange::One)), (1.0, None));
+        assert_eq!(format(Some(InputRange::Signed)), (1.0, Some(0.5)));
+        let bytes = InputSpec { element: ElementType::U8, ..model.input };
+        let format = input_format(&bytes, Preparation::IMAGENET, ModelHints::default(), None);
+        assert_eq!((format.white, format.normalise), (255.0, None));
     }
 }

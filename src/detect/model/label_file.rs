@@ -1,32 +1,31 @@
-//! Files of class names, in the forms that people have them: one name for each line, `0: person` lines, the `names` of an
-//! Ultralytics `data.yaml`, and a list or map in brackets (JSON, Python).
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Parses files of class names in their usual formats: one name per line, `0: person` lines, the `names` of an Ultralytics
+//! `data.yaml`, and a list or map in brackets (JSON, Python).
 //!
-//! The text is untrusted: lengths are bounded, nothing is evaluated, and what is not understood is refused with the reason.
+//! The text is untrusted: lengths are bounded, nothing is evaluated, and invalid text is rejected with the reason.
 //! Pure functions.
 
 use crate::detect::onnx::python_literal::{MAX_CLASSES, MAX_NAME, class_names};
 
-/// Returns the names by class, with `class-N` where a file leaves one out.
+/// Returns the names by class; missing names become `class-N`.
 ///
-/// Byte order mark, CR LF line ends and blank lines at the end are dropped, other bytes than UTF-8 replaced.
+/// A byte order mark, CR LF line ends and blank lines at the end are removed; invalid UTF-8 is replaced.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
     if bytes.contains(&0) {
-        return Err("it is not text; it must hold one name for each line".to_owned());
+        return Err("it is not text; it must hold one name per line".to_owned());
     }
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
     if text.is_empty() {
-        return Err("it is empty; it must hold one name for each line".to_owned());
+        return Err("it is empty; it must hold one name per line".to_owned());
     }
     let entries = if let Some(names) = names_of_yaml(text)? {
         names
     } else if text.trim_start().starts_with(['{', '[']) {
         flow(text.trim_start())
-            .ok_or("it starts with a bracket, but is not a list or map of names; write one name for each line")?
+            .ok_or("it starts with a bracket, but is not a list or map of names; write one name per line")?
     } else if text.lines().any(|line| line.trim_start().starts_with("item") && line.trim_end().ends_with('{')) {
-        return Err(
-            "it is a label map of TensorFlow (pbtxt), which is not read; write one name for each line".to_owned()
-        );
+        return Err("it is a TensorFlow label map (pbtxt), which is not supported; write one name per line".to_owned());
     } else {
         numbered(text).unwrap_or_else(|| text.lines().map(str::trim).map(str::to_owned).enumerate().collect())
     };
@@ -36,11 +35,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
 /// Class index and name.
 type Entry = (usize, String);
 
-/// Puts names in order of their class.
+/// Sorts names by class.
 fn collect(entries: Vec<Entry>) -> Result<Vec<String>, String> {
-    let too_many = || format!("it has over {MAX_CLASSES} classes");
+    let too_many = || format!("it has more than {MAX_CLASSES} classes; use fewer");
     if entries.is_empty() {
-        return Err("it holds no name".to_owned());
+        return Err("it contains no names; write one name per line".to_owned());
     }
     let mut names: Vec<String> = Vec::new();
     for (class_id, name) in entries {
@@ -61,7 +60,7 @@ fn collect(entries: Vec<Entry>) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Lines that all begin with their class: `0: person`, `0 person`. `None` if one does not, or the numbers do not rise.
+/// Parses lines that all start with their class: `0: person`, `0 person`. `None` if one does not, or the numbers do not increase.
 fn numbered(text: &str) -> Option<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -77,13 +76,13 @@ fn numbered(text: &str) -> Option<Vec<Entry>> {
     (entries.len() > 1 || text.contains(':')).then_some(entries)
 }
 
-/// The entry `names` of a YAML file, as a list or map, in brackets or in lines. `Ok(None)` if there is no such entry.
+/// Parses the entry `names` of a YAML file: a list or map, in brackets or in lines. `Ok(None)` if there is no such entry.
 fn names_of_yaml(text: &str) -> Result<Option<Vec<Entry>>, String> {
     let mut lines = text.lines();
     let Some(first) = lines.by_ref().find_map(|line| line.strip_prefix("names:")) else { return Ok(None) };
     let refuse = |line: &str| {
         let line: String = line.trim().chars().take(60).collect();
-        format!("its entry names is not a list or map of names (at \"{line}\"); write one name for each line")
+        format!("its entry names is not a list or map of names (at \"{line}\"); write one name per line")
     };
     let first = without_comment(first);
     if !first.is_empty() {
@@ -112,7 +111,7 @@ fn names_of_yaml(text: &str) -> Result<Option<Vec<Entry>>, String> {
     Ok(Some(entries))
 }
 
-/// A list or map in brackets, which may be followed by more: JSON, Python, or YAML with names that need no quotes.
+/// Parses a list or map in brackets, which may be followed by other text: JSON, Python, or YAML with unquoted names.
 fn flow(text: &str) -> Option<Vec<Entry>> {
     let (open, close) = if text.starts_with('{') { ('{', '}') } else { ('[', ']') };
     let inner = text.strip_prefix(open)?;
@@ -148,7 +147,7 @@ fn flow(text: &str) -> Option<Vec<Entry>> {
     (is_closed && entries.len() <= MAX_CLASSES).then_some(entries)
 }
 
-/// Whether what follows `part` begins a key or a value, so that a quotation mark quotes.
+/// Whether a key or a value starts after `part`, so that a quotation mark opens a quoted string.
 fn is_start_of_scalar(part: &str) -> bool {
     part.trim().is_empty() || part.trim_end().ends_with(':')
 }
@@ -161,7 +160,7 @@ fn flow_entry(part: &str, is_map: bool, number: usize) -> Option<Entry> {
     Some((scalar(key).parse().ok()?, scalar(name)))
 }
 
-/// A name without the quotes around it.
+/// Removes the quotes around a name.
 fn scalar(text: &str) -> String {
     let text = text.trim();
     let quoted =
@@ -176,7 +175,7 @@ fn scalar(text: &str) -> String {
     }
 }
 
-/// A line of YAML without the comment at its end.
+/// Removes the comment at the end of a line of YAML.
 fn without_comment(line: &str) -> &str {
     let mut quote = None;
     for (at, c) in line.char_indices() {
@@ -198,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_name_for_each_line_on_every_platform() {
+    fn one_name_per_line_on_every_platform() {
         assert_eq!(parse(b"\xef\xbb\xbfperson\r\ncar\r\n\r\n\r\n").unwrap(), ["person", "car"]);
         assert_eq!(parse(b"a\n\nc").unwrap(), ["a", "class-1", "c"]);
         assert_eq!(parse(b"caf\xe9\n").unwrap(), ["caf\u{fffd}"]);
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn invalid_files_are_rejected() {
         assert!(parse(b"").is_err() && parse(b"\n\r\n").is_err() && parse(b"a\0b").is_err());
         assert!(parse("x\n".repeat(MAX_CLASSES + 1).as_bytes()).is_err());
         for wrong in [

@@ -1,6 +1,7 @@
-//! Names of a model's classes: from a label file, from the model, from COCO, or made up.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Class names of a model: from a label file, from the model, from COCO, or generated.
 //!
-//! Owns the order of precedence; reads label files with a limit (their forms: label_file.rs). Plain data once made.
+//! Owns the order of precedence, and reads label files with a size limit (formats: label_file.rs). Plain data once built.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -16,27 +17,26 @@ use crate::detect::onnx::python_literal::{MAX_CLASSES, MAX_NAME};
 /// Longest label file, in bytes.
 pub const MAX_LABEL_FILE: u64 = 4 << 20;
 
-/// Names closer than this (Jaro-Winkler) to an unknown one are suggested.
-const SIMILAR: f64 = 0.8;
+/// Names more similar than this (Jaro-Winkler) to an unknown one are suggested.
+const MIN_SIMILARITY: f64 = 0.8;
 
 /// Class names by index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     names: Vec<String>,
     class_count: Option<usize>,
-    /// The names are those of the built-in model.
+    /// Whether the names are those of the built-in model.
     is_built_in: bool,
 }
 
 impl Labels {
-    /// The names for `model`: those in `label_file` if given, else the model's own, else those that models of its family
-    /// have, else COCO's where there are 80 classes.
+    /// Returns the class names of `model`: those in `label_file` if given, the model's own, those of its family, or COCO's if it
+    /// has 80 classes, in this order.
     ///
-    /// The second value is a warning for the user, where the number of names is not the number of classes.
+    /// The second value is a warning for the user if the number of names differs from the number of classes.
     ///
     /// # Errors
-    /// [`Error::LabelFile`] if the file cannot be read, is empty, too long or not understood, or has fewer names than the model has
-    /// classes.
+    /// [`Error::LabelFile`] if the file cannot be read, is empty, too long or invalid, or has fewer names than the model has classes.
     pub fn resolve(model: &Model, label_file: Option<&Path>) -> Result<(Self, Option<String>)> {
         let class_count = model.class_count;
         let (names, origin) = match (label_file, &model.names) {
@@ -46,8 +46,8 @@ impl Labels {
                 let names = model.family_names.clone().unwrap_or_default();
                 let warning = class_count.is_none().then(|| {
                     format!(
-                        "{} has no class names and does not say how many classes it has: COCO's names are assumed; set \
-                         label-file if it was trained on something else",
+                        "{} states neither class names nor the number of classes: COCO's names are assumed; set label-file if it was \
+                         trained on other classes",
                         model.source
                     )
                 });
@@ -65,32 +65,32 @@ impl Labels {
         let warning = match (mismatch, label_file) {
             (None, _) => None,
             (Some((true, reason)), Some(path)) => {
-                let reason = format!("{reason}; name every class, in the model's order");
+                let reason = format!("{reason}; list a name for every class, in the model's order");
                 return Err(Error::LabelFile { path: path.to_owned(), reason });
             }
             (Some((_, reason)), _) => Some(format!(
-                "{origin}: {reason}; classes without a name are called class-N, further names are ignored"
+                "{origin}: {reason}; classes without a name are called class-N, additional names are ignored"
             )),
         };
         let is_built_in = model.source == BUILT_IN_NAME;
         Ok((Self { names, class_count, is_built_in }, warning))
     }
 
-    /// The name of a class, "class-N" where it has none.
+    /// Returns the name of a class, "class-N" if it has none.
     pub fn name(&self, class_id: usize) -> Cow<'_, str> {
         self.names
             .get(class_id)
             .map_or_else(|| Cow::Owned(format!("class-{class_id}")), |name| Cow::Borrowed(name.as_str()))
     }
 
-    /// The names of all classes, by index: as many as the model has classes, where it says so.
+    /// Returns the names of all classes, by index: as many as the model has classes, if that is known.
     pub fn all(&self) -> Vec<String> {
         (0..self.class_count.unwrap_or(self.names.len()).min(MAX_CLASSES))
             .map(|class_id| self.name(class_id).into_owned())
             .collect()
     }
 
-    /// Number of names.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -100,8 +100,8 @@ impl Labels {
         self.names.is_empty()
     }
 
-    /// Returns class indices from a list such as "person,3,dog": names (letter case matters only where two differ by nothing else)
-    /// or indices. A name that contains commas is recognised as a whole. In the order given, each once.
+    /// Parses a list such as "person,3,dog" of names or indices to class indices, in the given order and without duplicates. Letter
+    /// case matters only if two names differ in nothing else; names may contain commas.
     ///
     /// # Errors
     /// [`Error::UnknownClass`] for a name or index that the model does not have.
@@ -110,7 +110,7 @@ impl Labels {
         let mut found = Vec::new();
         let mut rest = list;
         while !rest.is_empty() {
-            // The longest beginning of the list that is a name.
+            // The longest prefix of the list that is a name.
             let ends = rest.match_indices(',').map(|(at, _)| at).chain([rest.len()]).take(most_commas + 1);
             let ends: Vec<usize> = ends.collect();
             let known = ends.iter().rev().find_map(|&end| Some((end, self.find(rest[..end].trim())?)));
@@ -142,20 +142,20 @@ impl Labels {
     fn unknown(&self, class: &str) -> Error {
         if self.is_built_in {
             let known = "the built-in model detects persons only. For other classes set model-file (vx detect --model) to a model that \
-                         has them; \"The built-in model\" in README.md says where to get one";
+                         has them; \"The built-in model\" in README.md says where to find one";
             return Error::UnknownClass { class: class.chars().take(MAX_NAME).collect(), known: known.to_owned() };
         }
         let known = match (self.names.as_slice(), self.class_count) {
             ([], Some(count)) => {
-                format!("its classes have no names, use numbers from 0 to {}", count.saturating_sub(1))
+                format!("its classes have no names; use numbers from 0 to {}", count.saturating_sub(1))
             }
-            ([], None) => "its classes have no names, use numbers".to_owned(),
+            ([], None) => "its classes have no names; use numbers".to_owned(),
             (names, _) => {
                 let first: Vec<_> = names.iter().take(8).map(String::as_str).collect();
                 let more = if names.len() > first.len() { ", ..." } else { "" };
                 let alike = |name: &&String| strsim::jaro_winkler(&name.to_lowercase(), &class.to_lowercase());
                 let nearest = names.iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
-                let nearest = nearest.filter(|name| alike(name) > SIMILAR);
+                let nearest = nearest.filter(|name| alike(name) > MIN_SIMILARITY);
                 let hint = nearest.map_or_else(String::new, |name| format!("did you mean {name}? "));
                 format!("{hint}it has {}: {}{more}", names.len(), first.join(", "))
             }
@@ -164,7 +164,7 @@ impl Labels {
     }
 }
 
-/// Reads the names of a label file (see label_file.rs for the forms).
+/// Reads the names in a label file.
 fn read(path: &Path) -> Result<Vec<String>> {
     let refuse = |reason: String| Error::LabelFile { path: path.to_owned(), reason };
     let file = open_regular(path).map_err(|error| refuse(format!("{error}; check the path")))?;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_file_that_cannot_be_read_is_named() {
+    fn an_unreadable_label_file_is_named() {
         let text = read(Path::new("/no/such/labels.txt")).unwrap_err().to_string();
         assert!(text.contains("/no/such/labels.txt"), "{text}");
         assert!(read(Path::new("/")).is_err(), "a folder");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_have_commas_and_letters_of_every_alphabet() {
+    fn class_names_may_contain_commas_and_letters_of_any_alphabet() {
         let labels = labels(&["car", "car, red", "ÄPFEL", "red"], Some(4));
         assert_eq!(labels.parse_classes("car, red").unwrap(), [1]);
         assert_eq!(labels.parse_classes("äpfel,Car, Red,car").unwrap(), [2, 1, 0]);

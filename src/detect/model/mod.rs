@@ -1,7 +1,8 @@
-//! What a model is: its input, how its outputs are read, its classes; decided from what it declares and a trial run.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Models: their inputs, output layouts and class names, determined from their declaration and a trial run.
 
 pub mod description;
+pub mod hints;
+pub mod identification;
 mod label_file;
 pub mod labels;
-pub mod reading;
-pub mod trial;

@@ -1,4 +1,5 @@
-//! What a model declares: its inputs, its outputs and its metadata.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The declaration of a model: inputs, outputs and metadata.
 //!
 //! Plain data.
 
@@ -6,7 +7,7 @@ use std::collections::HashMap;
 
 use super::tensor::TensorInfo;
 
-/// What a model declares, as ONNX Runtime reports it.
+/// The declaration of a model, as ONNX Runtime reports it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Declaration {
     pub inputs: Vec<TensorInfo>,

@@ -1,6 +1,7 @@
-//! Where a model's bytes come from, and who it is whatever its file is called.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file of a model, and its identity by content.
 //!
-//! Owns reading the file, with a limit, and the identity by content. Blocking; call it from a thread that may wait.
+//! Owns reading the file, with limits. Blocking; call it from a thread that may wait.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -12,11 +13,11 @@ use std::path::{Path, PathBuf};
 use once_cell::sync::{Lazy, OnceCell};
 
 use super::modelinfo;
-use super::quantised::{self, Gain};
+use super::quantised::{self, KernelPreference};
 use super::weights;
 use crate::detect::error::{Error, Result};
 
-/// Largest model file: the most that protobuf, and so ONNX, allows without external data.
+/// Largest model file: the limit of protobuf, and so of ONNX, without external data.
 pub const MAX_MODEL: u64 = 2 << 30;
 
 static BUILT_IN: &[u8] = include_bytes!("../../../models/person-320.onnx");
@@ -24,7 +25,7 @@ static BUILT_IN: &[u8] = include_bytes!("../../../models/person-320.onnx");
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum ModelSource {
-    /// The person detector that is part of this library.
+    /// The person detector that is built into this library.
     #[default]
     BuiltIn,
     /// An ONNX file.
@@ -38,45 +39,46 @@ pub(crate) struct ModelBytes {
     pub name: String,
     pub content: Content,
     pub identity: Identity,
-    /// Whether its convolutions are of bytes that are quantised while it runs.
+    /// Whether its convolutions are dynamically quantised.
     pub is_quantised: bool,
-    /// What the CPU provider is given instead, once that is known.
+    /// The model as rewritten for the CPU provider, once that has been tried.
     for_cpu: OnceCell<Option<Vec<u8>>>,
-    /// [`Content::Path`] with its weights in it, once that has been tried.
-    whole: OnceCell<Option<Vec<u8>>>,
+    /// [`Content::Path`] with embedded weights, once that has been tried.
+    embedded: OnceCell<Option<Vec<u8>>>,
 }
 
 impl ModelBytes {
     fn new(name: String, content: Content, identity: Identity, is_quantised: bool) -> Self {
-        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new(), whole: OnceCell::new() }
+        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new(), embedded: OnceCell::new() }
     }
 
-    /// The same model in a form that the CPU provider computes faster on this processor; `None` where it is best as it is.
-    pub fn for_cpu(&self, gain: Gain) -> Option<&[u8]> {
-        let Form::Memory(bytes) = self.form() else { return None };
-        let make = || cfg!(target_arch = "x86_64").then(|| quantised::for_cpu(bytes, gain)).flatten();
+    /// Returns the model as rewritten for the CPU provider; `None` if that does not make it faster.
+    pub fn for_cpu(&self, preference: KernelPreference) -> Option<&[u8]> {
+        let LoadFrom::Memory(bytes) = self.load_from() else { return None };
+        let make = || cfg!(target_arch = "x86_64").then(|| quantised::for_cpu(bytes, preference)).flatten();
         self.for_cpu.get_or_init(make).as_deref()
     }
 
-    /// What a session is made from: all of it, or the file where it is too large for that or its weights are not found.
-    pub fn form(&self) -> Form<'_> {
+    /// Returns what a session is created from: the whole model in memory, or the file if it is too large or its weights are not
+    /// found.
+    pub fn load_from(&self) -> LoadFrom<'_> {
         let path = match &self.content {
-            Content::Static(bytes) => return Form::Memory(bytes),
-            Content::Owned(bytes) => return Form::Memory(bytes),
+            Content::Static(bytes) => return LoadFrom::Memory(bytes),
+            Content::Owned(bytes) => return LoadFrom::Memory(bytes),
             Content::Path(path) => path,
         };
         let make = || {
             let bytes = read_regular(path).ok()?;
             let folder = path.parent().unwrap_or(Path::new(""));
-            // Tensors may share their values: such a model may not become larger than its files.
-            let limit = (bytes.len() as u64 + external_files(&bytes, folder)).min(MAX_MODEL - 1);
-            let whole = weights::inside(&bytes, folder, limit)?;
+            // Tensors may share values: the embedded model must not be larger than its files.
+            let limit = (bytes.len() as u64 + external_size(&bytes, folder)).min(MAX_MODEL - 1);
+            let whole = weights::embedded(&bytes, folder, limit)?;
             Some(weights::as_constants(&whole).unwrap_or(whole))
         };
-        self.whole.get_or_init(make).as_deref().map_or(Form::File(path), Form::Memory)
+        self.embedded.get_or_init(make).as_deref().map_or(LoadFrom::File(path), LoadFrom::Memory)
     }
 
-    /// The same without another form for any provider.
+    /// Returns the model without rewriting for any provider.
     #[cfg(test)]
     pub fn unchanged(mut self) -> Self {
         self.for_cpu = OnceCell::with_value(None);
@@ -84,8 +86,8 @@ impl ModelBytes {
     }
 }
 
-/// What a session is made from.
-pub(crate) enum Form<'a> {
+/// What a session is created from.
+pub(crate) enum LoadFrom<'a> {
     Memory(&'a [u8]),
     File(&'a Path),
 }
@@ -94,28 +96,28 @@ pub(crate) enum Form<'a> {
 pub(crate) enum Content {
     Static(&'static [u8]),
     Owned(Vec<u8>),
-    /// Its weights lie in other files beside it, which only ONNX Runtime's own reading of the file finds.
+    /// A file with weights in separate files, which ONNX Runtime finds only relative to the file.
     Path(PathBuf),
 }
 
-/// Equal for equal content.
+/// Identity of a model: equal for equal content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     BuiltIn,
-    /// Length and a hash under a key that only this process has, so that nobody can make two models collide.
+    /// Length and a hash with a random key of this process, so that collisions cannot be constructed.
     Hash(u64, u64),
-    /// The same with the path, for models whose content is partly elsewhere.
+    /// The same and the path, for models with external weights.
     HashAt(u64, u64, PathBuf),
 }
 
-/// What the model that comes with vx is called in messages.
+/// Name of the built-in model in messages.
 pub(crate) const BUILT_IN_NAME: &str = "the built-in model";
 
 impl ModelSource {
-    /// Reads the model, if so much `memory` is enough for it, as far as that is known beforehand.
+    /// Reads the model, unless its files show that it needs more than `memory` bytes.
     ///
     /// # Errors
-    /// [`Error::ModelUnreadable`] for a missing, empty, too large or irregular file.
+    /// [`Error::ModelUnreadable`] for a file that is missing, empty, too large or not a regular file.
     pub(crate) fn read(&self, memory: Option<u64>) -> Result<ModelBytes> {
         let Self::File(path) = self else {
             let name = BUILT_IN_NAME.to_owned();
@@ -127,8 +129,9 @@ impl ModelSource {
         let name = path.display().to_string();
         let is_quantised = quantised::is_dynamic(&bytes);
         Ok(if has_external_data(&bytes) {
-            let weights = external_files(&bytes, path.parent().unwrap_or(Path::new("")));
-            enough(length + weights, memory).map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
+            let weights = external_size(&bytes, path.parent().unwrap_or(Path::new("")));
+            check_memory(length + weights, memory)
+                .map_err(|reason| Error::ModelUnreadable { path: path.clone(), reason })?;
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
             let identity = Identity::HashAt(length, hash, real);
             ModelBytes::new(name, Content::Path(path.clone()), identity, is_quantised)
@@ -140,8 +143,8 @@ impl ModelSource {
 }
 
 impl ModelSource {
-    /// Returns a hash of everything that loading the model reads: the model, the `.modelinfo` file beside it, and the files of
-    /// weights that it names. Equal for the same content wherever it lies; other files in the folder do not matter.
+    /// Returns a hash of everything that loading the model reads: the model, the `.modelinfo` file beside it, and its external
+    /// weights. Equal for the same content at any path; other files in the folder have no effect.
     ///
     /// # Errors
     /// [`Error::ModelUnreadable`] for a model or `.modelinfo` file that cannot be read.
@@ -161,7 +164,7 @@ impl ModelSource {
         let folder = path.parent().unwrap_or(Path::new(""));
         for name in external_names(&bytes) {
             let mut weights = blake3::Hasher::new();
-            // Loading the model says what is wrong with a file that cannot be read.
+            // A file that cannot be read is reported when the model is loaded.
             let read = open_regular(&folder.join(name)).and_then(|file| weights.update_reader(file).map(|_| ()));
             add(name.as_bytes());
             add(&read.map_or_else(|_| Vec::new(), |()| weights.finalize().as_bytes().to_vec()));
@@ -170,17 +173,17 @@ impl ModelSource {
     }
 }
 
-/// All of a file, if it is a regular one.
+/// Reads a regular file.
 ///
 /// # Errors
-/// The system's, and for pipes and devices, which might be waited for.
+/// Those of the system, and an error for pipes and devices, which could block.
 pub fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Opens a file, if it is a regular one: a pipe would be waited for until somebody writes to it.
+/// Opens a regular file: opening a pipe would block until another process writes to it.
 pub(crate) fn open_regular(path: &Path) -> std::io::Result<File> {
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_file() || kind.is_dir() {
@@ -191,8 +194,8 @@ pub(crate) fn open_regular(path: &Path) -> std::io::Result<File> {
 
 fn read(path: &Path, memory: Option<u64>) -> Result<Vec<u8>, String> {
     let file = open_regular(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file; check the path".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not read it; change its permissions".to_owned(),
+        std::io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied; change its permissions".to_owned(),
         _ => error.to_string(),
     })?;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
@@ -201,23 +204,22 @@ fn read(path: &Path, memory: Option<u64>) -> Result<Vec<u8>, String> {
     }
     if metadata.len() > MAX_MODEL {
         return Err(format!(
-            "it has {} bytes, the most is {MAX_MODEL}; export its weights as external data",
+            "it has {} bytes, more than the limit of {MAX_MODEL}; export its weights as external data",
             metadata.len()
         ));
     }
-    enough(metadata.len(), memory)?;
+    check_memory(metadata.len(), memory)?;
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(MAX_MODEL + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     match bytes.len() as u64 {
         0 => Err("it is empty".to_owned()),
-        length if length > MAX_MODEL => Err(format!("it grew over {MAX_MODEL} bytes while it was read")),
+        length if length > MAX_MODEL => Err(format!("it grew beyond {MAX_MODEL} bytes while it was read")),
         _ => Ok(bytes),
     }
 }
 
-/// Refuses weights of `length` bytes where there is not memory for them: they are read, and brought into the order in which
-/// the provider computes.
-fn enough(length: u64, memory: Option<u64>) -> Result<(), String> {
+/// Checks that weights of `length` bytes fit into `memory`: they are read, and repacked for the provider.
+fn check_memory(length: u64, memory: Option<u64>) -> Result<(), String> {
     let needed = length.saturating_mul(2);
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     match memory {
@@ -231,14 +233,14 @@ fn enough(length: u64, memory: Option<u64>) -> Result<(), String> {
     }
 }
 
-/// Bytes in the files that hold weights.
-fn external_files(bytes: &[u8], folder: &Path) -> u64 {
+/// Returns the total size of the files with external weights, in bytes.
+fn external_size(bytes: &[u8], folder: &Path) -> u64 {
     let files = external_names(bytes).into_iter().filter_map(|name| std::fs::metadata(folder.join(name)).ok());
     files.map(|file| file.len()).sum()
 }
 
-/// Names of the files that hold weights: each tensor there has an entry "location" with the file's name, as two strings in
-/// protobuf's form (fields 1 and 2, `StringStringEntryProto`).
+/// Returns the names of the files with external weights: each external tensor has an entry "location" with the file name, encoded
+/// as two strings (fields 1 and 2 of `StringStringEntryProto`).
 fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
     const KEY: &[u8] = b"location\x12";
     let names = memchr::memmem::find_iter(bytes, KEY).filter_map(|at| {
@@ -249,10 +251,10 @@ fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
     names.filter(|name| !name.is_empty()).collect()
 }
 
-/// Whether the model may keep weights in other files: such tensors have an entry with the key "location" (onnx.proto,
+/// Whether the model may have external weights: such tensors have an entry with the key "location" (onnx.proto,
 /// `TensorProto.external_data`).
 ///
-/// The word may stand there for another reason; then the file is merely read twice.
+/// The word may occur for another reason; then the file is only read twice.
 fn has_external_data(bytes: &[u8]) -> bool {
     memchr::memmem::find(bytes, b"location").is_some()
 }
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn external_data_is_found_wherever_it_stands() {
+    fn external_data_is_found_at_any_offset() {
         assert!(!has_external_data(b"") && !has_external_data(b"locatio") && has_external_data(b"location"));
         for place in [0, 1, 4088, 4089, 4090, 4095, 4096, 9000] {
             let mut bytes = vec![b'l'; 9008];
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_weights_of_any_length_are_found() {
+    fn names_of_external_files_of_any_length_are_found() {
         let long = "w".repeat(300);
         let mut bytes = b"location\x12\x03abc.location\x12".to_vec();
         prost::encoding::encode_varint(300, &mut bytes);
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn unreadable_files_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("empty.onnx");
         std::fs::write(&empty, b"").unwrap();

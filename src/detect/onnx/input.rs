@@ -1,10 +1,12 @@
-//! What a model is given: the picture, and where it asks for them the picture's size or a mask.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The inputs of a model: the picture and, if the model takes them, its size or a mask.
 //!
-//! Plain data, told from the declared inputs.
+//! Plain data, inferred from the declared inputs.
 
 use super::tensor::{Dimension, ElementType, TensorInfo};
+use crate::detect::error::Unsupported;
 
-/// What a model is given: the picture, and its size or a mask where it asks for them.
+/// The inputs of a model: the picture and, if the model takes them, its size or a mask.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InputSpec {
     /// Name of the input for the picture.
@@ -15,40 +17,39 @@ pub(crate) struct InputSpec {
     pub height: usize,
     /// Whether the shape is [batch, height, width, channels].
     pub channels_last: bool,
-    /// 3, or 1 for models of grey pictures.
+    /// 3, or 1 for grey pictures.
     pub channels: usize,
-    /// Whether there is a dimension for the batch; without it the shape is that of one picture.
+    /// Whether the shape has a batch dimension; otherwise it is that of one picture.
     pub has_batch: bool,
-    /// What is given beside the picture.
+    /// Inputs other than the picture.
     pub extras: Vec<ExtraInput>,
 }
 
 impl InputSpec {
-    /// The shape of `images` pictures.
+    /// Returns the shape of `images` pictures.
     pub fn shape(&self, images: usize) -> Vec<usize> {
         let (width, height, channels) = (self.width, self.height, self.channels);
         let picture = if self.channels_last { [height, width, channels] } else { [channels, height, width] };
         self.has_batch.then_some(images).into_iter().chain(picture).collect()
     }
 
-    /// Values of one picture.
+    /// Returns the number of values of one picture.
     pub fn values(&self) -> usize {
         self.channels * self.width * self.height
     }
 }
 
-/// Side of models that take any size and do not say which they were trained for, in pixels.
+/// Side of the input in pixels for models that take any size and do not say for which they were trained.
 pub const DEFAULT_SIDE: usize = 640;
 /// Longest side of a model's input, in pixels.
 pub const MAX_SIDE: usize = 4096;
 
-/// Width and height of what a model is given, by those it declares; where it leaves them free what is `wanted`, else what it
-/// was `trained` with. Fails with the reason and advice.
+/// Returns width and height of a model's input: as declared; if free, as `wanted`, or the size that it was `trained` with.
 pub(crate) fn picture_size(
     (columns, rows): (&Dimension, &Dimension),
     trained: Option<(usize, usize)>,
     wanted: Option<(usize, usize)>,
-) -> Result<(usize, usize), (String, &'static str)> {
+) -> Result<(usize, usize), Unsupported> {
     let free = wanted.or(trained).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE));
     let side = |dimension: &Dimension, free: usize| match dimension {
         Dimension::Fixed(length) => *length,
@@ -57,28 +58,28 @@ pub(crate) fn picture_size(
     let (width, height) = (side(columns, free.0), side(rows, free.1));
     if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
         let reason = format!("its input is {width}x{height} pixels; each side must be 1 to {MAX_SIDE}");
-        return Err((reason, "Export it with a smaller input"));
+        return Err(Unsupported::new(reason, "Export it with a smaller input"));
     }
-    let told = |dimension: &Dimension| match dimension {
+    let describe = |dimension: &Dimension| match dimension {
         Dimension::Fixed(length) => format!("fixed ({length})"),
         Dimension::Dynamic(_) => "free".to_owned(),
     };
     match wanted {
-        Some(wanted) if wanted != (width, height) => Err((
+        Some(wanted) if wanted != (width, height) => Err(Unsupported::new(
             format!(
-                "its input is of {} width and {} height, and input-size is {}x{}",
-                told(columns),
-                told(rows),
+                "its input has {} width and {} height, but input-size is {}x{}",
+                describe(columns),
+                describe(rows),
                 wanted.0,
                 wanted.1
             ),
-            "Leave input-size away, or export the model with a free size (dynamic=True in Ultralytics' export)",
+            "Leave input-size unset, or export the model with a free size (dynamic=True in Ultralytics' export)",
         )),
         _ => Ok((width, height)),
     }
 }
 
-/// An input beside the picture.
+/// An input other than the picture.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExtraInput {
     pub name: String,
@@ -87,21 +88,21 @@ pub(crate) struct ExtraInput {
     pub kind: ExtraKind,
 }
 
-/// What such an input asks for. Boxes then come out in pixels of the model's input, since that is the size given.
+/// What such an input contains. Boxes are then returned in pixels of the model's input, because its size is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ExtraKind {
     /// Width and height: `orig_target_sizes` of RT-DETR, D-FINE, DEIM.
     WidthHeight,
     /// Height and width: `im_shape` of PaddleDetection.
     HeightWidth,
-    /// How much the picture was scaled, down and across: `scale_factor` of PaddleDetection.
+    /// Vertical and horizontal scale of the picture: `scale_factor` of PaddleDetection.
     Scale,
     /// A mask of the pixels that are not padding, of this shape without the batch: `pixel_mask` of Hugging Face's exports.
     Ones(Vec<usize>),
 }
 
 impl ExtraInput {
-    /// What the input is given for a picture that fills the model's input: numbers that are repeated.
+    /// Returns the values of the input for a picture that fills the model's input, to be repeated.
     pub fn values(&self, width: usize, height: usize) -> Vec<usize> {
         match self.kind {
             ExtraKind::WidthHeight => vec![width, height],
@@ -111,7 +112,7 @@ impl ExtraInput {
         }
     }
 
-    /// Its shape for one image, without the batch.
+    /// Returns the shape for one image, without the batch.
     pub fn shape(&self) -> &[usize] {
         match &self.kind {
             ExtraKind::Ones(shape) => shape,
@@ -121,10 +122,10 @@ impl ExtraInput {
 }
 
 /// Most values of a mask for one picture.
-const MOST_MASK: usize = 1 << 22;
+const MAX_MASK_VALUES: usize = 1 << 22;
 
-/// What an input beside the picture asks for: its size, as two values for each image, or a mask; `size` is that of the
-/// picture.
+/// Recognises an input other than the picture: its size, as two values for each image, or a mask. The second argument is the size
+/// of the picture.
 pub(crate) fn extra_input(input: &TensorInfo, (width, height): (usize, usize)) -> Option<ExtraInput> {
     if !matches!(input.element, ElementType::F32 | ElementType::I32 | ElementType::I64) {
         return None;
@@ -140,7 +141,7 @@ pub(crate) fn extra_input(input: &TensorInfo, (width, height): (usize, usize)) -
         [_, Dimension::Fixed(2)] => ExtraKind::WidthHeight,
         [_, rows, columns] if name.contains("mask") => {
             let (rows, columns) = (length(rows, height)?, length(columns, width)?);
-            (rows * columns <= MOST_MASK).then(|| ExtraKind::Ones(vec![rows, columns]))?
+            (rows * columns <= MAX_MASK_VALUES).then(|| ExtraKind::Ones(vec![rows, columns]))?
         }
         _ => return None,
     };
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_decides_on_what_the_model_leaves_free() {
+    fn the_user_decides_the_size_that_the_model_leaves_free() {
         let free = || Dimension::Dynamic(String::new());
         let size =
             |columns: Dimension, rows: Dimension, trained, wanted| picture_size((&columns, &rows), trained, wanted);
@@ -163,11 +164,11 @@ mod tests {
         assert_eq!(size(Dimension::Fixed(640), free(), None, Some((640, 384))), Ok((640, 384)));
         let fixed = || Dimension::Fixed(640);
         assert_eq!(size(fixed(), fixed(), None, Some((640, 640))), Ok((640, 640)));
-        let (reason, advice) = size(fixed(), fixed(), None, Some((640, 384))).unwrap_err();
+        let Unsupported { reason, advice } = size(fixed(), fixed(), None, Some((640, 384))).unwrap_err();
         assert!(
             reason.contains("fixed (640) width") && reason.contains("640x384") && advice.contains("free"),
             "{reason} {advice}"
         );
-        assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().0.contains("99999x640"));
+        assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().reason.contains("99999x640"));
     }
 }

@@ -1,4 +1,5 @@
-//! ONNX files: reading them, what they declare, and rewriting them for ONNX Runtime.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! ONNX files: reading, declarations, and rewriting for ONNX Runtime.
 //!
 //! Knows neither ONNX Runtime nor detector families. Files are untrusted: sizes, names and loops have limits.
 
@@ -6,6 +7,7 @@ pub mod declaration;
 pub mod file;
 pub mod input;
 pub mod modelinfo;
+mod protobuf;
 pub mod python_literal;
 pub mod quantised;
 pub mod tensor;

@@ -1,7 +1,8 @@
-//! The `.modelinfo` file beside a model, as GStreamer's own `onnxinference` reads it: what the model's file does not say.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `.modelinfo` file beside a model, as GStreamer's own `onnxinference` reads it: what the model itself does not state.
 //!
-//! Ini-style, a section for each tensor (GStreamer's documentation of GstAnalyticsModelInfo). Taken from it are `ranges` of
-//! the input (the values that 0 and 255 stand for, for each channel) and the `id` of an output, where it names a layout.
+//! An ini file with a section for each tensor (GStreamer's documentation of GstAnalyticsModelInfo). It provides the `ranges` of the
+//! input (the values of black and white in each channel) and the `id` of an output, if it names a layout.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,9 +11,9 @@ use super::file::open_regular;
 use crate::detect::error::{Error, Result};
 
 /// Longest file that is read, in bytes.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
-/// What such a file says.
+/// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct ModelInfo {
     /// Values of black and of white for each channel.
@@ -21,11 +22,10 @@ pub(crate) struct ModelInfo {
     pub output_ids: Vec<String>,
 }
 
-/// The text of the file beside `model`, `MODEL.modelinfo` or the same with the model's extension replaced; empty where there
-/// is none.
+/// Reads the file beside `model`, which is MODEL.modelinfo or has the model's extension replaced; an empty text if there is none.
 ///
 /// # Errors
-/// Where there is one that cannot be read.
+/// If the file exists and cannot be read.
 pub(crate) fn beside(model: &Path) -> Result<String> {
     let mut name = model.as_os_str().to_owned();
     name.push(".modelinfo");
@@ -34,11 +34,11 @@ pub(crate) fn beside(model: &Path) -> Result<String> {
         let mut text = String::new();
         let read = match open_regular(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            file => file.and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text)),
+            file => file.and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text)),
         };
-        read.map_err(|error| refuse(format!("{error}; take it away or write it again")))?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(refuse("it is too long for a modelinfo file; take it away or write it again".to_owned()));
+        read.map_err(|error| refuse(format!("{error}; correct or remove the file")))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(refuse("it is too long for a modelinfo file; correct or remove the file".to_owned()));
         }
         return Ok(text);
     }
@@ -46,10 +46,10 @@ pub(crate) fn beside(model: &Path) -> Result<String> {
 }
 
 impl ModelInfo {
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut info = Self::default();
         let (mut direction, mut section) = (String::new(), String::new());
@@ -84,7 +84,7 @@ impl ModelInfo {
     }
 }
 
-/// "0.0,255.0;0.0,255.0;0.0,255.0", or one pair for all channels.
+/// Parses "0.0,255.0;0.0,255.0;0.0,255.0", or one pair for all channels.
 fn parse_ranges(text: &str) -> Option<[(f32, f32); 3]> {
     let pairs = text.split(';').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
         let (black, white) = pair.split_once(',')?;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn invalid_ranges_are_reported() {
         for ranges in ["1", "a,b", "0,1;0,1", "0,0", "nan,1", "0,1;0,1;0,1;0,1"] {
             let error = ModelInfo::parse(&format!("[in]\ndir=input\nranges={ranges}")).unwrap_err();
             assert!(error.contains("[in]") && error.contains(ranges), "{error}");

@@ -1,43 +1,43 @@
-//! Reads the few Python literals that exporters put into ONNX metadata as text: `{0: 'person', 1: "dog"}`, `['a', 'b']`,
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Parses the few Python literals that exporters write into ONNX metadata: `{0: 'person', 1: "dog"}`, `['a', 'b']`,
 //! `[640, 640]`.
 //!
-//! The text is untrusted: everything is bounded, nothing is evaluated, and whatever does not fit is `None`. Pure functions.
+//! The text is untrusted: everything is bounded, nothing is evaluated, and anything else returns `None`. Pure functions.
 
 /// Longest metadata text that is read, in bytes.
 pub(super) const MAX_TEXT: usize = 4 << 20;
-/// Most classes that a model or a label file may have.
+/// Most classes of a model or a label file.
 pub const MAX_CLASSES: usize = 100_000;
-/// Longest class name kept, in characters; the rest is cut.
+/// Longest class name, in characters; longer names are truncated.
 pub(crate) const MAX_NAME: usize = 200;
 
-/// Class names from a Python dict of integer keys (in any order) or a list or tuple of strings, as text.
+/// Parses class names: a Python dict with integer keys (in any order), or a list or tuple of strings.
 ///
-/// Keys that are missing in between become `class-N`. `None` if the text is anything else, is empty, or is beyond
-/// [`MAX_CLASSES`].
+/// Missing keys become `class-N`. `None` if the text is anything else, has no names, or exceeds [`MAX_CLASSES`].
 pub(crate) fn class_names(text: &str) -> Option<Vec<String>> {
-    let mut reader = Reader::new(text)?;
+    let mut parser = Parser::new(text)?;
     let mut names: Vec<Option<String>> = Vec::new();
-    let close = match reader.take()? {
+    let close = match parser.take()? {
         '{' => '}',
         '[' => ']',
         '(' => ')',
         _ => return None,
     };
     loop {
-        reader.skip_space();
-        if reader.accept(close) {
+        parser.skip_space();
+        if parser.accept(close) {
             break;
         }
         let key = if close == '}' {
-            let key = reader.key()?;
-            reader.skip_space();
-            reader.accept(':').then_some(())?;
-            reader.skip_space();
+            let key = parser.key()?;
+            parser.skip_space();
+            parser.accept(':').then_some(())?;
+            parser.skip_space();
             key
         } else {
             names.len()
         };
-        let name = reader.string()?;
+        let name = parser.string()?;
         if key >= MAX_CLASSES {
             return None;
         }
@@ -45,21 +45,21 @@ pub(crate) fn class_names(text: &str) -> Option<Vec<String>> {
             names.resize(key + 1, None);
         }
         names[key] = Some(name);
-        reader.skip_space();
-        if !reader.accept(',') {
-            reader.skip_space();
-            reader.accept(close).then_some(())?;
+        parser.skip_space();
+        if !parser.accept(',') {
+            parser.skip_space();
+            parser.accept(close).then_some(())?;
             break;
         }
     }
-    reader.skip_space();
-    if !reader.is_at_end() || names.is_empty() {
+    parser.skip_space();
+    if !parser.is_at_end() || names.is_empty() {
         return None;
     }
     Some(names.into_iter().enumerate().map(|(id, name)| name.unwrap_or_else(|| format!("class-{id}"))).collect())
 }
 
-/// Height and width from `[height, width]`, `(height, width)` or one number; each 1 to 65,536.
+/// Parses height and width from `[height, width]`, `(height, width)` or one number; each 1 to 65,536.
 pub(crate) fn image_size(text: &str) -> Option<(usize, usize)> {
     let inner = text.trim();
     let inner = inner.strip_prefix(['[', '(']).and_then(|rest| rest.strip_suffix([']', ')'])).unwrap_or(inner);
@@ -74,11 +74,11 @@ pub(crate) fn image_size(text: &str) -> Option<(usize, usize)> {
     numbers.next().is_none().then_some((height, width))
 }
 
-struct Reader<'a> {
+struct Parser<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Option<Self> {
         (text.len() <= MAX_TEXT).then(|| Self { rest: text.trim().chars().peekable() })
     }
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         self.rest.peek().is_none()
     }
 
-    /// A non-negative integer, bare or in quotes (some exporters write JSON).
+    /// Parses a non-negative integer, bare or in quotes (some exporters write JSON).
     fn key(&mut self) -> Option<usize> {
         let text = match self.rest.peek()? {
             '\'' | '"' => self.string()?,
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         text.trim().parse().ok()
     }
 
-    /// A quoted string with Python's escapes; control characters become spaces.
+    /// Parses a quoted string with Python's escapes; control characters become spaces.
     fn string(&mut self) -> Option<String> {
         if matches!(self.rest.peek(), Some('u' | 'U')) {
             self.rest.next();
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What follows a backslash: a character, nothing (an escaped line end), or the end of sense.
+    /// Parses what follows a backslash: a character, or nothing (an escaped line end).
     fn escape(&mut self) -> Option<Option<char>> {
         let c = match self.take()? {
             'n' | 't' | 'r' | 'a' | 'b' | 'f' | 'v' => ' ',
@@ -160,13 +160,13 @@ impl<'a> Reader<'a> {
                 char::from_u32(value)?
             }
             c @ ('\\' | '\'' | '"') => c,
-            // Python keeps the backslash of an escape that it does not know; a name reads better without.
+            // Python keeps the backslash of an unknown escape; a name reads better without it.
             c => c,
         };
         Some(Some(c))
     }
 
-    /// A character by `digits` hexadecimal digits; what is no character (a lone surrogate) becomes U+FFFD.
+    /// Parses a character from `digits` hexadecimal digits; an invalid one (a lone surrogate) becomes U+FFFD.
     fn code(&mut self, digits: usize) -> Option<char> {
         let mut value: u32 = 0;
         for _ in 0..digits {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exporters_write_is_read() {
+    fn formats_of_exporters_are_parsed() {
         assert_eq!(names("{0: 'person', 1: 'bicycle'}"), strings(&["person", "bicycle"]));
         assert_eq!(names(r#"{1: "dog's bowl", 0: 'cat'}"#), strings(&["cat", "dog's bowl"]));
         assert_eq!(names(r#"{"0": "person", "1": "car"}"#), strings(&["person", "car"]));
@@ -205,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn nasty_texts_are_refused_without_a_panic() {
-        let nasty = [
+    fn invalid_texts_are_rejected_without_a_panic() {
+        let invalid = [
             "",
             "{",
             "}",
@@ -235,7 +235,7 @@ mod tests {
             "[,]",
             "{,}",
         ];
-        for text in nasty {
+        for text in invalid {
             assert_eq!(names(text), None, "{text:?}");
         }
         assert_eq!(names(&"[".repeat(100_000)), None);
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn odd_characters_are_made_harmless() {
+    fn control_characters_are_replaced() {
         assert_eq!(names(r"{0: 'a\nb\x00c', 1: '\ud800'}"), strings(&["a b c", "\u{fffd}"]));
         let long = names(&format!("['{}']", "é".repeat(5000)));
         assert_eq!(long.map(|names| names[0].chars().count()), Some(MAX_NAME));
     }
 
     #[test]
-    fn image_sizes_are_read_in_every_form() {
+    fn image_sizes_are_parsed_in_every_format() {
         assert_eq!(image_size("[640, 480]"), Some((640, 480)));
         assert_eq!(image_size("(320,320)"), Some((320, 320)));
         assert_eq!(image_size("416"), Some((416, 416)));

@@ -1,31 +1,30 @@
-//! Dynamically quantised models, put into the form that the CPU provider computes fastest.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Rewrites dynamically quantised models so that ONNX Runtime's CPU provider computes the same results faster.
 //!
-//! ONNX Runtime runs `ConvInteger` as a product of matrices, weights on the left. On most x86-64 processors it has fast kernels
-//! for unsigned left sides only: signed weights, which `quantize_dynamic` writes unless told otherwise, take a loop of plain
-//! C++, about ten times slower (before 1.24 they were refused). And since 1.25 (its pull request 27671) a signed right side,
-//! the picture's, is with VNNI instructions twice as fast as the unsigned one that `DynamicQuantizeLinear` gives. Both can be
-//! had without another result: the operator multiplies values minus zero points, so values and zero point may be moved by 128
-//! together. [`for_cpu`] does that:
+//! ONNX Runtime runs `ConvInteger` as a matrix product with the weights on the left. On most x86-64 processors it has fast kernels
+//! for unsigned left-hand sides only: signed weights, the default of `quantize_dynamic`, run through a plain C++ loop that is about
+//! ten times slower (before 1.24 they were rejected). Since 1.25 (pull request 27671) a signed right-hand side, the activations, is
+//! with VNNI instructions twice as fast as the unsigned one that `DynamicQuantizeLinear` returns. Both can be used without changing
+//! the result: the operator multiplies values minus zero points, so values and zero point can be shifted by 128 together.
+//! [`for_cpu`] does that:
 //!
-//! - weights of signed bytes, and their zero points, become unsigned ones;
-//! - with [`Gain::SignedPictures`] what `DynamicQuantizeLinear` measured (its scale and zero point) goes to a
-//!   `QuantizeLinear` beside it that rounds the same values to signed bytes. Where the one keeps to 0..=255 the other keeps to
-//!   -128..=127, so the sums are equal to the last bit.
+//! - signed weights and their zero points become unsigned;
+//! - with [`KernelPreference::SignedActivations`], scale and zero point of `DynamicQuantizeLinear` go to an additional
+//!   `QuantizeLinear` that rounds the same values to signed bytes. One clamps to 0..=255 and the other to -128..=127, so the sums
+//!   are equal to the last bit.
 //!
-//! Only what has to change is decoded (field numbers: onnx.proto, `ModelProto`, `GraphProto`, `NodeProto`, `TensorProto`);
-//! every other byte is copied. Whatever is out of the ordinary makes it `None`, and the model is run as it came. Pure
-//! functions; time and memory grow with the length of the file and not faster.
+//! Only what changes is decoded (`ModelProto`, `GraphProto`, `NodeProto`, `TensorProto` of onnx.proto); every other byte is copied.
+//! Anything unexpected returns `None`, and the model runs unchanged. Pure functions; time and memory are linear in the length of
+//! the file.
 
 use std::collections::{HashMap, HashSet};
 
 use prost::Message;
-use prost::bytes::Buf;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 
-/// Fields of `ModelProto` and `GraphProto`.
-pub(crate) const MODEL_GRAPH: u32 = 7;
+use super::protobuf::{Field, GRAPH_INITIALIZER, MAX_FIELDS, MODEL_GRAPH, fields, put, put_bytes};
+
+/// Fields of `GraphProto`.
 const GRAPH_NODE: u32 = 1;
-pub(crate) const GRAPH_INITIALIZER: u32 = 5;
 const GRAPH_VALUES: [u32; 3] = [11, 12, 13];
 
 /// `TensorProto.DataType`.
@@ -33,27 +32,25 @@ const UINT8: i32 = 2;
 const INT8: i32 = 3;
 const INT32: i32 = 6;
 
-/// Largest file that is changed: there are then up to three copies of it for a moment.
+/// Largest file that is rewritten: up to three copies of it exist temporarily.
 const MAX_LENGTH: usize = 256 << 20;
-/// Most fields of a message, and so most nodes of a graph, and most names that they read and write.
-const MAX_FIELDS: usize = 200_000;
-/// Weights that share zero points in chains longer than this are left as they are.
+/// Weights that share zero points in longer chains than this are not changed.
 const MAX_ROUNDS: usize = 8;
 
-/// What there is to be gained.
+/// The types for which the CPU provider has its fastest kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gain {
-    /// By unsigned weights.
+pub(crate) enum KernelPreference {
+    /// Unsigned weights.
     UnsignedWeights,
-    /// By signed pictures as well: on processors with VNNI, from ONNX Runtime 1.25. Without VNNI their kernel adds in 16 bits
-    /// and saturates.
-    SignedPictures,
+    /// Unsigned weights and signed activations: on processors with VNNI, from ONNX Runtime 1.25. Without VNNI the kernel adds in
+    /// 16 bits and saturates.
+    SignedActivations,
 }
 
-/// What signed and unsigned bytes are apart.
+/// Difference of signed and unsigned bytes.
 const HALF: i32 = 128;
 
-/// `NodeProto`; attributes and metadata stay as they are.
+/// `NodeProto`; attributes and metadata are not decoded.
 #[derive(Clone, PartialEq, Message)]
 struct Node {
     #[prost(string, repeated, tag = "1")]
@@ -76,7 +73,7 @@ struct Node {
     metadata: Vec<Vec<u8>>,
 }
 
-/// `TensorProto` of bytes that are in the file.
+/// `TensorProto` with values in the file.
 #[derive(Clone, PartialEq, Message)]
 struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
@@ -130,12 +127,12 @@ impl Node {
         Self { attribute: vec![to.encode_to_vec()], ..Self::new("Cast", &[input], output) }
     }
 
-    /// Whether it is this operator of ONNX's own.
+    /// Whether it is this operator of the default ONNX domain.
     fn is(&self, op_type: &str) -> bool {
         self.op_type.as_deref() == Some(op_type) && matches!(self.domain.as_deref(), None | Some("" | "ai.onnx"))
     }
 
-    /// Whether a graph is among its attributes (`AttributeProto.g` and `.graphs`): such a graph sees the names of this one.
+    /// Whether one of its attributes is a graph (`AttributeProto.g` and `.graphs`), which can use the names of this graph.
     fn holds_graph(&self) -> bool {
         let is_graph = |attribute: &Vec<u8>| {
             fields(attribute).is_none_or(|fields| fields.iter().any(|field| matches!(field.number, 6 | 11)))
@@ -149,7 +146,7 @@ impl Node {
 }
 
 impl Tensor {
-    /// The same values and 128 more, as unsigned bytes; `None` where it is not signed bytes.
+    /// Converts signed bytes to unsigned bytes by adding 128; `None` for other types.
     fn unsigned(mut self) -> Option<Self> {
         if self.data_type != Some(INT8) {
             return None;
@@ -167,97 +164,50 @@ impl Tensor {
     }
 }
 
-/// A field of a message: all its bytes, and those after its key and length.
-pub(crate) struct Field<'a> {
-    pub number: u32,
-    pub whole: &'a [u8],
-    /// Empty where it holds a number.
-    pub payload: &'a [u8],
+fn node_in(field: &Field<'_>) -> Option<Node> {
+    field.message(&[1, 2, 3, 4, 5, 6, 7, 8, 9])
 }
 
-impl Field<'_> {
-    /// The message in it, if that has no other fields than the `known`.
-    fn message<M: Message + Default>(&self, known: &[u32]) -> Option<M> {
-        let is_known = fields(self.payload)?.iter().all(|field| known.contains(&field.number));
-        is_known.then(|| M::decode(self.payload).ok()).flatten()
-    }
-
-    fn node(&self) -> Option<Node> {
-        self.message(&[1, 2, 3, 4, 5, 6, 7, 8, 9])
-    }
-
-    fn tensor(&self) -> Option<Tensor> {
-        self.message(&[1, 2, 5, 8, 9, 12, 16])
-    }
+fn tensor_in(field: &Field<'_>) -> Option<Tensor> {
+    field.message(&[1, 2, 5, 8, 9, 12, 16])
 }
 
-/// The fields of a message; `None` if it is none, or of too many.
-pub(crate) fn fields(mut rest: &[u8]) -> Option<Vec<Field<'_>>> {
-    let mut fields = Vec::new();
-    while rest.has_remaining() {
-        if fields.len() == MAX_FIELDS {
-            return None;
-        }
-        let start = rest;
-        let (number, wire_type) = decode_key(&mut rest).ok()?;
-        let mut payload = &start[..0];
-        if wire_type == WireType::LengthDelimited {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            (payload, rest) = rest.split_at_checked(length)?;
-        } else {
-            skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
-        }
-        fields.push(Field { number, whole: &start[..start.len() - rest.len()], payload });
-    }
-    Some(fields)
-}
-
-fn put(number: u32, message: &impl Message, into: &mut Vec<u8>) {
-    put_bytes(number, &message.encode_to_vec(), into);
-}
-
-pub(crate) fn put_bytes(number: u32, payload: &[u8], into: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, into);
-    encode_varint(payload.len() as u64, into);
-    into.extend_from_slice(payload);
-}
-
-/// Whether an ONNX file has convolutions of bytes that are quantised while it runs. The word may stand there for another
-/// reason; then the model merely is not run on what is fastest.
+/// Whether an ONNX file contains dynamically quantised convolutions. The name of the operator may occur for another reason; then
+/// the model only runs on a slower provider.
 pub(super) fn is_dynamic(model: &[u8]) -> bool {
     memchr::memmem::find(model, b"ConvInteger").is_some()
 }
 
-/// The ONNX file `model` with the same results in less time on an x86-64 processor; `None` where there is nothing to gain or
-/// the model is not understood.
-pub(crate) fn for_cpu(model: &[u8], gain: Gain) -> Option<Vec<u8>> {
-    // A model with our names in it has been here before, or would get them twice.
+/// Rewrites the ONNX file `model` to compute the same results faster on an x86-64 processor; `None` if there is nothing to gain or
+/// the model has an unexpected structure.
+pub(crate) fn for_cpu(model: &[u8], preference: KernelPreference) -> Option<Vec<u8>> {
+    // A model that contains our names has already been rewritten.
     if !is_dynamic(model) || model.len() > MAX_LENGTH || memchr::memmem::find(model, MARK.as_bytes()).is_some() {
         return None;
     }
     let parts = fields(model)?;
     let mut graphs = parts.iter().filter(|part| part.number == MODEL_GRAPH);
-    let graph = graph_for_cpu(graphs.next()?.payload, gain)?;
+    let graph = graph_for_cpu(graphs.next()?.payload, preference)?;
     if graphs.next().is_some() {
         return None;
     }
-    let mut made = Vec::with_capacity(model.len() + graph.len() / 16 + 1024);
+    let mut rewritten = Vec::with_capacity(model.len() + graph.len() / 16 + 1024);
     for part in &parts {
         if part.number == MODEL_GRAPH {
-            put_bytes(MODEL_GRAPH, &graph, &mut made);
+            put_bytes(MODEL_GRAPH, &graph, &mut rewritten);
         } else {
-            made.extend_from_slice(part.whole);
+            rewritten.extend_from_slice(part.whole);
         }
     }
-    Some(made)
+    Some(rewritten)
 }
 
-fn graph_for_cpu(graph: &[u8], gain: Gain) -> Option<Vec<u8>> {
+fn graph_for_cpu(graph: &[u8], preference: KernelPreference) -> Option<Vec<u8>> {
     let parts = fields(graph)?;
     let of = |number: u32| parts.iter().filter(move |part| part.number == number);
     let (mut nodes, mut names) = (Vec::new(), 0);
     for part in of(GRAPH_NODE) {
-        let node = part.node()?;
+        let node = node_in(part)?;
         names += node.input.len() + node.output.len();
         if names > MAX_FIELDS {
             return None;
@@ -269,7 +219,7 @@ fn graph_for_cpu(graph: &[u8], gain: Gain) -> Option<Vec<u8>> {
     }
     let tensors = parts.iter().enumerate().filter(|(_, part)| part.number == GRAPH_INITIALIZER);
     let tensors = tensors.filter_map(|(place, part)| {
-        let tensor = part.tensor()?.unsigned()?;
+        let tensor = tensor_in(part)?.unsigned()?;
         Some((tensor.name.clone()?, (place, tensor)))
     });
     let mut unsigned: Unsigned = tensors.collect();
@@ -277,14 +227,14 @@ fn graph_for_cpu(graph: &[u8], gain: Gain) -> Option<Vec<u8>> {
 
     let mut inserted = HashMap::<usize, Vec<Node>>::new();
     let mut constants = Vec::new();
-    if gain == Gain::SignedPictures && sign_pictures(&mut nodes, &mut inserted) {
+    if preference == KernelPreference::SignedActivations && sign_activations(&mut nodes, &mut inserted) {
         constants.push(Tensor::scalar(HALF_NAME, INT32, HALF));
     }
     if constants.is_empty() && unsigned.is_empty() {
         return None;
     }
     for node in nodes.iter_mut().filter(|node| is_convertible(node, &unsigned) && node.input(3).is_none()) {
-        // Zero, where it is not given.
+        // The default zero point is 0.
         node.input.resize(4, String::new());
         node.input[3] = ZERO_NAME.to_owned();
         if constants.iter().all(|constant| constant.name.as_deref() != Some(ZERO_NAME)) {
@@ -293,48 +243,49 @@ fn graph_for_cpu(graph: &[u8], gain: Gain) -> Option<Vec<u8>> {
     }
 
     let changed: HashMap<usize, &Tensor> = unsigned.values().map(|(place, tensor)| (*place, tensor)).collect();
-    let mut made = Vec::with_capacity(graph.len() + graph.len() / 16);
+    let mut rewritten = Vec::with_capacity(graph.len() + graph.len() / 16);
     let mut node_indices = 0..;
     for (place, part) in parts.iter().enumerate() {
         match part.number {
             GRAPH_NODE => {
                 let index = node_indices.next()?;
-                inserted.remove(&index).iter().flatten().for_each(|node| put(GRAPH_NODE, node, &mut made));
-                put(GRAPH_NODE, &nodes[index], &mut made);
+                inserted.remove(&index).iter().flatten().for_each(|node| put(GRAPH_NODE, node, &mut rewritten));
+                put(GRAPH_NODE, &nodes[index], &mut rewritten);
             }
             _ => match changed.get(&place) {
-                Some(&tensor) => put(GRAPH_INITIALIZER, tensor, &mut made),
-                None => made.extend_from_slice(part.whole),
+                Some(&tensor) => put(GRAPH_INITIALIZER, tensor, &mut rewritten),
+                None => rewritten.extend_from_slice(part.whole),
             },
         }
     }
-    constants.iter().for_each(|constant| put(GRAPH_INITIALIZER, constant, &mut made));
-    Some(made)
+    constants.iter().for_each(|constant| put(GRAPH_INITIALIZER, constant, &mut rewritten));
+    Some(rewritten)
 }
 
-/// Signed tensors by name, with their place among the fields of the graph, as they are once unsigned.
+/// Tensors converted to unsigned bytes by name, with their index among the fields of the graph.
 type Unsigned = HashMap<String, (usize, Tensor)>;
 
-/// In every name that is added.
+/// Part of every name that is added.
 const MARK: &str = "gstvx~";
 const HALF_NAME: &str = "gstvx~128";
 const ZERO_NAME: &str = "gstvx~zero_point";
 const SIGNED: &str = "/gstvx~signed";
 
-/// Names whose types the graph declares.
+/// Returns the names whose types the graph declares.
 fn declared(parts: &[Field<'_>]) -> Option<HashSet<String>> {
     let values = parts.iter().filter(|part| GRAPH_VALUES.contains(&part.number));
     values.map(|value| Some(ValueName::decode(value.payload).ok()?.name)).collect()
 }
 
-/// Whether both weights and zero point of the node are among `unsigned`, or there is no zero point.
+/// Whether the weights of the node, and its zero point if there is one, are in `unsigned`.
 fn is_convertible(node: &Node, unsigned: &Unsigned) -> bool {
     node.is("ConvInteger")
         && node.input(1).is_some_and(|name| unsigned.contains_key(name))
         && node.input(3).is_none_or(|name| unsigned.contains_key(name))
 }
 
-/// Keeps of `unsigned` what nothing else reads than `ConvInteger` as weights or zero point, of which both are there.
+/// Keeps those tensors of `unsigned` that are used only as weights or zero point of a `ConvInteger` whose weights and zero point
+/// can both be converted.
 fn keep_convertible(unsigned: &mut Unsigned, nodes: &[Node], declared: &HashSet<String>) {
     unsigned.retain(|name, _| !declared.contains(name));
     for _ in 0..MAX_ROUNDS {
@@ -348,7 +299,7 @@ fn keep_convertible(unsigned: &mut Unsigned, nodes: &[Node], declared: &HashSet<
         }
         let before = unsigned.len();
         unsigned.retain(|name, _| fit.contains(name.as_str()) && !unfit.contains(name.as_str()));
-        // What was taken away may have been the other half of what a node reads.
+        // A removed tensor may have been the weights or zero point of another node.
         if unsigned.len() == before {
             return;
         }
@@ -356,26 +307,26 @@ fn keep_convertible(unsigned: &mut Unsigned, nodes: &[Node], declared: &HashSet<
     unsigned.clear();
 }
 
-/// Gives each `ConvInteger` that reads a `DynamicQuantizeLinear` the same in signed bytes; `inserted` gets what has to stand
-/// before the node of that number. Whether there was any.
-fn sign_pictures(nodes: &mut [Node], inserted: &mut HashMap<usize, Vec<Node>>) -> bool {
+/// Changes the input of each `ConvInteger` that reads a `DynamicQuantizeLinear` to signed bytes. `inserted` receives the nodes to
+/// be inserted before the node with that index. Returns whether there was any.
+fn sign_activations(nodes: &mut [Node], inserted: &mut HashMap<usize, Vec<Node>>) -> bool {
     let quantizers = nodes.iter().filter(|node| node.is("DynamicQuantizeLinear") && node.output.len() == 3);
     let quantizers: HashMap<String, Node> = quantizers.map(|node| (node.output[0].clone(), node.clone())).collect();
     let mut is_signed = HashSet::new();
     for (index, node) in nodes.iter_mut().enumerate().filter(|(_, node)| node.is("ConvInteger")) {
-        let (Some(picture), Some(zero_point)) = (node.input(0), node.input(2)) else { continue };
-        let Some(quantizer) = quantizers.get(picture) else { continue };
+        let (Some(activations), Some(zero_point)) = (node.input(0), node.input(2)) else { continue };
+        let Some(quantizer) = quantizers.get(activations) else { continue };
         let ([values], [_, scale, measured]) = (&quantizer.input[..], &quantizer.output[..]) else { continue };
         if measured != zero_point || scale.is_empty() {
             continue;
         }
-        let (signed, signed_zero) = (format!("{picture}{SIGNED}"), format!("{zero_point}{SIGNED}"));
-        if is_signed.insert(picture.to_owned()) {
-            let (wide, moved) = (format!("{zero_point}/gstvx~wide"), format!("{zero_point}/gstvx~moved"));
+        let (signed, signed_zero) = (format!("{activations}{SIGNED}"), format!("{zero_point}{SIGNED}"));
+        if is_signed.insert(activations.to_owned()) {
+            let (wide, shifted) = (format!("{zero_point}/gstvx~wide"), format!("{zero_point}/gstvx~shifted"));
             inserted.entry(index).or_default().extend([
                 Node::cast(zero_point, &wide, INT32),
-                Node::new("Sub", &[&wide, HALF_NAME], &moved),
-                Node::cast(&moved, &signed_zero, INT8),
+                Node::new("Sub", &[&wide, HALF_NAME], &shifted),
+                Node::cast(&shifted, &signed_zero, INT8),
                 Node::new("QuantizeLinear", &[values, scale, &signed_zero], &signed),
             ]);
         }

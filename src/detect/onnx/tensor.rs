@@ -1,4 +1,5 @@
-//! Inputs and outputs of a model: names, types and shapes as declared, and views of the values of a run.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Inputs and outputs of a model: declared names, types and shapes, and views of a run's values.
 //!
 //! Plain data.
 
@@ -20,7 +21,7 @@ pub enum ElementType {
     I32,
     /// 64-bit integer.
     I64,
-    /// Anything else, by ONNX Runtime's name.
+    /// Any other type, by ONNX Runtime's name.
     Other(String),
 }
 
@@ -38,12 +39,12 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// One length of a tensor's shape.
+/// One dimension of a tensor's shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dimension {
-    /// Always this.
+    /// A fixed length.
     Fixed(usize),
-    /// Decided at run time; the name that the model gives it, or nothing.
+    /// A length that is known at run time only; its name in the model, or an empty text.
     Dynamic(String),
 }
 
@@ -64,7 +65,7 @@ pub struct TensorInfo {
     pub name: String,
     /// Type of its elements.
     pub element: ElementType,
-    /// Its shape as declared; empty for what is no tensor or has no known rank.
+    /// Its declared shape; empty if it is not a tensor or has no declared rank.
     pub shape: Vec<Dimension>,
 }
 
@@ -75,17 +76,17 @@ impl fmt::Display for TensorInfo {
     }
 }
 
-/// One output of a run, of all images.
+/// One output of a run, for all images.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputView<'a> {
     /// The tensor's shape.
     pub shape: &'a [usize],
-    /// As many values as the shape says.
+    /// The values, as many as the shape says.
     pub values: &'a [f32],
 }
 
 impl<'a> OutputView<'a> {
-    /// What belongs to image `index` of `images`, without the batch's dimension; all of it where there is none.
+    /// Returns the part of image `index` of `images`, without the batch dimension; the whole view if it has none.
     pub(crate) fn image(self, index: usize, images: usize, rank: usize) -> Self {
         if self.shape.len() <= rank {
             return self;
@@ -94,7 +95,7 @@ impl<'a> OutputView<'a> {
         Self { shape: &self.shape[1..], values: &self.values[index * length..][..length] }
     }
 
-    /// Rows of the last dimension.
+    /// Returns the rows along the last dimension.
     pub(crate) fn rows(self) -> std::slice::ChunksExact<'a, f32> {
         self.values.chunks_exact(self.shape.last().copied().unwrap_or(1).max(1))
     }

@@ -1,42 +1,43 @@
-//! Scaling by the mean of all pixels that an output pixel covers, for pictures that are made much smaller.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Area averaging: each output pixel is the mean of all pixels that it covers, for strong reductions.
 //!
 //! Owns the spans of source samples and the sums of a row; knows nothing of colours. An axis along which a component is not
-//! made smaller is scaled bilinearly, as everywhere else. Half-pixel centres, colour planes at their own resolution and
-//! siting: OpenCV's `INTER_AREA` on each plane.
+//! reduced is scaled bilinearly. Half-pixel centres, chroma planes at their own resolution and siting, as OpenCV's `INTER_AREA`
+//! on each plane.
 
 use super::bilinear::{Axis, WEIGHT_BITS};
 use super::colour::FRACTION_BITS;
 use super::letterbox::Letterbox;
 use super::picture::Picture;
-use super::pixel_format::Layout;
+use super::pixel_format::SampleLayout;
 
-/// The samples that make each output sample along one axis: as many weights as samples, from `first` on.
+/// The consecutive samples of each output sample along one axis, and their weights.
 #[derive(Debug, Default)]
 struct Spans {
-    /// For each output sample: the first sample, and where its weights begin.
+    /// For each output sample: its first sample, and the index of its first weight.
     starts: Vec<(u32, u32)>,
-    /// For each output sample they add up to 1.
+    /// Weights; those of an output sample add up to 1.
     weights: Vec<f32>,
 }
 
 impl Spans {
-    fn learn(&mut self, axis: Axis) {
+    fn configure(&mut self, axis: Axis) {
         self.starts.clear();
         self.weights.clear();
         let step = f64::from(1u32 << axis.shift);
         let ratio = axis.frame as f64 / axis.output as f64;
         if ratio <= step {
-            for tap in axis.taps() {
-                let weight = f32::from(tap.weight) / (1 << WEIGHT_BITS) as f32;
-                self.starts.push((tap.first, self.weights.len() as u32));
+            for pair in axis.pairs() {
+                let weight = f32::from(pair.weight) / (1 << WEIGHT_BITS) as f32;
+                self.starts.push((pair.first, self.weights.len() as u32));
                 self.weights.push(1.0 - weight);
-                if tap.second > tap.first {
+                if pair.second > pair.first {
                     self.weights.push(weight);
                 }
             }
             return;
         }
-        // Sample k covers k to k + 1, its centre being at `site` + k * `step` frame pixels from the first pixel's.
+        // Sample k covers k to k + 1; its centre is `site` + k * `step` frame pixels from that of the first pixel.
         let edge = |index: usize| {
             let in_frame = index as f64 * ratio - 0.5;
             ((in_frame - axis.site) / step + 0.5).clamp(0.0, axis.samples as f64)
@@ -59,7 +60,7 @@ impl Spans {
         }
     }
 
-    /// The first sample of output sample `index`, and its weights.
+    /// Returns the first sample of output sample `index`, and its weights.
     fn of(&self, index: usize) -> (usize, &[f32]) {
         let (first, begin) = self.starts[index];
         let end = self.starts.get(index + 1).map_or(self.weights.len(), |next| next.1 as usize);
@@ -67,33 +68,34 @@ impl Spans {
     }
 }
 
-/// Scales components row by row; keeps what it learnt about the last geometry.
+/// Scales components row by row; keeps the spans of the last geometry.
 #[derive(Debug, Default)]
 pub(super) struct AreaScaler {
     columns: [Spans; 3],
     rows: [Spans; 4],
     samples: [usize; 4],
-    /// The mean of the rows that one output row covers.
+    /// The mean of the source rows of one output row.
     mean: Vec<f32>,
 }
 
 impl AreaScaler {
-    /// Makes spans for pictures of `layout` that are scaled as `fit` says; `sites` gives where a component's first sample is.
-    pub fn learn(&mut self, layout: &Layout, fit: &Letterbox, sites: impl Fn(u32) -> (f64, f64)) {
+    /// Computes the spans for pictures of `layout` that are scaled as in `fit`; `sites` returns the position of a component's first
+    /// sample.
+    pub fn configure(&mut self, layout: &SampleLayout, fit: &Letterbox, sites: impl Fn(u32) -> (f64, f64)) {
         let (width, height) = fit.frame;
         for (component, columns) in layout.used().iter().zip(&mut self.columns) {
             let (across, down) = component.size(width, height);
             let (site_x, site_y) = sites(component.v_shift);
             let axis = |frame, output, samples, shift, site| Axis { frame, output, samples, shift, site };
-            columns.learn(axis(width, fit.width, across, component.h_shift, site_x));
-            self.rows[component.plane].learn(axis(height, fit.height, down, component.v_shift, site_y));
+            columns.configure(axis(width, fit.width, across, component.h_shift, site_x));
+            self.rows[component.plane].configure(axis(height, fit.height, down, component.v_shift, site_y));
             self.samples[component.plane] = layout.plane_extent(component.plane, width, height).0;
         }
     }
 
-    /// Output row `row` of each component, in 8-bit units with [`FRACTION_BITS`] fraction bits.
+    /// Computes output row `row` of each component, in 8-bit units with [`FRACTION_BITS`] fraction bits.
     #[inline(always)]
-    pub fn row(&mut self, picture: &Picture<'_>, layout: &Layout, row: usize, out: &mut [Vec<i32>; 3]) {
+    pub fn row(&mut self, picture: &Picture<'_>, layout: &SampleLayout, row: usize, out: &mut [Vec<i32>; 3]) {
         let mut mean_of = None;
         for (index, component) in layout.used().iter().enumerate() {
             let plane = component.plane;
@@ -109,8 +111,8 @@ impl AreaScaler {
                             *sum += weight * f32::from(byte);
                         }
                     } else {
-                        // Samples stand `lift` bits too low for 16; one level of 8 bits is 256 of these.
-                        let weight = weight * (1u32 << layout.lift) as f32 / 256.0;
+                        // Shifted left by `left_shift`, samples have 16 bits; one 8-bit level is 256 of these.
+                        let weight = weight * (1u32 << layout.left_shift) as f32 / 256.0;
                         for (sum, word) in self.mean.iter_mut().zip(bytes.as_chunks::<2>().0) {
                             *sum += weight * f32::from(u16::from_le_bytes(*word));
                         }
@@ -131,8 +133,8 @@ impl AreaScaler {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
-    use super::super::input_format::{ChannelOrder, Filter, InputForm, SlotMut};
-    use super::super::letterbox::Anchor;
+    use super::super::input_format::{ChannelOrder, Filter, InputFormat, SlotMut};
+    use super::super::letterbox::ResizeMode;
     use super::super::picture::{Matrix, Plane, Range};
     use super::super::pixel_format::PixelFormat;
     use super::super::preparer::Preparer;
@@ -140,7 +142,7 @@ mod tests {
 
     fn spans(axis: Axis) -> Spans {
         let mut spans = Spans::default();
-        spans.learn(axis);
+        spans.configure(axis);
         spans
     }
 
@@ -179,15 +181,15 @@ mod tests {
         }
     }
 
-    /// Blocks of 3 by 3 pixels of an RGB picture, and of 6 by 6 with one pair of colours each of an I420 one.
+    /// Blocks of 3 by 3 pixels of an RGB picture, and of 6 by 6 pixels of an I420 one.
     #[test]
     fn whole_blocks_become_their_mean() {
-        let form = InputForm {
+        let format = InputFormat {
             width: 4,
             height: 2,
             order: ChannelOrder::Rgb,
             white: 255.0,
-            anchor: Anchor::Stretch,
+            resize_mode: ResizeMode::Stretch,
             channels_last: false,
             is_grey: false,
             normalise: None,
@@ -195,7 +197,7 @@ mod tests {
         };
         let prepared = |picture: &Picture<'_>| {
             let mut slot = vec![f32::NAN; 24];
-            Preparer::default().prepare(picture, &form, SlotMut::F32(&mut slot), &mut None);
+            Preparer::default().prepare(picture, &format, SlotMut::F32(&mut slot), &mut None);
             slot
         };
         let value = |x: usize, y: usize, channel: usize| ((x * 37 + y * 91 + channel * 53) % 256) as u8;

@@ -1,49 +1,50 @@
-//! Which two samples make each output sample, and how much of each: bilinear resampling along one axis.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bilinear resampling along one axis: the two samples of each output sample, and their weights.
 //!
-//! Pure arithmetic. The rule is OpenCV's `INTER_LINEAR`: half-pixel centres, edges clamped; colour planes are sampled at
-//! their own resolution and siting.
+//! Pure arithmetic, as OpenCV's `INTER_LINEAR`: half-pixel centres, clamped edges; chroma planes are sampled at their own
+//! resolution and siting.
 
-/// Weights have this many fraction bits: 256 is all of the second sample.
+/// Fraction bits of weights: 256 selects the second sample only.
 pub(super) const WEIGHT_BITS: u32 = 8;
 const ONE: f64 = (1 << WEIGHT_BITS) as f64;
 
 /// One axis of one component.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Axis {
-    /// Pixels of the frame along this axis.
+    /// Pixels of the frame.
     pub frame: usize,
-    /// Output samples along this axis.
+    /// Output samples.
     pub output: usize,
-    /// Samples of the component along this axis.
+    /// Samples of the component.
     pub samples: usize,
     /// log2 of the component's subsampling.
     pub shift: u32,
-    /// Where the component's first sample lies, in frame pixels from the first pixel's centre.
+    /// Position of the component's first sample, in frame pixels from the centre of the first pixel.
     pub site: f64,
 }
 
-/// output = (256 - weight) * sample[first] + weight * sample[second].
+/// Two neighbouring samples: output = (256 - weight) * sample[first] + weight * sample[second].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tap {
+pub(super) struct SamplePair {
     pub first: u32,
-    /// `first` + 1, or `first` where there is only one sample.
+    /// `first` + 1, or `first` if there is only one sample.
     pub second: u32,
     /// 0 to 256.
     pub weight: u16,
 }
 
 impl Axis {
-    /// A tap for each output sample. `first` is at most `samples` - 2 where there are two samples or more.
-    pub fn taps(self) -> impl Iterator<Item = Tap> {
+    /// Returns a pair for each output sample. `first` is at most `samples` - 2 if there are two samples or more.
+    pub fn pairs(self) -> impl Iterator<Item = SamplePair> {
         let ratio = self.frame as f64 / self.output as f64;
         let last = (self.samples - 1) as f64;
         (0..self.output).map(move |index| {
             let in_frame = (index as f64 + 0.5) * ratio - 0.5;
             let position = ((in_frame - self.site) / f64::from(1u32 << self.shift)).clamp(0.0, last);
-            // The last sample is reached as the second of the last two, so that `first` + 1 always exists.
+            // The last sample is always the second of a pair, so that `first` + 1 exists.
             let first = position.floor().min((last - 1.0).max(0.0));
             let weight = ((position - first) * ONE).round();
-            Tap { first: first as u32, second: (first + 1.0).min(last) as u32, weight: weight as u16 }
+            SamplePair { first: first as u32, second: (first + 1.0).min(last) as u32, weight: weight as u16 }
         })
     }
 }
@@ -52,36 +53,36 @@ impl Axis {
 mod tests {
     use super::*;
 
-    fn plain(frame: usize, output: usize) -> Vec<Tap> {
-        Axis { frame, output, samples: frame, shift: 0, site: 0.0 }.taps().collect()
+    fn plain(frame: usize, output: usize) -> Vec<SamplePair> {
+        Axis { frame, output, samples: frame, shift: 0, site: 0.0 }.pairs().collect()
     }
 
     #[test]
-    fn a_third_of_the_size_takes_the_middle_of_three() {
-        let taps = plain(9, 3);
-        assert_eq!(taps.iter().map(|tap| tap.first).collect::<Vec<_>>(), [1, 4, 7]);
-        assert!(taps.iter().all(|tap| tap.weight == 0));
+    fn a_third_of_the_size_selects_the_middle_of_three() {
+        let pairs = plain(9, 3);
+        assert_eq!(pairs.iter().map(|pair| pair.first).collect::<Vec<_>>(), [1, 4, 7]);
+        assert!(pairs.iter().all(|pair| pair.weight == 0));
     }
 
     #[test]
-    fn half_the_size_takes_the_mean_of_two() {
-        assert!(plain(8, 4).iter().all(|tap| tap.weight == 128));
+    fn half_the_size_averages_two() {
+        assert!(plain(8, 4).iter().all(|pair| pair.weight == 128));
     }
 
     #[test]
     fn the_same_size_changes_nothing() {
-        for (index, tap) in plain(5, 5).into_iter().enumerate() {
-            let taken = if tap.weight == 0 { tap.first } else { tap.second };
-            assert!(taken as usize == index && tap.weight % 256 == 0, "{tap:?}");
+        for (index, pair) in plain(5, 5).into_iter().enumerate() {
+            let selected = if pair.weight == 0 { pair.first } else { pair.second };
+            assert!(selected as usize == index && pair.weight % 256 == 0, "{pair:?}");
         }
     }
 
     #[test]
     fn edges_are_clamped() {
-        let taps = plain(2, 4);
-        assert_eq!((taps[0].first, taps[0].weight), (0, 0));
-        assert_eq!((taps[3].second, taps[3].weight), (1, 256));
-        assert!(plain(1, 7).iter().all(|tap| *tap == Tap { first: 0, second: 0, weight: 0 }));
+        let pairs = plain(2, 4);
+        assert_eq!((pairs[0].first, pairs[0].weight), (0, 0));
+        assert_eq!((pairs[3].second, pairs[3].weight), (1, 256));
+        assert!(plain(1, 7).iter().all(|pair| *pair == SamplePair { first: 0, second: 0, weight: 0 }));
     }
 
     #[test]
@@ -90,9 +91,9 @@ mod tests {
             for output in 1..40 {
                 for (shift, site) in [(0, 0.0), (1, 0.0), (1, 0.5), (2, 0.0)] {
                     let samples = frame.div_ceil(1 << shift);
-                    for tap in (Axis { frame, output, samples, shift, site }).taps() {
-                        assert!((tap.second as usize) < samples && tap.first <= tap.second && tap.weight <= 256);
-                        assert!(samples == 1 || tap.second == tap.first + 1);
+                    for pair in (Axis { frame, output, samples, shift, site }).pairs() {
+                        assert!((pair.second as usize) < samples && pair.first <= pair.second && pair.weight <= 256);
+                        assert!(samples == 1 || pair.second == pair.first + 1);
                     }
                 }
             }

@@ -1,11 +1,12 @@
-//! From luma and colour differences to red, green and blue: as one linear map, and as swscale rounds it.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Conversion of luma and colour differences to red, green and blue: as one linear map, and with the rounding of swscale.
 //!
 //! Pure arithmetic; knows no memory layout. Any thread.
 
 use super::picture::{Matrix, Range};
-use super::pixel_format::{Family, PixelFormat};
+use super::pixel_format::{ColourModel, PixelFormat};
 
-/// Component rows come in as integers with 16 fraction bits, in units of an 8-bit sample: 255 stands as 255 << 16.
+/// Component rows are integers with 16 fraction bits, in units of an 8-bit sample: 255 is 255 << 16.
 pub(super) const FRACTION_BITS: u32 = 16;
 
 /// out = clamp(luma * y + blue_difference * u + red_difference * v + constant, 0, maximum), for red, green, blue.
@@ -18,7 +19,7 @@ pub(super) struct Transform {
 }
 
 impl Matrix {
-    /// The shares of red and blue in luma (Kr, Kb): ITU-T H.273 (07/2021), table 4.
+    /// Returns the shares of red and blue in luma (Kr, Kb): ITU-T H.273 (07/2021), table 4.
     fn luma_shares(self) -> (f64, f64) {
         match self {
             Self::Bt601 => (0.299, 0.114),
@@ -31,7 +32,7 @@ impl Matrix {
 }
 
 impl Transform {
-    /// The map for `format` as described by `matrix` and `range`, with white at `maximum` (1 or 255).
+    /// Creates the map for `format` with `matrix` and `range`, with white at `maximum` (1 or 255).
     ///
     /// Equations of ITU-T H.273, section 8.3: with luma in 0..1 and differences in -0.5..0.5,
     /// R = Y + 2 (1 - Kr) Cr, B = Y + 2 (1 - Kb) Cb, G = (Y - Kr R - Kb B) / Kg.
@@ -41,8 +42,8 @@ impl Transform {
         let full = (f64::from(1u32 << layout.bits) - 1.0) / f64::from(1u32 << (layout.bits - 8));
         let fraction = f64::from(1u32 << FRACTION_BITS);
         let white = f64::from(maximum);
-        let (black, luma_span, chroma_span) = match (layout.family, range) {
-            (Family::Rgb, _) | (_, Range::Full) => (0.0, full, full),
+        let (black, luma_span, chroma_span) = match (layout.colour_model, range) {
+            (ColourModel::Rgb, _) | (_, Range::Full) => (0.0, full, full),
             (_, Range::Limited) => (16.0, 219.0, 224.0),
         };
         let luma = white / luma_span;
@@ -55,18 +56,18 @@ impl Transform {
             let constant = -(y * black + (u + v) * 128.0);
             [(y / fraction) as f32, (u / fraction) as f32, (v / fraction) as f32, constant as f32]
         };
-        let rows = match layout.family {
-            Family::Yuv => [
+        let rows = match layout.colour_model {
+            ColourModel::Yuv => [
                 row(luma, 0.0, red),
                 row(luma, -blue * blue_share / green_share, -red * red_share / green_share),
                 row(luma, blue, 0.0),
             ],
-            Family::Rgb | Family::Gray => [row(luma, 0.0, 0.0); 3],
+            ColourModel::Rgb | ColourModel::Gray => [row(luma, 0.0, 0.0); 3],
         };
         Self { rows, maximum }
     }
 
-    /// Three component rows to three colour rows, all of one length.
+    /// Converts three component rows to three colour rows of the same length.
     #[inline(always)]
     pub fn yuv_rows(&self, components: [&[i32]; 3], out: [&mut [f32]; 3]) {
         let [red, green, blue] = out;
@@ -76,36 +77,36 @@ impl Transform {
         let [r, g, b] = self.rows;
         for i in 0..length {
             let (y, u, v) = (y[i] as f32, u[i] as f32, v[i] as f32);
-            red[i] = bounded(y * r[0] + v * r[2] + r[3], self.maximum);
-            green[i] = bounded(y * g[0] + u * g[1] + v * g[2] + g[3], self.maximum);
-            blue[i] = bounded(y * b[0] + u * b[1] + b[3], self.maximum);
+            red[i] = clamped(y * r[0] + v * r[2] + r[3], self.maximum);
+            green[i] = clamped(y * g[0] + u * g[1] + v * g[2] + g[3], self.maximum);
+            blue[i] = clamped(y * b[0] + u * b[1] + b[3], self.maximum);
         }
     }
 
-    /// One component row to one colour row, for RGB and grey.
+    /// Converts one component row to one colour row, for RGB and grey.
     #[inline(always)]
     pub fn plain_row(&self, component: &[i32], out: &mut [f32]) {
         let [factor, _, _, constant] = self.rows[0];
         for (out, &value) in out.iter_mut().zip(component) {
-            *out = bounded(value as f32 * factor + constant, self.maximum);
+            *out = clamped(value as f32 * factor + constant, self.maximum);
         }
     }
 }
 
-/// Luma and colour differences of 8 bits to RGB of 8 bits, rounded as FFmpeg's swscale rounds on x86.
+/// Converts 8-bit luma and colour differences to 8-bit RGB with the rounding of FFmpeg's swscale on x86.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Levels {
-    /// For subsampled formats.
-    Down(Products),
-    /// For 4:4:4: the nearest level; inputs times rows, as in [`Transform`], in whole levels.
+pub(super) enum RgbConversion {
+    /// For subsampled formats: products rounded down.
+    Truncated(TruncatedProducts),
+    /// For 4:4:4: the nearest level; rows as in [`Transform`], in levels.
     Nearest([[f32; 4]; 3]),
 }
 
-/// Each product is rounded down on its own, which makes pictures up to two levels darker than the exact map; that is what
-/// players and training pipelines see. FFmpeg, libswscale/yuv2rgb.c (`ff_yuv2rgb_c_init_tables`) and
+/// Each product is rounded down separately, so that pictures are up to two levels darker than with the exact map, as in players
+/// and training pipelines. FFmpeg, libswscale/yuv2rgb.c (`ff_yuv2rgb_c_init_tables`) and
 /// libswscale/x86/yuv_2_rgb.asm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Products {
+pub(super) struct TruncatedProducts {
     /// Eight times the level of black.
     black: i16,
     luma: i16,
@@ -115,15 +116,15 @@ pub(super) struct Products {
     green_from_v: i16,
 }
 
-impl Levels {
-    /// The conversion for `format`, or `None` for what is no 8-bit YUV.
+impl RgbConversion {
+    /// Returns the conversion for `format`; `None` for formats other than 8-bit YUV.
     pub fn new(format: PixelFormat, matrix: Matrix, range: Range) -> Option<Self> {
         let layout = format.layout();
-        if layout.family != Family::Yuv || layout.bits != 8 {
+        if layout.colour_model != ColourModel::Yuv || layout.bits != 8 {
             return None;
         }
         Some(if layout.components[1].h_shift > 0 {
-            Self::Down(Products::new(matrix, range))
+            Self::Truncated(TruncatedProducts::new(matrix, range))
         } else {
             let unit = (1u32 << FRACTION_BITS) as f32;
             let rows = Transform::new(format, matrix, range, 255.0).rows;
@@ -131,29 +132,29 @@ impl Levels {
         })
     }
 
-    /// Turns rows of Y, U, V (0 to 255, of one length) into R, G, B (0 to 255) in place.
+    /// Converts rows of Y, U, V (0 to 255, of the same length) to R, G, B (0 to 255) in place.
     #[inline(always)]
     pub fn convert(&self, [y, u, v]: [&mut [i16]; 3]) {
         let length = y.len();
         let rows = [y, &mut u[..length], &mut v[..length]];
         match self {
-            Self::Down(products) => products.convert(rows),
+            Self::Truncated(products) => products.convert(rows),
             Self::Nearest(map) => nearest(map, rows),
         }
     }
 }
 
-impl Products {
+impl TruncatedProducts {
     fn new(matrix: Matrix, range: Range) -> Self {
-        // Coefficients have 16 fraction bits in swscale's tables, with limited range's wider chroma in them ...
+        // Coefficients have 16 fraction bits in swscale's tables, which include the wider chroma of limited range ...
         let (red_share, blue_share) = matrix.luma_shares();
         let green_share = 1.0 - red_share - blue_share;
         let table = |value: f64| (value * 255.0 / 224.0 * 65536.0).round() as i64;
-        // ... which full range takes out again.
+        // ... which is removed for full range.
         let ranged = |value: i64| {
             if range == Range::Full { value * 224 / 255 } else { value }
         };
-        // In the vector code they have 13.
+        // The vector code uses 13 fraction bits.
         let coefficient = |value: i64| ((value * 8192 + 32768) >> 16) as i16;
         let red = 2.0 * (1.0 - red_share);
         let blue = 2.0 * (1.0 - blue_share);
@@ -190,15 +191,15 @@ fn nearest(map: &[[f32; 4]; 3], [y, u, v]: [&mut [i16]; 3]) {
         let sample = [f32::from(y[i]), f32::from(u[i]), f32::from(v[i])];
         let level = |row: &[f32; 4]| {
             let exact = sample[0] * row[0] + sample[1] * row[1] + sample[2] * row[2] + row[3];
-            (bounded(exact, 255.0) + 0.5) as i32 as i16
+            (clamped(exact, 255.0) + 0.5) as i32 as i16
         };
         (y[i], u[i], v[i]) = (level(&map[0]), level(&map[1]), level(&map[2]));
     }
 }
 
-/// `value` within 0 and `maximum`; written so that it becomes two vector instructions.
+/// Clamps `value` to 0..=`maximum`; written so that it compiles to two vector instructions.
 #[inline(always)]
-fn bounded(value: f32, maximum: f32) -> f32 {
+fn clamped(value: f32, maximum: f32) -> f32 {
     let value = if value > 0.0 { value } else { 0.0 };
     if value < maximum { value } else { maximum }
 }
@@ -218,12 +219,12 @@ mod tests {
     #[test]
     fn coefficients_are_those_of_swscale() {
         // round(t * 8192 / 65536) of its tables {104597, 132201, 25675, 53279} and {117489, 138438, 13975, 34925}.
-        let old = Products::new(Matrix::Bt601, Range::Limited);
-        let new = Products::new(Matrix::Bt709, Range::Limited);
-        let list = |l: Products| [l.luma, l.red_from_v, l.blue_from_u, l.green_from_u, l.green_from_v];
+        let old = TruncatedProducts::new(Matrix::Bt601, Range::Limited);
+        let new = TruncatedProducts::new(Matrix::Bt709, Range::Limited);
+        let list = |l: TruncatedProducts| [l.luma, l.red_from_v, l.blue_from_u, l.green_from_u, l.green_from_v];
         assert_eq!(list(old), [9539, 13075, 16525, -3209, -6660]);
         assert_eq!(list(new), [9539, 14686, 17305, -1747, -4366]);
-        assert_eq!(Products::new(Matrix::Bt601, Range::Full).luma, 8192);
+        assert_eq!(TruncatedProducts::new(Matrix::Bt601, Range::Full).luma, 8192);
     }
 
     #[test]
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn pure_colours_of_bt601_and_bt709_come_back() {
+    fn pure_red_of_bt601_and_bt709_is_converted_to_red() {
         // Red in limited range: ITU-R BT.601 gives Y 81.5, Cb 90.2, Cr 240; BT.709 gives Y 62.6, Cb 102.3, Cr 240.
         let old = rgb(PixelFormat::I420, Matrix::Bt601, Range::Limited, [81, 90, 240]);
         let new = rgb(PixelFormat::I420, Matrix::Bt709, Range::Limited, [63, 102, 240]);

@@ -1,13 +1,14 @@
-//! What a model wants to see, and the place in its input tensor where one picture goes.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The format of a model's input, and the slot of one picture in its input tensor.
 //!
-//! Plain data; [`prepare`](super::prepare) fills it.
+//! Plain data; [`Preparer`](super::preparer::Preparer) fills the slots.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::letterbox::Anchor;
+use super::letterbox::ResizeMode;
 
-/// Letterbox padding, in 8-bit units: the grey that YOLO models are trained with.
+/// Grey level of the letterbox padding, 0 to 255, as YOLO models are trained.
 pub const PADDING: f32 = 114.0;
 
 /// Order of the colour planes in the model's input.
@@ -19,73 +20,73 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// What a picture is scaled with.
+/// The filter that scales pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Filter {
-    /// Between the two nearest samples each way, with half-pixel centres, as models are trained.
+    /// Bilinear with half-pixel centres, as models are trained.
     #[default]
     Bilinear,
-    /// The mean of all that a pixel of the input covers, where the picture is made smaller.
+    /// The mean of all pixels that a pixel of the input covers, when a picture is reduced.
     Area,
 }
 
-/// What a model subtracts and divides by, for each channel in its own order, after white is at [`InputForm::white`].
+/// Mean and deviation of each channel, in the model's channel order, for white at [`InputFormat::white`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Normalise {
-    /// Subtracted first.
+    /// Subtracted.
     pub mean: [f32; 3],
-    /// Divided by then; not 0.
+    /// Then divided by; not 0.
     pub deviation: [f32; 3],
 }
 
-/// What a model wants to see: [1, channels, height, width], or with the channels last.
+/// The format of a model's pictures: [1, channels, height, width], or with the channels last.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct InputForm {
-    /// Columns.
+pub struct InputFormat {
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// Order of the colour planes.
     pub order: ChannelOrder,
     /// The value of white: 1 or 255.
     pub white: f32,
-    /// Place of the frame on the canvas.
-    pub anchor: Anchor,
-    /// Whether it is [1, height, width, channels].
+    /// How a frame is fitted to the input.
+    pub resize_mode: ResizeMode,
+    /// Whether the shape is [1, height, width, channels].
     pub channels_last: bool,
-    /// Whether there is one channel, of luma, in place of three.
+    /// Whether there is one channel, luma, instead of three.
     pub is_grey: bool,
-    /// Mean and deviation that the model was trained with, where it was.
+    /// Mean and deviation that the model was trained with, if any.
     pub normalise: Option<Normalise>,
-    /// What pictures are scaled with.
+    /// The filter that scales pictures.
     pub filter: Filter,
 }
 
-/// One image's part of the model's input tensor, channels * height * width values.
+/// One picture's part of the model's input tensor, channels * height * width values.
 #[derive(Debug)]
 pub enum SlotMut<'a> {
     /// 32-bit floats.
     F32(&'a mut [f32]),
     /// 16-bit floats.
     F16(&'a mut [f16]),
-    /// Bytes; white is 255 whatever the form says.
+    /// Bytes; white is always 255.
     U8(&'a mut [u8]),
 }
 
 impl SlotMut<'_> {
-    /// Writes `value` in every place from `start` on, `step` apart, `count` of them.
+    /// Writes `value` `count` times, from `start` on at every `step`th index.
     pub(crate) fn fill(&mut self, value: f32, start: usize, step: usize, count: usize) {
-        fn every<T: Copy>(values: &mut [T], value: T, start: usize, step: usize, count: usize) {
+        fn fill<T: Copy>(values: &mut [T], value: T, start: usize, step: usize, count: usize) {
             values[start..].iter_mut().step_by(step).take(count).for_each(|to| *to = value);
         }
         match self {
-            Self::F32(values) => every(values, value, start, step, count),
-            Self::F16(values) => every(values, f16::from_f32(value), start, step, count),
-            Self::U8(values) => every(values, level(value), start, step, count),
+            Self::F32(values) => fill(values, value, start, step, count),
+            Self::F16(values) => fill(values, f16::from_f32(value), start, step, count),
+            Self::U8(values) => fill(values, to_byte(value), start, step, count),
         }
     }
 
-    /// Writes a row of one channel from `start` on, `step` apart.
+    /// Writes a row of one channel from `start` on at every `step`th index.
     pub(crate) fn write(&mut self, row: &[f32], start: usize, step: usize) {
         match self {
             Self::F32(values) => {
@@ -96,12 +97,12 @@ impl SlotMut<'_> {
                 values[start..].iter_mut().step_by(step).zip(row).for_each(|(to, &value)| *to = f16::from_f32(value));
             }
             Self::U8(values) => {
-                values[start..].iter_mut().step_by(step).zip(row).for_each(|(to, &value)| *to = level(value));
+                values[start..].iter_mut().step_by(step).zip(row).for_each(|(to, &value)| *to = to_byte(value));
             }
         }
     }
 }
 
-fn level(value: f32) -> u8 {
+fn to_byte(value: f32) -> u8 {
     (value + 0.5) as u8
 }

@@ -1,6 +1,7 @@
-//! From a picture in memory to the values of a model's input: pixel formats, colour, scaling, letterbox.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Converts a picture in memory to the values of a model's input: pixel formats, colour, scaling, letterbox.
 //!
-//! The lowest room of the layer: it knows neither models nor ONNX Runtime.
+//! The lowest part of the layer: knows neither models nor ONNX Runtime.
 
 mod area_average;
 mod bilinear;

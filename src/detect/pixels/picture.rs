@@ -1,15 +1,16 @@
-//! A picture in memory as it came: borrowed planes with strides, format and colour.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A picture in memory: borrowed planes with strides, format and colour.
 //!
-//! Owns the check that every row lies inside its plane, so that nothing behind it can read past an end. Knows nothing of
-//! models or of where the memory came from.
+//! Owns the check that every row lies inside its plane, so that no code after it can read past an end. Knows nothing of
+//! models or of the origin of the memory.
 
 use super::pixel_format::PixelFormat;
 use crate::detect::error::{Error, Result};
 
-/// Largest width and height that is read.
+/// Largest supported width and height.
 pub const MAX_DIMENSION: usize = 65_536;
 
-/// The coefficients that made luma and colour differences; means nothing for RGB formats.
+/// Coefficients of luma and colour differences; not used for RGB formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Matrix {
@@ -26,7 +27,7 @@ pub enum Matrix {
     Smpte240m,
 }
 
-/// Which sample values are black and white; means nothing for RGB formats.
+/// Sample values of black and white; not used for RGB formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Range {
     /// Luma 16 to 235, colour differences 16 to 240 (in 8-bit terms).
@@ -39,13 +40,13 @@ pub enum Range {
 /// One plane of a picture.
 #[derive(Debug, Clone, Copy)]
 pub struct Plane<'a> {
-    /// The plane's bytes from its first row on.
+    /// The plane's bytes, starting with the first row.
     pub data: &'a [u8],
     /// Bytes from one row to the next.
     pub stride: usize,
 }
 
-/// A picture whose every sample is known to be inside its planes.
+/// A picture all of whose samples are inside its planes.
 #[derive(Debug, Clone, Copy)]
 pub struct Picture<'a> {
     format: PixelFormat,
@@ -56,14 +57,14 @@ pub struct Picture<'a> {
     range: Range,
 }
 
-/// A frame handed to the engine: owns the memory and shows the picture when asked.
+/// A frame that is submitted to the engine: owns the memory and gives access to the picture.
 ///
-/// The engine drops it as soon as the pixels are read, always before its [`Ticket`](super::Ticket) is done.
+/// The engine drops it as soon as the pixels are read, always before its [`Ticket`](crate::detect::Ticket) is done.
 pub trait Frame: Send {
-    /// The picture in this frame.
+    /// Returns the picture in this frame.
     ///
     /// # Errors
-    /// Whatever keeps the memory from being read; the engine passes it on to who waits for the frame.
+    /// If the memory cannot be read; the engine passes the error to whoever waits for the frame.
     fn picture(&self) -> Result<Picture<'_>>;
 }
 
@@ -81,8 +82,8 @@ pub struct Area {
 }
 
 impl Area {
-    /// The part of it that lies in a picture of `format`, `width` by `height`, grown to the left and upwards to where the
-    /// format's chroma begins a new sample; `None` where nothing does.
+    /// Returns the part of the area inside a picture of `format`, `width` by `height`, extended to the left and upwards to the
+    /// start of a chroma sample; `None` if the area is outside.
     #[must_use]
     pub fn within(self, format: PixelFormat, width: usize, height: usize) -> Option<Self> {
         let layout = format.layout();
@@ -98,10 +99,10 @@ impl Area {
 }
 
 impl<'a> Picture<'a> {
-    /// The part of the picture in `area`, which [`Area::within`] has fitted to it.
+    /// Returns the part of the picture in `area`, as returned by [`Area::within`].
     ///
     /// # Errors
-    /// [`Error::Picture`] where the area does not lie in the picture.
+    /// [`Error::Picture`] if the area is not inside the picture.
     pub fn cropped(&self, area: Area) -> Result<Self> {
         let layout = self.format.layout();
         let outside =
@@ -111,7 +112,7 @@ impl<'a> Picture<'a> {
         }
         let mut planes = self.planes;
         for (index, plane) in planes.iter_mut().enumerate().take(layout.planes) {
-            // Nothing is read of a plane without a component of its own, which is alpha.
+            // A plane without a component is alpha, which is not read.
             let Some(component) = layout.used().iter().find(|component| component.plane == index) else { continue };
             let columns = (area.x >> component.h_shift) * component.step * layout.sample_bytes;
             let start = (area.y >> component.v_shift) * plane.stride + columns;
@@ -120,7 +121,7 @@ impl<'a> Picture<'a> {
         Self::new(self.format, area.width, area.height, &planes[..layout.planes], self.matrix, self.range)
     }
 
-    /// A coarse look at the picture: the first component's value at `columns` by `rows` places, in 8 bits.
+    /// Returns a thumbnail: the 8-bit value of the first component at `columns` by `rows` positions.
     #[must_use]
     pub fn thumbnail(&self, columns: usize, rows: usize) -> Vec<u8> {
         let layout = self.format.layout();
@@ -135,18 +136,20 @@ impl<'a> Picture<'a> {
                 let sample = x * component.step + component.offset;
                 values.push(match layout.sample_bytes {
                     1 => line[sample],
-                    _ => ((u16::from_le_bytes([line[2 * sample], line[2 * sample + 1]]) << layout.lift) >> 8) as u8,
+                    _ => {
+                        ((u16::from_le_bytes([line[2 * sample], line[2 * sample + 1]]) << layout.left_shift) >> 8) as u8
+                    }
                 });
             }
         }
         values
     }
 
-    /// A picture over `planes` (as many as the format has), `width` by `height` pixels, whose chroma is sited left as in H.264.
+    /// Creates a picture of `width` by `height` pixels from `planes` (as many as the format has), with left-sited chroma as in
+    /// H.264.
     ///
     /// # Errors
-    /// [`Error::Picture`] if the size is 0 or over [`MAX_DIMENSION`], a plane is missing, or a row would not lie inside its
-    /// plane.
+    /// [`Error::Picture`] if the size is 0 or above [`MAX_DIMENSION`], a plane is missing, or a row is not inside its plane.
     pub fn new(
         format: PixelFormat,
         width: usize,
@@ -161,7 +164,7 @@ impl<'a> Picture<'a> {
         }
         let layout = format.layout();
         if planes.len() < layout.planes {
-            return refuse(format!("{} has {} planes, got {}", layout.name, layout.planes, planes.len()));
+            return refuse(format!("{} has {} planes, but {} were given", layout.name, layout.planes, planes.len()));
         }
         let mut kept = [Plane { data: &[], stride: 0 }; 4];
         for (index, plane) in planes.iter().take(layout.planes).enumerate() {
@@ -169,14 +172,14 @@ impl<'a> Picture<'a> {
             let row_bytes = samples * layout.sample_bytes;
             if rows > 1 && plane.stride < row_bytes {
                 return refuse(format!(
-                    "plane {index} of {} {width}x{height} has a stride of {} bytes, its rows are {row_bytes}",
+                    "plane {index} of {} {width}x{height} has a stride of {} bytes, but its rows have {row_bytes}",
                     layout.name, plane.stride
                 ));
             }
             let needed = rows.saturating_sub(1).saturating_mul(plane.stride).saturating_add(row_bytes);
             if plane.data.len() < needed {
                 return refuse(format!(
-                    "plane {index} of {} {width}x{height} with stride {} needs {needed} bytes and has {}",
+                    "plane {index} of {} {width}x{height} with stride {} needs {needed} bytes, but has {}",
                     layout.name,
                     plane.stride,
                     plane.data.len()
@@ -187,32 +190,32 @@ impl<'a> Picture<'a> {
         Ok(Self { format, width, height, planes: kept, matrix, range })
     }
 
-    /// Pixel format.
+    /// Returns the pixel format.
     pub fn format(&self) -> PixelFormat {
         self.format
     }
 
-    /// Width in pixels.
+    /// Returns the width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Height in pixels.
+    /// Returns the height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Luma and chroma coefficients.
+    /// Returns the luma and chroma coefficients.
     pub fn matrix(&self) -> Matrix {
         self.matrix
     }
 
-    /// Sample range.
+    /// Returns the sample range.
     pub fn range(&self) -> Range {
         self.range
     }
 
-    /// The first `bytes` bytes of a row; callers ask for no more than [`Picture::new`] checked.
+    /// Returns the first `bytes` bytes of a row, which must not exceed what [`Picture::new`] checked.
     pub(crate) fn row(&self, plane: usize, row: usize, bytes: usize) -> &'a [u8] {
         let Plane { data, stride } = self.planes[plane];
         &data[row * stride..][..bytes]
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_picture_is_the_same_pixels() {
+    fn a_part_of_a_picture_has_the_same_pixels() {
         for &format in PixelFormat::ALL {
             let layout = format.layout();
             let (width, height) = (40, 24);
@@ -271,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn whatever_does_not_hold_the_picture_is_refused() {
+    fn planes_that_do_not_hold_the_picture_are_rejected() {
         let short = picture(PixelFormat::I420, 5, 3, &[(20, 8), (7, 4), (7, 4)]).unwrap_err().to_string();
         assert!(short.contains("plane 0") && short.contains("21"), "{short}");
         assert!(picture(PixelFormat::I420, 5, 3, &[(21, 8), (7, 4)]).is_err(), "a plane is missing");
-        assert!(picture(PixelFormat::Gray8, 5, 3, &[(100, 4)]).is_err(), "stride under the row's length");
+        assert!(picture(PixelFormat::Gray8, 5, 3, &[(100, 4)]).is_err(), "stride below the row's length");
         assert!(picture(PixelFormat::Gray8, 0, 3, &[(100, 4)]).is_err(), "no width");
         assert!(picture(PixelFormat::Gray8, MAX_DIMENSION + 1, 1, &[(1 << 20, 1 << 20)]).is_err(), "too wide");
         assert!(picture(PixelFormat::Gray8, 8, 8, &[(100, usize::MAX)]).is_err(), "a stride that overflows");

@@ -1,7 +1,8 @@
-//! The pixel formats that can be read, each as three components in a table.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The supported pixel formats, each described as three components in a table.
 //!
-//! Owns where each sample lies; knows nothing of scaling or colour. Pure data, any thread.
-//! Layouts as in GStreamer's "Raw video media types" (part-mediatype-video-raw).
+//! Owns the position of each sample; knows nothing of scaling or colour. Pure data, any thread.
+//! Sample layouts as in GStreamer's "Raw video media types" (part-mediatype-video-raw).
 
 /// A raw video format, by GStreamer's names in [`PixelFormat::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,18 +55,18 @@ pub enum PixelFormat {
     Gbr12le,
 }
 
-/// How three components become red, green and blue.
+/// How the components of a format represent colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
+pub(crate) enum ColourModel {
     /// Components are luma, blue difference, red difference.
     Yuv,
     /// Components are red, green, blue.
     Rgb,
-    /// Only the first component is meant: luma.
+    /// The first component is luma; the others are unused.
     Gray,
 }
 
-/// Where one component's samples lie.
+/// The position of one component's samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Component {
     /// Plane index.
@@ -80,18 +81,18 @@ pub(crate) struct Component {
     pub v_shift: u32,
 }
 
-/// One format's line in the table.
+/// The sample layout of one format.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
+pub(crate) struct SampleLayout {
     pub name: &'static str,
     pub planes: usize,
-    pub family: Family,
+    pub colour_model: ColourModel,
     /// Significant bits in a sample, 8 to 16.
     pub bits: u32,
     /// Bytes in a sample, 1 or 2 (little endian).
     pub sample_bytes: usize,
-    /// How far left a sample must move so that 8-bit units stand 8 bits up: 16 - bits, or 0 where it is stored that way.
-    pub lift: u32,
+    /// Left shift that moves a sample to the upper end of 16 bits: 16 - bits, or 0 if it is stored that way.
+    pub left_shift: u32,
     pub components: [Component; 3],
 }
 
@@ -99,55 +100,75 @@ const fn at(plane: usize, offset: usize, step: usize, h_shift: u32, v_shift: u32
     Component { plane, offset, step, h_shift, v_shift }
 }
 
-const fn eight(name: &'static str, planes: usize, family: Family, components: [Component; 3]) -> Layout {
-    Layout { name, planes, family, bits: 8, sample_bytes: 1, lift: 0, components }
+const fn eight(
+    name: &'static str,
+    planes: usize,
+    colour_model: ColourModel,
+    components: [Component; 3],
+) -> SampleLayout {
+    SampleLayout { name, planes, colour_model, bits: 8, sample_bytes: 1, left_shift: 0, components }
 }
 
-/// Three planes, chroma subsampled by 2^h and 2^v; `u` is the plane of the blue difference.
-const fn planar(name: &'static str, planes: usize, h: u32, v: u32, u: usize) -> Layout {
-    eight(name, planes, Family::Yuv, [at(0, 0, 1, 0, 0), at(u, 0, 1, h, v), at(3 - u, 0, 1, h, v)])
+/// Three planes with chroma subsampled by 2^h and 2^v; `u` is the plane of the blue difference.
+const fn planar(name: &'static str, planes: usize, h: u32, v: u32, u: usize) -> SampleLayout {
+    eight(name, planes, ColourModel::Yuv, [at(0, 0, 1, 0, 0), at(u, 0, 1, h, v), at(3 - u, 0, 1, h, v)])
 }
 
-/// Luma plane and a plane of chroma pairs; `u` is the place of the blue difference in the pair.
-const fn pairs(name: &'static str, h: u32, v: u32, u: usize) -> Layout {
-    eight(name, 2, Family::Yuv, [at(0, 0, 1, 0, 0), at(1, u, 2, h, v), at(1, 1 - u, 2, h, v)])
+/// A luma plane and a plane of chroma pairs; `u` is the index of the blue difference in the pair.
+const fn pairs(name: &'static str, h: u32, v: u32, u: usize) -> SampleLayout {
+    eight(name, 2, ColourModel::Yuv, [at(0, 0, 1, 0, 0), at(1, u, 2, h, v), at(1, 1 - u, 2, h, v)])
 }
 
-/// One plane of 4-byte groups that hold two pixels.
-const fn packed422(name: &'static str, y: usize, u: usize, v: usize) -> Layout {
-    eight(name, 1, Family::Yuv, [at(0, y, 2, 0, 0), at(0, u, 4, 1, 0), at(0, v, 4, 1, 0)])
+/// One plane of 4-byte groups, each for two pixels.
+const fn packed422(name: &'static str, y: usize, u: usize, v: usize) -> SampleLayout {
+    eight(name, 1, ColourModel::Yuv, [at(0, y, 2, 0, 0), at(0, u, 4, 1, 0), at(0, v, 4, 1, 0)])
 }
 
-/// One plane of `step` bytes for each pixel.
-const fn packed(name: &'static str, family: Family, step: usize, first: usize, second: usize, third: usize) -> Layout {
-    eight(name, 1, family, [at(0, first, step, 0, 0), at(0, second, step, 0, 0), at(0, third, step, 0, 0)])
+/// One plane with `step` bytes per pixel.
+const fn packed(
+    name: &'static str,
+    colour_model: ColourModel,
+    step: usize,
+    first: usize,
+    second: usize,
+    third: usize,
+) -> SampleLayout {
+    eight(name, 1, colour_model, [at(0, first, step, 0, 0), at(0, second, step, 0, 0), at(0, third, step, 0, 0)])
 }
 
-/// The same layout with 16-bit little-endian samples that hold `bits` bits, at the low end or (`high`) at the high end.
-const fn deep(name: &'static str, like: Layout, bits: u32, high: bool) -> Layout {
-    let lift = if high { 0 } else { 16 - bits };
-    Layout { name, planes: like.planes, family: like.family, bits, sample_bytes: 2, lift, components: like.components }
+/// The same layout with 16-bit little-endian samples of `bits` bits, at the lower end or (`high`) at the upper end.
+const fn deep(name: &'static str, like: SampleLayout, bits: u32, high: bool) -> SampleLayout {
+    let left_shift = if high { 0 } else { 16 - bits };
+    SampleLayout {
+        name,
+        planes: like.planes,
+        colour_model: like.colour_model,
+        bits,
+        sample_bytes: 2,
+        left_shift,
+        components: like.components,
+    }
 }
 
-/// Green, blue, red planes.
-const fn green_first(name: &'static str, planes: usize) -> Layout {
-    eight(name, planes, Family::Rgb, [at(2, 0, 1, 0, 0), at(0, 0, 1, 0, 0), at(1, 0, 1, 0, 0)])
+/// Green, blue and red planes.
+const fn green_first(name: &'static str, planes: usize) -> SampleLayout {
+    eight(name, planes, ColourModel::Rgb, [at(2, 0, 1, 0, 0), at(0, 0, 1, 0, 0), at(1, 0, 1, 0, 0)])
 }
 
-const fn gray(name: &'static str) -> Layout {
-    eight(name, 1, Family::Gray, [at(0, 0, 1, 0, 0); 3])
+const fn gray(name: &'static str) -> SampleLayout {
+    eight(name, 1, ColourModel::Gray, [at(0, 0, 1, 0, 0); 3])
 }
 
-const I420: Layout = planar("I420", 3, 1, 1, 1);
-const Y42B: Layout = planar("Y42B", 3, 1, 0, 1);
-const Y444: Layout = planar("Y444", 3, 0, 0, 1);
-const A420: Layout = planar("A420", 4, 1, 1, 1);
-const NV12: Layout = pairs("NV12", 1, 1, 0);
-const GRAY8: Layout = gray("GRAY8");
-const GBR: Layout = green_first("GBR", 3);
+const I420: SampleLayout = planar("I420", 3, 1, 1, 1);
+const Y42B: SampleLayout = planar("Y42B", 3, 1, 0, 1);
+const Y444: SampleLayout = planar("Y444", 3, 0, 0, 1);
+const A420: SampleLayout = planar("A420", 4, 1, 1, 1);
+const NV12: SampleLayout = pairs("NV12", 1, 1, 0);
+const GRAY8: SampleLayout = gray("GRAY8");
+const GBR: SampleLayout = green_first("GBR", 3);
 
 impl PixelFormat {
-    /// Every format, in the order in which they should be offered: what decoders make first.
+    /// Every format, in the order of preference: the formats that decoders produce first.
     pub const ALL: &[PixelFormat] = &[
         Self::I420,
         Self::Nv12,
@@ -195,23 +216,23 @@ impl PixelFormat {
         Self::A42010le,
     ];
 
-    /// The format that GStreamer calls `gst_name`, if it can be read.
+    /// Returns the format that GStreamer calls `gst_name`, if it is supported.
     pub fn from_name(gst_name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.name() == gst_name)
     }
 
-    /// GStreamer's name, for example "P010_10LE".
+    /// Returns GStreamer's name, for example "P010_10LE".
     pub fn name(self) -> &'static str {
         self.layout().name
     }
 
-    /// Planes that a [`Picture`](super::Picture) of this format must have, alpha included: 1 to 4.
+    /// Returns the number of planes of a [`Picture`](super::picture::Picture) of this format, alpha included: 1 to 4.
     pub fn plane_count(self) -> usize {
         self.layout().planes
     }
 
-    pub(crate) const fn layout(self) -> Layout {
-        use Family::{Rgb, Yuv};
+    pub(crate) const fn layout(self) -> SampleLayout {
+        use ColourModel::{Rgb, Yuv};
         match self {
             Self::I420 => I420,
             Self::Yv12 => planar("YV12", 3, 1, 1, 2),
@@ -261,18 +282,17 @@ impl PixelFormat {
     }
 }
 
-impl Layout {
-    /// Components that carry the picture: one for grey, else three.
+impl SampleLayout {
+    /// Returns the components that carry the picture: one for grey, otherwise three.
     pub fn used(&self) -> &[Component] {
-        match self.family {
-            Family::Gray => &self.components[..1],
-            Family::Yuv | Family::Rgb => &self.components,
+        match self.colour_model {
+            ColourModel::Gray => &self.components[..1],
+            ColourModel::Yuv | ColourModel::Rgb => &self.components,
         }
     }
 
-    /// Samples from a row's start up to and with the last one that is read, and rows, of `plane` in a picture of this size.
-    ///
-    /// (0, 0) for a plane that is not read, such as alpha.
+    /// Returns the samples in a row, up to the last one that is read, and the rows of `plane` in a picture of this size; (0, 0)
+    /// for a plane that is not read, such as alpha.
     pub fn plane_extent(&self, plane: usize, width: usize, height: usize) -> (usize, usize) {
         let mut extent = (0, 0);
         for component in self.used().iter().filter(|component| component.plane == plane) {
@@ -285,7 +305,7 @@ impl Layout {
 }
 
 impl Component {
-    /// Columns and rows of this component in a picture of `width` by `height` (both at least 1): rounded up.
+    /// Returns columns and rows of this component in a picture of `width` by `height` (both at least 1): rounded up.
     pub fn size(&self, width: usize, height: usize) -> (usize, usize) {
         (width.div_ceil(1 << self.h_shift), height.div_ceil(1 << self.v_shift))
     }
@@ -296,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back_to_their_format() {
+    fn names_parse_to_their_format() {
         for &format in PixelFormat::ALL {
             assert_eq!(PixelFormat::from_name(format.name()), Some(format));
         }

@@ -1,17 +1,18 @@
-//! [`Preparer`] against a slow twin that computes each output value on its own, in f64, from a second description of the
-//! formats.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Compares [`Preparer`] with a slow reference that computes each output value separately, in f64, from a second description of
+//! the formats.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use half::f16;
 
-use super::input_format::{ChannelOrder, Filter, InputForm, Normalise, PADDING, SlotMut};
-use super::letterbox::{Anchor, Letterbox};
+use super::input_format::{ChannelOrder, Filter, InputFormat, Normalise, PADDING, SlotMut};
+use super::letterbox::{Letterbox, ResizeMode};
 use super::picture::{Matrix, Picture, Plane, Range};
 use super::pixel_format::PixelFormat;
 use super::preparer::Preparer;
 
-/// Bytes that look random but are always the same.
+/// Reproducible pseudo-random bytes.
 struct Noise(u64);
 
 impl Noise {
@@ -27,7 +28,7 @@ impl Noise {
     }
 }
 
-/// Memory for a picture: strides with some bytes to spare, noise everywhere, unused high bits zero.
+/// Memory for a picture: strides with spare bytes, noise everywhere, unused high bits zero.
 struct Canvas {
     format: PixelFormat,
     width: usize,
@@ -77,7 +78,7 @@ fn place(format: PixelFormat, c: usize, x: usize) -> (usize, usize) {
         "RGB" | "BGR" | "RGBA" | "BGRA" | "ARGB" | "ABGR" => packed(name, rgb),
         "RGBx" | "BGRx" | "xRGB" | "xBGR" => packed(name, rgb),
         "GBR" | "GBRA" | "GBR_10LE" | "GBR_12LE" => ([2, 0, 1][c], x),
-        other => panic!("{other} has no twin"),
+        other => panic!("{other} has no reference"),
     }
 }
 
@@ -130,7 +131,7 @@ impl Canvas {
     }
 
     /// Whether whole pixels are converted first and then interpolated, instead of the components.
-    fn is_exact(&self) -> bool {
+    fn converts_pixels_first(&self) -> bool {
         let (across, _, bits, _) = shape(self.format);
         bits == 8 && across <= 2 && !is_gray(self.format)
     }
@@ -191,10 +192,10 @@ fn colour(format: PixelFormat, matrix: Matrix, range: Range, sample: [f64; 3]) -
     [red, green, blue].map(clamp)
 }
 
-fn twin(canvas: &Canvas, matrix: Matrix, range: Range, form: &InputForm) -> Vec<f64> {
-    let fit = Letterbox::new((canvas.width, canvas.height), (form.width, form.height), form.anchor);
-    let white = f64::from(form.white);
-    let area = form.width * form.height;
+fn reference(canvas: &Canvas, matrix: Matrix, range: Range, format: &InputFormat) -> Vec<f64> {
+    let fit = Letterbox::new((canvas.width, canvas.height), (format.width, format.height), format.resize_mode);
+    let white = f64::from(format.white);
+    let area = format.width * format.height;
     let mut out = vec![f64::from(PADDING) / 255.0 * white; 3 * area];
     for row in 0..fit.height {
         for column in 0..fit.width {
@@ -202,7 +203,7 @@ fn twin(canvas: &Canvas, matrix: Matrix, range: Range, form: &InputForm) -> Vec<
                 |index: usize, frame: usize, output: usize| (index as f64 + 0.5) * frame as f64 / output as f64 - 0.5;
             let x = position(column, canvas.width, fit.width);
             let y = position(row, canvas.height, fit.height);
-            let rgb = if canvas.is_exact() {
+            let rgb = if canvas.converts_pixels_first() {
                 let x = x.clamp(0.0, (canvas.width - 1) as f64);
                 let y = y.clamp(0.0, (canvas.height - 1) as f64);
                 let (x0, y0) = (x as usize, y as usize);
@@ -220,8 +221,8 @@ fn twin(canvas: &Canvas, matrix: Matrix, range: Range, form: &InputForm) -> Vec<
                 colour(canvas.format, matrix, range, sample)
             };
             for (c, value) in rgb.into_iter().enumerate() {
-                let plane = if form.order == ChannelOrder::Rgb { c } else { 2 - c };
-                out[plane * area + (fit.top + row) * form.width + fit.left + column] = value * white;
+                let plane = if format.order == ChannelOrder::Rgb { c } else { 2 - c };
+                out[plane * area + (fit.top + row) * format.width + fit.left + column] = value * white;
             }
         }
     }
@@ -229,23 +230,23 @@ fn twin(canvas: &Canvas, matrix: Matrix, range: Range, form: &InputForm) -> Vec<
 }
 
 /// Largest and mean difference in units of an 8-bit level.
-fn difference(ours: impl Iterator<Item = f64>, twin: &[f64], white: f32) -> (f64, f64) {
+fn difference(ours: impl Iterator<Item = f64>, reference: &[f64], white: f32) -> (f64, f64) {
     let level = f64::from(white) / 255.0;
     let (mut largest, mut sum) = (0.0f64, 0.0);
-    for (a, b) in ours.zip(twin) {
+    for (a, b) in ours.zip(reference) {
         let apart = (a - b).abs() / level;
         largest = largest.max(apart);
         sum += apart;
     }
-    (largest, sum / twin.len() as f64)
+    (largest, sum / reference.len() as f64)
 }
 
-const FORM: InputForm = InputForm {
+const FORMAT: InputFormat = InputFormat {
     width: 48,
     height: 32,
     order: ChannelOrder::Rgb,
     white: 1.0,
-    anchor: Anchor::Center,
+    resize_mode: ResizeMode::Letterbox,
     channels_last: false,
     is_grey: false,
     normalise: None,
@@ -257,19 +258,19 @@ fn grey_inputs_get_luma_in_one_plane() {
     let pixels = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]].concat();
     let plane = Plane { data: &pixels, stride: 12 };
     let picture = Picture::new(PixelFormat::Rgb, 4, 1, &[plane], Matrix::Bt601, Range::Full).unwrap();
-    let form = InputForm { width: 4, height: 1, is_grey: true, white: 255.0, ..FORM };
+    let format = InputFormat { width: 4, height: 1, is_grey: true, white: 255.0, ..FORMAT };
     for channels_last in [false, true] {
         let mut slot = [f32::NAN; 4];
-        let form = InputForm { channels_last, ..form };
-        Preparer::default().prepare(&picture, &form, SlotMut::F32(&mut slot), &mut None);
+        let format = InputFormat { channels_last, ..format };
+        Preparer::default().prepare(&picture, &format, SlotMut::F32(&mut slot), &mut None);
         let close = slot.iter().zip([76.245, 149.685, 29.07, 255.0]).all(|(a, b)| (a - b).abs() < 0.6);
         assert!(close, "{slot:?}");
     }
 }
 
-fn prepared(preparer: &mut Preparer, picture: &Picture<'_>, form: &InputForm) -> Vec<f32> {
-    let mut slot = vec![f32::NAN; 3 * form.width * form.height];
-    preparer.prepare(picture, form, SlotMut::F32(&mut slot), &mut None);
+fn prepared(preparer: &mut Preparer, picture: &Picture<'_>, format: &InputFormat) -> Vec<f32> {
+    let mut slot = vec![f32::NAN; 3 * format.width * format.height];
+    preparer.prepare(picture, format, SlotMut::F32(&mut slot), &mut None);
     slot
 }
 
@@ -288,9 +289,9 @@ fn every_format_and_size_equals_the_slow_twin() {
         {
             let canvas = Canvas::new(format, width, height, &mut noise);
             let picture = canvas.picture(Matrix::Bt709, Range::Limited);
-            let ours = prepared(&mut preparer, &picture, &FORM);
-            let twin = twin(&canvas, Matrix::Bt709, Range::Limited, &FORM);
-            let (largest, mean) = difference(ours.iter().copied().map(f64::from), &twin, 1.0);
+            let ours = prepared(&mut preparer, &picture, &FORMAT);
+            let reference = reference(&canvas, Matrix::Bt709, Range::Limited, &FORMAT);
+            let (largest, mean) = difference(ours.iter().copied().map(f64::from), &reference, 1.0);
             assert!(largest < LARGEST && mean < MEAN, "{} {width}x{height}: {largest} {mean}", format.name());
         }
     }
@@ -303,9 +304,9 @@ fn every_matrix_and_range_equals_the_slow_twin() {
     for canvas in formats.map(|format| Canvas::new(format, 61, 43, &mut noise)) {
         for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020, Matrix::Fcc, Matrix::Smpte240m] {
             for range in [Range::Limited, Range::Full] {
-                let ours = prepared(&mut Preparer::default(), &canvas.picture(matrix, range), &FORM);
-                let twin = twin(&canvas, matrix, range, &FORM);
-                let (largest, mean) = difference(ours.iter().copied().map(f64::from), &twin, 1.0);
+                let ours = prepared(&mut Preparer::default(), &canvas.picture(matrix, range), &FORMAT);
+                let reference = reference(&canvas, matrix, range, &FORMAT);
+                let (largest, mean) = difference(ours.iter().copied().map(f64::from), &reference, 1.0);
                 assert!(largest < LARGEST && mean < MEAN, "{matrix:?} {range:?}: {largest} {mean}");
             }
         }
@@ -340,7 +341,7 @@ fn rgb_and_i420_equal_swscale_and_opencv_bit_for_bit() {
         let yuv = noise.bytes(width * height * 3 / 2);
         let (luma, chroma) = yuv.split_at(width * height);
         let (u, v) = chroma.split_at(chroma.len() / 2);
-        let form = InputForm { width: across, height: down, ..FORM };
+        let format = InputFormat { width: across, height: down, ..FORMAT };
         let packed = [Plane { data: &rgb, stride: 3 * width }];
         let planar = [
             Plane { data: luma, stride: width },
@@ -355,22 +356,23 @@ fn rgb_and_i420_equal_swscale_and_opencv_bit_for_bit() {
             picture(PixelFormat::I420, &planar[..], Matrix::Bt709, Range::Limited),
             picture(PixelFormat::I420, &planar[..], Matrix::Bt601, Range::Full),
         ];
-        let ours = pictures.map(|picture| hash(&prepared(&mut Preparer::default(), &picture, &form)));
+        let ours = pictures.map(|picture| hash(&prepared(&mut Preparer::default(), &picture, &format)));
         assert_eq!(ours, hashes, "{width}x{height}");
     }
 }
 
 #[test]
-fn channel_order_white_and_anchor_are_kept() {
+fn channel_order_white_and_resize_mode_are_applied() {
     let mut noise = Noise(11);
-    for format in [PixelFormat::Rgb, PixelFormat::I420, PixelFormat::Gray8] {
-        let canvas = Canvas::new(format, 50, 90, &mut noise);
-        let form = InputForm { order: ChannelOrder::Bgr, white: 255.0, anchor: Anchor::TopLeft, ..FORM };
+    for pixel_format in [PixelFormat::Rgb, PixelFormat::I420, PixelFormat::Gray8] {
+        let canvas = Canvas::new(pixel_format, 50, 90, &mut noise);
+        let format =
+            InputFormat { order: ChannelOrder::Bgr, white: 255.0, resize_mode: ResizeMode::LetterboxTopLeft, ..FORMAT };
         let picture = canvas.picture(Matrix::Bt601, Range::Full);
-        let ours = prepared(&mut Preparer::default(), &picture, &form);
-        let twin = twin(&canvas, Matrix::Bt601, Range::Full, &form);
-        let (largest, _) = difference(ours.iter().copied().map(f64::from), &twin, 255.0);
-        assert!(largest < LARGEST, "{}: {largest}", format.name());
+        let ours = prepared(&mut Preparer::default(), &picture, &format);
+        let reference = reference(&canvas, Matrix::Bt601, Range::Full, &format);
+        let (largest, _) = difference(ours.iter().copied().map(f64::from), &reference, 255.0);
+        assert!(largest < LARGEST, "{}: {largest}", pixel_format.name());
     }
 }
 
@@ -381,10 +383,10 @@ fn every_instruction_set_gives_the_same_values() {
         for (width, height) in [(96, 64), (144, 96), (50, 20), (199, 77)] {
             let canvas = Canvas::new(format, width, height, &mut noise);
             let picture = canvas.picture(Matrix::Bt709, Range::Limited);
-            let best = prepared(&mut Preparer::default(), &picture, &FORM);
+            let best = prepared(&mut Preparer::default(), &picture, &FORMAT);
             let mut plain = Preparer::default();
             plain.arch = pulp::Arch::Scalar;
-            let scalar = prepared(&mut plain, &picture, &FORM);
+            let scalar = prepared(&mut plain, &picture, &FORMAT);
             assert!(
                 best.iter().zip(&scalar).all(|(a, b)| a.to_bits() == b.to_bits()),
                 "{} {width}x{height}",
@@ -399,18 +401,18 @@ fn channels_last_bytes_and_normalised_values_are_the_same_picture() {
     let mut noise = Noise(12);
     let canvas = Canvas::new(PixelFormat::I420, 50, 20, &mut noise);
     let picture = canvas.picture(Matrix::Bt601, Range::Limited);
-    let area = FORM.width * FORM.height;
+    let area = FORMAT.width * FORMAT.height;
     for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
-        for anchor in [Anchor::Center, Anchor::TopLeft, Anchor::Stretch] {
-            let planar = InputForm { order, anchor, white: 255.0, ..FORM };
+        for resize_mode in [ResizeMode::Letterbox, ResizeMode::LetterboxTopLeft, ResizeMode::Stretch] {
+            let planar = InputFormat { order, resize_mode, white: 255.0, ..FORMAT };
             let expected = prepared(&mut Preparer::default(), &picture, &planar);
-            let last = InputForm { channels_last: true, ..planar };
+            let last = InputFormat { channels_last: true, ..planar };
             let floats = prepared(&mut Preparer::default(), &picture, &last);
             let mut bytes = vec![0; 3 * area];
             Preparer::default().prepare(&picture, &last, SlotMut::U8(&mut bytes), &mut None);
             let normalise = Normalise { mean: [10.0, 20.0, 30.0], deviation: [2.0, 4.0, 8.0] };
-            let form = InputForm { normalise: Some(normalise), ..planar };
-            let normalised = prepared(&mut Preparer::default(), &picture, &form);
+            let format = InputFormat { normalise: Some(normalise), ..planar };
+            let normalised = prepared(&mut Preparer::default(), &picture, &format);
             for (index, &value) in expected.iter().enumerate() {
                 let (channel, pixel) = (index / area, index % area);
                 assert_eq!(floats[3 * pixel + channel], value);
@@ -426,12 +428,12 @@ fn channels_last_bytes_and_normalised_values_are_the_same_picture() {
 fn half_floats_are_the_rounded_floats() {
     let mut noise = Noise(13);
     for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
-        let form = InputForm { order, ..FORM };
+        let format = InputFormat { order, ..FORMAT };
         let canvas = Canvas::new(PixelFormat::Nv12, 77, 33, &mut noise);
         let picture = canvas.picture(Matrix::Bt601, Range::Limited);
-        let floats = prepared(&mut Preparer::default(), &picture, &form);
+        let floats = prepared(&mut Preparer::default(), &picture, &format);
         let mut halves = vec![f16::NAN; floats.len()];
-        Preparer::default().prepare(&picture, &form, SlotMut::F16(&mut halves), &mut None);
+        Preparer::default().prepare(&picture, &format, SlotMut::F16(&mut halves), &mut None);
         assert!(halves.iter().zip(&floats).all(|(half, &float)| *half == f16::from_f32(float)));
     }
 }
@@ -441,16 +443,16 @@ fn padding_is_renewed_when_the_letterbox_changes_and_only_then() {
     let mut noise = Noise(17);
     let mut preparer = Preparer::default();
     let mut padded = None;
-    let mut slot = vec![f32::NAN; 3 * FORM.width * FORM.height];
+    let mut slot = vec![f32::NAN; 3 * FORMAT.width * FORMAT.height];
     for (width, height) in [(40, 10), (10, 40), (40, 10), (80, 20)] {
         let canvas = Canvas::new(PixelFormat::Rgb, width, height, &mut noise);
         let picture = canvas.picture(Matrix::Bt601, Range::Full);
-        preparer.prepare(&picture, &FORM, SlotMut::F32(&mut slot), &mut padded);
-        assert_eq!(slot, prepared(&mut Preparer::default(), &picture, &FORM), "{width}x{height}");
+        preparer.prepare(&picture, &FORMAT, SlotMut::F32(&mut slot), &mut padded);
+        assert_eq!(slot, prepared(&mut Preparer::default(), &picture, &FORMAT), "{width}x{height}");
     }
     // Twice the size in the same place: what lies around it is not written again.
     slot[0] = 42.0;
     let canvas = Canvas::new(PixelFormat::Rgb, 160, 40, &mut noise);
-    preparer.prepare(&canvas.picture(Matrix::Bt601, Range::Full), &FORM, SlotMut::F32(&mut slot), &mut padded);
+    preparer.prepare(&canvas.picture(Matrix::Bt601, Range::Full), &FORMAT, SlotMut::F32(&mut slot), &mut padded);
     assert_eq!(slot[0], 42.0);
 }

@@ -1,7 +1,7 @@
-//! Sessions on other providers than ONNX Runtime's own CPU provider: what is registered, with which options, on which
-//! device.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sessions on execution providers other than ONNX Runtime's CPU provider: registration, options and devices.
 //!
-//! Part of the small circle of files that call `ort`. Any thread.
+//! Calls `ort`. Any thread.
 
 use std::path::{Path, PathBuf};
 
@@ -10,19 +10,19 @@ use ort::session::builder::SessionBuilder;
 
 use super::library::Runtime;
 use super::processor::{Processor, processor};
-use super::provider::{Choice, Precision, Provider, Tuning};
+use super::provider::{DeviceKind, Precision, Provider, ProviderChoice, Tuning};
 use super::session::{CPU_PROVIDER, OpenError};
 
 /// How a session uses a provider.
 #[derive(Debug, Clone)]
 pub(crate) struct Accelerator {
-    pub choice: Choice,
+    pub choice: ProviderChoice,
     pub tuning: Tuning,
-    /// Threads of one session, where the provider computes on the processor.
+    /// Threads of one session, if the provider computes on the processor.
     pub threads: usize,
 }
 
-/// ONNX Runtime's name of a provider that is part of it; `None` for plugin providers.
+/// Returns ONNX Runtime's name of a built-in provider; `None` for plugin providers.
 pub(crate) fn name_of(provider: &Provider) -> Option<&'static str> {
     Some(match provider {
         Provider::Cpu => CPU_PROVIDER,
@@ -36,29 +36,29 @@ pub(crate) fn name_of(provider: &Provider) -> Option<&'static str> {
     })
 }
 
-/// What a session is to run on, once that is known.
+/// What a session runs on.
 #[derive(Debug, Clone)]
-pub(crate) struct Description {
+pub(crate) struct SessionDevice {
     /// ONNX Runtime's name of the provider.
     pub name: String,
     pub device: String,
     pub precision: &'static str,
 }
 
-fn fails(reason: String) -> OpenError {
-    OpenError { is_no_model: false, reason }
+fn open_error(reason: String) -> OpenError {
+    OpenError { is_invalid_model: false, reason }
 }
 
 impl Accelerator {
-    /// A builder whose sessions run on the provider, and what that is.
+    /// Configures a builder so that its sessions run on the provider. Returns the builder and what it runs on.
     ///
     /// # Errors
-    /// Where the provider or its device is missing, or does not know the precision.
+    /// If the provider or its device is missing, or does not support the precision.
     pub fn apply(
         &self,
         runtime: &'static Runtime,
         builder: SessionBuilder,
-    ) -> Result<(SessionBuilder, Description), OpenError> {
+    ) -> Result<(SessionBuilder, SessionDevice), OpenError> {
         match &self.choice.library {
             Some(library) => self.apply_plugin(runtime, builder, library),
             None => self.apply_built_in(builder),
@@ -69,15 +69,17 @@ impl Accelerator {
         self.tuning.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Providers that are part of the ONNX Runtime in use.
-    fn apply_built_in(&self, builder: SessionBuilder) -> Result<(SessionBuilder, Description), OpenError> {
+    /// Configures a provider that is built into the ONNX Runtime in use.
+    fn apply_built_in(&self, builder: SessionBuilder) -> Result<(SessionBuilder, SessionDevice), OpenError> {
         fn with_options<P: ArbitrarilyConfigurableExecutionProvider>(provider: P, options: &[(String, String)]) -> P {
             options.iter().fold(provider, |provider, (key, value)| provider.with_arbitrary_config(key, value))
         }
         let (provider, options) = (&self.choice.provider, &self.tuning.options[..]);
         let unsupported = || {
             let precision = self.tuning.precision;
-            fails(format!("it computes in the model's own number format, not in {precision}; export the model in that"))
+            open_error(format!(
+                "it computes in the model's own number format, not in {precision}; export the model in {precision}"
+            ))
         };
         let mut device = "GPU".to_owned();
         let (dispatch, precision) = match provider {
@@ -87,7 +89,7 @@ impl Accelerator {
                     Precision::Fp32 => "f32",
                     _ => return Err(unsupported()),
                 };
-                // TensorFloat-32 is what CUDA takes for 32 bits unless told otherwise.
+                // By default CUDA uses TensorFloat-32 for 32-bit floats.
                 let cuda = CUDA::default().with_tf32(self.tuning.precision == Precision::Auto);
                 device = format!("GPU {}", self.option("device_id").unwrap_or("0"));
                 (with_options(cuda, options).build(), precision)
@@ -109,8 +111,9 @@ impl Accelerator {
                 (with_options(tensorrt, options).build(), precision)
             }
             Provider::OpenVino => {
-                device = self.device().unwrap_or("CPU").to_owned();
-                let (config, precision) = self.openvino_config(&device)?;
+                let kind = self.device().unwrap_or(DeviceKind::Cpu);
+                device = kind.to_string();
+                let (config, precision) = self.openvino_config(kind)?;
                 let openvino = OpenVINO::default().with_device_type(&device);
                 (openvino.with_arbitrary_config("load_config", config).build(), precision)
             }
@@ -121,41 +124,41 @@ impl Accelerator {
             }
             Provider::DirectMl => (DirectML::default().build(), "as the model"),
             Provider::WebGpu => (with_options(WebGPU::default(), options).build(), "as the model"),
-            other => return Err(fails(format!("{other} is no provider of its own"))),
+            other => return Err(open_error(format!("{other} is not a built-in provider"))),
         };
         let name = name_of(provider).unwrap_or_default().to_owned();
         let builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
-        Ok((builder, Description { name, device, precision }))
+        Ok((builder, SessionDevice { name, device, precision }))
     }
 
-    fn device(&self) -> Option<&'static str> {
+    fn device(&self) -> Option<DeviceKind> {
         self.tuning.device().ok().flatten()
     }
 
-    /// Options that are the provider's, not ours.
+    /// Returns the options that are passed on to the provider.
     fn own_options(&self) -> impl Iterator<Item = &(String, String)> {
         self.tuning.options.iter().filter(|(key, _)| key != "device")
     }
 
-    /// OpenVINO's configuration of `device` as JSON, and the precision that it makes.
-    fn openvino_config(&self, device: &str) -> Result<(String, &'static str), OpenError> {
+    /// Returns OpenVINO's configuration of `device` as JSON, and the resulting precision.
+    fn openvino_config(&self, device: DeviceKind) -> Result<(String, &'static str), OpenError> {
         let (hint, precision) = self.openvino_precision(device)?;
         let mut config = serde_json::Map::new();
         let mut set = |key: &str, value: &str| config.insert(key.to_owned(), value.into());
         if let Some(hint) = hint {
             set("INFERENCE_PRECISION_HINT", hint);
         }
-        if device == "CPU" {
-            // One stream for each session: the workers run them side by side.
+        if device == DeviceKind::Cpu {
+            // One stream for each session: the workers run them in parallel.
             set("NUM_STREAMS", "1");
             set("INFERENCE_NUM_THREADS", &self.threads.to_string());
             set("ENABLE_CPU_PINNING", "NO");
         }
         self.own_options().for_each(|(key, value)| drop(set(key, value)));
         let mut devices = serde_json::Map::new();
-        devices.insert(device.to_owned(), config.into());
-        let says_itself = self.option("INFERENCE_PRECISION_HINT").is_some();
-        let precision = if says_itself { "as its options say" } else { precision };
+        devices.insert(device.to_string(), config.into());
+        let is_overridden = self.option("INFERENCE_PRECISION_HINT").is_some();
+        let precision = if is_overridden { "as its options say" } else { precision };
         Ok((serde_json::Value::from(devices).to_string(), precision))
     }
 
@@ -165,26 +168,26 @@ impl Accelerator {
         _: &'static Runtime,
         _: SessionBuilder,
         _: &Path,
-    ) -> Result<(SessionBuilder, Description), OpenError> {
-        Err(fails("this build has no plugin providers".to_owned()))
+    ) -> Result<(SessionBuilder, SessionDevice), OpenError> {
+        Err(open_error("this build does not support plugin providers".to_owned()))
     }
 
-    /// Providers that come as a library of their own.
+    /// Configures a provider that is a separate library.
     #[cfg(feature = "plugin-providers")]
     fn apply_plugin(
         &self,
         runtime: &'static Runtime,
         builder: SessionBuilder,
         library: &Path,
-    ) -> Result<(SessionBuilder, Description), OpenError> {
+    ) -> Result<(SessionBuilder, SessionDevice), OpenError> {
         use ort::memory::DeviceType;
 
         let name = plugin::register(runtime, library)?;
         let is_openvino = name == plugin::OPENVINO;
-        let wanted = self.device().or(is_openvino.then_some("CPU")).map(|device| match device {
-            "CPU" => DeviceType::CPU,
-            "GPU" => DeviceType::GPU,
-            _ => DeviceType::NPU,
+        let wanted = self.device().or(is_openvino.then_some(DeviceKind::Cpu)).map(|device| match device {
+            DeviceKind::Cpu => DeviceType::CPU,
+            DeviceKind::Gpu => DeviceType::GPU,
+            DeviceKind::Npu => DeviceType::NPU,
         });
         let devices: Vec<_> = runtime
             .environment
@@ -195,12 +198,12 @@ impl Accelerator {
             .collect();
         let Some(device) = devices.first().map(|device| device.hardware_device().ty()) else {
             let kind = self.option("device").unwrap_or(if is_openvino { "CPU" } else { "device" });
-            return Err(fails(format!("{} finds no {kind} that it can use", library.display())));
+            return Err(open_error(format!("{} found no {kind} that it can use", library.display())));
         };
         let device = match device {
-            DeviceType::CPU => "CPU",
-            DeviceType::GPU => "GPU",
-            _ => "NPU",
+            DeviceType::CPU => DeviceKind::Cpu,
+            DeviceType::GPU => DeviceKind::Gpu,
+            _ => DeviceKind::Npu,
         };
         let (options, precision) = if is_openvino {
             let (config, precision) = self.openvino_config(device)?;
@@ -208,18 +211,21 @@ impl Accelerator {
         } else if self.tuning.precision == Precision::Auto {
             (self.own_options().map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect(), "as the model")
         } else {
-            return Err(fails("its precision is set by its own options".to_owned()));
+            return Err(open_error(
+                "its precision is set by its own options; set execution-provider-options and precision=auto".to_owned(),
+            ));
         };
         let builder = builder.with_devices(devices, Some(&options))?;
-        Ok((builder, Description { name, device: device.to_owned(), precision }))
+        Ok((builder, SessionDevice { name, device: device.to_string(), precision }))
     }
 
-    /// OpenVINO's hint and what that makes: brain floats where the processor multiplies them, as is its own default. On a
-    /// processor without a format it would take another one and not say so.
-    fn openvino_precision(&self, device: &str) -> Result<(Option<&'static str>, &'static str), OpenError> {
+    /// Returns OpenVINO's precision hint and the resulting precision: bf16 if the processor supports it, which is OpenVINO's own
+    /// default. For a format that the processor does not support OpenVINO would silently use another one.
+    fn openvino_precision(&self, device: DeviceKind) -> Result<(Option<&'static str>, &'static str), OpenError> {
         let Processor { has_bf16, has_fp16, .. } = processor();
-        let is_processor = device == "CPU";
-        let lacks = |format: &str| Err(fails(format!("this processor does not multiply {format}; set precision=auto")));
+        let is_processor = device == DeviceKind::Cpu;
+        let lacks =
+            |format: &str| Err(open_error(format!("this processor does not support {format}; set precision=auto")));
         Ok(match self.tuning.precision {
             Precision::Auto if !is_processor => (None, "as the device prefers"),
             Precision::Auto if has_bf16 => (Some("bf16"), "bf16"),
@@ -232,7 +238,7 @@ impl Accelerator {
     }
 }
 
-/// Where TensorRT keeps the engines that it builds, which takes minutes.
+/// Returns the folder where TensorRT caches its engines, because building one takes minutes.
 fn cache_folder() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home)?;
@@ -249,17 +255,17 @@ mod plugin {
     use super::super::library::Runtime;
     use super::super::session::OpenError;
     use super::super::shutdown;
-    use super::fails;
+    use super::open_error;
 
     /// ONNX Runtime's name of OpenVINO, under which its library is registered.
     pub(super) const OPENVINO: &str = "OpenVINOExecutionProvider";
 
-    /// Libraries, and the names of their providers or why they have none.
+    /// Libraries, and the names of their providers or why they cannot be used.
     type Registered = HashMap<PathBuf, Result<String, String>>;
 
-    /// Registers a library in this process, once; returns the name of its provider.
+    /// Registers a library in this process once. Returns the name of its provider.
     ///
-    /// One library at a time, because its devices are those that ONNX Runtime lists after the registration and not before.
+    /// One library at a time: its devices are those that ONNX Runtime lists only after the registration.
     pub(super) fn register(runtime: &'static Runtime, library: &Path) -> Result<String, OpenError> {
         static REGISTERED: Mutex<Option<Registered>> = Mutex::new(None);
         register_in(REGISTERED.lock().get_or_insert_default(), runtime, library)
@@ -271,34 +277,34 @@ mod plugin {
         library: &Path,
     ) -> Result<String, OpenError> {
         if let Some(known) = registered.get(library) {
-            return known.clone().map_err(fails);
+            return known.clone().map_err(open_error);
         }
         let names = || -> Vec<String> {
             runtime.environment.devices().filter_map(|device| device.ep().ok().map(str::to_owned)).collect()
         };
         let before = names();
         let is_openvino = library.file_name().is_some_and(|name| name.to_string_lossy().contains("openvino"));
-        // OpenVINO's options carry the name that it is registered under.
+        // OpenVINO's options contain the name under which it is registered.
         let stem = library.file_stem().unwrap_or_default().to_string_lossy();
         let name = if is_openvino { OPENVINO } else { &stem };
-        // A library of the same name from another place: the first one stays.
+        // A library with the same name at another path: the first one is kept.
         if is_openvino && let Some(known) = registered.values().flatten().find(|known| *known == OPENVINO) {
             return Ok(known.clone());
         }
         runtime
             .environment
             .register_ep_library(name, library)
-            .map_err(|error| fails(format!("{} cannot be loaded: {error}", library.display())))?;
+            .map_err(|error| open_error(format!("{} cannot be loaded: {error}", library.display())))?;
         shutdown::arm(name);
         let new = names().into_iter().find(|name| !before.contains(name));
         let new = new.ok_or_else(|| {
             format!(
-                "{} finds no device that it can use (OpenVINO's takes Intel's only; for other processors `VX_OPENVINO=all make \
-                 setup` fetches an ONNX Runtime that has it built in)",
+                "{} found no device that it can use (OpenVINO's plugin supports Intel devices only; for other processors \
+                 `VX_OPENVINO=all make setup` fetches an ONNX Runtime with OpenVINO built in)",
                 library.display()
             )
         });
         registered.insert(library.to_owned(), new.clone());
-        new.map_err(fails)
+        new.map_err(open_error)
     }
 }

@@ -1,7 +1,7 @@
-//! Where the inputs and outputs of a session's runs lie: allocated once, the same for every run.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memory of a session's inputs and outputs: allocated once and reused for every run.
 //!
-//! Owns [`InputTensor`], which frames are prepared into, and the choice of which outputs are written to fixed places. One of
-//! each for each worker.
+//! Owns [`InputTensor`], into which frames are prepared, and the decision which outputs are preallocated. Each worker has its own.
 
 use half::f16;
 use ort::memory::Allocator;
@@ -13,17 +13,17 @@ use crate::detect::onnx::input::InputSpec;
 use crate::detect::onnx::tensor::ElementType;
 use crate::detect::pixels::input_format::SlotMut;
 
-/// The model's inputs for up to as many images as there is room for: the pictures, and sizes where it asks for them.
+/// The model's inputs for a batch of images: the pictures, and their sizes or masks if the model takes them.
 #[derive(Debug)]
 pub(crate) struct InputTensor {
     /// In the session's order.
     values: Vec<Input>,
-    /// Which of them is the pictures.
+    /// Index of the pictures.
     pictures: usize,
     images: usize,
 }
 
-/// One input, with the length of what belongs to one image.
+/// One input, and its number of values for one image.
 #[derive(Debug)]
 enum Input {
     F32(Tensor<f32>, usize),
@@ -34,7 +34,7 @@ enum Input {
 }
 
 impl InputTensor {
-    /// Room for `images` images, filled with black; `order` is the session's.
+    /// Allocates inputs for `images` images, filled with black; `order` lists the session's input names.
     pub fn new(allocator: &Allocator, images: usize, spec: &InputSpec, order: &[&str]) -> ort::Result<Self> {
         let (width, height) = (spec.width, spec.height);
         let (shape, image) = (spec.shape(images), spec.values());
@@ -65,23 +65,23 @@ impl InputTensor {
         Ok(Self { values, pictures, images })
     }
 
-    /// As many as there is room for.
+    /// Returns the number of images that it can hold.
     pub fn images(&self) -> usize {
         self.images
     }
 
-    /// The place of image `index`.
+    /// Returns the slot of image `index`.
     pub fn slot(&mut self, index: usize) -> SlotMut<'_> {
         match &mut self.values[self.pictures] {
             Input::F32(tensor, image) => SlotMut::F32(part_mut(tensor, *image, index)),
             Input::F16(tensor, image) => SlotMut::F16(part_mut(tensor, *image, index)),
             Input::U8(tensor, image) => SlotMut::U8(part_mut(tensor, *image, index)),
-            // Pictures are made as one of the above.
+            // Pictures have one of the types above.
             Input::I32(..) | Input::I64(..) => SlotMut::U8(&mut []),
         }
     }
 
-    /// The first `images` images, in the session's order.
+    /// Returns the inputs for the first `images` images, in the session's order.
     pub fn feeds(&self, images: usize) -> ort::Result<SmallVec<[SessionInputValue<'_>; 4]>> {
         let is_full = images == self.images;
         let feeds = self.values.iter().map(|input| match input {
@@ -99,7 +99,7 @@ fn converted<T>(values: &[usize], convert: impl Fn(usize) -> T) -> SmallVec<[T; 
     values.iter().map(|&value| convert(value)).collect()
 }
 
-/// A tensor that repeats `values`.
+/// Creates a tensor that repeats `values`.
 fn filled<T: PrimitiveTensorElementType + Copy + std::fmt::Debug>(
     allocator: &Allocator,
     shape: &[usize],
@@ -135,29 +135,29 @@ fn feed<T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static>(
     Ok(TensorRef::from_array_view((shape, &values[..images * image]))?.into())
 }
 
-/// Which outputs a session is asked for, and where it writes them.
+/// The outputs that a session returns, and where it writes them.
 #[derive(Default)]
 pub(super) struct OutputBinding {
     wanted: SmallVec<[usize; 4]>,
-    /// Outputs lie where ONNX Runtime puts them.
+    /// Options for outputs that ONNX Runtime allocates.
     free: Option<Options>,
-    /// Outputs lie in tensors of our own, for runs of so many images.
+    /// Options for preallocated outputs, and the number of images they are for.
     bound: Option<(Options, usize)>,
-    /// Fixed places were tried and the outputs did not fit, or none has a known shape.
-    is_unfit: bool,
-    /// The outputs are as long as the input makes them, whatever is in the pictures and whatever the model declares.
+    /// Preallocated outputs did not fit, or no output has a fixed shape.
+    cannot_bind: bool,
+    /// The shapes of outputs depend on the input size only, whatever the model declares.
     is_dense: bool,
 }
 
 type Options = RunOptions<HasSelectedOutputs>;
 
 impl OutputBinding {
-    /// For outputs that are as long as the input makes them, whatever the model declares.
+    /// Creates a binding for outputs whose shapes depend on the input size only, whatever the model declares.
     pub fn dense() -> Self {
         Self { is_dense: true, ..Self::default() }
     }
 
-    /// Makes ready for runs that give the outputs `wanted`.
+    /// Prepares runs that return the outputs `wanted`.
     pub fn choose(&mut self, outputs: &[Outlet], wanted: &[usize]) -> ort::Result<()> {
         if self.free.is_none() || self.wanted[..] != *wanted {
             self.wanted = SmallVec::from_slice(wanted);
@@ -167,7 +167,7 @@ impl OutputBinding {
         Ok(())
     }
 
-    /// What a run of `images` images is started with, and whether its outputs have fixed places; `None` before
+    /// Returns the options of a run of `images` images, and whether its outputs are preallocated; `None` before
     /// [`choose`](Self::choose).
     pub fn options(&self, images: usize) -> Option<(&Options, bool)> {
         match &self.bound {
@@ -176,37 +176,37 @@ impl OutputBinding {
         }
     }
 
-    /// From now on outputs lie where ONNX Runtime puts them.
+    /// Lets ONNX Runtime allocate outputs from now on.
     pub fn release(&mut self) {
         self.bound = None;
-        self.is_unfit = true;
+        self.cannot_bind = true;
     }
 
-    /// From now on runs of `images` images write their outputs to tensors of the shapes `seen`, as far as the model declares
-    /// that these are always the same.
+    /// Preallocates outputs of the shapes `observed` for runs of `images` images, as far as the model declares that these shapes
+    /// are fixed.
     pub fn bind(
         &mut self,
         allocator: &Allocator,
         outputs: &[Outlet],
         images: usize,
-        seen: &[SmallVec<[usize; 4]>],
+        observed: &[SmallVec<[usize; 4]>],
     ) -> ort::Result<()> {
-        if self.is_unfit || self.bound.as_ref().is_some_and(|(_, count)| *count == images) {
+        if self.cannot_bind || self.bound.as_ref().is_some_and(|(_, count)| *count == images) {
             return Ok(());
         }
         let mut selector = selector(outputs, &self.wanted);
         let mut is_any = false;
-        for (&index, seen) in self.wanted.iter().zip(seen) {
+        for (&index, observed) in self.wanted.iter().zip(observed) {
             if let ValueType::Tensor { ty, shape, .. } = outputs[index].dtype()
-                && (self.is_dense || is_settled(shape, seen))
+                && (self.is_dense || is_fixed(shape, observed))
             {
                 is_any = true;
-                let shape: SmallVec<[i64; 4]> = seen.iter().map(|&length| length as i64).collect();
-                let place = DynTensor::new(allocator, *ty, &shape[..])?;
-                selector = selector.preallocate(outputs[index].name(), place);
+                let shape: SmallVec<[i64; 4]> = observed.iter().map(|&length| length as i64).collect();
+                let tensor = DynTensor::new(allocator, *ty, &shape[..])?;
+                selector = selector.preallocate(outputs[index].name(), tensor);
             }
         }
-        self.is_unfit = !is_any;
+        self.cannot_bind = !is_any;
         if is_any {
             self.bound = Some((RunOptions::new()?.with_outputs(selector), images));
         }
@@ -219,10 +219,10 @@ fn selector(outputs: &[Outlet], wanted: &[usize]) -> OutputSelector {
     names.fold(OutputSelector::no_default(), OutputSelector::with)
 }
 
-/// Whether an output declared as `declared` that had the shape `seen` has it in every run of as many images: all lengths but
-/// the batch's are fixed.
-fn is_settled(declared: &[i64], seen: &[usize]) -> bool {
-    declared.len() == seen.len()
+/// Whether an output declared as `declared` that had the shape `observed` has it in every run of as many images: all dimensions
+/// except the batch are fixed.
+fn is_fixed(declared: &[i64], observed: &[usize]) -> bool {
+    declared.len() == observed.len()
         && declared.len() > 1
-        && declared.iter().zip(seen).skip(1).all(|(&declared, &seen)| usize::try_from(declared) == Ok(seen))
+        && declared.iter().zip(observed).skip(1).all(|(&declared, &observed)| usize::try_from(declared) == Ok(observed))
 }

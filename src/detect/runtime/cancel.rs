@@ -1,8 +1,8 @@
-//! Ending the loading of a model from another thread.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Cancels the loading of a model from another thread.
 //!
-//! Part of the small circle of files that call `ort`. A [`Cancel`] is shared by the thread that loads and those that wait for
-//! it; it reaches into ONNX Runtime's compiling and into the runs by which a model is examined, both of which may take for ever
-//! with a model that is made so.
+//! Calls `ort`. A [`CancelToken`] is shared by the loading thread and those that wait for it. It stops ONNX Runtime's compilation
+//! and the trial runs of a model, both of which may never end for a malicious model.
 
 use std::sync::Arc;
 
@@ -12,34 +12,34 @@ use ort::session::builder::LoadCanceler;
 use ort::session::builder::SessionBuilder;
 use parking_lot::Mutex;
 
-/// Ends one loading; see the module.
+/// Cancels the loading of one model; see the module.
 #[derive(Default)]
-pub(crate) struct Cancel {
+pub(crate) struct CancelToken {
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     is_cancelled: bool,
-    at_work: Option<Work>,
+    work: Option<Work>,
 }
 
-/// What the loading thread is in.
+/// What the loading thread is doing.
 enum Work {
     #[cfg(feature = "plugin-providers")]
     Compiling(LoadCanceler),
     Running(Arc<RunOptions>),
 }
 
-impl std::fmt::Debug for Cancel {
+impl std::fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cancel").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("CancelToken").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
     }
 }
 
 impl Work {
-    fn end(&self) {
-        // Either fails only where there is nothing left to end.
+    fn stop(&self) {
+        // Both fail only if there is nothing left to stop.
         match self {
             #[cfg(feature = "plugin-providers")]
             Self::Compiling(canceler) => drop(canceler.cancel()),
@@ -48,13 +48,13 @@ impl Work {
     }
 }
 
-impl Cancel {
-    /// Ends what is at work, and lets nothing more begin.
+impl CancelToken {
+    /// Stops the current work and prevents further work.
     pub fn cancel(&self) {
         let mut state = self.state.lock();
         state.is_cancelled = true;
-        if let Some(work) = &state.at_work {
-            work.end();
+        if let Some(work) = &state.work {
+            work.stop();
         }
     }
 
@@ -63,26 +63,26 @@ impl Cancel {
         self.state.lock().is_cancelled
     }
 
-    /// Notes that `builder` is going to make a session; false if that is not to be.
+    /// Registers that `builder` is about to compile a session. Returns false if loading is cancelled.
     #[cfg(feature = "plugin-providers")]
-    pub fn compiles(&self, builder: &SessionBuilder) -> bool {
-        self.begins(Work::Compiling(builder.canceler()))
+    pub fn start_compiling(&self, builder: &SessionBuilder) -> bool {
+        self.start(Work::Compiling(builder.canceler()))
     }
 
-    /// ONNX Runtime before 1.22 cannot be stopped there.
+    /// Returns false if loading is cancelled. ONNX Runtime before 1.22 cannot be stopped while it compiles.
     #[cfg(not(feature = "plugin-providers"))]
-    pub fn compiles(&self, _: &SessionBuilder) -> bool {
+    pub fn start_compiling(&self, _: &SessionBuilder) -> bool {
         !self.is_cancelled()
     }
 
-    /// Notes that a run with `options` is going to begin; false if that is not to be.
-    pub fn runs(&self, options: &Arc<RunOptions>) -> bool {
-        self.begins(Work::Running(Arc::clone(options)))
+    /// Registers that a run with `options` is about to start. Returns false if loading is cancelled.
+    pub fn start_run(&self, options: &Arc<RunOptions>) -> bool {
+        self.start(Work::Running(Arc::clone(options)))
     }
 
-    fn begins(&self, work: Work) -> bool {
+    fn start(&self, work: Work) -> bool {
         let mut state = self.state.lock();
-        state.at_work = (!state.is_cancelled).then_some(work);
-        state.at_work.is_some()
+        state.work = (!state.is_cancelled).then_some(work);
+        state.work.is_some()
     }
 }

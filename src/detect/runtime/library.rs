@@ -1,7 +1,8 @@
-//! ONNX Runtime itself: found, loaded once for the process, kept for ever.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ONNX Runtime library: found and loaded once for the process, never unloaded.
 //!
-//! Owns the search for the library and the one `ort::Environment` that a process may have. Until [`Runtime::load`] has
-//! succeeded nothing else of `ort` may be called: it would panic; that is why everything else takes a `&'static Runtime`.
+//! Owns the search for the library and the one `ort::Environment` that a process may have. Nothing else of `ort` may be called
+//! before [`Runtime::load`] has succeeded, because it would panic; therefore everything else takes a `&'static Runtime`.
 //! [`Runtime::load`] may be called from any thread, and again after it failed.
 
 use std::cmp::Reverse;
@@ -14,9 +15,9 @@ use once_cell::sync::OnceCell;
 use super::processor::processor;
 use super::provider::{Provider, Tuning, wants_built_in_openvino};
 use crate::detect::error::{Error, Result, panic_message};
-use crate::detect::onnx::quantised::Gain;
+use crate::detect::onnx::quantised::KernelPreference;
 
-/// Severity of a line of ONNX Runtime's own log.
+/// Severity of a message in ONNX Runtime's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
     /// Everything.
@@ -31,24 +32,24 @@ pub enum LogLevel {
     Fatal,
 }
 
-/// Takes ONNX Runtime's log, from any thread and possibly many at once.
+/// Receives ONNX Runtime's log, from any thread and possibly from several at once.
 pub type LogSink = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
 
-/// How to find ONNX Runtime and where its log goes.
+/// Where to search for ONNX Runtime, and where its log goes.
 #[derive(Clone)]
 pub struct RuntimeOptions {
-    /// The library, or the folder that holds it; nothing else is tried then.
+    /// The library, or the folder that contains it; if set, nothing else is tried.
     pub library: Option<PathBuf>,
-    /// Folders to look in after `ORT_DYLIB_PATH` and before the system's. A folder `openvino` in one of them holds an ONNX
-    /// Runtime with OpenVINO built in, which is taken where `provider` runs best with that.
+    /// Folders to search after `ORT_DYLIB_PATH` and before the system's. A folder `openvino` in one of them contains an ONNX
+    /// Runtime with OpenVINO built in, which is used if it suits `provider` best.
     pub search_dirs: Vec<PathBuf>,
-    /// What models will be run on.
+    /// The execution provider that will be used.
     pub provider: Provider,
-    /// How.
+    /// Its precision and options.
     pub tuning: Tuning,
-    /// Takes the log.
+    /// Receives the log.
     pub log: LogSink,
-    /// Least severe level that is logged; the lower ones cost time.
+    /// Lowest level that is logged; lower levels cost time.
     pub log_level: LogLevel,
 }
 
@@ -65,7 +66,7 @@ impl Default for RuntimeOptions {
     }
 }
 
-/// ONNX Runtime, loaded.
+/// The loaded ONNX Runtime.
 pub struct Runtime {
     library: PathBuf,
     version: String,
@@ -83,23 +84,23 @@ impl std::fmt::Debug for Runtime {
 
 static RUNTIME: OnceCell<Runtime> = OnceCell::new();
 
-/// What the file is called, before its version.
+/// File name of the library, without its version.
 const LIBRARY: &str = "libonnxruntime.so";
-/// Where in a folder of `search_dirs` the one is that has OpenVINO built in.
+/// Subfolder of `search_dirs` that contains an ONNX Runtime with OpenVINO built in.
 const WITH_OPENVINO: &str = "openvino";
-/// The environment variable that names the library, as `ort` and others use it.
+/// The environment variable that names the library, as in `ort` and other programs.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
 impl Runtime {
-    /// Loads ONNX Runtime, or gives the one that is loaded already.
+    /// Loads ONNX Runtime, or returns the one that is already loaded.
     ///
-    /// The library is looked for in this order: `options.library`, `ORT_DYLIB_PATH`, `openvino` in `options.search_dirs` where
-    /// that is the better one, `options.search_dirs`, `LD_LIBRARY_PATH`, the system's library folders. The second value is a
-    /// note for the user where another library than the wanted one is in use already; a process can have only one.
+    /// The library is searched in this order: `options.library`, `ORT_DYLIB_PATH`, `openvino` in `options.search_dirs` if it suits
+    /// the provider better, `options.search_dirs`, `LD_LIBRARY_PATH`, the system's library folders. The second value is a note for
+    /// the user if another library is already in use; a process can have only one.
     ///
     /// # Errors
-    /// [`Error::RuntimeNotFound`] with every place that was tried, [`Error::RuntimeUnusable`] if what is there cannot be
-    /// loaded or is too old. Both may be retried.
+    /// [`Error::RuntimeNotFound`] with every path that was tried, [`Error::RuntimeUnusable`] if the library cannot be loaded or
+    /// is too old. Both may be retried.
     pub fn load(options: &RuntimeOptions) -> Result<(&'static Self, Option<String>)> {
         if let Some(runtime) = RUNTIME.get() {
             return Ok((runtime, runtime.note(options)));
@@ -108,24 +109,24 @@ impl Runtime {
         Ok((runtime, runtime.note(options)))
     }
 
-    /// The runtime, if it has been loaded.
+    /// Returns the runtime, if it is loaded.
     pub fn get() -> Option<&'static Self> {
         RUNTIME.get()
     }
 
-    /// Absolute path of the library in use.
+    /// Returns the absolute path of the library.
     pub fn library(&self) -> &Path {
         &self.library
     }
 
-    /// The folder of the library in use, with links followed.
+    /// Returns the folder of the library, with links resolved.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         let real = self.library.canonicalize().unwrap_or_else(|_| self.library.clone());
         real.parent().map(Path::to_path_buf)
     }
 
-    /// Whether the library was built with a provider that is part of it. Whether there is a device for it shows only when a
-    /// session is opened.
+    /// Whether the library was built with this provider. Whether a device is present for it is known only when a session is
+    /// opened.
     pub(crate) fn has_provider(&self, provider: &Provider) -> bool {
         use ort::ep::{CUDA, CoreML, DirectML, ExecutionProvider, OpenVINO, TensorRT, WebGPU};
         let available = match provider {
@@ -141,31 +142,35 @@ impl Runtime {
         available.unwrap_or(false)
     }
 
-    /// Its version, for example "1.31.1", or "unknown".
+    /// Returns its version, for example "1.31.1", or "unknown".
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Its minor version, 31 of "1.31.1".
+    /// Returns its minor version, 31 for "1.31.1".
     pub(crate) fn minor_version(&self) -> Option<u32> {
         self.version.strip_prefix("1.")?.split('.').next()?.parse().ok()
     }
 
-    /// Returns the change to quantised models that this version's CPU kernels gain most from on this processor.
-    pub(super) fn quantised_gain(&self) -> Gain {
+    /// Returns the types that this version's CPU kernels for quantised models compute fastest with on this processor.
+    pub(super) fn kernel_preference(&self) -> KernelPreference {
         let is_recent = self.minor_version().is_some_and(|minor| minor >= 25);
-        if is_recent && processor().has_vnni { Gain::SignedPictures } else { Gain::UnsignedWeights }
+        if is_recent && processor().has_vnni {
+            KernelPreference::SignedActivations
+        } else {
+            KernelPreference::UnsignedWeights
+        }
     }
 
     fn note(&self, options: &RuntimeOptions) -> Option<String> {
         let (wanted, why) = match &options.library {
-            Some(wanted) => (named(wanted).ok()?, "was asked for"),
-            None => (with_openvino(options)?, "has OpenVINO, which is the best here"),
+            Some(wanted) => (requested(wanted).ok()?, "was requested"),
+            None => (with_openvino(options)?, "has OpenVINO built in, which suits this processor best"),
         };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         (real(&wanted) != real(&self.library)).then(|| {
             format!(
-                "{} {why}, but this process already uses {}; only one ONNX Runtime can be loaded, so the first one stays",
+                "{} {why}, but this process already uses {}; a process can load only one ONNX Runtime",
                 wanted.display(),
                 self.library.display()
             )
@@ -173,7 +178,7 @@ impl Runtime {
     }
 
     fn open(options: &RuntimeOptions) -> Result<Self> {
-        // One that cannot be loaded after all is no reason to fail where it is merely the better one.
+        // If the better library cannot be loaded, the usual one is used instead.
         let better = with_openvino(options).map(|library| Self::open_library(options, library));
         match better {
             Some(Ok(runtime)) => Ok(runtime),
@@ -188,7 +193,7 @@ impl Runtime {
             reason,
             minimum: format!("1.{}", ort::MINOR_VERSION),
         };
-        // ort asserts on libraries that answer nonsense.
+        // ort panics on libraries with invalid answers.
         let environment = catch_unwind(AssertUnwindSafe(|| {
             let builder = ort::init_from(&library).map_err(|error| error.to_string())?;
             let (sink, least) = (Arc::clone(&options.log), options.log_level);
@@ -235,7 +240,7 @@ fn to_ort(level: LogLevel) -> ort::logging::LogLevel {
     }
 }
 
-/// The version in ONNX Runtime's build information ("git-branch=rel-1.31.1"), else in the library's file name.
+/// Returns the version in ONNX Runtime's build information ("git-branch=rel-1.31.1"), or in the library's file name.
 fn version(build_info: &str, library: &Path) -> String {
     let of_branch =
         build_info.split("git-branch=rel-").nth(1).map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
@@ -244,54 +249,54 @@ fn version(build_info: &str, library: &Path) -> String {
     of_branch.or(of_file).unwrap_or("unknown").to_owned()
 }
 
-/// The library's absolute path.
+/// Returns the absolute path of the library.
 fn find(options: &RuntimeOptions) -> Result<PathBuf> {
     if let Some(wanted) = &options.library {
-        return named(wanted);
+        return requested(wanted);
     }
     if let Some(wanted) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-        return named(Path::new(&wanted));
+        return requested(Path::new(&wanted));
     }
     let from_variable = std::env::var_os("LD_LIBRARY_PATH");
     let from_variable = from_variable.iter().flat_map(std::env::split_paths).filter(|dir| !dir.as_os_str().is_empty());
-    let mut looked_in = Vec::new();
+    let mut searched = Vec::new();
     for dir in options.search_dirs.iter().cloned().chain(from_variable).chain(system_dirs()) {
         let dir = absolute(&dir);
-        if looked_in.contains(&dir) {
+        if searched.contains(&dir) {
             continue;
         }
         if let Some(library) = library_in(&dir) {
             return Ok(library);
         }
-        looked_in.push(dir);
+        searched.push(dir);
     }
-    Err(Error::RuntimeNotFound { looked_in })
+    Err(Error::RuntimeNotFound { searched })
 }
 
-/// The library with OpenVINO built in, if there is one.
+/// Returns the library with OpenVINO built in, if there is one.
 pub(super) fn built_in_openvino(dirs: &[PathBuf]) -> Option<PathBuf> {
     dirs.iter().find_map(|dir| library_in(&absolute(dir).join(WITH_OPENVINO)))
 }
 
-/// The library with OpenVINO built in, if that is there and is the better one, and none is asked for by name.
+/// Returns the library with OpenVINO built in, if it exists and suits the provider better, and no library is requested.
 fn with_openvino(options: &RuntimeOptions) -> Option<PathBuf> {
     let is_free = options.library.is_none() && std::env::var_os(VARIABLE).is_none_or(|value| value.is_empty());
     let is_wanted = is_free && wants_built_in_openvino(&options.provider, &options.tuning, processor());
     is_wanted.then(|| built_in_openvino(&options.search_dirs)).flatten()
 }
 
-/// A library or folder that was asked for by name.
-fn named(wanted: &Path) -> Result<PathBuf> {
+/// Returns the library at a requested path, which may be a folder.
+fn requested(wanted: &Path) -> Result<PathBuf> {
     let path = absolute(wanted);
     let found = if path.is_dir() { library_in(&path) } else { path.is_file().then(|| path.clone()) };
-    found.ok_or(Error::RuntimeNotFound { looked_in: vec![path] })
+    found.ok_or(Error::RuntimeNotFound { searched: vec![path] })
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// `libonnxruntime.so` in `dir`, or the newest `libonnxruntime.so.*`.
+/// Returns `libonnxruntime.so` in `dir`, or the newest `libonnxruntime.so.*`.
 fn library_in(dir: &Path) -> Option<PathBuf> {
     let plain = dir.join(LIBRARY);
     if plain.is_file() {
@@ -307,7 +312,7 @@ fn library_in(dir: &Path) -> Option<PathBuf> {
     numbered.min().map(|(_, path)| path)
 }
 
-/// Folders where Linux distributions keep shared libraries.
+/// Returns the folders where Linux distributions keep shared libraries.
 fn system_dirs() -> impl Iterator<Item = PathBuf> {
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let multiarch = [format!("/usr/lib/{triplet}"), format!("/lib/{triplet}"), format!("/usr/local/lib/{triplet}")];
@@ -327,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_library_of_a_folder_is_taken() {
+    fn the_newest_library_in_a_folder_is_used() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(library_in(dir.path()), None);
         for name in
@@ -338,11 +343,11 @@ mod tests {
         assert_eq!(library_in(dir.path()), Some(dir.path().join("libonnxruntime.so.1.31.1")));
         std::fs::write(dir.path().join(LIBRARY), "").unwrap();
         assert_eq!(library_in(dir.path()), Some(dir.path().join(LIBRARY)));
-        assert_eq!(named(dir.path()).unwrap(), dir.path().join(LIBRARY));
+        assert_eq!(requested(dir.path()).unwrap(), dir.path().join(LIBRARY));
     }
 
     #[test]
-    fn versions_are_told_from_the_build_or_the_file() {
+    fn versions_are_read_from_the_build_or_the_file_name() {
         let info = "ORT Build Info: git-branch=rel-1.31.1, git-commit-id=abc, build type=Release";
         assert_eq!(version(info, Path::new("x.so")), "1.31.1");
         assert_eq!(version("ORT Build Info: ", Path::new("/x/libonnxruntime.so.1.21.0")), "1.21.0");
@@ -350,8 +355,8 @@ mod tests {
     }
 
     #[test]
-    fn a_library_asked_for_by_name_that_is_not_there_is_named() {
-        let text = named(Path::new("/no/such/libonnxruntime.so")).unwrap_err().to_string();
+    fn a_library_asked_for_by_name_that_is_not_there_is_requested() {
+        let text = requested(Path::new("/no/such/libonnxruntime.so")).unwrap_err().to_string();
         assert!(text.contains("/no/such/libonnxruntime.so") && text.contains("make setup"), "{text}");
     }
 }

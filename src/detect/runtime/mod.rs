@@ -1,6 +1,7 @@
-//! ONNX Runtime: the library, execution providers, sessions. The only room that names `ort`.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! ONNX Runtime: the library, execution providers, sessions. The only module that uses `ort`.
 //!
-//! Knows no detector families. None of `ort`'s types appear in the signatures that other rooms use.
+//! Knows no detector families. No type of `ort` appears in the signatures that other modules use.
 
 pub mod accelerator;
 pub mod binding;

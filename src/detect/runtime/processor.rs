@@ -1,4 +1,5 @@
-//! What matters about this machine when a provider is chosen: its processor and its graphics devices.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Properties of this machine that affect the choice of a provider: its processor and its graphics devices.
 //!
 //! Plain functions, any thread.
 
@@ -6,20 +7,20 @@ use std::path::Path;
 
 use once_cell::sync::Lazy;
 
-/// What matters about the processor. OpenVINO computes on every x86-64 processor, but its plugin provider takes Intel's only,
-/// and 32-bit floats it computes no faster than the CPU provider does.
+/// Properties of the processor. OpenVINO supports every x86-64 processor, but its plugin provider only those of Intel, and in
+/// 32-bit floats it is not faster than the CPU provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Processor {
     pub is_intel: bool,
-    /// Whether it multiplies 16-bit brain floats.
+    /// Whether it has instructions for bf16.
     pub has_bf16: bool,
-    /// Whether it multiplies 16-bit floats.
+    /// Whether it has instructions for fp16.
     pub has_fp16: bool,
-    /// Whether it multiplies unsigned by signed bytes and adds in 32 bits.
+    /// Whether it has instructions that multiply unsigned by signed bytes and add in 32 bits (VNNI).
     pub has_vnni: bool,
 }
 
-/// This machine's processor, as Linux describes it; all false where it does not.
+/// Returns the properties of this machine's processor, as Linux reports them; all false on other systems.
 pub(crate) fn processor() -> Processor {
     static PROCESSOR: Lazy<Processor> =
         Lazy::new(|| std::fs::read_to_string("/proc/cpuinfo").map(|text| parse_processor(&text)).unwrap_or_default());
@@ -41,10 +42,10 @@ fn parse_processor(cpuinfo: &str) -> Processor {
     }
 }
 
-/// Whether an NVIDIA driver shows itself. On other systems than Linux nothing is known: CUDA is then left to be tried.
+/// Whether an NVIDIA driver is present. True on systems other than Linux, where this is unknown, so that CUDA is tried.
 pub(super) fn has_nvidia() -> bool {
-    const PLACES: [&str; 4] = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvhost-gpu"];
-    !cfg!(target_os = "linux") || PLACES.iter().any(|place| Path::new(place).exists())
+    const DEVICES: [&str; 4] = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/nvhost-gpu"];
+    !cfg!(target_os = "linux") || DEVICES.iter().any(|device| Path::new(device).exists())
 }
 
 #[cfg(test)]
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_told_by_vendor_and_flags() {
+    fn processors_are_recognised_by_vendor_and_flags() {
         let xeon = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 sse\n";
         assert_eq!(parse_processor(xeon), Processor { is_intel: true, has_bf16: true, ..Processor::default() });
         assert_eq!(parse_processor("vendor_id : AuthenticAMD\nflags : fpu\n"), Processor::default());

@@ -1,4 +1,5 @@
-//! Execution providers: which one is asked for, which ones are tried, and why.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Execution providers: which one is requested, and which ones are tried.
 //!
 //! Owns the choice; opens no session. Plain functions, any thread.
 
@@ -10,18 +11,18 @@ use super::library::{Runtime, built_in_openvino};
 use super::processor::{Processor, has_nvidia, processor};
 use crate::detect::error::{Error, Result};
 
-/// Who runs the model.
+/// The execution provider that runs the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Provider {
-    /// The best that is present: CUDA where ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple
-    /// systems, OpenVINO where it is found and the processor is Intel's or multiplies brain floats, else the CPU provider.
-    /// Dynamically quantised models are run by the CPU provider.
+    /// The fastest that is available: CUDA if ONNX Runtime was built with it and there is an NVIDIA driver, Core ML on Apple
+    /// systems, OpenVINO if it is found and the processor is Intel's or supports bf16, otherwise the CPU provider. Dynamically
+    /// quantised models run on the CPU provider.
     #[default]
     Auto,
     /// ONNX Runtime's own CPU provider.
     Cpu,
-    /// Intel's OpenVINO, built into ONNX Runtime or as a plugin provider, which takes Intel's devices only.
+    /// Intel's OpenVINO, built into ONNX Runtime or as a plugin provider, which supports Intel devices only.
     OpenVino,
     /// NVIDIA's CUDA.
     Cuda,
@@ -33,12 +34,12 @@ pub enum Provider {
     DirectMl,
     /// WebGPU.
     WebGpu,
-    /// A plugin provider's library.
+    /// The library of a plugin provider.
     Library(PathBuf),
 }
 
 impl Provider {
-    /// Every value that has a name, for help texts.
+    /// Every provider with a name.
     pub const ALL: &[Self] = &[
         Self::Auto,
         Self::Cpu,
@@ -50,12 +51,12 @@ impl Provider {
         Self::WebGpu,
     ];
 
-    /// Whether it computes on another device than the processor, so that processor cores need not be shared out.
+    /// Whether it computes on another device than the processor, so that processor cores need not be divided among sessions.
     pub(crate) fn is_device(&self) -> bool {
         !matches!(self, Self::Auto | Self::Cpu | Self::OpenVino)
     }
 
-    /// Whether its device copies faster from memory that cannot be swapped out.
+    /// Whether its device copies faster from pinned memory.
     pub(super) fn has_pinned_memory(&self) -> bool {
         matches!(self, Self::Cuda | Self::TensorRt)
     }
@@ -94,7 +95,7 @@ impl FromStr for Provider {
         Err(Error::ProviderUnavailable {
             provider: text.to_owned(),
             reason: format!(
-                "there is none of that name; known are {}, and the path of a plugin provider's library",
+                "it is not a known provider; use one of {}, or the path of a plugin provider's library",
                 known.join(", ")
             ),
         })
@@ -104,7 +105,7 @@ impl FromStr for Provider {
 /// Number format of the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
-    /// The fastest of which the provider's makers say that it keeps accuracy.
+    /// The fastest format that preserves accuracy according to the provider's vendor.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -126,43 +127,44 @@ impl fmt::Display for Precision {
     }
 }
 
-/// How a provider is to work.
+/// Precision and options of a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Tuning {
     /// Number format.
     pub precision: Precision,
-    /// Options of the provider by its own names; `device` of OpenVINO and plugin providers chooses CPU, GPU or NPU.
+    /// Options of the provider, by its own names; `device` of OpenVINO and plugin providers selects CPU, GPU or NPU.
     pub options: Vec<(String, String)>,
 }
 
 impl Tuning {
-    /// Whether nothing is asked for that the CPU provider cannot do.
+    /// Whether the CPU provider supports the precision and options.
     pub(crate) fn is_plain(&self) -> bool {
         matches!(self.precision, Precision::Auto | Precision::Fp32) && self.options.is_empty()
     }
 
-    /// The option `device`, by OpenVINO's names.
+    /// Returns the option `device`, by OpenVINO's names.
     ///
     /// # Errors
     /// [`Error::Setting`] for any other name.
-    pub(crate) fn device(&self) -> Result<Option<&'static str>> {
+    pub(crate) fn device(&self) -> Result<Option<DeviceKind>> {
         let Some((_, wanted)) = self.options.iter().find(|(key, _)| key == "device") else { return Ok(None) };
-        let known = ["CPU", "GPU", "NPU"].into_iter().find(|known| wanted.eq_ignore_ascii_case(known));
+        let mut known = [DeviceKind::Cpu, DeviceKind::Gpu, DeviceKind::Npu].into_iter();
+        let known = known.find(|known| wanted.eq_ignore_ascii_case(&known.to_string()));
         known.map(Some).ok_or_else(|| Error::Setting {
             setting: "execution-provider-options",
-            reason: format!("device can be CPU, GPU or NPU, not {wanted}"),
+            reason: format!("\"{wanted}\" is not a device; set device to CPU, GPU or NPU"),
         })
     }
 
-    /// Whether the option `device` names another than the processor.
+    /// Whether the option `device` selects another device than the processor.
     fn is_for_another_device(&self) -> bool {
-        self.device().is_ok_and(|device| device.is_some_and(|device| device != "CPU"))
+        self.device().is_ok_and(|device| device.is_some_and(|device| device != DeviceKind::Cpu))
     }
 
-    /// Takes "key=value,key=value".
+    /// Parses "key=value,key=value".
     ///
     /// # Errors
-    /// [`Error::Setting`] where a part has no "=".
+    /// [`Error::Setting`] if a part has no "=".
     pub fn parse_options(text: &str) -> Result<Vec<(String, String)>> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let pairs = parts.map(|part| {
@@ -176,6 +178,25 @@ impl Tuning {
     }
 }
 
+/// Type of a device that OpenVINO or a plugin provider computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceKind {
+    Cpu,
+    Gpu,
+    Npu,
+}
+
+impl fmt::Display for DeviceKind {
+    /// Writes OpenVINO's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "CPU",
+            Self::Gpu => "GPU",
+            Self::Npu => "NPU",
+        })
+    }
+}
+
 /// What an engine runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderReport {
@@ -183,51 +204,61 @@ pub struct ProviderReport {
     pub provider: Provider,
     /// ONNX Runtime's name for it.
     pub name: String,
-    /// Kind of device.
+    /// Type of the device.
     pub device: String,
     /// Number format of the arithmetic: "as the model", "bf16", "f16" or "f32".
     pub precision: String,
-    /// Why it is this one although others were to be taken first.
+    /// Why the preferred provider is not used.
     pub fallback: Option<String>,
-    /// Operators of the model that run on it, and on the CPU provider; both 0 for the CPU provider itself.
-    pub operators: (usize, usize),
-    /// Whether the model was put into another form first, in which the CPU provider computes the same in less time.
-    pub is_rearranged: bool,
-    /// Sessions, each with a worker thread of its own.
+    /// Where the operators of the model run; all 0 for the CPU provider itself.
+    pub operators: OperatorCounts,
+    /// Whether the model was rewritten so that the CPU provider computes the same results faster.
+    pub is_rewritten: bool,
+    /// Sessions, each with its own worker thread.
     pub sessions: usize,
     /// Threads inside one operator, for each session.
     pub intra_op_threads: usize,
-    /// Operators side by side, for each session.
+    /// Operators that run in parallel, for each session.
     pub inter_op_threads: usize,
     /// Most frames in one run.
     pub batch_size: usize,
 }
 
+/// Numbers of operators of a model, by where they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OperatorCounts {
+    /// On the provider in use.
+    pub on_provider: usize,
+    /// On the CPU provider, because the provider in use does not support them.
+    pub on_cpu: usize,
+}
+
 /// File name of the OpenVINO plugin provider.
 const OPENVINO_LIBRARY: &str = "libonnxruntime_providers_openvino_plugin.so";
 
-/// A provider to start with.
+/// A provider to try.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Choice {
+pub(crate) struct ProviderChoice {
     pub provider: Provider,
     /// The library of a plugin provider.
     pub library: Option<PathBuf>,
 }
 
-impl Choice {
+impl ProviderChoice {
     fn built_in(provider: Provider) -> Self {
         Self { provider, library: None }
     }
 }
 
-/// Whether OpenVINO is the best to run a model that is not quantised dynamically. In 32-bit floats it is no faster than the CPU
-/// provider but on Intel's processors.
+/// Whether OpenVINO is the fastest provider for a model that is not dynamically quantised. In 32-bit floats it is faster than the
+/// CPU provider only on Intel's processors.
 fn suits_openvino(tuning: &Tuning, processor: Processor) -> bool {
-    let multiplies_bf16 = processor.has_bf16 && matches!(tuning.precision, Precision::Auto | Precision::Bf16);
-    processor.is_intel || multiplies_bf16 || tuning.is_for_another_device()
+    let uses_bf16 = processor.has_bf16 && matches!(tuning.precision, Precision::Auto | Precision::Bf16);
+    processor.is_intel || uses_bf16 || tuning.is_for_another_device()
 }
 
-/// Whether `wanted` runs best, or only, on an ONNX Runtime with OpenVINO built in: the plugin takes Intel's devices only.
+/// Whether `wanted` is fastest, or possible only, with an ONNX Runtime that has OpenVINO built in: the plugin supports Intel
+/// devices only.
 pub(super) fn wants_built_in_openvino(wanted: &Provider, tuning: &Tuning, processor: Processor) -> bool {
     let is_wanted = match wanted {
         Provider::OpenVino => true,
@@ -237,52 +268,52 @@ pub(super) fn wants_built_in_openvino(wanted: &Provider, tuning: &Tuning, proces
     is_wanted && !processor.is_intel && !tuning.is_for_another_device()
 }
 
-/// Decides what is tried, in this order, for a model that `is_quantised` dynamically or not; `dirs` are searched for plugin
+/// Returns the providers to try, in this order, for a model that is dynamically quantised or not. `dirs` are searched for plugin
 /// providers before ONNX Runtime's own folder.
 ///
 /// # Errors
-/// [`Error::ProviderUnavailable`] for a provider asked for by name that is not there.
+/// [`Error::ProviderUnavailable`] for a provider that is requested by name and not available.
 pub(crate) fn choose(
     wanted: &Provider,
     tuning: &Tuning,
     runtime: &Runtime,
     dirs: &[PathBuf],
     is_quantised: bool,
-) -> Result<Vec<Choice>> {
+) -> Result<Vec<ProviderChoice>> {
     let unavailable = |reason: String| Error::ProviderUnavailable { provider: wanted.to_string(), reason };
     let has_plugins = cfg!(feature = "plugin-providers");
     match wanted {
         Provider::Auto => {
             let mut choices = Vec::new();
             let built_in = [(Provider::Cuda, has_nvidia()), (Provider::CoreMl, cfg!(target_vendor = "apple"))];
-            for (provider, is_sensible) in built_in {
-                if is_sensible && runtime.has_provider(&provider) {
-                    choices.push(Choice::built_in(provider));
+            for (provider, has_device) in built_in {
+                if has_device && runtime.has_provider(&provider) {
+                    choices.push(ProviderChoice::built_in(provider));
                 }
             }
             let has_openvino = runtime.has_provider(&Provider::OpenVino);
             if suits_openvino(tuning, processor()) {
                 if has_openvino {
-                    choices.push(Choice::built_in(Provider::OpenVino));
+                    choices.push(ProviderChoice::built_in(Provider::OpenVino));
                 } else if has_plugins
                     && processor().is_intel
                     && let Ok(library) = find_openvino(runtime, dirs)
                 {
-                    choices.push(Choice { provider: Provider::OpenVino, library: Some(library) });
+                    choices.push(ProviderChoice { provider: Provider::OpenVino, library: Some(library) });
                 }
             }
-            // CUDA has no `ConvInteger`; OpenVINO refuses most such models, or computes it in 32-bit floats, at less than half
-            // the speed of this one.
+            // CUDA has no `ConvInteger`; OpenVINO rejects most such models, or computes them in 32-bit floats, at less than half
+            // the speed of the CPU provider.
             if is_quantised && tuning.is_plain() {
                 choices.clear();
             }
-            choices.push(Choice::built_in(Provider::Cpu));
+            choices.push(ProviderChoice::built_in(Provider::Cpu));
             Ok(choices)
         }
-        named if runtime.has_provider(named) => Ok(vec![Choice::built_in(named.clone())]),
+        named if runtime.has_provider(named) => Ok(vec![ProviderChoice::built_in(named.clone())]),
         Provider::OpenVino | Provider::Library(_) if !has_plugins => Err(unavailable(
-            "this build has no plugin providers, and the ONNX Runtime in use has none of that name built in; build it with \
-             the cargo feature plugin-providers"
+            "this build does not support plugin providers, and the ONNX Runtime in use has no such provider built in; build with the \
+             cargo feature plugin-providers"
                 .to_owned(),
         )),
         Provider::OpenVino => {
@@ -290,29 +321,29 @@ pub(crate) fn choose(
                 && let Some(better) = built_in_openvino(dirs)
             {
                 return Err(unavailable(format!(
-                    "{} has it, but this process already uses {}; a process has one ONNX Runtime, that of the element that \
-                     starts first, the last one of its pipeline: set that one to openvino or auto too, and leave \
-                     runtime-library and ORT_DYLIB_PATH away",
+                    "{} has it built in, but this process already uses {}. A process has one ONNX Runtime, that of the element that \
+                     starts first, which is the last one in the pipeline: set execution-provider of that element to openvino or \
+                     auto too, and leave runtime-library and ORT_DYLIB_PATH unset",
                     better.display(),
                     runtime.library().display()
                 )));
             }
-            let library = find_openvino(runtime, dirs).map_err(|looked_in| {
+            let library = find_openvino(runtime, dirs).map_err(|searched| {
                 unavailable(format!(
-                    "{OPENVINO_LIBRARY} is not in {}; run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make \
-                     setup for processors that are not Intel's), or `pip install onnxruntime-ep-openvino` and copy the \
+                    "{OPENVINO_LIBRARY} was not found in {}; run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make \
+                     setup for processors other than Intel's), or `pip install onnxruntime-ep-openvino` and copy the \
                      libraries of its package beside ONNX Runtime",
-                    looked_in.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+                    searched.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
                 ))
             })?;
-            Ok(vec![Choice { provider: Provider::OpenVino, library: Some(library) }])
+            Ok(vec![ProviderChoice { provider: Provider::OpenVino, library: Some(library) }])
         }
         Provider::Library(path) => {
             if !path.is_file() {
-                return Err(unavailable("there is no such file".to_owned()));
+                return Err(unavailable("no such file; check the path".to_owned()));
             }
             let library = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            Ok(vec![Choice { provider: wanted.clone(), library: Some(library) }])
+            Ok(vec![ProviderChoice { provider: wanted.clone(), library: Some(library) }])
         }
         named => {
             let advice = match named {
@@ -328,7 +359,7 @@ pub(crate) fn choose(
     }
 }
 
-/// The plugin library, or the folders in which it is not.
+/// Returns the plugin library, or the folders that were searched.
 fn find_openvino(runtime: &Runtime, dirs: &[PathBuf]) -> Result<PathBuf, Vec<PathBuf>> {
     let beside = runtime.library().parent().map(Path::to_path_buf);
     let mut folders = dirs.to_vec();
@@ -346,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn provider_names_lead_back_to_themselves() {
+    fn provider_names_parse_to_themselves() {
         for provider in Provider::ALL {
             assert_eq!(provider.to_string().parse::<Provider>().unwrap(), *provider);
         }
@@ -358,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn openvino_is_taken_where_it_is_the_best() {
+    fn openvino_is_chosen_where_it_is_fastest() {
         let intel = Processor { is_intel: true, ..Processor::default() };
         let zen4 = Processor { has_bf16: true, has_vnni: true, ..Processor::default() };
         let zen2 = Processor::default();
@@ -372,7 +403,7 @@ mod tests {
         assert_eq!(built_in(Provider::Auto, &plain), [false, true, false]);
         assert_eq!(built_in(Provider::Auto, &tuning(Precision::Fp32, "")), [false; 3]);
         assert_eq!(built_in(Provider::OpenVino, &plain), [false, true, true]);
-        // Only the plugin brings other devices.
+        // Only the plugin supports other devices.
         assert_eq!(built_in(Provider::OpenVino, &tuning(Precision::Auto, "device=GPU")), [false; 3]);
         assert_eq!(built_in(Provider::OpenVino, &tuning(Precision::Auto, "device=cpu")), [false, true, true]);
         assert_eq!(built_in(Provider::Cpu, &plain), [false; 3]);

@@ -1,7 +1,7 @@
-//! One ONNX Runtime session: opened for a provider, described, run.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One ONNX Runtime session: opens it on a provider, reads its declaration, runs it.
 //!
-//! With `runtime`, `binding`, `cancel` and `accelerator` the only file that calls `ort`; none of its types leave these. A [`Session`] belongs to one thread at a
-//! time, because running one is not thread safe.
+//! Calls `ort`; none of its types leave this module. A [`Session`] is used by one thread at a time, because its runs reuse memory.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,21 +17,21 @@ use smallvec::SmallVec;
 
 use super::accelerator::{self, Accelerator};
 use super::binding::{InputTensor, OutputBinding};
-use super::cancel::Cancel;
+use super::cancel::CancelToken;
 use super::library::Runtime;
-use crate::detect::error::plain_words;
+use crate::detect::error::without_source_location;
 use crate::detect::onnx::declaration::{Declaration, METADATA_KEYS};
-use crate::detect::onnx::file::{Form, ModelBytes};
+use crate::detect::onnx::file::{LoadFrom, ModelBytes};
 use crate::detect::onnx::input::InputSpec;
 use crate::detect::onnx::tensor::OutputView;
 use crate::detect::onnx::tensor::{Dimension, ElementType, TensorInfo};
 
-/// Weights in the CPU provider's own order, shared by the sessions of one engine.
+/// Prepacked weights of the CPU provider, shared by the sessions of one engine.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedWeights(PrepackedWeights);
 
 impl SharedWeights {
-    pub fn new(_proof_that_it_is_loaded: &'static Runtime) -> Self {
+    pub fn new(_loaded: &'static Runtime) -> Self {
         Self(PrepackedWeights::new())
     }
 }
@@ -39,26 +39,26 @@ impl SharedWeights {
 /// ONNX Runtime's name of its own CPU provider.
 pub(crate) const CPU_PROVIDER: &str = "CPUExecutionProvider";
 
-/// Why a session was not opened or run where its loading was ended from elsewhere.
+/// The reason for a session that is not opened or run because loading was cancelled.
 const CANCELLED: &str = "its loading was cancelled";
 
-/// What a session runs on.
+/// How a session is opened.
 #[derive(Debug, Clone)]
 pub(crate) enum Setup {
-    /// Only to see what the model is: quick to open, slow to run.
+    /// To identify the model only: fast to open, slow to run.
     Inspect,
     Cpu {
         intra_op_threads: usize,
         inter_op_threads: usize,
         weights: SharedWeights,
-        /// The processor core of the worker's own thread, the others' follow; `None` where the system decides.
+        /// The processor core of the worker's own thread, followed by those of the other threads; `None` to let the system decide.
         first_core: Option<usize>,
     },
     Accelerated(Accelerator),
 }
 
 impl Setup {
-    /// The same for a worker whose own thread is on `core`.
+    /// Returns the setup for a worker whose own thread is pinned to `core`.
     pub fn for_core(&self, core: Option<usize>) -> Self {
         let mut setup = self.clone();
         if let Self::Cpu { first_core, .. } = &mut setup {
@@ -71,24 +71,24 @@ impl Setup {
 /// Why a session could not be opened.
 #[derive(Debug)]
 pub(crate) struct OpenError {
-    /// Whether the bytes are no model at all.
-    pub is_no_model: bool,
+    /// Whether the bytes are not a model.
+    pub is_invalid_model: bool,
     pub reason: String,
 }
 
 impl<R> From<ort::Error<R>> for OpenError {
     fn from(error: ort::Error<R>) -> Self {
-        let is_no_model = error.code() == ort::ErrorCode::InvalidProtobuf;
-        Self { is_no_model, reason: plain_words(error.message()) }
+        let is_invalid_model = error.code() == ort::ErrorCode::InvalidProtobuf;
+        Self { is_invalid_model, reason: without_source_location(error.message()) }
     }
 }
 
-/// A session, what its runs are bound to, and scratch memory for outputs that are no f32.
+/// A session, its output binding, and memory for outputs that are not f32.
 pub(crate) struct Session {
     inner: ort::session::Session,
-    /// Whether it runs the form of the model that the CPU provider is faster with.
-    is_rearranged: bool,
-    /// Whether the device copies faster from and to memory of its own kind.
+    /// Whether it runs the model as rewritten for the CPU provider.
+    is_rewritten: bool,
+    /// Whether the device copies faster from and to pinned memory.
     wants_pinned: bool,
     binding: OutputBinding,
     floats: Vec<Vec<f32>>,
@@ -96,17 +96,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens `model`. `overrides` fixes dynamic dimensions by name; with `profile` what runs where is noted in files that
-    /// begin with that path, until [`stop_profile`](Self::stop_profile). With `cancel` it can be ended from elsewhere. Gives the
-    /// session and what it runs on, where that is not the CPU provider.
+    /// Opens `model`. `overrides` fixes dynamic dimensions by name. With `profile`, a profile is written to a file that starts with
+    /// that path, until [`stop_profile`](Self::stop_profile). `cancel` stops the opening. Returns the session and what it runs on,
+    /// unless that is the CPU provider.
     pub fn open(
         runtime: &'static Runtime,
         model: &ModelBytes,
         setup: &Setup,
         overrides: &[(String, usize)],
         profile: Option<&Path>,
-        cancel: Option<&Cancel>,
-    ) -> Result<(Self, Option<accelerator::Description>), OpenError> {
+        cancel: Option<&CancelToken>,
+    ) -> Result<(Self, Option<accelerator::SessionDevice>), OpenError> {
         let mut builder = ort::session::Session::builder(&runtime.environment)?
             .with_memory_pattern(true)?
             .with_intra_op_spinning(false)?
@@ -119,8 +119,8 @@ impl Session {
         }
         let mut runs_on = None;
         let mut builder = match setup {
-            // With the least optimisation, which checks an invalid graph before it runs: without any, ONNX Runtime 1.31 lets
-            // an exception out of a kernel that must not throw, and ends the process.
+            // The lowest optimisation level rejects an invalid graph before it runs: without any, an exception escapes from a
+            // noexcept kernel of ONNX Runtime 1.31, which aborts the process.
             Setup::Inspect => cpu_only(runtime, builder)?
                 .with_optimization_level(GraphOptimizationLevel::Level1)?
                 .with_prepacking(false)?
@@ -143,27 +143,27 @@ impl Session {
                 }
             }
             Setup::Accelerated(accelerator) => {
-                let (builder, description) = accelerator.apply(runtime, builder)?;
-                runs_on = Some(description);
+                let (builder, device) = accelerator.apply(runtime, builder)?;
+                runs_on = Some(device);
                 builder
             }
         };
-        if cancel.is_some_and(|cancel| !cancel.compiles(&builder)) {
-            return Err(OpenError { is_no_model: false, reason: CANCELLED.to_owned() });
+        if cancel.is_some_and(|cancel| !cancel.start_compiling(&builder)) {
+            return Err(OpenError { is_invalid_model: false, reason: CANCELLED.to_owned() });
         }
-        let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime.quantised_gain())).flatten();
+        let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime.kernel_preference())).flatten();
         let faster = faster.and_then(|bytes| builder.commit_from_memory(bytes).ok());
-        let is_rearranged = faster.is_some();
-        let inner = match (faster, model.form()) {
+        let is_rewritten = faster.is_some();
+        let inner = match (faster, model.load_from()) {
             (Some(session), _) => session,
-            (None, Form::Memory(bytes)) => builder.commit_from_memory(bytes)?,
-            (None, Form::File(path)) => builder.commit_from_file(path)?,
+            (None, LoadFrom::Memory(bytes)) => builder.commit_from_memory(bytes)?,
+            (None, LoadFrom::File(path)) => builder.commit_from_file(path)?,
         };
         let wants_pinned =
             matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());
         let session = Self {
             inner,
-            is_rearranged,
+            is_rewritten,
             wants_pinned,
             binding: OutputBinding::default(),
             floats: Vec::new(),
@@ -172,12 +172,12 @@ impl Session {
         Ok((session, runs_on))
     }
 
-    /// Whether it runs the form of the model that the CPU provider is faster with.
-    pub fn is_rearranged(&self) -> bool {
-        self.is_rearranged
+    /// Whether it runs the model as rewritten for the CPU provider.
+    pub fn is_rewritten(&self) -> bool {
+        self.is_rewritten
     }
 
-    /// Ends the profile and tells how many operators ran on each provider, by ONNX Runtime's name.
+    /// Stops the profile. Returns how many operators ran on each provider, by ONNX Runtime's name.
     pub fn stop_profile(&mut self) -> Result<HashMap<String, usize>, String> {
         #[derive(serde::Deserialize)]
         struct Event {
@@ -198,8 +198,8 @@ impl Session {
         Ok(operators.into_iter().map(|(provider, names)| (provider, names.len())).collect())
     }
 
-    /// What the model is, by its own declaration.
-    pub fn describe(&self) -> Declaration {
+    /// Returns the declaration of the model: inputs, outputs and metadata.
+    pub fn declaration(&self) -> Declaration {
         let tensors = |outlets: &[ort::value::Outlet]| {
             outlets.iter().map(|outlet| tensor_info(outlet.name(), outlet.dtype())).collect()
         };
@@ -214,51 +214,51 @@ impl Session {
         }
     }
 
-    /// Inputs for up to `images` images as `spec` says, filled with black, in the session's order.
+    /// Allocates inputs for up to `images` images, filled with black.
     ///
     /// # Errors
-    /// ONNX Runtime's words where there is no memory for them.
+    /// ONNX Runtime's message if there is not enough memory.
     pub fn input(&self, images: usize, spec: &InputSpec) -> Result<InputTensor, String> {
         let order: SmallVec<[&str; 4]> = self.inner.inputs().iter().map(ort::value::Outlet::name).collect();
         InputTensor::new(&allocator(&self.inner, self.wants_pinned), images, spec, &order)
-            .map_err(|error| words(&error))
+            .map_err(|error| message(&error))
     }
 
-    /// The shapes of the outputs do not depend on what is in the pictures, also where the model does not declare them.
+    /// States that output shapes do not depend on the contents of pictures, even if the model does not declare them.
     pub fn expect_same_shapes(&mut self) {
         self.binding = OutputBinding::dense();
     }
 
-    /// Runs the first `images` images of `input` once and shows the outputs `wanted` to `read`, in that order; `cancel` ends it.
+    /// Runs the first `images` images of `input` once and passes the outputs `wanted` to `read`, in that order; `cancel` stops the
+    /// run.
     ///
     /// # Errors
-    /// ONNX Runtime's words, or what is wrong with the outputs; `read` has then not been called.
+    /// ONNX Runtime's message, or what is wrong with the outputs; `read` is not called then.
     pub fn examine<R>(
         &mut self,
         input: &InputTensor,
         images: usize,
         wanted: &[usize],
-        cancel: &Cancel,
+        cancel: &CancelToken,
         mut read: impl FnMut(&[OutputView<'_>]) -> R,
     ) -> Result<R, String> {
-        let feeds = input.feeds(images).map_err(|error| words(&error))?;
-        // Options that select outputs cannot be shared with the thread that cancels: all are made, and the wanted shown.
-        let options = Arc::new(RunOptions::new().map_err(|error| words(&error))?);
-        if !cancel.runs(&options) {
+        let feeds = input.feeds(images).map_err(|error| message(&error))?;
+        // Options that select outputs cannot be shared with the cancelling thread: the run computes all outputs.
+        let options = Arc::new(RunOptions::new().map_err(|error| message(&error))?);
+        if !cancel.start_run(&options) {
             return Err(CANCELLED.to_owned());
         }
         let Self { inner, floats, shapes, .. } = self;
-        let outputs = inner.run_with_options(&feeds[..], &*options).map_err(|error| words(&error))?;
-        show(&outputs, wanted.iter().copied(), floats, shapes, &mut read)
+        let outputs = inner.run_with_options(&feeds[..], &*options).map_err(|error| message(&error))?;
+        read_outputs(&outputs, wanted.iter().copied(), floats, shapes, &mut read)
     }
 
-    /// Runs the first `images` images of `input` and shows the outputs `wanted` to `read`, in that order.
+    /// Runs the first `images` images of `input` and passes the outputs `wanted` to `read`, in that order.
     ///
-    /// A run of as many images as there is room for writes its outputs, if their shapes are known, where the last such run
-    /// wrote them.
+    /// Runs of a full batch reuse the memory of their outputs, if the shapes are known.
     ///
     /// # Errors
-    /// ONNX Runtime's words, or what is wrong with the outputs; `read` has then not been called.
+    /// ONNX Runtime's message, or what is wrong with the outputs; `read` is not called then.
     pub fn run<R>(
         &mut self,
         input: &InputTensor,
@@ -267,24 +267,24 @@ impl Session {
         mut read: impl FnMut(&[OutputView<'_>]) -> R,
     ) -> Result<R, String> {
         let is_full = images == input.images();
-        let feeds = input.feeds(images).map_err(|error| words(&error))?;
+        let feeds = input.feeds(images).map_err(|error| message(&error))?;
         let Self { inner, binding, floats, shapes, .. } = self;
-        binding.choose(inner.outputs(), wanted).map_err(|error| words(&error))?;
+        binding.choose(inner.outputs(), wanted).map_err(|error| message(&error))?;
         loop {
             let Some((options, is_bound)) = binding.options(images) else {
-                return Err("it could not be prepared to run".to_owned());
+                return Err("its outputs are not bound".to_owned());
             };
-            let outcome = inner.run_with_options(&feeds[..], options).map_err(|error| words(&error));
-            let outcome = outcome.map(|outputs| show(&outputs, 0..outputs.len(), floats, shapes, &mut read));
+            let outcome = inner.run_with_options(&feeds[..], options).map_err(|error| message(&error));
+            let outcome = outcome.map(|outputs| read_outputs(&outputs, 0..outputs.len(), floats, shapes, &mut read));
             match outcome {
                 Ok(result) => {
                     if is_full && !is_bound && result.is_ok() {
                         let allocator = allocator(inner, self.wants_pinned);
-                        binding.bind(&allocator, inner.outputs(), images, shapes).map_err(|error| words(&error))?;
+                        binding.bind(&allocator, inner.outputs(), images, shapes).map_err(|error| message(&error))?;
                     }
                     return result;
                 }
-                // The model may give another shape than it declares, for which the fixed place is no good.
+                // The model may return another shape than it declares, which does not fit the preallocated output.
                 Err(_) if is_bound => binding.release(),
                 Err(error) => return Err(error),
             }
@@ -292,8 +292,8 @@ impl Session {
     }
 }
 
-/// Shows all of `outputs` to `read`.
-fn show<R>(
+/// Converts the outputs `wanted` to f32 views and passes them to `read`.
+fn read_outputs<R>(
     outputs: &SessionOutputs<'_>,
     wanted: impl ExactSizeIterator<Item = usize> + Clone,
     floats: &mut Vec<Vec<f32>>,
@@ -303,7 +303,7 @@ fn show<R>(
     floats.resize_with(wanted.len(), Vec::new);
     shapes.clear();
     for (index, floats) in wanted.clone().zip(floats.iter_mut()) {
-        let shape = to_floats(&outputs[index], floats).map_err(|error| words(&error))?;
+        let shape = to_floats(&outputs[index], floats).map_err(|error| message(&error))?;
         let lengths = shape.iter().map(|&length| usize::try_from(length));
         let lengths = lengths.collect::<Result<SmallVec<_>, _>>();
         shapes.push(lengths.map_err(|_| format!("an output has the shape {shape:?}"))?);
@@ -319,7 +319,7 @@ fn show<R>(
     Ok(read(&views))
 }
 
-/// Of the memory where inputs and outputs of `session` lie.
+/// Returns the allocator for inputs and outputs of `session`.
 fn allocator(session: &ort::session::Session, wants_pinned: bool) -> Allocator {
     let pinned = || {
         let info = pinned_memory()?;
@@ -328,22 +328,22 @@ fn allocator(session: &ort::session::Session, wants_pinned: bool) -> Allocator {
     wants_pinned.then(pinned).flatten().unwrap_or_default()
 }
 
-/// Memory that cannot be swapped out. `None` where ort takes it for the device's, as it does with an API before 1.23: it would
-/// refuse to write there.
+/// Returns pinned memory. `None` if ort considers it device memory, as it does with an API before 1.23: it would refuse to write to
+/// it.
 fn pinned_memory() -> Option<MemoryInfo<'static>> {
     let kind = AllocationDevice::CUDA_PINNED;
     let info = MemoryInfo::new(kind, 0, AllocatorType::Device, MemoryType::CPUInput).ok()?;
     info.is_cpu_accessible().then_some(info)
 }
 
-fn words(error: &ort::Error) -> String {
-    plain_words(error.message())
+fn message(error: &ort::Error) -> String {
+    without_source_location(error.message())
 }
 
-/// Runs sessions of `builder` on ONNX Runtime's own CPU provider.
+/// Restricts sessions of `builder` to ONNX Runtime's own CPU provider.
 ///
-/// Without a provider named, ONNX Runtime gives a session to any plugin provider for the CPU that has been registered in the
-/// process, also under the policy "prefer CPU"; so its own device is named where ONNX Runtime lists it (from 1.22 on).
+/// Without an explicit device, ONNX Runtime uses any plugin provider for the CPU that is registered in the process, even with the
+/// policy "prefer CPU"; so its own device is selected, if ONNX Runtime lists it (from 1.22 on).
 #[cfg(feature = "plugin-providers")]
 fn cpu_only(runtime: &Runtime, builder: SessionBuilder) -> Result<SessionBuilder, OpenError> {
     let is_own = |device: &ort::device::Device<'_>| device.ep().is_ok_and(|name| name == CPU_PROVIDER);
@@ -355,7 +355,7 @@ fn cpu_only(_: &Runtime, builder: SessionBuilder) -> Result<SessionBuilder, Open
     Ok(builder)
 }
 
-/// The shape of an output; what is no f32 is converted into `floats`.
+/// Returns the shape of an output, and converts values of other types than f32 into `floats`.
 fn to_floats<'a>(output: &'a ort::value::DynValue, floats: &mut Vec<f32>) -> ort::Result<&'a ort::value::Shape> {
     if let Ok((shape, _)) = output.try_extract_tensor::<f32>() {
         return Ok(shape);
@@ -415,7 +415,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pinned_memory_is_within_reach_of_the_processor() {
+    fn pinned_memory_is_accessible_to_the_processor() {
         let search_dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/lib")];
         Runtime::load(&RuntimeOptions { search_dirs, ..RuntimeOptions::default() }).unwrap();
         assert!(pinned_memory().is_some());

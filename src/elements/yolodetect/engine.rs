@@ -64,7 +64,7 @@ impl Ready {
             report.name,
             report.device,
             report.precision,
-            if report.is_rearranged { " (its bytes rearranged for speed, with the same results)" } else { "" },
+            if report.is_rewritten { " (its bytes rearranged for speed, with the same results)" } else { "" },
             report.sessions,
             report.intra_op_threads,
             runtime.version(),
@@ -142,7 +142,7 @@ fn prepare(
         precision: settings.precision.into(),
         options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
     };
-    let size = detect::Reading::parse_size(&settings.input_size)?;
+    let size = detect::ModelHints::parse_size(&settings.input_size)?;
     let search_dirs = places::library_dirs_of(FACTORY);
     let log_level = match ORT_CAT.threshold() {
         gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
@@ -169,9 +169,9 @@ fn prepare(
         optimize_for: settings.optimize_for.into(),
         pin_threads: settings.cpu_affinity,
         tuning,
-        reading: detect::Reading {
-            family: settings.model_layout.family(),
-            anchor: settings.resize_mode.anchor(),
+        hints: detect::ModelHints {
+            layout: settings.model_layout.layout(),
+            resize_mode: settings.resize_mode.resize_mode(),
             order: settings.channel_order.order(),
             range: settings.input_range.range(),
             filter: settings.resize_filter.into(),
@@ -211,9 +211,9 @@ impl Report {
             .field("provider", &report.name)
             .field("device", &report.device)
             .field("precision", &report.precision)
-            .field("provider-operators", report.operators.0 as u32)
-            .field("cpu-operators", report.operators.1 as u32)
-            .field("rearranged", report.is_rearranged)
+            .field("provider-operators", report.operators.on_provider as u32)
+            .field("cpu-operators", report.operators.on_cpu as u32)
+            .field("rearranged", report.is_rewritten)
             .field("batch-size", report.batch_size as u32)
             .field("sessions", report.sessions as u32)
             .field("intra-op-threads", report.intra_op_threads as u32)
@@ -224,7 +224,7 @@ impl Report {
             .field("engine-users", engine.users.saturating_sub(1) as u32)
             .field("engine-frames", engine.frames)
             .field("engine-batches", engine.batches);
-        if let Some(reason) = report.fallback.as_ref().or(engine.rescued.as_ref()) {
+        if let Some(reason) = report.fallback.as_ref().or(engine.cpu_fallback.as_ref()) {
             stats = stats.field("fallback", reason);
         }
         stats

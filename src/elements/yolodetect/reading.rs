@@ -4,59 +4,35 @@ use gst::glib;
 
 use crate::detect;
 
-/// How the model's output is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVxModelLayout")]
-pub enum ModelLayout {
-    /// Told from the model.
-    #[default]
-    #[enum_value(name = "Auto: told from the model's shapes and metadata", nick = "auto")]
-    Auto,
-    /// YOLOv8 and kin.
-    #[enum_value(name = "[1, 4 + classes, cells]: YOLOv8, 9, 11, 12", nick = "v8")]
-    V8,
-    /// The same, transposed.
-    #[enum_value(name = "[1, cells, 4 + classes]", nick = "v8-transposed")]
-    V8Transposed,
-    /// YOLOv5 and kin.
-    #[enum_value(name = "[1, cells, 5 + classes]: YOLOv5, 6, 7", nick = "v5")]
-    V5,
-    /// YOLOX.
-    #[enum_value(name = "[1, cells, 5 + classes], cells not decoded: YOLOX", nick = "yolox")]
-    Yolox,
-    /// YOLOv10 and kin.
-    #[enum_value(name = "[1, N, 6], finished boxes: YOLOv10, YOLO26", nick = "end-to-end")]
-    EndToEnd,
-    /// DeepStream-Yolo.
-    #[enum_value(name = "[1, cells, 6], boxes still to be suppressed: DeepStream-Yolo", nick = "deepstream")]
-    DeepStream,
-    /// Ultralytics' RT-DETR.
-    #[enum_value(name = "[1, N, 4 + classes], finished, as shares of the input: RT-DETR", nick = "rtdetr")]
-    RtDetr,
-    /// YOLOv5 without its last step.
-    #[enum_value(name = "Three maps, not decoded, with the anchors of YOLOv5 and YOLOv7-tiny", nick = "v5-raw")]
-    V5Raw,
-    /// YOLOv7 without its last step.
-    #[enum_value(name = "Three maps, not decoded, with the anchors of YOLOv7", nick = "v7-raw")]
-    V7Raw,
-}
+macro_rules! model_layout {
+    ($($variant:ident, $name:literal, $description:literal;)+) => {
+        /// The layout of the model's output, one of those that `detect` lists as selectable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+        #[enum_type(name = "GstVxModelLayout")]
+        pub enum ModelLayout {
+            /// Inferred from the model.
+            #[default]
+            #[enum_value(name = "Auto: inferred from the model's shapes and metadata", nick = "auto")]
+            Auto,
+            $(
+                #[doc = $description]
+                #[enum_value(name = $description, nick = $name)]
+                $variant,
+            )+
+        }
 
-impl ModelLayout {
-    pub fn family(self) -> Option<detect::Family> {
-        Some(match self {
-            Self::Auto => return None,
-            Self::V8 => detect::Family::V8,
-            Self::V8Transposed => detect::Family::V8Transposed,
-            Self::V5 => detect::Family::V5,
-            Self::Yolox => detect::Family::Yolox,
-            Self::EndToEnd => detect::Family::EndToEnd,
-            Self::DeepStream => detect::Family::DeepStream,
-            Self::RtDetr => detect::Family::RtDetr,
-            Self::V5Raw => detect::Family::V5Raw,
-            Self::V7Raw => detect::Family::V7Raw,
-        })
-    }
+        impl ModelLayout {
+            /// Returns the selected layout; `None` for auto.
+            pub fn layout(self) -> Option<detect::ModelLayout> {
+                match self {
+                    Self::Auto => None,
+                    $(Self::$variant => Some(detect::ModelLayout::$variant),)+
+                }
+            }
+        }
+    };
 }
+detect::selectable_layouts!(model_layout);
 
 /// How a frame is fitted to the model's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -78,12 +54,12 @@ pub enum ResizeMode {
 }
 
 impl ResizeMode {
-    pub fn anchor(self) -> Option<detect::Anchor> {
+    pub fn resize_mode(self) -> Option<detect::ResizeMode> {
         Some(match self {
             Self::Auto => return None,
-            Self::Letterbox => detect::Anchor::Center,
-            Self::LetterboxTopLeft => detect::Anchor::TopLeft,
-            Self::Stretch => detect::Anchor::Stretch,
+            Self::Letterbox => detect::ResizeMode::Letterbox,
+            Self::LetterboxTopLeft => detect::ResizeMode::LetterboxTopLeft,
+            Self::Stretch => detect::ResizeMode::Stretch,
         })
     }
 }
@@ -167,5 +143,22 @@ impl InputRange {
             Self::Signed => detect::InputRange::Signed,
             Self::ImageNet => detect::InputRange::ImageNet,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glib::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_property_offers_every_selectable_layout() {
+        let class = glib::EnumClass::with_type(ModelLayout::static_type());
+        let values: Vec<_> =
+            class.iter().flat_map(|class| class.values()).map(|value| (value.nick(), value.name())).collect();
+        let layouts = detect::ModelLayout::ALL.iter().map(|layout| (layout.name(), layout.description()));
+        assert!(values[1..].iter().copied().eq(layouts), "{values:?}");
+        assert_eq!(values[0].0, "auto");
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use gstvx::av::{FramePool, PixelFormat, Scaler, Step};
 use gstvx::detect::{
-    Anchor, ChannelOrder, DetectSettings, Engine, EngineSpec, Error, Family, Frame, InputRange, Matrix, ModelSource,
-    Picture, Plane, Provider, Range, Reading, Runtime,
+    ChannelOrder, DetectSettings, Engine, EngineSpec, Error, Frame, InputRange, Matrix, ModelHints, ModelLayout,
+    ModelSource, Picture, Plane, Provider, Range, ResizeMode, Runtime,
 };
 use serde::Serialize;
 
@@ -73,10 +73,13 @@ fn picture(path: &Path) -> Result<Rgb, String> {
 }
 
 /// Returns the settings to try: single properties first, then ranges with the other channel order.
-fn ways() -> Vec<(String, Reading)> {
-    let plain = Reading::default();
-    let anchors =
-        [("letterbox", Anchor::Center), ("letterbox-top-left", Anchor::TopLeft), ("stretch", Anchor::Stretch)];
+fn ways() -> Vec<(String, ModelHints)> {
+    let plain = ModelHints::default();
+    let modes = [
+        ("letterbox", ResizeMode::Letterbox),
+        ("letterbox-top-left", ResizeMode::LetterboxTopLeft),
+        ("stretch", ResizeMode::Stretch),
+    ];
     let ranges = [
         ("0-1", InputRange::One),
         ("0-255", InputRange::Byte),
@@ -84,28 +87,20 @@ fn ways() -> Vec<(String, Reading)> {
         ("imagenet", InputRange::ImageNet),
     ];
     let orders = [("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)];
-    let families = [
-        Family::V8,
-        Family::V8Transposed,
-        Family::V5,
-        Family::Yolox,
-        Family::EndToEnd,
-        Family::DeepStream,
-        Family::RtDetr,
-        Family::V5Raw,
-        Family::V7Raw,
-    ];
     let mut ways = vec![(String::new(), plain)];
     ways.extend(
-        anchors.map(|(name, anchor)| (format!("resize-mode={name}"), Reading { anchor: Some(anchor), ..plain })),
+        modes.map(|(name, mode)| (format!("resize-mode={name}"), ModelHints { resize_mode: Some(mode), ..plain })),
     );
     for (order_name, order) in orders {
         ways.extend(ranges.map(|(name, range)| {
-            let reading = Reading { range: Some(range), order: Some(order), ..plain };
-            (format!("input-range={name} channel-order={order_name}"), reading)
+            let hints = ModelHints { range: Some(range), order: Some(order), ..plain };
+            (format!("input-range={name} channel-order={order_name}"), hints)
         }));
     }
-    ways.extend(families.map(|family| (format!("model-layout={family}"), Reading { family: Some(family), ..plain })));
+    let layouts = ModelLayout::ALL.iter();
+    ways.extend(
+        layouts.map(|&layout| (format!("model-layout={layout}"), ModelHints { layout: Some(layout), ..plain })),
+    );
     ways
 }
 
@@ -117,12 +112,12 @@ pub fn compare(runtime: &'static Runtime, model: &Path, file: &Path) -> Result<V
     let frame = picture(file)?;
     let settings = Arc::new(DetectSettings { confidence_threshold: 0.01, ..DetectSettings::default() });
     let mut found = Vec::new();
-    for (name, reading) in ways() {
+    for (name, hints) in ways() {
         let spec = EngineSpec {
             model: ModelSource::File(model.to_owned()),
             provider: Provider::Cpu,
             sessions: 1,
-            reading,
+            hints,
             ..EngineSpec::default()
         };
         let Ok(engine) = Engine::acquire(runtime, &spec) else { continue };

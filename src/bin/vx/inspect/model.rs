@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use gstvx::detect::{
-    Anchor, Batch, ChannelOrder, Engine, EngineSpec, InputForm, Labels, ModelSource, PADDING, Provider, Runtime,
+    Batch, ChannelOrder, Engine, EngineSpec, InputFormat, Labels, ModelSource, PADDING, Provider, ResizeMode, Runtime,
     RuntimeOptions,
 };
 use serde::Serialize;
@@ -80,28 +80,28 @@ pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String>
         },
         class_count: labels.len(),
         classes: (0..labels.len()).map(|class| labels.name(class).into_owned()).collect(),
-        frames: preparation(&model.input_form()),
+        frames: preparation(&model.input_format()),
         warnings,
         alternatives,
     })
 }
 
-fn preparation(form: &InputForm) -> String {
-    let place = match form.anchor {
-        Anchor::Center => format!("in the middle, padded with {PADDING}"),
-        Anchor::TopLeft => format!("at the top left, padded with {PADDING}"),
-        Anchor::Stretch => "stretched".to_owned(),
+fn preparation(format: &InputFormat) -> String {
+    let place = match format.resize_mode {
+        ResizeMode::Letterbox => format!("in the middle, padded with {PADDING}"),
+        ResizeMode::LetterboxTopLeft => format!("at the top left, padded with {PADDING}"),
+        ResizeMode::Stretch => "stretched".to_owned(),
     };
-    let order = match form.order {
-        _ if form.is_grey => "grey",
+    let order = match format.order {
+        _ if format.is_grey => "grey",
         ChannelOrder::Rgb => "RGB",
         ChannelOrder::Bgr => "BGR",
     };
-    let axes = if form.channels_last { "channels last" } else { "channels first" };
-    let normalise = form.normalise.map_or(String::new(), |normalise| {
+    let axes = if format.channels_last { "channels last" } else { "channels first" };
+    let normalise = format.normalise.map_or(String::new(), |normalise| {
         format!(", less {:?} and divided by {:?}", normalise.mean, normalise.deviation)
     });
-    format!("{}x{}, {place}; {order}, {axes}, 0 to {}{normalise}", form.width, form.height, form.white)
+    format!("{}x{}, {place}; {order}, {axes}, 0 to {}{normalise}", format.width, format.height, format.white)
 }
 
 impl fmt::Display for ModelFile {
