@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many files from within an application: each file's summary as a message, each frame's line through an appsink.
 //!
 //! ```sh

@@ -1,8 +1,9 @@
-//! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GStreamer plugin that extracts keyframes from video files and detects objects in them.
 //!
-//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta,
-//! [`elements`] for GStreamer. [`memory`] tells any of them what they may take, [`exit`] how the process ends,
-//! [`path`] what a file is called.
+//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] converts detections to and from GstMeta,
+//! [`elements`] are the GStreamer elements. All of them may use [`memory`] (how much memory is available), [`exit`] (how the process
+//! ends) and [`path`] (names of files).
 
 pub mod av;
 pub mod detect;

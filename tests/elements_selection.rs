@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which frames `vxkeyframedec` puts out: intervals, counts, gaps, streams, limits.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -148,7 +149,7 @@ fn any_video_of_a_file_can_be_chosen() {
     };
     assert_eq!((width(""), width("stream-index=0"), width("stream-index=1")), (640, 640, 320));
     let error = run(&format!("filesrc location={} ! vxkeyframedec stream-index=2", quoted(&two))).error_text();
-    assert!(error.contains("stream 2 is no video stream") && error.contains("video in 0, 1"), "{error}");
+    assert!(error.contains("stream 2 is not a video stream") && error.contains("video in 0, 1"), "{error}");
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
     }
     // No machine has this one under Linux.
     let text = run(&format!("filesrc location={file} ! vxkeyframedec hardware=dxva2")).error_text();
-    let expected = ["scenes.mp4", "dxva2 does not decode this file", "hardware=auto"];
+    let expected = ["scenes.mp4", "dxva2 cannot decode this file", "hardware=auto"];
     assert!(expected.iter().all(|part| text.contains(part)), "{text}");
     let text =
         run(&format!("filesrc location={file} ! vxkeyframedec hardware=vaapi hardware-device=/dev/null")).error_text();

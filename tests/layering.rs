@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The layers of the source tree: who may know whom, where `unsafe` may stand.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -103,7 +104,11 @@ fn unsafe_stands_in_the_ffmpeg_layer_only() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
-        assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
+    const LICENCE: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0\n";
+    for folder in ["src", "tests", "examples", "benches"] {
+        for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            let text = text.strip_prefix(LICENCE).unwrap_or(&text);
+            assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
+        }
     }
 }

@@ -1,20 +1,21 @@
-//! What finds the objects, handed downstream.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Information about the detector, sent downstream.
 //!
-//! `vxyolodetect` says by a sticky event which model it runs on what; `vxjsonenc` writes it into its header line.
+//! `vxyolodetect` announces its model and its provider in a sticky event; `vxjsonenc` writes them into its header line.
 
 const NAME: &str = "vx-detector";
 
-/// The name of the details of warnings about the model, which concern every result.
+/// Name of the details structure of warnings about the model, which concern every result.
 pub const MODEL_DETAILS: &str = "vx-model";
 
-/// What a detector says of itself.
+/// A detector's model, provider and classes.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Detector {
     /// File name of the model.
     pub model: String,
-    /// How its output is read.
+    /// Layout of its output.
     pub layout: String,
-    /// What it does.
+    /// Its task.
     pub task: String,
     /// ONNX Runtime's name of the execution provider.
     pub provider: String,
@@ -22,9 +23,9 @@ pub struct Detector {
     pub device: String,
     /// Number format of the arithmetic.
     pub precision: String,
-    /// Why it is not what was to be taken; null where it is.
+    /// Why another provider than the preferred one is used; null if it is the preferred one.
     pub fallback: Option<String>,
-    /// Names of all its classes, by number; empty where the model does not say how many it has.
+    /// Names of all its classes, by index; empty where the model does not state how many it has.
     #[serde(default)]
     pub classes: Vec<String>,
     /// Keypoints of each object; 0 for models without.
@@ -32,7 +33,7 @@ pub struct Detector {
     pub keypoints: u32,
 }
 
-/// The event that carries it.
+/// Creates the event for `detector`.
 #[must_use]
 pub fn event(detector: &Detector) -> gst::Event {
     let structure = gst::Structure::builder(NAME)
@@ -48,7 +49,7 @@ pub fn event(detector: &Detector) -> gst::Event {
     gst::event::CustomDownstreamSticky::new(structure.build())
 }
 
-/// What `event` carries, if it is one of these.
+/// Returns the detector in `event`, if it is such an event.
 #[must_use]
 pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
     let structure = event.structure().filter(|structure| structure.name() == NAME)?;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crossbeam_channel::Sender;
 use gst::prelude::*;
-use gstvx::elements::places;
+use gstvx::elements::library_paths;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +97,7 @@ pub fn init() -> Result<(), String> {
     DONE.get_or_init(|| {
         // Asked before this program's own elements take the place of the plugin's.
         let installed = gst::Registry::get().find_plugin("vx").and_then(|plugin| plugin.filename());
-        places::set_library_dirs(libraries::dirs(installed.as_deref()));
+        library_paths::set_library_dirs(libraries::dirs(installed.as_deref()));
         gstvx::plugin_register_static().map_err(|error| error.to_string())
     })
     .clone()

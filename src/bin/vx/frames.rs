@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use gst::prelude::*;
 use gst_video::prelude::*;
-use gstvx::elements::origin;
+use gstvx::elements::container_time;
 use gstvx::meta;
 use gstvx::path::name_of;
 use parking_lot::Mutex;
@@ -172,7 +172,7 @@ impl Saver {
             }
             gst::EventView::Segment(segment) => self.segment = segment.segment().downcast_ref().cloned(),
             _ => {
-                if let Some(origin_ns) = origin::from_event(event) {
+                if let Some(origin_ns) = container_time::from_event(event) {
                     self.origin_ns = origin_ns;
                 }
             }
@@ -184,7 +184,7 @@ impl Saver {
     fn next(&mut self, buffer: &gst::Buffer) -> Option<Shot> {
         self.number += 1;
         let segment = self.segment.as_ref();
-        let pts_ns = buffer.pts().and_then(|pts| origin::container_ns(segment?, pts, self.origin_ns));
+        let pts_ns = buffer.pts().and_then(|pts| container_time::container_ns(segment?, pts, self.origin_ns));
         Some(Shot {
             which: self.arguments.which_frames.unwrap_or(Which::Detections),
             draw: self.arguments.draw,

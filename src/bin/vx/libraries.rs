@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use gstvx::elements::places;
+use gstvx::elements::library_paths;
 
 /// Folders in which to look: beside the installed plugin, where `make setup` puts it for the build that this program is from,
 /// and where `make install` does.
 pub fn dirs(plugin: Option<&Path>) -> Vec<PathBuf> {
-    let mut dirs = plugin.map(places::library_dirs).unwrap_or_default();
+    let mut dirs = plugin.map(library_paths::library_dirs).unwrap_or_default();
     let program = std::env::current_exe().unwrap_or_default();
     // Replaced by an upgrade while it runs, it has a path that does not exist, beside what does.
     let program = program.canonicalize().unwrap_or(program);

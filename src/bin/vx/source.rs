@@ -30,7 +30,7 @@ impl ByteSource for FileSource {
         true
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         true
     }
 }

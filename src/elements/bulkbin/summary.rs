@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a file came to: the line that ends its lines, and the message that says the same on the bus.
 
 use gst::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The schema of a JSON line, version 2.
 //!
 //! Version 2 gave each field one type in all lines: the number of detections in a summary, `detections` in version 1, is

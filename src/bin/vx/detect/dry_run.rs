@@ -2,7 +2,7 @@
 
 use crossbeam_channel::bounded;
 use gst::prelude::*;
-use gstvx::elements::bulkbin::{Plan, Situation};
+use gstvx::elements::bulkbin::{Plan, PlanInputs};
 use gstvx::memory;
 use gstvx::path::path_of;
 
@@ -22,17 +22,18 @@ pub fn show(properties: &Properties, files: &[String]) -> Result<(), String> {
     let budget = memory::budget(bin.property("memory-limit"));
     let sizes: Vec<u64> =
         files.iter().map(|file| std::fs::metadata(path_of(file)).map_or(0, |file| file.len())).collect();
-    let bytes = (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum());
-    let plan = Plan::new(Situation {
+    let (largest_file_bytes, total_bytes) = (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum());
+    let plan = Plan::new(PlanInputs {
         cores: num_cpus::get(),
         memory: budget,
         files: files.len(),
-        bytes,
+        largest_file_bytes,
+        total_bytes,
         lanes: bin.property::<u32>("lanes") as usize,
         sessions: number("sessions") as usize,
     });
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    show!("files       {}, {} in all, {} the largest", files.len(), mib(bytes.1), mib(bytes.0));
+    show!("files       {}, {} in all, {} the largest", files.len(), mib(total_bytes), mib(largest_file_bytes));
     show!("machine     {} cores, {} of memory to plan with", num_cpus::get(), budget.map_or("unknown".into(), mib));
     show!("model       {} ({})", text("model"), text("layout"));
     show!(
