@@ -77,7 +77,12 @@ pub(crate) struct PacketSelector {
 
 /// Identifies a packet however it is read: its byte position, and where samples may be shown more than once (mp4 edit lists) its
 /// decoding time.
-type PacketId = (i64, i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct PacketId {
+    position: i64,
+    /// 0 where the position alone identifies a packet.
+    dts: i64,
+}
 
 /// Times of a delivered keyframe, in units of the stream's time base.
 #[derive(Clone, Copy)]
@@ -312,7 +317,7 @@ impl PacketSelector {
     }
 
     /// Whether the run of hidden samples up to this one begins at a time that the sample before it has passed.
-    fn is_overlap(&self, (position, dts): PacketId) -> bool {
+    fn is_overlap(&self, PacketId { position, dts }: PacketId) -> bool {
         let entry = |number: usize| self.video.index_entry(number);
         let numbers = (0..self.video.index_len()).rev();
         let is_it = |number: &usize| entry(*number).is_some_and(|it| (it.position, it.dts) == (position, dts));
@@ -401,7 +406,7 @@ impl PacketSelector {
 
     fn packet_id(&self) -> Option<PacketId> {
         let dts = if self.is_mp4 { self.packet.dts()? } else { 0 };
-        Some((self.packet.position()?, dts))
+        Some(PacketId { position: self.packet.position()?, dts })
     }
 
     fn was_delivered_before(&mut self) -> bool {

@@ -35,9 +35,9 @@ pub(super) struct Lane {
 /// State of a lane.
 #[derive(Default)]
 struct LaneState {
-    report: Mutex<FileState>,
+    file: Mutex<FileState>,
     /// Progress of the file; stays until the next file starts.
-    running: Mutex<FileProgress>,
+    progress: Mutex<FileProgress>,
     /// Warnings about the model, which concern every file.
     model_warnings: Mutex<Vec<String>>,
     changed: Condvar,
@@ -116,9 +116,9 @@ impl Counts {
 }
 
 impl LaneState {
-    /// Resets the report, for a file or for none. Returns the previous one. A cancellation stays.
+    /// Resets the state of the file, for another or for none. Returns the previous one. A cancellation stays.
     fn restart(&self, is_running: bool) -> FileState {
-        let mut report = self.report.lock();
+        let mut report = self.file.lock();
         let is_cancelled = report.is_cancelled;
         std::mem::replace(&mut *report, FileState { is_running, is_cancelled, ..FileState::default() })
     }
@@ -217,7 +217,7 @@ impl Lane {
 
     /// Records an error of one of its elements; false if no file is being read, so that it is not a file's.
     pub fn fail(&self, failure: Failure) -> bool {
-        let mut report = self.state.report.lock();
+        let mut report = self.state.file.lock();
         if report.is_running && report.failure.is_none() {
             report.failure = Some(failure);
             self.state.changed.notify_all();
@@ -227,7 +227,7 @@ impl Lane {
 
     /// Records a warning of one of its elements.
     pub fn add_warning(&self, text: String) {
-        let mut report = self.state.report.lock();
+        let mut report = self.state.file.lock();
         if report.warnings.len() < MAX_WARNINGS {
             report.warnings.push(text);
         }
@@ -248,7 +248,7 @@ impl Lane {
 
     /// Returns the progress of its file, or of the last one.
     pub fn running(&self) -> FileProgress {
-        let mut running = self.state.running.lock().clone();
+        let mut running = self.state.progress.lock().clone();
         if !running.has_ended && running.number > 0 {
             let decoder: gst::Structure = self.decoder.property("stats");
             let detector: gst::Structure = self.detector.property("stats");
@@ -261,13 +261,13 @@ impl Lane {
 
     /// Cancels the current file, without a summary.
     pub fn cancel(&self) {
-        self.state.report.lock().is_cancelled = true;
+        self.state.file.lock().is_cancelled = true;
         self.state.changed.notify_all();
     }
 
     /// Accepts files again after [`cancel`](Self::cancel).
     pub fn uncancel(&self) {
-        self.state.report.lock().is_cancelled = false;
+        self.state.file.lock().is_cancelled = false;
     }
 
     /// Processes a file from beginning to end; `None` if cancelled. Calls `tick` at intervals.
@@ -280,8 +280,8 @@ impl Lane {
     ) -> Option<Summary> {
         let started = Instant::now();
         let mut summary = Summary::new(file);
-        let number = self.state.running.lock().number + 1;
-        *self.state.running.lock() = FileProgress { number, file: file.to_owned(), ..FileProgress::default() };
+        let number = self.state.progress.lock().number + 1;
+        *self.state.progress.lock() = FileProgress { number, file: file.to_owned(), ..FileProgress::default() };
         if let Err(error) = check_readable(file) {
             // Opening a pipe without a writer would wait for ever.
             summary.fail(&error);
@@ -314,7 +314,7 @@ impl Lane {
             return None;
         }
         {
-            let mut running = self.state.running.lock();
+            let mut running = self.state.progress.lock();
             summary.set_counts(running.counts.keyframes, running.counts.between, running.counts.position());
             (running.detections, running.bytes_read) = (summary.detection_count, summary.bytes_read);
             running.has_ended = true;
@@ -329,7 +329,7 @@ impl Lane {
 
     /// Waits for the end of the file. Returns whether it was cancelled, and why it failed.
     fn wait(&self, has_started: bool, deadline: Option<Instant>, tick: impl Fn()) -> (bool, Option<Failure>) {
-        let mut report = self.state.report.lock();
+        let mut report = self.state.file.lock();
         while has_started && !report.has_ended && !report.is_cancelled && report.failure.is_none() {
             let next = Instant::now() + TICK;
             let until = deadline.map_or(next, |deadline| deadline.min(next));
@@ -381,16 +381,16 @@ fn line_pad(index: usize, output: Arc<Output>, state: Arc<LaneState>) -> gst::Pa
             let lines = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
             match output.line(index, &lines) {
                 Ok(()) => {
-                    state.running.lock().counts.add(&buffer);
+                    state.progress.lock().counts.add(&buffer);
                     Ok(gst::FlowSuccess::Ok)
                 }
                 Err(WriteError::Flushing) => Err(gst::FlowError::Flushing),
                 Err(WriteError::Lost { error, lines }) => {
                     let failure = Failure::new(&error, None);
-                    let mut report = state.report.lock();
+                    let mut report = state.file.lock();
                     report.failure.get_or_insert(failure);
                     drop(report);
-                    state.running.lock().counts = Counts { keyframes: lines, ..Counts::default() };
+                    state.progress.lock().counts = Counts { keyframes: lines, ..Counts::default() };
                     state.changed.notify_all();
                     Err(gst::FlowError::Error)
                 }
@@ -398,7 +398,7 @@ fn line_pad(index: usize, output: Arc<Output>, state: Arc<LaneState>) -> gst::Pa
         })
         .event_function(move |_pad, _parent, event| {
             if event.type_() == gst::EventType::Eos {
-                ended.report.lock().has_ended = true;
+                ended.file.lock().has_ended = true;
                 ended.changed.notify_all();
             }
             true
