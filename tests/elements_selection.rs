@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{clip, made, pipeline, play, quoted, run};
+use common::{clip, made, pipeline, planes, play, quoted, run};
 use gst::prelude::*;
 use serde_json::Value;
 
@@ -205,4 +205,28 @@ fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
     let text =
         run(&format!("filesrc location={file} ! vxkeyframedec hardware=vaapi hardware-device=/dev/null")).error_text();
     assert!(text.contains("/dev/null"), "{text}");
+}
+
+#[test]
+fn the_loop_filter_is_skipped_on_request_only() {
+    let frames = |properties: &str| -> Vec<Vec<u8>> {
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec {properties}", quoted(&clip())));
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        outcome.samples.iter().map(planes).collect()
+    };
+    let by_ffmpeg = |name: &str, skipped: &str| {
+        let source = clip();
+        let decode =
+            ["-skip_loop_filter", skipped, "-i", source.to_str().unwrap(), "-map", "0:v:0", "-vf", "select=key"];
+        std::fs::read(made(name, &[&decode[..], &["-vsync", "passthrough", "-f", "rawvideo"]].concat())).unwrap()
+    };
+    let (filtered, unfiltered) = (frames("skip-loop-filter=none"), frames("skip-loop-filter=all"));
+    assert_eq!(filtered.len(), 16);
+    assert!(filtered.concat() == by_ffmpeg("filtered.raw", "none"), "the complete decode differs from FFmpeg's");
+    assert!(
+        unfiltered.concat() == by_ffmpeg("unfiltered.raw", "all"),
+        "the decode without filter differs from FFmpeg's"
+    );
+    assert!(filtered != unfiltered, "the filter changes nothing");
+    assert!(filtered == frames(""), "the filter is skipped by default");
 }

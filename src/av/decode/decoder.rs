@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A video decoder that decodes keyframes only.
+//! A video decoder: for single keyframes, or for all frames of a section.
 
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -95,6 +95,9 @@ impl Decoder {
             (*raw).flags |= ffi::AV_CODEC_FLAG_UNALIGNED as c_int;
             // A larger picture is refused before its memory is asked for.
             (*raw).max_pixels = i64::try_from(resources.options.max_pixels).unwrap_or(i64::MAX);
+            if resources.options.skip_loop_filter {
+                (*raw).skip_loop_filter = ffi::AVDiscard::AVDISCARD_ALL;
+            }
             (*raw).opaque = std::ptr::from_ref::<Shared>(&decoder.shared).cast_mut().cast();
             (*raw).get_buffer2 = Some(get_buffer);
             // Both callbacks may be called from any thread.

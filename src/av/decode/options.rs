@@ -13,11 +13,18 @@ pub struct DecoderOptions {
     pub hardware: Hardware,
     /// Pictures with more pixels are refused before memory is allocated for them.
     pub max_pixels: u64,
+    /// Skips the in-loop deblocking filter, which is faster. Pixels then differ slightly from those of a complete decode.
+    pub skip_loop_filter: bool,
 }
 
 impl Default for DecoderOptions {
     fn default() -> Self {
-        Self { threads: ThreadOptions::default(), hardware: Hardware::None, max_pixels: DEFAULT_MAX_PIXELS }
+        Self {
+            threads: ThreadOptions::default(),
+            hardware: Hardware::None,
+            max_pixels: DEFAULT_MAX_PIXELS,
+            skip_loop_filter: false,
+        }
     }
 }
 

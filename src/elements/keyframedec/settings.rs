@@ -90,6 +90,19 @@ pub enum Orientation {
     Stored,
 }
 
+/// Frames of which the decoder skips the in-loop deblocking filter. The nicks are FFmpeg's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxSkipLoopFilter")]
+pub enum SkipLoopFilter {
+    /// No frame: pixels are those of a complete decode.
+    #[default]
+    #[enum_value(name = "None: complete decode", nick = "none")]
+    None,
+    /// Every frame.
+    #[enum_value(name = "All: faster, pixels differ slightly", nick = "all")]
+    All,
+}
+
 /// Values of the properties.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -97,6 +110,7 @@ pub struct Settings {
     pub thread_type: ThreadType,
     pub hardware: Hardware,
     pub hardware_device: Option<String>,
+    pub skip_loop_filter: SkipLoopFilter,
     pub orientation: Orientation,
     pub stream_index: i32,
     pub min_interval: u64,
@@ -114,6 +128,7 @@ impl Default for Settings {
             thread_type: ThreadType::default(),
             hardware: Hardware::default(),
             hardware_device: None,
+            skip_loop_filter: SkipLoopFilter::default(),
             orientation: Orientation::default(),
             stream_index: -1,
             min_interval: 0,
@@ -137,6 +152,7 @@ impl Settings {
                 threads: self.threads(),
                 hardware: self.hardware(),
                 max_pixels: self.max_pixels,
+                skip_loop_filter: self.skip_loop_filter == SkipLoopFilter::All,
             },
             stream_index: u32::try_from(self.stream_index).ok(),
             min_interval_ns: self.min_interval,
@@ -184,6 +200,7 @@ impl Settings {
             "thread-type" => self.thread_type = value.get().expect(fits),
             "hardware" => self.hardware = value.get().expect(fits),
             "hardware-device" => self.hardware_device = value.get().expect(fits),
+            "skip-loop-filter" => self.skip_loop_filter = value.get().expect(fits),
             "orientation" => self.orientation = value.get().expect(fits),
             "stream-index" => self.stream_index = value.get().expect(fits),
             "min-interval" => self.min_interval = value.get().expect(fits),
@@ -203,6 +220,7 @@ impl Settings {
             "thread-type" => self.thread_type.to_value(),
             "hardware" => self.hardware.to_value(),
             "hardware-device" => self.hardware_device.to_value(),
+            "skip-loop-filter" => self.skip_loop_filter.to_value(),
             "orientation" => self.orientation.to_value(),
             "stream-index" => self.stream_index.to_value(),
             "min-interval" => self.min_interval.to_value(),
@@ -249,6 +267,12 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         glib::ParamSpecString::builder("hardware-device")
             .nick("Hardware device")
             .blurb("Device by FFmpeg's name, if there are several: an index for cuda, a path for vaapi (unset = the first)")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<SkipLoopFilter>("skip-loop-filter")
+            .nick("Skip loop filter")
+            .blurb("Frames to decode without the in-loop deblocking filter: faster, pixels differ slightly")
+            .default_value(defaults.skip_loop_filter)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<Orientation>("orientation")
