@@ -21,6 +21,6 @@ pub struct Options {
     pub max_frames: u64,
     /// Picture memory.
     pub pool: FramePool,
-    /// Receives FFmpeg's warnings about the file, where [`capture_log`](super::capture_log) is in force.
+    /// Receives FFmpeg's warnings about the file, where [`capture_log`](crate::av::capture_log) was called.
     pub log: LogSink,
 }
