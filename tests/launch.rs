@@ -54,7 +54,7 @@ fn finish(mut command: Command) -> Finished {
 
 /// The exit status; `None` if the program had to be ended.
 fn wait(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + PATIENCE / 4;
+    let deadline = Instant::now() + PATIENCE / 2;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return Some(status.code().expect("ended by a signal"));
