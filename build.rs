@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Plugin version from git, and one `cfg` for each FFmpeg release whose API this crate tells apart.
 
 /// FFmpeg releases at which a struct or function used in `src/av/` changed.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames a second of the engine beside those of a bare loop of ONNX Runtime's `run`, on as many sessions and threads.
 //!
 //! `cargo bench --bench engine [-- MODEL.onnx]`; without a model the built-in one. The loop does nothing but run the model on

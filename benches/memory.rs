@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Resident memory while one `vxkeyframedec` reads file after file.
 //!
 //! `cargo bench --bench memory [-- COUNT]`. First 500 files of 20 kinds and sizes in turn: memory every tenth of the way and how

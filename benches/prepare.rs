@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! From planes to the model's input: [`Preparer`] beside FFmpeg's swscale to RGB and a loop that fills the tensor.
 //!
 //! `cargo bench --bench prepare`. One core; 1080p and 720p in I420, NV12 and 10 bits to 640x640, letterboxed.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! One file streamed, each keyframe detected on while the next is decoded, beside decoding all of it and then detecting.
 //!
 //! `cargo bench --bench streaming`. Both have one thread that decodes and one that runs the built-in model, in processes of

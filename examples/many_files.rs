@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many files from an application: each frame with its detections, each file with its status.
 //!
 //! ```sh

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Detections in an application that has a pipeline of its own: read off each frame as it passes.
 //!
 //! ```sh

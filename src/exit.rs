@@ -1,16 +1,17 @@
-//! How this process ends, for every layer: hooks before static destructors, and leaving at once.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Process exit, for every layer: hooks before static destructors, and an immediate exit.
 //!
 //! Plain functions; any thread.
 
 use crate::av::process;
 
-/// Calls `hook` when the process exits, before the destructors of all that is loaded now; see [`process::at_exit`].
+/// Calls `hook` when the process exits, before the destructors of everything loaded so far; see [`process::at_exit`].
 pub(crate) fn before_destructors(hook: process::Hook) {
     process::at_exit(hook);
 }
 
-/// Ends the process at once, for programs that must not wait: no destructor runs and nothing is flushed, so that nothing is torn
-/// down under threads that still work.
+/// Ends the process immediately, for programs that must not wait: no destructors and no flushing, so that nothing is destroyed
+/// while threads still use it.
 pub fn leave(status: i32) -> ! {
     process::leave(status)
 }

@@ -1,4 +1,5 @@
-//! GStreamer plugin that takes video files apart into keyframes and finds objects in them.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! GStreamer plugin that extracts keyframes from video files and detects objects in them.
 //!
 //! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta, [`record`] for
 //! the JSON lines, [`elements`] for GStreamer, [`run`] for many files. [`memory`], [`exit`] and [`path`] serve all of them: memory

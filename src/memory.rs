@@ -1,48 +1,49 @@
-//! How much memory there is for this process, and how much it has taken.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How much memory is available to this process, and how much it uses.
 //!
-//! Plain functions over Linux's `/proc` and control groups; where there are none, nothing is known.
+//! Plain functions over Linux's `/proc` and control groups; on other systems the amounts are unknown.
 
 use std::path::{Path, PathBuf};
 
-/// Of what is available, the share that may be planned with: the rest is for the page cache and for others.
+/// Fraction of the available memory that may be planned with: the rest is for the page cache and other processes.
 const SHARE: f64 = 0.8;
 
-/// Bytes that may be planned with: `wanted`, or, if that is 0, 80 % of what is available now. `None` where that is not known.
+/// Returns the bytes that may be planned with: `wanted`, or if that is 0, 80 % of what is available now. `None` where unknown.
 pub fn budget(wanted: u64) -> Option<u64> {
     if wanted > 0 { Some(wanted) } else { available().map(|bytes| (bytes as f64 * SHARE) as u64) }
 }
 
-/// Bytes that this process can take without pushing others out: what Linux calls available, or what its control groups leave
-/// it if that is less.
+/// Returns the bytes that this process can allocate without displacing others: what Linux calls available, or what the limits of
+/// its control groups leave, if that is less.
 pub fn available() -> Option<u64> {
     let system = field("/proc/meminfo", "MemAvailable:");
     let group = own_groups().into_iter().filter_map(|folder| left_in(&folder)).min();
     system.into_iter().chain(group).min()
 }
 
-/// Bytes of memory that this process holds now.
+/// Returns the resident memory of this process in bytes.
 pub fn resident() -> Option<u64> {
     field("/proc/self/status", "VmRSS:")
 }
 
-/// Bytes of memory that another process holds now.
+/// Returns the resident memory of another process in bytes.
 pub fn resident_of(process: u32) -> Option<u64> {
     field(&format!("/proc/{process}/status"), "VmRSS:")
 }
 
-/// The most bytes that this process has held.
+/// Returns the peak resident memory of this process in bytes.
 pub fn peak() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
-/// The value of a line such as "VmRSS:  123 kB", in bytes.
+/// Reads the value of a line such as "VmRSS:  123 kB", in bytes.
 fn field(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Folders of the control group that this process is in, and of those around it; of version 2, or of version 1's memory.
+/// Returns the folders of this process's control group and its ancestors; of version 2, or of version 1's memory controller.
 fn own_groups() -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut folders = Vec::new();
@@ -60,13 +61,13 @@ fn own_groups() -> Vec<PathBuf> {
     folders
 }
 
-/// What a control group's limit leaves; `None` where it has none.
+/// Returns the bytes that a control group's limit leaves; `None` where it has no limit.
 fn left_in(folder: &Path) -> Option<u64> {
     let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = number("memory.max")
         .zip(number("memory.current"))
         .or_else(|| number("memory.limit_in_bytes").zip(number("memory.usage_in_bytes")))?;
-    // The page cache counts as used, but is given up when it is needed.
+    // The page cache counts as used, but is freed when memory is needed.
     let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let cache = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<u64>().ok());
     Some(limit.saturating_sub(used.saturating_sub(cache.unwrap_or(0))))
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_leave_their_limit_less_what_is_used_and_not_cache() {
+    fn groups_leave_their_limit_minus_use_without_cache() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(left_in(folder.path()), None);
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_holds_some_and_may_have_more() {
+    fn this_process_uses_memory_and_may_use_more() {
         let (now, most) = (resident().unwrap(), peak().unwrap());
         assert!(now > 0 && most >= now && available().unwrap() > 0);
         assert_eq!(budget(5), Some(5));

@@ -1,7 +1,8 @@
-//! Paths as text, and back: how a file is named in lines, messages and properties.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Conversion between paths and text: how files are named in lines, messages and properties.
 //!
 //! A path that is valid UTF-8 is its own name. Any other path (file names on Unix are bytes) is named by its `file://` URI, in
-//! which every byte that is not plain ASCII is percent-encoded. So a name is always text, and always leads back to the file.
+//! which every byte that is not plain ASCII is percent-encoded. So a name is always text, and always identifies the file.
 //! Any thread.
 
 use std::borrow::Cow;
@@ -9,11 +10,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// How a name begins that is a URI.
+/// Prefix of a name that is a URI.
 const SCHEME: &str = "file://";
 
-/// Returns the name of a file: its path, or the `file://` URI of its absolute path where the path is not UTF-8 or would be
-/// taken for a URI.
+/// Returns the name of a file: its path, or the `file://` URI of its absolute path where the path is not UTF-8 or looks like
+/// a URI.
 #[must_use]
 pub fn name_of(path: &Path) -> String {
     match path.to_str() {
@@ -22,7 +23,7 @@ pub fn name_of(path: &Path) -> String {
     }
 }
 
-/// Returns the path that a name stands for: `file://` URIs are decoded, everything else is a path as it is.
+/// Returns the path of a name: `file://` URIs are decoded, everything else is a path already.
 #[must_use]
 pub fn path_of(name: &str) -> Cow<'_, Path> {
     match name.strip_prefix(SCHEME) {
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_has_a_name_that_leads_back_to_it() {
+    fn names_convert_back_to_paths() {
         for bytes in
             [b"/a/b.mp4".as_slice(), b"a b%41.mp4", b"/\xff\xfe /%\n\x1b.mp4", "/ä/日本.mp4".as_bytes(), b"/100%"]
         {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn uris_of_others_are_read() {
+    fn uris_from_other_programs_are_read() {
         for (uri, path) in [
             ("file:///a%20b/%c3%A4.mp4", "/a b/ä.mp4"),
             ("file://localhost/a.mp4", "/a.mp4"),
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_told_from_paths() {
+    fn urls_are_distinguished_from_paths() {
         for url in ["http://a/b.mp4", "https://a", "rtsp://cam:554/1", "HTTP://A", "s3+x://b"] {
             assert!(is_url(url), "{url}");
         }

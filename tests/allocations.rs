@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A frame's way through the engine allocates nothing: inputs, outputs and scratch memory stay from frame to frame.
 //!
 //! Alone in its binary, because the counting allocator counts what all threads do. It sees what Rust code allocates, ort's

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! GstAnalyticsRelationMeta: GStreamer's own elements read what `vxyolodetect` writes. Only in builds for GStreamer 1.24 or
 //! newer.
 

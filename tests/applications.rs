@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The programs in docs/applications.md, as they stand there.
 //!
 //! `make test` builds the plugin and names its folder in VX_PLUGIN_DIR; without that these tests skip.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxbulkbin`: lines, summaries, messages, states.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -360,8 +361,8 @@ fn what_is_no_regular_file_fails_instead_of_waiting() {
     let files = [pipe.display().to_string(), "/dev/zero".into(), "/".into(), clip().display().to_string()];
     let found = by_file(lines(&run(&format!("vxbulkbin execution-provider=cpu file-list={}", list(&files).display()))));
     let message = |file: &String| found[file].last().unwrap()["error"]["message"].as_str().unwrap_or("none").to_owned();
-    assert!(message(&files[0]).contains("no regular file"), "{}", message(&files[0]));
-    assert!(message(&files[1]).contains("no regular file") && message(&files[2]).contains("folder"));
+    assert!(message(&files[0]).contains("not a regular file"), "{}", message(&files[0]));
+    assert!(message(&files[1]).contains("not a regular file") && message(&files[2]).contains("folder"));
     assert_eq!(found[&files[3]].last().unwrap()["status"], "ok");
 }
 

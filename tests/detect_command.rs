@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command `vx detect`: outputs, continuing, the cache, worker processes.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engine: sharing, failing jobs, batches, providers.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Engines opened and closed over and over: in a process of its own, because it counts threads.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

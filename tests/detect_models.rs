@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Real models of every layout against golden results, and files that are no detector.
 //!
 //! The golden results are `../shared/reference/reference.py`'s for the same picture (ONNX Runtime 1.31.1, CPU provider).

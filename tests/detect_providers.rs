@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Several providers in one process: what one of them leaves behind is nothing to the others.
 //!
 //! A registration lasts as long as the process, so each test that depends on the order runs in a process of its own: this
@@ -123,7 +124,7 @@ fn elements_of_one_process_keep_to_their_providers() {
 
 /// What an element on `provider` finds in the clip, to the last digit, and what it runs on; `None` where there is no such provider.
 fn lines(provider: &str) -> Option<String> {
-    gstvx::elements::places::set_library_dirs(vec![common::root().join(".deps/lib")]);
+    gstvx::elements::library_paths::set_library_dirs(vec![common::root().join(".deps/lib")]);
     let detect = format!(
         "vxyolodetect name=detector execution-provider={provider} sessions=1 meta=roi model-file={}",
         quoted(&trained()?)

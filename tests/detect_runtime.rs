@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! ONNX Runtime missing or broken: an error, never a panic or a hang, and another try may succeed.
 //!
 //! In a process of its own, because a process can load ONNX Runtime only once. One test, because the order matters.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks the documentation against the program: property tables, links, messages, model families.
 //!
 //! The property tables in `docs/elements.md` are generated from the elements. After a change of a property run

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxyolodetect` between an upstream and a downstream that do what pipelines rarely do: refuse frames, begin one stream after the
 //! other, flush, link anew.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxkeyframedec` behind `souphttpsrc` and a real server, with and without range requests, and one that stalls.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxkeyframedec` in pipelines: what it puts out, from any upstream, after seeks and restarts.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The file that `vxjsonenc` names where several sources feed it, or one that reads several files.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Many elements that open files at once: nobody waits for an upstream that delivers nothing but those behind it, and
 //! every wait ends when it should.
 

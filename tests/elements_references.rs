@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Files that name other files or addresses: nothing but their own bytes is ever opened.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which frames `vxkeyframedec` puts out: intervals, counts, gaps, streams, limits.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 
-use common::{clip, made, pipeline, play, quoted, run};
+use common::{clip, made, pipeline, planes, play, quoted, run};
 use gst::prelude::*;
 use serde_json::Value;
 
@@ -148,7 +149,7 @@ fn any_video_of_a_file_can_be_chosen() {
     };
     assert_eq!((width(""), width("stream-index=0"), width("stream-index=1")), (640, 640, 320));
     let error = run(&format!("filesrc location={} ! vxkeyframedec stream-index=2", quoted(&two))).error_text();
-    assert!(error.contains("stream 2 is no video stream") && error.contains("video in 0, 1"), "{error}");
+    assert!(error.contains("stream 2 is not a video stream") && error.contains("video in 0, 1"), "{error}");
 }
 
 #[test]
@@ -199,9 +200,33 @@ fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
     }
     // No machine has this one under Linux.
     let text = run(&format!("filesrc location={file} ! vxkeyframedec hardware=dxva2")).error_text();
-    let expected = ["scenes.mp4", "dxva2 does not decode this file", "hardware=auto"];
+    let expected = ["scenes.mp4", "dxva2 cannot decode this file", "hardware=auto"];
     assert!(expected.iter().all(|part| text.contains(part)), "{text}");
     let text =
         run(&format!("filesrc location={file} ! vxkeyframedec hardware=vaapi hardware-device=/dev/null")).error_text();
     assert!(text.contains("/dev/null"), "{text}");
+}
+
+#[test]
+fn the_loop_filter_is_skipped_on_request_only() {
+    let frames = |properties: &str| -> Vec<Vec<u8>> {
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec {properties}", quoted(&clip())));
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        outcome.samples.iter().map(planes).collect()
+    };
+    let by_ffmpeg = |name: &str, skipped: &str| {
+        let source = clip();
+        let decode =
+            ["-skip_loop_filter", skipped, "-i", source.to_str().unwrap(), "-map", "0:v:0", "-vf", "select=key"];
+        std::fs::read(made(name, &[&decode[..], &["-vsync", "passthrough", "-f", "rawvideo"]].concat())).unwrap()
+    };
+    let (filtered, unfiltered) = (frames("skip-loop-filter=none"), frames("skip-loop-filter=all"));
+    assert_eq!(filtered.len(), 16);
+    assert!(filtered.concat() == by_ffmpeg("filtered.raw", "none"), "the complete decode differs from FFmpeg's");
+    assert!(
+        unfiltered.concat() == by_ffmpeg("unfiltered.raw", "all"),
+        "the decode without filter differs from FFmpeg's"
+    );
+    assert!(filtered != unfiltered, "the filter changes nothing");
+    assert!(filtered == frames(""), "the filter is skipped by default");
 }

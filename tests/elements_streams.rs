@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxkeyframedec` and what happens around a stream: others that follow it, seeks at any moment, an upstream that fails in its
 //! midst.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The end of a process in the midst of its work: with the status that it asks for, never by a signal, for every provider.
 //!
 //! `VX_EXITS` says how often each is tried; `make exits` does so twenty times.
@@ -464,7 +465,7 @@ fn a_program_that_exits() {
     let (provider, round) = arguments.split_once(' ').unwrap();
     let round: u64 = round.parse().unwrap();
     common::init();
-    gstvx::elements::places::set_library_dirs(vec![root().join(".deps/lib")]);
+    gstvx::elements::library_paths::set_library_dirs(vec![root().join(".deps/lib")]);
     let model = model().map_or(String::new(), |model| format!("model-file={}", quoted(&model)));
     let launch = format!(
         "filesrc location={} ! vxkeyframedec ! vxyolodetect execution-provider={provider} {model} ! fakesink sync=false",

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every codec and container that FFmpeg's command can make here: the keyframes that `vxkeyframedec` puts out are, bit
 //! for bit and with the same times, those of a full decode by the command.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keyframes and detections of real files against an independent detector's (`tests/golden/README.md`).
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `vx` says about itself and about mistakes: help, examples, suggestions, `vx doctor` on broken installations.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

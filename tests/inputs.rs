@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which files `vx detect` reads: names of every kind, lists, links; what it refuses, and what it prints of names.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the elements show of themselves: names, pads and properties. A change here is a change for users.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `scripts/install.sh`, which `make install` and `make uninstall` run: what it puts where, and what is left afterwards.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vx detect --isolate` where workers are lost, talk nonsense, take too much, or cannot be started; and processes or threads that
 //! the system refuses.
 

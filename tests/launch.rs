@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The built plugin in the hands of GStreamer's own tools: gst-launch-1.0, gst-inspect-1.0, and the command `vx`.
 //!
 //! `make test` builds the plugin and names its folder in VX_PLUGIN_DIR; without that these tests skip.
@@ -259,6 +260,51 @@ fn the_commands_of_the_readme_and_the_manual_run() {
     assert!(lines >= 9, "README and manual show {lines} commands");
 }
 
+/// Runs launch lines as a user of the source tree would, with outputs in a folder of their own.
+fn run_lines<'a>(plugins: &Path, name: &str, lines: impl IntoIterator<Item = &'a str>) {
+    let folder = scratch(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["examples", "models"] {
+        let link = folder.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(root().join(name), link).unwrap();
+        }
+    }
+    for line in lines {
+        let mut shell = command("sh", plugins);
+        shell.args(["-c", line]).current_dir(&folder);
+        let run = finish(shell);
+        assert_eq!(run.status, Some(0), "{line}\n{}", run.stderr);
+    }
+}
+
+#[test]
+fn the_launch_lines_of_the_readme_run() {
+    let Some(plugins) = plugin_dir() else { return };
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let lines: Vec<_> = readme.lines().filter(|line| line.starts_with("gst-launch-1.0")).collect();
+    assert!(lines.len() >= 3, "the README shows {} launch lines", lines.len());
+    run_lines(&plugins, "readme", lines);
+}
+
+#[test]
+fn the_launch_lines_of_the_elements_documentation_run() {
+    let Some(plugins) = plugin_dir() else { return };
+    for folder in std::fs::read_dir(root().join("src/elements")).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(text) = std::fs::read_to_string(folder.join("mod.rs")) else { continue };
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let section =
+            text.split_once("/**\n * SECTION:element-vx").unwrap_or_else(|| panic!("{name} has no SECTION")).1;
+        let section = section.split_once("*/").unwrap().0;
+        assert!(section.starts_with(&format!("{name}\n")), "the section of {name} names another element");
+        assert!(section.contains("## Example launch line") && section.contains("Since: "), "{section}");
+        let lines = section.lines().filter_map(|line| line.trim_start_matches(" * ").strip_prefix("gst-launch-1.0"));
+        let lines: Vec<_> = lines.map(|line| format!("gst-launch-1.0{line}")).collect();
+        assert!(!lines.is_empty(), "{name} has no launch line");
+        run_lines(&plugins, &format!("documentation/{name}"), lines.iter().map(String::as_str));
+    }
+}
+
 #[test]
 fn vx_doctor_says_what_is_there_and_what_is_missing() {
     let Some(plugins) = plugin_dir() else { return };
@@ -339,8 +385,8 @@ fn the_log_of_the_elements_is_not_drowned_in_that_of_onnx_runtime() {
     // TIME PID THREAD LEVEL CATEGORY FILE:LINE:FUNCTION:<OBJECT> MESSAGE
     let place = |line: &str| line.split_whitespace().nth(5).unwrap_or_default().to_owned();
     assert!(usual.iter().all(|line| !place(line).contains("::<impl")), "{usual:?}");
-    assert!(usual.iter().any(|line| place(line).contains(":put_out:")), "{usual:?}");
-    let closing = usual.iter().find(|line| line.contains("16 frames, 16 pictures looked at, 8 detections"));
+    assert!(usual.iter().any(|line| place(line).contains(":push_keyframe:")), "{usual:?}");
+    let closing = usual.iter().find(|line| line.contains("16 frames, 16 inference runs, 8 detections"));
     assert!(closing.is_some(), "{usual:?}");
     assert!(logged("vxort:6").len() > 100);
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The layers of the source tree: who may know whom, where `unsafe` may stand.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -144,8 +145,10 @@ fn only_the_binary_prints() {
 #[test]
 fn every_file_says_what_it_is() {
     const LICENCE: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0\n";
-    for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
-        let text = text.strip_prefix(LICENCE).unwrap_or(&text);
-        assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
+    for folder in ["src", "tests", "examples", "benches"] {
+        for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            let Some(text) = text.strip_prefix(LICENCE) else { panic!("{} has no SPDX line", path.display()) };
+            assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
+        }
     }
 }

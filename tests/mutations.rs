@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Damaged files: whatever is done to the bytes of a file, `vxkeyframedec` ends with frames or an error, in time, and
 //! memory does not grow. A hundred here; `make mutations` runs thousands.
 

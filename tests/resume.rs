@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vx detect` again and again: outputs that are continued, results from the cache.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

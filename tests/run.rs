@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The library for many files, as applications use it: events and records, cancellation, resuming, worker processes, errors.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tables and saved pictures of `vx detect`: what is in them, and whether the libraries that people use open them.
 //!
 //! `VX_TEST_PYTHON` names a Python that has pandas, pyarrow, polars, duckdb and pycocotools; `make test-tables` sets one up in

@@ -1,13 +1,14 @@
-//! What can go wrong in the FFmpeg layer, sorted by what a caller can do about it.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Errors of the FFmpeg layer, by what a caller can do about them.
 
 use std::ffi::{CStr, c_int};
 
 use ffmpeg_sys_next as ffi;
 
-/// Why bytes could not be had from the source behind a demuxer.
+/// A failed read from the source behind a demuxer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// The wait for data was ended on purpose: flush or stop.
+    /// The wait for data was interrupted on purpose: flush or stop.
     #[error("reading was interrupted")]
     Interrupted,
     /// Upstream failed; the text names the cause.
@@ -19,30 +20,30 @@ pub enum SourceError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Flush or stop was asked for.
+    /// Flush or stop was requested.
     #[error("interrupted")]
     Interrupted,
     /// The byte source failed.
     #[error("{0}")]
     Source(String),
-    /// There was not one byte.
+    /// The input has no bytes.
     #[error("the input is empty (0 bytes)")]
     Empty,
-    /// No demuxer knows these bytes.
-    #[error("the input is not a media file that FFmpeg {version} knows ({detail})")]
+    /// No demuxer recognises the input.
+    #[error("not a media file that FFmpeg {version} recognises ({detail})")]
     NotMedia {
         /// Version of libavformat in use.
         version: String,
-        /// FFmpeg's words.
+        /// FFmpeg's message.
         detail: String,
     },
-    /// The input only names other files or addresses, which are never opened.
-    #[error("this is {kind}, no media file: it only names other files, which are not followed")]
+    /// The input only refers to other files or addresses, which are never opened.
+    #[error("this is {kind}, not a media file: it only refers to other files, which are not opened")]
     Reference {
         /// What such a file is called.
         kind: &'static str,
     },
-    /// The file is of a kind that the installed FFmpeg has no means to read.
+    /// The installed FFmpeg cannot read files of this kind.
     #[error("this is {kind}, which the installed FFmpeg ({version}) cannot read")]
     Unreadable {
         /// What such a file is called.
@@ -50,21 +51,21 @@ pub enum Error {
         /// Version of libavformat in use.
         version: String,
     },
-    /// The container is known but cannot be read: cut, or damaged.
+    /// The container is recognised but cannot be read: truncated, or damaged.
     #[error("{0}")]
     Damaged(String),
-    /// The container holds no video.
-    #[error("there is no video in this {container} file (it holds {found})")]
+    /// The container has no video stream.
+    #[error("no video in this {container} file (it contains {found})")]
     NoVideo {
         /// Long name of the container.
         container: String,
-        /// What it does hold, in words.
+        /// Its contents, in words.
         found: String,
     },
-    /// The stream asked for is not there, or no video.
-    #[error("stream {index} is no video stream (this {container} file has {videos})")]
+    /// The requested stream does not exist, or is not video.
+    #[error("stream {index} is not a video stream (this {container} file has {videos})")]
     NoSuchStream {
-        /// The stream asked for.
+        /// The requested stream.
         index: u32,
         /// Long name of the container.
         container: String,
@@ -72,7 +73,7 @@ pub enum Error {
         videos: String,
     },
     /// The picture is larger than allowed.
-    #[error("a picture of {width}x{height} pixels is more than max-pixels ({max_pixels}) allows")]
+    #[error("a picture of {width}x{height} pixels exceeds max-pixels ({max_pixels})")]
     TooLarge {
         /// Pixels in a row.
         width: u32,
@@ -89,23 +90,23 @@ pub enum Error {
         /// Version of libavcodec in use.
         version: String,
     },
-    /// The device that was asked for does not decode the file.
-    #[error("{kind} does not decode this file: {reason}")]
+    /// The requested device does not decode the file.
+    #[error("{kind} cannot decode this file: {reason}")]
     Hardware {
         /// The device as the user named it.
         kind: String,
         /// What is missing.
         reason: String,
     },
-    /// The video is encrypted and there is no key.
+    /// The video is encrypted, and no key is available.
     #[error("the video is encrypted (DRM) and cannot be decoded without its key")]
     Encrypted,
-    /// There is a video stream, but no keyframe came out of it.
+    /// The video stream yielded no keyframe.
     #[error("{0}")]
     NoKeyframes(String),
-    /// The FFmpeg found at run time is not the one this library was built against.
+    /// The FFmpeg loaded at run time is not the version this library was built against.
     #[error(
-        "this plugin was built for {library} {built}, but {found} is loaded: build it again on this system, or install the FFmpeg it was built for"
+        "this plugin was built for {library} {built}, but {found} is loaded: rebuild it on this system, or install that version of FFmpeg"
     )]
     WrongLibrary {
         /// Which of FFmpeg's libraries.
@@ -122,18 +123,18 @@ pub enum Error {
         operation: &'static str,
         /// Its return value.
         code: i32,
-        /// FFmpeg's text for it.
+        /// FFmpeg's message for it.
         message: String,
     },
 }
 
 impl Error {
-    /// An [`Error::Call`] with FFmpeg's own text for `code`.
+    /// Returns an [`Error::Call`] with FFmpeg's own message for `code`.
     pub(crate) fn call(operation: &'static str, code: c_int) -> Self {
         Self::Call { operation, code, message: message(code) }
     }
 
-    /// An allocation inside FFmpeg that returned null.
+    /// Returns the error for an allocation inside FFmpeg that returned null.
     pub(crate) fn memory(operation: &'static str) -> Self {
         Self::call(operation, ffi::AVERROR(ffi::ENOMEM))
     }
@@ -148,7 +149,7 @@ impl From<SourceError> for Error {
     }
 }
 
-/// FFmpeg's text for an error code.
+/// Returns FFmpeg's message for an error code.
 pub(crate) fn message(code: c_int) -> String {
     let mut buffer = [0; ffi::AV_ERROR_MAX_STRING_SIZE];
     // SAFETY: the pointer and the length describe `buffer`, which av_strerror fills and terminates.
@@ -158,7 +159,7 @@ pub(crate) fn message(code: c_int) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// "59.27.100" from FFmpeg's packed version number.
+/// Formats FFmpeg's packed version number, for example "59.27.100".
 pub(crate) fn version_text(packed: u32) -> String {
     format!("{}.{}.{}", packed >> 16, (packed >> 8) & 0xff, packed & 0xff)
 }

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! FFmpeg's byte IO over a Rust [`ByteSource`].
 //!
-//! Owns the AVIOContext, its buffer and the source. It is the only way by which an opened file reads bytes. Every read
-//! gives the opening lock up while the source waits.
+//! Owns the AVIOContext, its buffer and the source. An opened file reads bytes only through this. Every read releases the opening
+//! lock while the source waits.
 //!
-//! Thread rule: used by one thread at a time, the one that drives the demuxer.
+//! Thread rule: one thread at a time, the one that drives the demuxer.
 
 use std::ffi::{c_int, c_void};
 use std::io::SeekFrom;
@@ -15,28 +16,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ffmpeg_sys_next as ffi;
 
 use crate::av::error::{Error, SourceError};
-use crate::av::opening;
+use crate::av::opening_lock;
 
-/// Size of the buffer FFmpeg reads through: small, because most reads follow a jump to the next keyframe.
+/// Size of FFmpeg's read buffer: small, because most reads follow a jump to the next keyframe.
 const BUFFER_BYTES: usize = 32 * 1024;
 
-/// How many of the first bytes are kept to tell what a file that cannot be opened was meant to be.
+/// Number of leading bytes that are kept to determine what a file is that cannot be opened.
 const HEAD_BYTES: usize = 1024;
 
-/// Times a file may be read over, beyond a fixed number of bytes: demuxers read a few parts twice, and refill their buffer after
-/// jumps. More than this only a file does whose index leads in circles.
-const READ_OVER: u64 = 200;
+/// How many times its size may be read of a file, beyond a fixed number of bytes. Demuxers read a few parts twice, and refill their
+/// buffer after jumps; only a file whose index forms a loop is read more often.
+const MAX_READS_PER_BYTE: u64 = 200;
 
-/// Bytes that may be read of a file of any length.
-const READ_AT_LEAST: u64 = 256 << 20;
+/// Bytes that may be read of a file of any size.
+const MIN_READ_BUDGET: u64 = 256 << 20;
 
 /// Bytes for a demuxer.
 pub trait ByteSource: Send {
     /// Reads at least one byte at the current position into `buffer`, 0 at the end. May wait; the wait must end when
-    /// the source's owner asks for it.
+    /// the source's owner requests it.
     ///
     /// # Errors
-    /// [`SourceError::Interrupted`] when the wait was ended, [`SourceError::Failed`] when upstream failed.
+    /// [`SourceError::Interrupted`] when the wait was interrupted, [`SourceError::Failed`] when upstream failed.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError>;
 
     /// Moves to `position` bytes from the start. Called only if the source is seekable.
@@ -45,41 +46,41 @@ pub trait ByteSource: Send {
     /// As [`read`](Self::read).
     fn seek(&mut self, position: u64) -> Result<(), SourceError>;
 
-    /// What will be read next ends at byte `end`, if that is behind the position. A source may fetch as much at once.
+    /// Announces that reads will end at byte `end`, if that is behind the position. A source may fetch that much at once.
     fn expect(&mut self, _end: u64) {}
 
-    /// Size in bytes, where it is known.
+    /// Returns the size in bytes, where it is known.
     fn size(&mut self) -> Option<u64>;
 
     /// Whether [`seek`](Self::seek) works.
     fn is_seekable(&self) -> bool;
 
-    /// Whether a jump costs no more than reading on.
-    fn jumps_are_free(&self) -> bool;
+    /// Whether a seek costs no more than reading on.
+    fn has_cheap_seeks(&self) -> bool;
 }
 
-/// A switch that makes FFmpeg's long calls and our loops return early. Clones share it.
+/// A flag that makes FFmpeg's long calls and our loops return early. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Ends what runs, and what starts until [`clear`](Self::clear).
+    /// Interrupts the current work, and all work until [`clear`](Self::clear).
     pub fn set(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// Lets work go on.
+    /// Allows work again.
     pub fn clear(&self) {
         self.0.store(false, Ordering::SeqCst);
     }
 
-    /// Whether work should end.
+    /// Whether work should stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// The callback for an AVFormatContext. It points into the shared flag: keep a clone alive as long as the context.
+    /// Returns the callback for an AVFormatContext. It points into the shared flag: keep a clone alive as long as the context.
     pub(crate) fn callback(&self) -> ffi::AVIOInterruptCB {
         let flag: *const AtomicBool = Arc::as_ptr(&self.0);
         ffi::AVIOInterruptCB { callback: Some(is_interrupted), opaque: flag.cast_mut().cast() }
@@ -92,16 +93,16 @@ unsafe extern "C" fn is_interrupted(opaque: *mut c_void) -> c_int {
     flag.load(Ordering::SeqCst).into()
 }
 
-/// What the callbacks work on.
+/// State of the callbacks.
 struct Shared {
     source: Box<dyn ByteSource>,
     interrupt: Interrupt,
     position: u64,
     bytes_read: u64,
-    /// Bytes that may still be read before the demuxer is held to go in circles; `None` where the length is unknown.
-    allowance: Option<u64>,
-    /// Reads do not go past this byte until they reach it.
-    fence: u64,
+    /// Bytes that may still be read before the demuxer counts as looping; `None` where the size is unknown.
+    read_budget: Option<u64>,
+    /// Reads stop at this byte until they reach it.
+    read_ahead_end: u64,
     head: Vec<u8>,
     error: Option<SourceError>,
 }
@@ -120,14 +121,14 @@ impl Io {
     pub(crate) fn new(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
         let seekable = source.is_seekable();
         let mut source = source;
-        let allowance = allowance(&mut *source);
+        let read_budget = read_budget(&mut *source);
         let shared = Shared {
             source,
             interrupt,
             position: 0,
             bytes_read: 0,
-            allowance,
-            fence: 0,
+            read_budget,
+            read_ahead_end: 0,
             head: Vec::with_capacity(HEAD_BYTES),
             error: None,
         };
@@ -150,7 +151,7 @@ impl Io {
             )
         };
         let Some(context) = NonNull::new(context) else {
-            // SAFETY: nobody else knows these two allocations: the context that would have was not made.
+            // SAFETY: nothing else refers to these two allocations: the context that would have was not created.
             unsafe { ffi::av_free(buffer) };
             // SAFETY: from Box::into_raw above.
             drop(unsafe { Box::from_raw(shared) });
@@ -176,40 +177,40 @@ impl Io {
         unsafe { self.shared.as_mut() }
     }
 
-    /// The error that made a read fail since this was last asked: FFmpeg itself only reports EIO.
+    /// Takes the error that made a read fail since the last call: FFmpeg itself only reports EIO.
     pub(crate) fn take_error(&mut self) -> Option<SourceError> {
         self.shared_mut().error.take()
     }
 
-    /// Forgets that a read was interrupted: what comes next is a new attempt.
+    /// Forgets that a read was interrupted: what follows is a new attempt.
     pub(crate) fn forget_interruption(&mut self) {
         self.shared_mut().error.take_if(|error| *error == SourceError::Interrupted);
     }
 
-    /// Reading begins anew on purpose, as after a seek: what was read so far counts no more as going in circles.
-    pub(crate) fn renew_allowance(&mut self) {
+    /// Resets the read budget when reading restarts on purpose, as after a seek.
+    pub(crate) fn reset_read_budget(&mut self) {
         let shared = self.shared_mut();
-        shared.allowance = allowance(&mut *shared.source);
+        shared.read_budget = read_budget(&mut *shared.source);
     }
 
-    /// The source, moved to its beginning, and the bytes that were read of it. Nothing more can be read through this.
+    /// Takes the source, moved to its beginning, and the number of bytes that were read of it. Nothing more can be read through this.
     pub(crate) fn take_source(&mut self) -> Result<(Box<dyn ByteSource>, u64), Error> {
         let shared = self.shared_mut();
         shared.source.seek(0)?;
-        Ok((std::mem::replace(&mut shared.source, Box::new(Nothing)), shared.bytes_read))
+        Ok((std::mem::replace(&mut shared.source, Box::new(EmptySource)), shared.bytes_read))
     }
 
-    /// Counts bytes that were read of the source before.
+    /// Counts bytes that were read of the source earlier.
     pub(crate) fn add_bytes_read(&mut self, bytes: u64) {
         self.shared_mut().bytes_read += bytes;
     }
 
-    /// Bytes taken from the source.
+    /// Returns the number of bytes read from the source.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.shared().bytes_read
     }
 
-    /// The first bytes of the file, as far as they were read.
+    /// Returns the first bytes of the file, as far as they were read.
     pub(crate) fn head(&self) -> &[u8] {
         &self.shared().head
     }
@@ -219,19 +220,19 @@ impl Io {
         self.shared().source.is_seekable()
     }
 
-    /// Whether a jump in the source costs no more than reading on.
-    pub(crate) fn jumps_are_free(&self) -> bool {
-        self.shared().source.jumps_are_free()
+    /// Whether a seek in the source costs no more than reading on.
+    pub(crate) fn has_cheap_seeks(&self) -> bool {
+        self.shared().source.has_cheap_seeks()
     }
 
-    /// Bytes from `end` on are not wanted for now: read-ahead stops there.
-    pub(crate) fn set_fence(&mut self, end: u64) {
+    /// Stops read-ahead at byte `end`: what follows is not needed for now.
+    pub(crate) fn limit_read_ahead(&mut self, end: u64) {
         let shared = self.shared_mut();
-        shared.fence = end;
+        shared.read_ahead_end = end;
         shared.source.expect(end);
     }
 
-    /// Reads at `position` without the demuxer noticing; 0 at the end.
+    /// Reads at `position` without changing the demuxer's position; 0 at the end.
     pub(crate) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let shared = self.shared_mut();
         if shared.interrupt.is_set() {
@@ -241,13 +242,13 @@ impl Io {
         shared.source.seek(position)?;
         let read = shared.source.read(buffer);
         shared.source.seek(shared.position)?;
-        shared.source.expect(shared.fence);
+        shared.source.expect(shared.read_ahead_end);
         let count = read?;
         shared.count(count)?;
         Ok(count)
     }
 
-    /// Size of the source, where known.
+    /// Returns the size of the source, where known.
     pub(crate) fn size(&mut self) -> Option<u64> {
         self.shared_mut().source.size()
     }
@@ -260,7 +261,7 @@ impl Drop for Io {
         let buffer = unsafe { &raw mut (*context).buffer };
         // SAFETY: buffer is the context's own field, allocated with av_malloc; av_freep clears it.
         unsafe { ffi::av_freep(buffer.cast()) };
-        // SAFETY: context came from avio_alloc_context and is used by nobody any more (Input closes before it drops Io).
+        // SAFETY: context came from avio_alloc_context and is no longer used (Input closes before it drops Io).
         unsafe { ffi::avio_context_free(&raw mut context) };
         // SAFETY: from Box::into_raw in new(); the callbacks that used it are gone with the context.
         drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
@@ -274,7 +275,7 @@ unsafe extern "C" fn read_packet(opaque: *mut c_void, buffer: *mut u8, size: c_i
     }
     // SAFETY: opaque is the Shared that Io::new registered; FFmpeg calls back on the thread that drives the demuxer only.
     let shared = unsafe { &mut *opaque.cast::<Shared>() };
-    // SAFETY: FFmpeg hands `size` writable bytes for the time of this call.
+    // SAFETY: FFmpeg passes `size` writable bytes for the duration of this call.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, size) };
     // A panic must not cross into C: it would abort the process.
     let read = catch_unwind(AssertUnwindSafe(|| shared.read(buffer)));
@@ -288,16 +289,16 @@ unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i6
     moved.unwrap_or_else(|_| i64::from(ffi::AVERROR(ffi::EIO)))
 }
 
-/// What may be read of a source.
-fn allowance(source: &mut dyn ByteSource) -> Option<u64> {
+/// Returns the number of bytes that may be read of a source.
+fn read_budget(source: &mut dyn ByteSource) -> Option<u64> {
     let size = source.size().filter(|_| source.is_seekable())?;
-    Some(size.saturating_mul(READ_OVER).saturating_add(READ_AT_LEAST))
+    Some(size.saturating_mul(MAX_READS_PER_BYTE).saturating_add(MIN_READ_BUDGET))
 }
 
-/// What is left where a source was taken away.
-struct Nothing;
+/// The source of an IO whose source was taken.
+struct EmptySource;
 
-impl ByteSource for Nothing {
+impl ByteSource for EmptySource {
     fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, SourceError> {
         Ok(0)
     }
@@ -314,20 +315,18 @@ impl ByteSource for Nothing {
         false
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         false
     }
 }
 
 impl Shared {
-    /// Counts bytes that were read; fails where they are far more than the file has.
+    /// Counts bytes that were read; fails when they far exceed the size of the file.
     fn count(&mut self, bytes: usize) -> Result<(), SourceError> {
         self.bytes_read += bytes as u64;
-        let Some(allowance) = &mut self.allowance else { return Ok(()) };
-        *allowance = allowance.checked_sub(bytes as u64).ok_or_else(|| {
-            SourceError::Failed(
-                "the file's index leads in circles: the same bytes are read again and again without an end".into(),
-            )
+        let Some(read_budget) = &mut self.read_budget else { return Ok(()) };
+        *read_budget = read_budget.checked_sub(bytes as u64).ok_or_else(|| {
+            SourceError::Failed("the file's index forms a loop: the same bytes are read again and again".into())
         })?;
         Ok(())
     }
@@ -337,10 +336,10 @@ impl Shared {
             self.error = Some(SourceError::Interrupted);
             return ffi::AVERROR_EXIT;
         }
-        let upto_fence = self.fence.checked_sub(self.position).and_then(|bytes| usize::try_from(bytes).ok());
-        let wanted = upto_fence.filter(|&bytes| bytes > 0).map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
+        let until_limit = self.read_ahead_end.checked_sub(self.position).and_then(|bytes| usize::try_from(bytes).ok());
+        let wanted = until_limit.filter(|&bytes| bytes > 0).map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
         let buffer = &mut buffer[..wanted];
-        match opening::while_waiting(|| self.source.read(buffer)) {
+        match opening_lock::released_while(|| self.source.read(buffer)) {
             Ok(0) => ffi::AVERROR_EOF,
             Ok(count) => {
                 let count = count.min(buffer.len());
@@ -379,7 +378,7 @@ impl Shared {
         };
         let Some(position) = position else { return INVALID };
         let Ok(answer) = i64::try_from(position) else { return INVALID };
-        match opening::while_waiting(|| self.source.seek(position)) {
+        match opening_lock::released_while(|| self.source.seek(position)) {
             Ok(()) => {
                 self.position = position;
                 answer

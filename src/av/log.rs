@@ -1,9 +1,10 @@
-//! What FFmpeg writes about a file, handed to whoever reads that file.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! FFmpeg's log lines, routed to the reader of the file that they are about.
 //!
 //! FFmpeg has one log callback for the whole process, and its lines do not name the file. A program that owns the process
-//! ([`capture_log`]) replaces the callback; a plugin never does, since the application or another plugin may have set its own. A
-//! thread that works on a file registers the file's [`LogSink`] while it does. Lines of other threads (FFmpeg's slice threads,
-//! other libraries in the process) belong to no file and are dropped.
+//! replaces the callback ([`capture_log`]); a plugin never does, since the application or another plugin may have set its own. A
+//! thread registers the [`LogSink`] of the file that it works on. Lines of other threads (FFmpeg's slice threads, other libraries
+//! in the process) cannot be attributed to a file and are dropped.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -11,13 +12,13 @@ use std::sync::Arc;
 
 use ffmpeg_sys_next as ffi;
 
-/// Longest line that FFmpeg's formatter is given room for, in bytes.
+/// Size of the buffer for FFmpeg's line formatter, in bytes.
 const LINE_BYTES: usize = 1024;
 
-/// Longest text that is kept while a line is not complete, in bytes.
+/// Longest incomplete line that is kept, in bytes.
 const PENDING_BYTES: usize = 8 * LINE_BYTES;
 
-/// Receives FFmpeg's warnings and errors about one file, a line each, from any thread that reads or decodes it.
+/// Receives FFmpeg's warnings and errors about one file, one line per call, from any thread that reads or decodes it.
 #[derive(Clone, Default)]
 pub struct LogSink(Option<Receiver>);
 
@@ -29,7 +30,7 @@ impl LogSink {
         Self(Some(Arc::new(receive)))
     }
 
-    /// Attributes to this file what FFmpeg writes on this thread until the guard is dropped.
+    /// Attributes what FFmpeg logs on this thread to this file until the guard is dropped.
     pub(crate) fn enter(&self) -> Guard {
         let previous =
             CURRENT.with(|current| current.replace(Current { sink: self.0.clone(), pending: String::new() }));
@@ -43,7 +44,7 @@ impl std::fmt::Debug for LogSink {
     }
 }
 
-/// Ends the attribution of a thread's lines; the one before is in force again.
+/// Ends the attribution of a thread's lines and restores the previous one.
 pub(crate) struct Guard {
     previous: Option<Current>,
 }
@@ -59,7 +60,7 @@ impl Drop for Guard {
 #[derive(Default)]
 struct Current {
     sink: Option<Receiver>,
-    /// The beginning of a line that FFmpeg writes in pieces.
+    /// Start of a line that FFmpeg writes in pieces.
     pending: String,
 }
 
@@ -67,8 +68,8 @@ thread_local! {
     static CURRENT: RefCell<Current> = RefCell::default();
 }
 
-/// Sends FFmpeg's warnings and errors to the [`LogSink`] of the file they are about, in the whole process. For programs that own
-/// the process: nothing is written to standard error any more.
+/// Routes FFmpeg's warnings and errors in the whole process to the [`LogSink`] of the file that they are about. For programs that
+/// own the process: FFmpeg then writes nothing to standard error.
 pub fn capture_log() {
     // SAFETY: callback and level may be set at any time from any thread; the callback is a function, which lives for ever.
     unsafe {
@@ -105,7 +106,7 @@ unsafe extern "C" fn receive(object: *mut c_void, level: c_int, format: *const c
     };
     // SAFETY: av_log_format_line2 terminates what it writes, within the buffer.
     let text = unsafe { CStr::from_ptr(line.as_ptr()) }.to_string_lossy();
-    // A thread that is ending has no sink any more.
+    // A thread that is ending no longer has a sink.
     let _ = CURRENT.try_with(|current| {
         let Ok(mut current) = current.try_borrow_mut() else { return };
         let Some(sink) = current.sink.clone() else { return };
@@ -114,7 +115,7 @@ unsafe extern "C" fn receive(object: *mut c_void, level: c_int, format: *const c
             return;
         }
         let complete = std::mem::take(&mut current.pending);
-        // The sink may log, and what it calls may come back here.
+        // The sink may log, and so call this function again.
         drop(current);
         // A panic must not pass through FFmpeg.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(complete.trim_end())));

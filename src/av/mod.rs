@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Safe Rust over FFmpeg: custom IO, demuxer, decoder, frames, format conversion.
 //!
-//! The only place in the crate with `unsafe`. It knows no GStreamer and logs nothing: what happens comes back as values.
-//! FFmpeg's global state (its log callback among it) is left alone, since other libraries in the process share it.
+//! The only layer with `unsafe`. It does not know GStreamer and logs nothing: everything is reported by return values.
+//! FFmpeg's global state, its log callback included, is left alone, since other libraries in the process share it.
 
 mod containers;
 mod decode;
@@ -11,27 +12,26 @@ mod input;
 mod io;
 mod keyframes;
 mod log;
-pub mod opening;
+pub mod opening_lock;
 pub mod process;
 
-pub use decode::hardware::Hardware;
-pub use decode::parallel::{ThreadOptions, ThreadType};
+pub use decode::options::{DEFAULT_MAX_PIXELS, DecoderOptions, Hardware, ThreadOptions, ThreadType};
 pub use error::{Error, SourceError};
 pub use frame::pixel_format::{PixelFormat, PlaneGeometry};
 pub use frame::pool::FramePool;
-pub use frame::rotation::Turn;
+pub use frame::rotation::Rotation;
 pub use frame::scaler::Scaler;
 pub use frame::{Colour, Frame, PlaneBytes};
 pub use io::{ByteSource, Interrupt};
 pub use keyframes::KeyframeReader;
-pub use keyframes::keyframe::{Counts, Info, Keyframe, Listed, Step};
-pub use keyframes::options::{DEFAULT_MAX_PIXELS, Options};
+pub use keyframes::keyframe::{Counts, Info, Keyframe, KeyframeEntry, Step};
+pub use keyframes::options::Options;
 pub use log::{LogSink, capture_log};
-pub use opening::LockTimes;
+pub use opening_lock::LockTimes;
 
 use ffmpeg_sys_next as ffi;
 
-/// Versions of the FFmpeg libraries in use, for example "libavformat 59.27.100, libavcodec 59.37.100".
+/// Returns the versions of the FFmpeg libraries in use, for example "libavformat 59.27.100, libavcodec 59.37.100".
 #[must_use]
 pub fn version() -> String {
     // SAFETY: neither has preconditions.
@@ -39,7 +39,7 @@ pub fn version() -> String {
     format!("libavformat {}, libavcodec {}", error::version_text(format), error::version_text(codec))
 }
 
-/// Fails if the FFmpeg loaded is not of the major version whose struct layouts this crate was built with.
+/// Fails if the major version of the loaded FFmpeg is not the one whose struct layouts this crate was built with.
 ///
 /// # Errors
 /// [`Error::WrongLibrary`].

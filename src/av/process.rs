@@ -1,7 +1,8 @@
-//! The process's end: a hook before static destructors, and leaving without any.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Process exit: a hook that runs before static destructors, and an exit without destructors.
 //!
-//! Two calls into the C library for which Rust's standard library has no safe form. They are not FFmpeg's; they are here
-//! because this is the only layer that may hold `unsafe`. Any thread.
+//! Two calls into the C library for which Rust's standard library has no safe form. They are not FFmpeg's, but this is the only
+//! layer that may contain `unsafe`. Any thread.
 
 use std::ffi::c_int;
 use std::panic::catch_unwind;
@@ -12,17 +13,17 @@ pub type Hook = fn(Option<i32>);
 
 static HOOK: OnceLock<Hook> = OnceLock::new();
 
-/// Calls `hook` when the process exits, before the destructors of everything that has been constructed so far.
+/// Calls `hook` when the process exits, before the destructors of everything constructed so far.
 ///
 /// The C library runs handlers in the reverse order of their registration, and C++ libraries register the destructors of
-/// their statics when they construct them. So call it again after a library was loaded or used for the first time; the hook
+/// their statics when they construct them. So call this again after a library was loaded or used for the first time; the hook
 /// then runs more than once. Only the first `hook` is kept.
 pub fn at_exit(hook: Hook) {
     HOOK.get_or_init(|| hook);
     platform::register();
 }
 
-/// Ends the process at once: no destructors, no handlers, nothing flushed. Standard output must have been flushed by then.
+/// Ends the process immediately: no destructors, no handlers, no flushing. Flush standard output before.
 pub fn leave(status: i32) -> ! {
     // SAFETY: it has no preconditions and never returns; other threads may be anywhere, since nothing that they use is torn
     // down.

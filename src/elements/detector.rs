@@ -1,15 +1,16 @@
-//! What finds the objects, handed downstream.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Information about the detector, sent downstream.
 //!
-//! `vxyolodetect` says by a sticky event which model it runs on what; `vxjsonenc` writes it into its header line.
+//! `vxyolodetect` announces its model and its provider in a sticky event; `vxjsonenc` writes them into its header line.
 
 pub use crate::record::Detector;
 
 const NAME: &str = "vx-detector";
 
-/// The name of the details of warnings about the model, which concern every result.
+/// Name of the details structure of warnings about the model, which concern every result.
 pub const MODEL_DETAILS: &str = "vx-model";
 
-/// The event that carries it.
+/// Creates the event for `detector`.
 #[must_use]
 pub fn event(detector: &Detector) -> gst::Event {
     let structure = gst::Structure::builder(NAME)
@@ -25,7 +26,7 @@ pub fn event(detector: &Detector) -> gst::Event {
     gst::event::CustomDownstreamSticky::new(structure.build())
 }
 
-/// What `event` carries, if it is one of these.
+/// Returns the detector in `event`, if it is such an event.
 #[must_use]
 pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
     let structure = event.structure().filter(|structure| structure.name() == NAME)?;

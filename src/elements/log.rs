@@ -1,7 +1,8 @@
-//! Debug categories of the elements, with short names of functions in their lines.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Debug categories of the elements, with short function names in their lines.
 //!
-//! The macros of gstreamer-rs name a function by its whole path with the type of its `impl`, which is longer than most messages.
-//! A [`Category`] takes their place as the logger and passes on the last part only.
+//! The macros of gstreamer-rs print a function's whole path including the type of its `impl`, which is longer than most messages.
+//! A [`Category`] replaces them as the logger and passes on only the last part.
 
 use std::fmt::Arguments;
 use std::ops::Deref;
@@ -19,7 +20,7 @@ pub struct Category {
 }
 
 impl Category {
-    /// For a static.
+    /// Creates a category for a static.
     pub const fn new(name: &'static str, description: &'static str) -> Self {
         Self { name, description, category: OnceLock::new() }
     }
@@ -64,7 +65,7 @@ impl DebugLogger for Category {
     }
 }
 
-/// The name of a function without its path, and without the closures in it.
+/// Returns the name of a function without its path and without closures.
 fn short(path: &str) -> &str {
     let mut path = path;
     while let Some(outer) = path.strip_suffix("::{{closure}}") {

@@ -1,23 +1,25 @@
-//! The GStreamer elements: pads, events, properties, messages. What they do lives in the layers below.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The GStreamer elements: pads, events, properties, messages. Their logic is in the layers below.
 
 #![forbid(unsafe_code)]
 
+mod buffer_layout;
 pub mod bulkbin;
+pub mod container_time;
 pub mod detector;
+mod error_details;
+mod gst_launch;
 pub mod jsonenc;
 pub mod keyframedec;
-mod layout;
+pub mod library_paths;
 mod log;
-pub mod origin;
-pub mod places;
-mod refusal;
-mod startup;
+mod property_lock;
 mod upstream;
 pub mod yolodetect;
 
 use gst::prelude::*;
 
-/// The pipeline around `element`, or whatever bin is outermost.
+/// Returns the pipeline of `element`, or its outermost bin.
 fn top_level(element: &impl IsA<gst::Element>) -> gst::Element {
     let mut top = element.clone().upcast::<gst::Element>();
     while let Some(parent) = top.parent().and_downcast::<gst::Element>() {

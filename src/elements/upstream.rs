@@ -1,18 +1,20 @@
-//! What upstream says about where the bytes come from.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The origin of a stream: path or URI, as upstream reports it.
 
 use gst::glib;
 use gst::prelude::*;
 
-/// Elements between a pad and its sources, at most.
+/// Most elements between a pad and its sources.
 const MOST_ELEMENTS: usize = 256;
 
-/// Schemes of sources that read one file after the other: their URI is a pattern, which file a buffer is of they do not say.
-/// (`multifle` is how multifilesrc writes its own.) A file descriptor's number says nothing about what is behind it.
+/// Schemes of sources that read several files in sequence: their URI is a pattern, and does not identify the file of a buffer.
+/// (`multifle` is multifilesrc's own spelling.) A file descriptor's number does not identify what is behind it.
 const NAMELESS: [&str; 4] = ["fd:", "multifle:", "multifile:", "imagesequence:"];
 
-/// Path of the file, or URI of the resource, that feeds `pad` with the stream `stream_id`, where upstream answers the URI query.
+/// Returns the path of the file, or the URI of the resource, that feeds `pad` with the stream `stream_id`, where upstream answers
+/// the URI query.
 ///
-/// Where several sources feed the pad (`concat`, `funnel`), it is that whose stream it is, or none.
+/// Where several sources feed the pad (`concat`, `funnel`), the one with that stream is returned, or none.
 pub fn location(pad: &gst::Pad, stream_id: Option<&str>) -> Option<String> {
     let mut uris = Vec::new();
     collect_uris(pad, &mut uris, &mut 0);
@@ -26,7 +28,7 @@ pub fn location(pad: &gst::Pad, stream_id: Option<&str>) -> Option<String> {
     }
 }
 
-/// Whether a stream comes from the source with this URI: gst_pad_create_stream_id begins an identifier with the URI's SHA-256.
+/// Whether a stream comes from the source with this URI: gst_pad_create_stream_id begins an ID with the URI's SHA-256.
 fn is_stream_of(uri: &str, stream_id: Option<&str>) -> bool {
     let source = stream_id.and_then(|id| id.split('/').next());
     let mut checksum = glib::Checksum::new(glib::ChecksumType::Sha256);
@@ -36,7 +38,7 @@ fn is_stream_of(uri: &str, stream_id: Option<&str>) -> bool {
     source.is_some() && checksum.and_then(glib::Checksum::string).as_deref() == source
 }
 
-/// The URIs of all that feeds `pad`: what the sources behind elements with several sink pads answer, each asked for itself.
+/// Collects the URIs of all sources of `pad`. Sources behind elements with several sink pads are queried individually.
 fn collect_uris(pad: &gst::Pad, uris: &mut Vec<String>, elements: &mut usize) {
     let Some(fork) = fork_behind(pad, elements) else {
         let mut query = gst::query::Uri::new();
@@ -52,7 +54,7 @@ fn collect_uris(pad: &gst::Pad, uris: &mut Vec<String>, elements: &mut usize) {
     }
 }
 
-/// The nearest element upstream of `pad` with more than one sink pad.
+/// Returns the nearest element upstream of `pad` with more than one sink pad.
 fn fork_behind(pad: &gst::Pad, elements: &mut usize) -> Option<gst::Element> {
     let mut pad = pad.clone();
     while *elements < MOST_ELEMENTS {
@@ -67,7 +69,7 @@ fn fork_behind(pad: &gst::Pad, elements: &mut usize) -> Option<gst::Element> {
     None
 }
 
-/// The element that `pad` is linked to, found through ghost pads in both directions.
+/// Returns the element that `pad` is linked to, through ghost pads in both directions.
 pub fn element_behind(pad: &gst::Pad) -> Option<gst::Element> {
     let mut pad = pad.clone();
     for _ in 0..MOST_ELEMENTS {

@@ -1,7 +1,8 @@
-//! The same detections as GstAnalyticsRelationMeta, which GStreamer's own overlay, tracker and ONVIF elements read.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Detections as GstAnalyticsRelationMeta, which GStreamer's own overlay, tracker and ONVIF elements read.
 //!
-//! Each is an object-detection entry whose type is the label, with a classification entry of the same label related to it:
-//! some elements look at the one, some at the other.
+//! Each is an object-detection entry whose type is the label, with a related classification entry of the same label: some elements
+//! read the one, some the other.
 
 use gst::glib;
 use gst_analytics::prelude::*;
@@ -13,7 +14,7 @@ use gst_analytics::{
 use super::{Edges, Found};
 use crate::detect::{Details, Detection, Labels};
 
-/// Adds `detections` to `buffer`, to the meta that is there or to a new one.
+/// Adds `detections` to the meta on `buffer`, or to a new one.
 pub fn write(buffer: &mut gst::BufferRef, detections: &[Detection], labels: &Labels, width: u32, height: u32) {
     if buffer.meta::<AnalyticsRelationMeta>().is_none() {
         AnalyticsRelationMeta::add(buffer);
@@ -23,7 +24,7 @@ pub fn write(buffer: &mut gst::BufferRef, detections: &[Detection], labels: &Lab
         let label = glib::Quark::from_str(&*labels.name(detection.class_id));
         let (x, y, w, h) = Edges::of(detection, width, height).rectangle();
         let side = |length: u32| i32::try_from(length).unwrap_or(i32::MAX);
-        // More than fits into a meta is left out there; the frame keeps its other detections.
+        // Detections that do not fit into the meta are omitted there; the frame keeps its other metas.
         let found = meta.add_od_mtd(label, side(x), side(y), side(w), side(h), detection.confidence);
         let Ok(found) = found.map(|found| found.id()) else { return };
         let class = meta.add_one_cls_mtd(detection.confidence, label).map(|class| class.id());
@@ -37,7 +38,7 @@ pub fn write(buffer: &mut gst::BufferRef, detections: &[Detection], labels: &Lab
     }
 }
 
-/// The detections in the metas on `buffer`.
+/// Returns the detections in the metas on `buffer`.
 pub fn read(buffer: &gst::BufferRef) -> Vec<Found> {
     let Some(meta) = buffer.meta::<AnalyticsRelationMeta>() else { return Vec::new() };
     let found = meta.iter::<AnalyticsODMtd>().filter_map(|entry| {

@@ -1,8 +1,9 @@
-//! What models with other tasks than detection tell of an object, as parameter structures of its region-of-interest meta.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Results of other tasks than detection, as parameter structures of an object's region-of-interest meta.
 //!
-//! `keypoints`: `x`, `y` (arrays of double, 0..1 of the frame) and `confidence` (array of double, 0..1). `rotated-box`:
+//! `keypoints`: `x`, `y` (arrays of double, fractions of the frame) and `confidence` (array of double, 0..1). `rotated-box`:
 //! `center_x`, `center_y`, `width`, `height` (double, in pixels) and `rotation` (double, radians clockwise).
-//! `segmentation`: `width`, `height` (int) and `data` (GstBuffer): a grid over the box, row by row, 0 to 255, from 128 on the
+//! `segmentation`: `width`, `height` (int) and `data` (GstBuffer): a grid over the box, row by row, 0 to 255, at least 128 on the
 //! object.
 
 use crate::detect::{Details, Mask, Rotated};
@@ -11,7 +12,7 @@ const KEYPOINTS: &str = "keypoints";
 const ROTATED: &str = "rotated-box";
 const SEGMENTATION: &str = "segmentation";
 
-/// The structures for an object in a frame of `width` x `height` pixels.
+/// Returns the structures for an object in a frame of `width` x `height` pixels.
 pub fn structures(details: &Details, width: f64, height: f64) -> Vec<gst::Structure> {
     let mut structures = Vec::new();
     if !details.keypoints.is_empty() {
@@ -24,13 +25,13 @@ pub fn structures(details: &Details, width: f64, height: f64) -> Vec<gst::Struct
             .field("confidence", array(|point| point[2], 1.0));
         structures.push(structure.build());
     }
-    if let Some(turned) = details.rotated {
+    if let Some(rotated) = details.rotated {
         let structure = gst::Structure::builder(ROTATED)
-            .field("center_x", f64::from(turned.x))
-            .field("center_y", f64::from(turned.y))
-            .field("width", f64::from(turned.width))
-            .field("height", f64::from(turned.height))
-            .field("rotation", f64::from(turned.angle));
+            .field("center_x", f64::from(rotated.x))
+            .field("center_y", f64::from(rotated.y))
+            .field("width", f64::from(rotated.width))
+            .field("height", f64::from(rotated.height))
+            .field("rotation", f64::from(rotated.angle));
         structures.push(structure.build());
     }
     if let Some(mask) = &details.mask {
@@ -44,7 +45,7 @@ pub fn structures(details: &Details, width: f64, height: f64) -> Vec<gst::Struct
     structures
 }
 
-/// Takes what `structure` says into `details`, if it is one of the above.
+/// Reads `structure` into `details`, if it is one of the above.
 pub fn take(structure: &gst::StructureRef, details: &mut Details, width: f64, height: f64) {
     let number =
         |name: &str| structure.get::<f64>(name).ok().filter(|value| value.is_finite()).map(|value| value as f32);
@@ -80,22 +81,22 @@ pub fn take(structure: &gst::StructureRef, details: &mut Details, width: f64, he
     }
 }
 
-/// Moves keypoints and turned box as their box was moved: `from` and `to` are left, top, width and height.
+/// Moves keypoints and rotated box as their box was moved: `from` and `to` are left, top, width and height.
 pub fn transform(details: &mut Details, from: [f64; 4], to: [f64; 4]) {
     for point in &mut details.keypoints {
         let [x, y] = moved([point[0], point[1]], from, to);
         (point[0], point[1]) = (x, y);
     }
-    if let Some(turned) = &mut details.rotated {
-        *turned = moved_box(*turned, from, to);
+    if let Some(rotated) = &mut details.rotated {
+        *rotated = moved_box(*rotated, from, to);
     }
 }
 
-/// The turned box after `from` has become `to`.
-pub fn moved_box(turned: Rotated, from: [f64; 4], to: [f64; 4]) -> Rotated {
-    let [x, y] = moved([turned.x, turned.y], from, to);
+/// Returns the rotated box after `from` has become `to`.
+pub fn moved_box(rotated: Rotated, from: [f64; 4], to: [f64; 4]) -> Rotated {
+    let [x, y] = moved([rotated.x, rotated.y], from, to);
     let [across, down] = scales(from, to).map(|scale| scale as f32);
-    Rotated { x, y, ..turned.scaled(across, down) }
+    Rotated { x, y, ..rotated.scaled(across, down) }
 }
 
 fn scales(from: [f64; 4], to: [f64; 4]) -> [f64; 2] {
@@ -115,13 +116,13 @@ mod tests {
 
     #[test]
     fn details_move_and_grow_with_their_box() {
-        let turned = Rotated { x: 20.0, y: 30.0, width: 8.0, height: 4.0, angle: 0.0 };
-        let mut details = Details { keypoints: vec![[20.0, 30.0, 0.5]], rotated: Some(turned), mask: None };
+        let rotated = Rotated { x: 20.0, y: 30.0, width: 8.0, height: 4.0, angle: 0.0 };
+        let mut details = Details { keypoints: vec![[20.0, 30.0, 0.5]], rotated: Some(rotated), mask: None };
         transform(&mut details, [10.0, 10.0, 20.0, 40.0], [0.0, 5.0, 40.0, 20.0]);
         assert_eq!(details.keypoints, [[20.0, 15.0, 0.5]]);
         let wanted = Rotated { x: 20.0, y: 15.0, width: 16.0, height: 2.0, angle: 0.0 };
         assert_eq!(details.rotated, Some(wanted));
-        let quarter = Rotated { angle: std::f32::consts::FRAC_PI_2, ..turned };
+        let quarter = Rotated { angle: std::f32::consts::FRAC_PI_2, ..rotated };
         let moved = moved_box(quarter, [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 20.0, 5.0]);
         assert!((moved.width - 4.0).abs() < 1e-4 && (moved.height - 8.0).abs() < 1e-4, "{moved:?}");
     }

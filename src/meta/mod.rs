@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Detections as GstMeta on a frame's buffer, and back.
 //!
-//! Each detection is a GstVideoRegionOfInterestMeta whose type is the label. Its parameter structure `detection` holds
-//! what the integer rectangle cannot: `confidence` (double, 0..1), `label_id` (int), `label` (string), and `x_min`,
-//! `x_max`, `y_min`, `y_max` (double, 0..1 of the frame), which is what Intel DL Streamer's elements read.
+//! Each detection is a GstVideoRegionOfInterestMeta whose type is the label. Its parameter structure `detection` holds what the
+//! integer rectangle cannot: `confidence` (double, 0..1), `label_id` (int), `label` (string), and `x_min`, `x_max`, `y_min`, `y_max`
+//! (double, fractions of the frame), which Intel DL Streamer's elements read.
 //!
-//! A meta of this plugin's own says of each frame whether it was looked at, and keeps what converters drop (record.rs).
+//! A meta of this plugin records for each frame whether inference ran on it, and keeps what converters drop (record.rs).
 //!
 //! Builds with the feature `analytics` write and read GstAnalyticsRelationMeta as well.
 
@@ -21,33 +22,33 @@ use crate::detect::{Details, Detection, Labels};
 /// Name of the parameter structure.
 const PARAMETER: &str = "detection";
 
-/// Pixels by which a rectangle of whole numbers may lie beside the one that it was rounded from. Converters that enlarge it
-/// enlarge this too.
+/// Most pixels between an integer rectangle and the exact one that it was rounded from. Converters that enlarge the rectangle enlarge
+/// this too.
 const ROUNDING: f64 = 1.5;
 
-/// What detectors said of a frame.
+/// The detections of a frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameDetections {
-    /// What they found, as far as its metas are still on the frame.
+    /// Detections whose metas are still on the frame.
     pub found: Vec<Found>,
-    /// False if a detector of this plugin passed the frame on without a look: what was found then comes from an earlier frame.
+    /// False if this plugin's detector skipped inference on the frame: the detections are then those of an earlier frame.
     pub is_looked_at: bool,
     /// Detections whose metas an element between detector and reader has dropped.
     pub lost: usize,
 }
 
-/// A detection as read from a buffer, whoever wrote it.
+/// A detection read from a buffer, whatever element wrote it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// Name of the class.
     pub label: String,
-    /// Index of the class, where the writer said it.
+    /// Index of the class, where the writer specified it.
     pub class_id: Option<i32>,
-    /// 0..1, where the writer said it.
+    /// 0..1, where the writer specified it.
     pub confidence: Option<f64>,
     /// Left, top, width and height in pixels of the frame.
     pub rectangle: [f64; 4],
-    /// Keypoints, turned box, mask, where the writer said them.
+    /// Keypoints, rotated box, mask, where the writer specified them.
     pub details: Details,
 }
 
@@ -56,12 +57,12 @@ pub struct Found {
 pub struct Kinds {
     /// GstVideoRegionOfInterestMeta.
     pub roi: bool,
-    /// GstAnalyticsRelationMeta; nothing in builds without it.
+    /// GstAnalyticsRelationMeta; ignored in builds without it.
     pub analytics: bool,
 }
 
 impl Kinds {
-    /// Whether this build knows GstAnalyticsRelationMeta.
+    /// Whether this build supports GstAnalyticsRelationMeta.
     pub const HAS_ANALYTICS: bool = cfg!(feature = "analytics");
 }
 
@@ -79,15 +80,15 @@ impl Edges {
         }
     }
 
-    /// Left, top, width and height. Edges are rounded, once, and the size follows from them: both stay inside the frame.
+    /// Returns left, top, width and height. Edges are rounded once, and the size follows from them: both stay inside the frame.
     fn rectangle(&self) -> (u32, u32, u32, u32) {
         let [left, right, top, bottom] = [self.x[0], self.x[1], self.y[0], self.y[1]].map(|edge| edge.round() as u32);
         (left, top, right - left, bottom - top)
     }
 }
 
-/// Marks a frame that the detector passes on without a look and without detections.
-pub fn write_unlooked(buffer: &mut gst::BufferRef, (width, height): (u32, u32)) {
+/// Marks a frame on which the detector skips inference and which gets no detections.
+pub fn write_skipped(buffer: &mut gst::BufferRef, (width, height): (u32, u32)) {
     record::write(buffer, false, (width, height), Vec::new());
 }
 
@@ -135,8 +136,8 @@ pub fn write(
     record::write(buffer, is_looked_at, (width, height), entries);
 }
 
-/// Returns the detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which say more,
-/// or where there are none those of analytics metas.
+/// Returns the detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which hold more,
+/// or if there are none, those of analytics metas.
 #[must_use]
 pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> FrameDetections {
     let record = record::read(buffer);
@@ -156,7 +157,7 @@ pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> FrameDetections
     FrameDetections { found, is_looked_at, lost }
 }
 
-/// A meta with its parameters, or where converters have dropped these with those of its entry.
+/// Converts a meta with its parameters, or those of its entry in `record` where converters have dropped them.
 fn from_roi(
     meta: &gst_video::VideoRegionOfInterestMeta,
     record: &Record,
@@ -173,9 +174,9 @@ fn from_roi(
         details: Details::default(),
     };
     let own: Vec<_> = meta.params().map(gst::StructureRef::to_owned).collect();
-    let of_entry = || record.entries.iter().find(|entry| entry.id == meta.id() && entry.label == found.label);
+    let from_entry = || record.entries.iter().find(|entry| entry.id == meta.id() && entry.label == found.label);
     let has_own = own.iter().any(|parameter| parameter.name() == PARAMETER);
-    let parameters = if has_own { own } else { of_entry().map_or(own, |entry| entry.parameters.clone()) };
+    let parameters = if has_own { own } else { from_entry().map_or(own, |entry| entry.parameters.clone()) };
     for parameter in &parameters {
         details::take(parameter, &mut found.details, frame_width, frame_height);
     }
@@ -195,7 +196,7 @@ fn from_roi(
     {
         let (left, top) = (x_min * frame_width, y_min * frame_height);
         let exact = [left, top, x_max * frame_width - left, y_max * frame_height - top];
-        // Whoever moves a meta, as a crop does, moves its rectangle and knows nothing of its parameters.
+        // An element that moves a meta, such as a crop, moves its rectangle and leaves its parameters.
         let [before, now] = [record.size.map(f64::from), [frame_width, frame_height]];
         let growth = before.iter().zip(now).filter(|(before, _)| **before > 0.0).map(|(before, now)| now / before);
         let tolerance = ROUNDING * growth.fold(1.0, f64::max);

@@ -1,11 +1,12 @@
-//! What a detector says of a whole frame: whether it looked at it, and each detection's parameters once more.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A record of the detector's results for a whole frame: whether inference ran, and a copy of each detection's parameters.
 //!
 //! Converters (`videoconvert`, `videoscale`) scale region-of-interest metas and drop their parameters, `videocrop` drops the metas
-//! too, and a frame without metas does not say whether anything was looked for. This GstCustomMeta, [`NAME`], has no tags, so that
-//! converters pass it on. Region-of-interest metas are found again in it by their `id`.
+//! too, and a frame without metas does not show whether inference ran. This GstCustomMeta, [`NAME`], has no tags, so that
+//! converters keep it. Region-of-interest metas are matched to its entries by their `id`.
 //!
-//! Its structure: `looked` (boolean), `width` and `height` of the frame that the detector saw (uint), `detections` (array of structures `entry`: `id` (int), `label` (string), `parameters` (array
-//! of the meta's parameter structures)).
+//! Its structure: `looked` (boolean), `width` and `height` of the frame that the detector saw (uint), `detections` (array of
+//! structures `entry`: `id` (int), `label` (string), `parameters` (array of the meta's parameter structures)).
 
 use std::sync::Once;
 
@@ -28,26 +29,26 @@ pub struct Entry {
     pub parameters: Vec<gst::Structure>,
 }
 
-/// What detectors said of a frame.
+/// Results of the detectors for a frame.
 #[derive(Default)]
 pub struct Record {
-    /// Whether any of them looked at it.
+    /// Whether any of them ran inference.
     pub is_looked_at: bool,
-    /// Width and height of the frame then, in pixels.
+    /// Width and height of the frame at that time, in pixels.
     pub size: [u32; 2],
-    /// What they found.
+    /// Their detections.
     pub entries: Vec<Entry>,
 }
 
-/// Makes the meta known to GStreamer, once.
+/// Registers the meta with GStreamer, once.
 fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Another copy of this code in the process may have done it.
+        // Another copy of this code in the process may have registered it.
         if gst::glib::Type::from_name(format!("{NAME}-api")).is_some() {
             return;
         }
-        // What is kept survives every kind of conversion, not only copies.
+        // The record survives every kind of conversion, not only copies.
         CustomMeta::register_with_transform(NAME, &[], |to, meta, _from, _kind| {
             let source = meta.structure().to_owned();
             if CustomMeta::from_buffer(to, NAME).is_ok() {
@@ -62,7 +63,7 @@ fn register() {
     });
 }
 
-/// Notes what a detector says of the frame in `buffer`, beside what others said before.
+/// Adds a detector's results for the frame in `buffer` to those of earlier detectors.
 pub fn write(buffer: &mut gst::BufferRef, is_looked_at: bool, (width, height): (u32, u32), entries: Vec<Entry>) {
     register();
     let before = read(buffer);
@@ -89,7 +90,7 @@ pub fn write(buffer: &mut gst::BufferRef, is_looked_at: bool, (width, height): (
     }
 }
 
-/// Returns what detectors said of the frame in `buffer`; `None` if none of this plugin has seen it.
+/// Returns the results of the detectors for the frame in `buffer`; `None` if no detector of this plugin has seen it.
 pub fn read(buffer: &gst::BufferRef) -> Option<Record> {
     register();
     let meta = CustomMeta::from_buffer(buffer, NAME).ok()?;

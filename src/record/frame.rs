@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A frame's line and the detections in it.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The header line: the detector that a file's lines come from, or the conditions of a whole run.
 
 use std::collections::BTreeMap;

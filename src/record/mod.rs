@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The JSON lines that `vxjsonenc` and `vxbulkbin` write: one declaration for writing and for reading.
 //!
 //! A file's lines are a [`Header`] (on request), a [`Frame`] for each frame, and a [`Summary`]. A new field is declared here and set

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A file's summary: its last line.
 
 use serde::{Deserialize, Serialize};

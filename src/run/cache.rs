@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Results of earlier runs, by what they depend on: path, size and time of the file, model, settings.
 //!
 //! Each result is a file that is written elsewhere and renamed, so that several runs, and several users, may use one folder at

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cancellation: how a run is asked to end from another thread, and what that means at each moment.
 //!
 //! | call | before the first file | while files are read |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What results depend on beside the files: model and settings. The header of an output records these conditions, so that an output
 //! is resumed only under the same ones, and they are part of the key of cached results.
 

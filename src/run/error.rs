@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The error of a run: what failed, in which stage, and what to do about it.
 //!
 //! Messages name settings in backticks, as [`Settings`](super::Settings) has them (`` `resume` ``): a front end that calls them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a run reports: typed events, in order.
 //!
 //! A file's events are [`Event::Begun`], its frames, and [`Event::FileDone`]. Files are read side by side, so that another file may

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The lines of one file, from its header to its summary: the piece that is written, cached and counted as one.
 //!
 //! Knows the schema of the lines and no place where they go. Any thread.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The handle of a run: checks the settings, finds the files, opens output and cache, starts the run's thread, and passes on its
 //! events. The caller's thread.
 

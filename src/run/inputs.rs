@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The files to read: found by paths, folders, patterns and lists, each once, and reduced to a shard.
 //!
 //! Knows the file system and no pipeline. Any thread.

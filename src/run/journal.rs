@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The journal: a file of JSON lines to which each file's lines are appended in one piece and synced, before anything else is made of
 //! them. It is the output itself or lies beside a table.
 //!

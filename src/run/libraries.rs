@@ -1,14 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Folders that may contain ONNX Runtime for a program that has the elements linked into it.
 
 use std::path::{Path, PathBuf};
 
-use crate::elements::places;
+use crate::elements::library_paths;
 
 /// Returns the folders to search: beside the installed `plugin`, where `make setup` puts the library for the build of this program,
 /// and where `make install` puts it.
 #[must_use]
 pub fn library_dirs(plugin: Option<&Path>) -> Vec<PathBuf> {
-    let mut dirs = plugin.map(places::library_dirs).unwrap_or_default();
+    let mut dirs = plugin.map(library_paths::library_dirs).unwrap_or_default();
     let program = std::env::current_exe().unwrap_or_default();
     // After an upgrade its path no longer exists, but the folders around it do.
     let program = program.canonicalize().unwrap_or(program);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Media files opened directly with FFmpeg, without a pipeline: to find out whether a file is media, and to inspect it.
 
 use std::fs::File;
@@ -30,7 +31,7 @@ impl ByteSource for FileSource {
         true
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         true
     }
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Detecting on many files, as a library: inputs and shards, output and resume, cache, tables, saved pictures, worker processes.
 //!
 //! [`Settings`] go in, [`Event`]s come out, a [`Canceller`] ends a run from any thread:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The output of a run: lines or rows to a writer, lines in a file, or a table made of such lines.
 //!
 //! A table's lines are kept beside it in `OUTPUT.lines.jsonl`: the next run adds to them and makes the table again, so that there is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxbulkbin` in a pipeline of its own: its lines assembled into file records, its messages as updates.
 //!
 //! The element's threads send [`Update`]s to a channel. Calls of a [`Pipeline`] may wait for these threads.
@@ -13,7 +14,7 @@ use super::event::{Progress, Warning};
 use super::file_record::{Assembler, FileRecord};
 use super::libraries;
 use super::properties::{self, Properties};
-use crate::elements::places;
+use crate::elements::library_paths;
 
 /// What happens in a pipeline or in worker processes.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ pub fn init() -> Result<(), Error> {
     DONE.get_or_init(|| {
         // Before the elements of this program replace those of an installed plugin.
         let installed = gst::Registry::get().find_plugin("vx").and_then(|plugin| plugin.filename());
-        places::set_library_dirs(libraries::library_dirs(installed.as_deref()));
+        library_paths::set_library_dirs(libraries::library_dirs(installed.as_deref()));
         crate::plugin_register_static().map_err(|error| Error::GStreamer(error.to_string()))?;
         // What FFmpeg reports about broken files is in their summaries, and with the file's name in the debug log.
         crate::av::capture_log();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The plan of a run: what would be read, with which model and how many threads. The model is loaded, no file is read.
 
 use crossbeam_channel::bounded;
@@ -68,11 +69,12 @@ pub(super) fn plan(properties: &Properties, files: Vec<String>) -> Result<Plan, 
     let sizes: Vec<u64> =
         files.iter().map(|file| std::fs::metadata(path_of(file)).map_or(0, |file| file.len())).collect();
     let (largest_bytes, bytes) = (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum());
-    let planned = bulkbin::Plan::new(bulkbin::Situation {
+    let planned = bulkbin::Plan::new(bulkbin::PlanInputs {
         cores: num_cpus::get(),
         memory: budget,
         files: files.len(),
-        bytes: (largest_bytes, bytes),
+        largest_file_bytes: largest_bytes,
+        total_bytes: bytes,
         lanes: bin.property::<u32>("lanes") as usize,
         sessions: number("sessions") as usize,
     });

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Properties of `vxbulkbin` and of the elements inside it, as text: found by name, checked, set.
 
 use std::path::Path;

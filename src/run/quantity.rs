@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Durations and sizes with units, as text.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Resuming: compares the files that are named now with the files of an output. Knows names and times, not lines. Any thread.
 
 use std::collections::{HashMap, HashSet};

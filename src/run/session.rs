@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The thread of a run: waits for updates of the pipeline or of the supervisor, writes results, reports events, ends the run.
 //!
 //! It owns the output and the cache, and is the only sender of events.

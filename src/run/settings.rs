@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The settings of a run, typed, and their defaults. Knows no command line.
 
 use std::ffi::OsString;

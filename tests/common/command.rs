@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the tests of `vx detect` share: a folder of short files, runs of the command, outputs to compare.
 
 use std::collections::BTreeSet;

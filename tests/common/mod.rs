@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the tests of the elements share: GStreamer with the plugin in it, media to run on, pipelines run to their end.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the tests of the detection layer share: ONNX Runtime, a picture that every detector knows, frames over it.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]

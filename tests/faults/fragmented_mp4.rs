@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Faults of MP4 files with fragments.
 
 use super::isobmff::{self, BoxAt, boxes, child, children};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The boxes of ISO base media files, for both kinds of MP4.
 
 use super::{MOST_PARTS, be, put_be};

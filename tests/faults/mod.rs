@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Structurally faulty media files, made out of good ones.
 //!
 //! [`faulty`] applies one to three faults to a file. The seed alone chooses

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The faults themselves: what each does to a good file, the same for the same seed.
 
 use super::*;

@@ -1,22 +1,33 @@
-//! Where the keyframes of a Matroska or WebM file are, read from its block headers alone.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Matroska and WebM: keyframes found by block headers alone.
 //!
 //! FFmpeg's demuxer reads every block to its end, also those it discards, and the file's own index (Cues) need not
-//! name every keyframe. A walk over the headers reads a few dozen bytes for each block instead.
+//! name every keyframe. A walk over the headers reads a few dozen bytes for each block instead. What it finds goes into FFmpeg's
+//! index, so that its demuxer can seek there.
 //!
 //! Format: RFC 8794 (EBML) and RFC 9559 (Matroska).
 
-use crate::av::containers::unmarked::Search;
+use crate::av::containers::jump::{
+    Jump, JumpContext, Strategy, changes_parameters, read_next_keyframe, seek_demuxer, unbuffered,
+};
+use crate::av::containers::plausibility::Plausibility;
+use crate::av::containers::unflagged::UnflaggedSearch;
 use crate::av::error::Error;
 use crate::av::input::Input;
+use crate::av::input::packet::Packet;
+use crate::av::input::video_stream::VideoStream;
 
 /// Bytes read to parse one element's header and the head of a block.
 const HEAD: usize = 32;
 
-/// Largest list of tracks that is looked at.
+/// Largest list of tracks that is parsed, in bytes.
 const TRACKS_BYTES: u64 = 1 << 20;
 
-/// A file whose elements are on average smaller than this is not worth a walk, or made to be slow.
+/// A file whose elements are on average smaller than this many bytes is not worth a walk, or was made to be slow.
 const SMALL_ELEMENTS: u64 = 64;
+
+/// Elements after which that average counts.
+const MIN_ELEMENTS: u64 = 4096;
 
 // Element IDs.
 const SEGMENT: u64 = 0x1853_8067;
@@ -31,33 +42,173 @@ const BLOCK_GROUP: u64 = 0xA0;
 const BLOCK: u64 = 0xA1;
 const REFERENCE_BLOCK: u64 = 0xFB;
 
-/// What else may stand at the top of a segment: index, tags, chapters, attachments, seek head, info, tracks.
+/// Other elements at the top of a segment: index, tags, chapters, attachments, seek head, info, tracks.
 const TOP_LEVEL: [u64; 7] = [0x1C53_BB6B, 0x1254_C367, 0x1043_A770, 0x1941_A469, 0x114D_9B74, 0x1549_A966, TRACKS];
-/// What else may stand in a cluster or a block group; the first two anywhere: void and checksum.
-const PASSED_OVER: [u64; 14] =
-    [0xEC, 0xBF, 0x9B, 0x75A2, 0x75A1, 0xA4, 0xAB, 0xA7, 0x5854, 0xFA, 0x8E, 0xAF, 0xA2, 0xFD];
+/// Other elements in a cluster or a block group; the first two, void and checksum, may be anywhere.
+const IGNORED: [u64; 14] = [0xEC, 0xBF, 0x9B, 0x75A2, 0x75A1, 0xA4, 0xAB, 0xA7, 0x5854, 0xFA, 0x8E, 0xAF, 0xA2, 0xFD];
 
 const VIDEO: u64 = 1;
 
-/// A keyframe.
+/// Returns the strategy for a Matroska file with a single video, where seeks are cheap.
+pub(super) fn strategy(input: &mut Input, video: &VideoStream) -> Result<Option<Box<dyn Strategy>>, Error> {
+    if !input.has_cheap_seeks() {
+        return Ok(None);
+    }
+    let walker = Walker::new(input, video.is_intra_only())?;
+    Ok(walker.map(|walker| Box::new(BlockStrategy { walker, ahead: None, last: None, is_at_start: true }) as _))
+}
+
+/// Jumps by block headers.
+struct BlockStrategy {
+    walker: Walker,
+    /// The keyframe after the one delivered last, if it is known already.
+    ahead: Option<Block>,
+    /// The keyframe delivered last.
+    last: Option<Delivered>,
+    /// Nothing was read yet.
+    is_at_start: bool,
+}
+
+/// A keyframe that was delivered.
+#[derive(Clone, Copy)]
+struct Delivered {
+    /// Byte position.
+    position: i64,
+    /// Presentation time in units of the stream's time base.
+    time: i64,
+}
+
+impl BlockStrategy {
+    /// Reads the first keyframe, at the beginning or after a seek, and leaves the walk behind it.
+    fn read_first(&mut self, search: &mut UnflaggedSearch, context: &mut JumpContext<'_>) -> Result<Jump, WalkError> {
+        if !read_next_keyframe(context)? {
+            return Ok(Jump::End);
+        }
+        let (Some(time), Some(position)) = (context.packet.pts(), context.packet.position()) else {
+            return Ok(Jump::Lost);
+        };
+        if std::mem::take(&mut self.is_at_start) {
+            // Also searches the frames before this keyframe.
+            let mut next = self.walker.next(context.input, search)?;
+            while next.is_some_and(|block| block.position < position) {
+                next = self.walker.next(context.input, search)?;
+            }
+            self.ahead = next.filter(|block| block.position > position);
+        }
+        search.note_packet(context.packet);
+        let cluster = context.video.indexed_position(time).filter(|&cluster| cluster < position);
+        if let Some(cluster) = cluster.and_then(|cluster| u64::try_from(cluster).ok()) {
+            self.walker.go_to(cluster);
+        }
+        self.last = Some(Delivered { position, time });
+        Ok(Jump::Landed)
+    }
+
+    fn read_next(
+        &mut self,
+        last: Delivered,
+        plausibility: &mut Plausibility,
+        context: &mut JumpContext<'_>,
+    ) -> Result<Jump, WalkError> {
+        let mut is_adjacent = true;
+        let mut before = last.time;
+        let block = loop {
+            let next = match self.ahead.take() {
+                Some(block) => Some(block),
+                None => self.walker.next(context.input, &mut plausibility.search)?,
+            };
+            let Some(block) = next else {
+                let end = self.walker.last_time().unwrap_or(before);
+                if before == last.time && plausibility.is_doubtful(end.saturating_sub(before), true) {
+                    plausibility.begin_gap(None);
+                    self.last = None;
+                    return Ok(Jump::DoubtfulGap);
+                }
+                return Ok(Jump::End);
+            };
+            if block.position <= last.position {
+                continue;
+            }
+            is_adjacent &= block.adjacent;
+            let distance = block.time.saturating_sub(before);
+            // Reading frame by frame from the last keyframe leads through the gap only if it begins there.
+            if before == last.time && plausibility.is_doubtful(distance, false) {
+                plausibility.begin_gap(Some(block.position));
+                return Ok(Jump::DoubtfulGap);
+            }
+            plausibility.confirm(distance);
+            // A block that is not later than the last is not too close to it either: times start over.
+            if block.time >= context.earliest
+                || block.time <= last.time
+                || changes_parameters(block.position.saturating_add(block.head), context)?
+            {
+                break block;
+            }
+            is_adjacent = false;
+            before = block.time;
+        };
+        if !is_adjacent {
+            self.ahead = self.walker.next(context.input, &mut plausibility.search)?;
+            context.video.add_to_index(block.cluster, block.time, true);
+            // Asked for the last entry of its index, the demuxer reads to the end of the file in search of more.
+            match self.ahead {
+                Some(ahead) if ahead.time > block.time => context.video.add_to_index(ahead.cluster, ahead.time, true),
+                _ => context.video.add_to_index(block.cluster, block.time.saturating_add(1), false),
+            }
+            if !unbuffered(context, |context| seek_demuxer(block.time, block.end, context))? {
+                return Ok(Jump::Lost);
+            }
+        }
+        if !read_next_keyframe(context)? || context.packet.position() != Some(block.position) {
+            return Ok(Jump::Lost);
+        }
+        self.last = Some(Delivered { position: block.position, time: block.time });
+        Ok(Jump::Landed)
+    }
+}
+
+impl Strategy for BlockStrategy {
+    fn next(&mut self, plausibility: &mut Plausibility, context: &mut JumpContext<'_>) -> Result<Jump, Error> {
+        let jump = match self.last {
+            None => self.read_first(&mut plausibility.search, context),
+            Some(last) => self.read_next(last, plausibility, context),
+        };
+        match jump {
+            Ok(jump) => Ok(jump),
+            Err(WalkError::Irregular) => Ok(Jump::Lost),
+            Err(WalkError::Input(error)) => Err(error),
+        }
+    }
+
+    fn reset(&mut self) {
+        (self.last, self.ahead, self.is_at_start) = (None, None, false);
+    }
+
+    fn resume_after(&mut self, _packet: &Packet, position: i64, time: i64) -> i64 {
+        self.ahead = None;
+        self.last.replace(Delivered { position, time }).map_or(0, |before| time.saturating_sub(before.time))
+    }
+}
+
+/// A block of the video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+struct Block {
     /// Byte position of its cluster.
     pub cluster: i64,
-    /// Byte position of its block's content, as FFmpeg's demuxer has it of the packet.
+    /// Byte position of its content, which FFmpeg's demuxer reports as the packet's position.
     pub position: i64,
-    /// Bytes of that content before the frame's own.
+    /// Bytes of that content before the frame itself.
     pub head: i64,
     /// Byte position after it.
     pub end: i64,
-    /// Its presentation time in units of the stream's time base.
+    /// Presentation time in units of the stream's time base.
     pub time: i64,
     /// Whether no other frame of the video lies between it and the keyframe before.
     pub adjacent: bool,
 }
 
-impl Found {
-    /// Byte position and size of the frame itself.
+impl Block {
+    /// Returns byte position and size of the frame itself.
     fn frame(&self) -> (u64, u64) {
         let position = self.position.saturating_add(self.head);
         let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
@@ -65,36 +216,51 @@ impl Found {
     }
 }
 
-/// A walk over a file's blocks.
-pub(super) struct Walker {
+/// Walks over a file's blocks.
+struct Walker {
     at: u64,
     /// Number of the video track in block headers.
     track: u64,
     cluster: Option<Cluster>,
-    /// A block in a group: it is a keyframe unless a reference to another follows in the group.
-    in_group: Option<Found>,
-    /// Every block is a keyframe, whatever its flag says: the codec knows no other frames.
+    /// A block in a group: a keyframe unless a reference to another block follows in the group.
+    in_group: Option<Block>,
+    /// Every block is a keyframe, whatever its flag says: the codec has no other frames.
     is_intra_only: bool,
     /// Latest time of a block of the video.
     last_time: Option<i64>,
     /// Frames of the video since the last keyframe.
     others: u64,
-    /// Elements read, and where counting began.
-    effort: (u64, u64),
+    /// Elements read since `counted_from`.
+    elements: u64,
+    /// Byte position at which counting began.
+    counted_from: u64,
+}
+
+/// Why a walk cannot go on.
+enum WalkError {
+    /// The file is damaged or truncated, or has a keyframe that is not flagged ([`UnflaggedSearch::has_found`]).
+    Irregular,
+    Input(Error),
+}
+
+impl From<Error> for WalkError {
+    fn from(error: Error) -> Self {
+        Self::Input(error)
+    }
 }
 
 /// The cluster that the walk is in.
 #[derive(Clone, Copy)]
 struct Cluster {
     start: u64,
-    /// Byte position after it, where the file says so.
+    /// Byte position after it, where the file states it.
     end: Option<u64>,
     time: i64,
 }
 
 struct Element {
     id: u64,
-    /// `None` where the file does not say.
+    /// `None` where it is unknown.
     size: Option<u64>,
     header: u64,
     head: [u8; HEAD],
@@ -102,7 +268,7 @@ struct Element {
 }
 
 impl Element {
-    /// The first bytes of the content.
+    /// Returns the first bytes of the content.
     fn content(&self) -> &[u8] {
         let header = usize::try_from(self.header).unwrap_or(HEAD);
         let content = self.head[..self.available].get(header..).unwrap_or_default();
@@ -112,8 +278,8 @@ impl Element {
 }
 
 impl Walker {
-    /// Over the file of `input`, if it is one with a single video. `None` also where something is unusual.
-    pub(crate) fn new(input: &mut Input, is_intra_only: bool) -> Result<Option<Self>, Error> {
+    /// Returns a walker over the file of `input`; `None` where it has not exactly one video, or anything is unusual.
+    fn new(input: &mut Input, is_intra_only: bool) -> Result<Option<Self>, Error> {
         let mut at = 0;
         let mut track = None;
         // EBML header, segment, and what stands before the first cluster.
@@ -130,7 +296,8 @@ impl Walker {
                         is_intra_only,
                         last_time: None,
                         others: 0,
-                        effort: (0, at),
+                        elements: 0,
+                        counted_from: at,
                     }));
                 }
                 (TRACKS, Some(size)) if size <= TRACKS_BYTES => {
@@ -144,30 +311,29 @@ impl Walker {
         Ok(None)
     }
 
-    /// Latest presentation time of the blocks passed so far.
-    pub(super) fn last_time(&self) -> Option<i64> {
+    /// Returns the latest presentation time of the blocks passed so far.
+    fn last_time(&self) -> Option<i64> {
         self.last_time
     }
 
-    /// Goes on from the cluster at byte position `cluster`.
-    pub(super) fn go_to(&mut self, cluster: u64) {
+    /// Continues from the cluster at byte position `cluster`.
+    fn go_to(&mut self, cluster: u64) {
         self.at = cluster;
         (self.cluster, self.in_group, self.others) = (None, None, 1);
-        self.effort = (0, cluster);
+        (self.elements, self.counted_from) = (0, cluster);
     }
 
-    /// The next keyframe; `None` at the end. `Err(None)` where the file is not as it should be: damaged, cut, or with a keyframe
-    /// that is not marked ([`Search::has_found`]).
-    pub(crate) fn next(&mut self, input: &mut Input, search: &mut Search) -> Result<Option<Found>, Option<Error>> {
+    /// Returns the next keyframe; `None` at the end.
+    fn next(&mut self, input: &mut Input, search: &mut UnflaggedSearch) -> Result<Option<Block>, WalkError> {
         loop {
-            let Some(element) = element_at(input, self.at).map_err(Some)? else {
+            let Some(element) = element_at(input, self.at)? else {
                 // Anywhere but at the end of the file it is a header that makes no sense, or one past the end.
                 let is_end = input.byte_len() == Some(self.at);
-                return if is_end { Ok(self.in_group.take()) } else { Err(None) };
+                return if is_end { Ok(self.in_group.take()) } else { Err(WalkError::Irregular) };
             };
-            self.effort.0 += 1;
-            if self.effort.0 > 4096 && (self.at - self.effort.1) / self.effort.0 < SMALL_ELEMENTS {
-                return Err(None);
+            self.elements += 1;
+            if self.elements > MIN_ELEMENTS && (self.at - self.counted_from) / self.elements < SMALL_ELEMENTS {
+                return Err(WalkError::Irregular);
             }
             let ends_group = matches!(element.id, CLUSTER | SIMPLE_BLOCK | BLOCK_GROUP | BLOCK);
             if let Some(found) = self.in_group.take_if(|_| ends_group) {
@@ -185,7 +351,9 @@ impl Walker {
                 BLOCK_GROUP => continue,
                 TIMESTAMP => {
                     if let Some(Cluster { time, .. }) = &mut self.cluster {
-                        *time = number(element.content()).and_then(|time| i64::try_from(time).ok()).ok_or(None)?;
+                        *time = number(element.content())
+                            .and_then(|time| i64::try_from(time).ok())
+                            .ok_or(WalkError::Irregular)?;
                     }
                 }
                 REFERENCE_BLOCK => {
@@ -194,8 +362,10 @@ impl Walker {
                     }
                 }
                 SIMPLE_BLOCK | BLOCK => {
-                    let end = self.at.saturating_add(element.size.ok_or(None)?);
-                    if let Some((found, flags)) = self.block(element.content(), self.at, end).ok_or(None)? {
+                    let end = self.at.saturating_add(element.size.ok_or(WalkError::Irregular)?);
+                    if let Some((found, flags)) =
+                        self.block(element.content(), self.at, end).ok_or(WalkError::Irregular)?
+                    {
                         self.last_time = self.last_time.max(Some(found.time));
                         let is_keyframe = self.is_intra_only || element.id == SIMPLE_BLOCK && flags & 0x80 != 0;
                         if is_keyframe || element.id == BLOCK {
@@ -212,25 +382,25 @@ impl Walker {
                     }
                 }
                 id if TOP_LEVEL.contains(&id) => self.cluster = None,
-                id if PASSED_OVER.contains(&id) => {}
-                _ => return Err(None),
+                id if IGNORED.contains(&id) => {}
+                _ => return Err(WalkError::Irregular),
             }
-            self.at = self.at.saturating_add(element.size.ok_or(None)?);
+            self.at = self.at.saturating_add(element.size.ok_or(WalkError::Irregular)?);
             if self.cluster.and_then(|cluster| cluster.end).is_some_and(|end| self.at > end) {
-                return Err(None);
+                return Err(WalkError::Irregular);
             }
         }
     }
 
-    /// Passes over a frame that is not marked as a keyframe.
-    fn pass(&mut self, other: Found, input: &mut Input, search: &mut Search) -> Result<(), Option<Error>> {
+    /// Passes a frame that is not flagged as a keyframe.
+    fn pass(&mut self, other: Block, input: &mut Input, search: &mut UnflaggedSearch) -> Result<(), WalkError> {
         self.others += 1;
         let (position, bytes) = other.frame();
-        if search.is_keyframe(position, bytes, input).map_err(Some)? { Err(None) } else { Ok(()) }
+        if search.is_keyframe(position, bytes, input)? { Err(WalkError::Irregular) } else { Ok(()) }
     }
 
-    /// Time and flags of a block, `Some(None)` for other tracks; `None` where it cannot be read.
-    fn block(&self, content: &[u8], position: u64, end: u64) -> Option<Option<(Found, u8)>> {
+    /// Returns a block and its flags, `Some(None)` for other tracks; `None` where it cannot be parsed.
+    fn block(&self, content: &[u8], position: u64, end: u64) -> Option<Option<(Block, u8)>> {
         let (track, len) = vint(content, true)?;
         if track? != self.track {
             return Some(None);
@@ -244,11 +414,11 @@ impl Walker {
         let time = cluster.time.checked_add(i16::from_be_bytes([high, low]).into())?;
         let (cluster, end) = (i64::try_from(cluster.start).ok()?, i64::try_from(end).ok()?);
         let (position, head) = (i64::try_from(position).ok()?, i64::try_from(len).ok()? + 3);
-        Some(Some((Found { cluster, position, head, end, time, adjacent: self.others == 0 }, flags)))
+        Some(Some((Block { cluster, position, head, end, time, adjacent: self.others == 0 }, flags)))
     }
 }
 
-/// Byte position after the segment, where the file says so.
+/// Returns the byte position after the segment, where the file states it.
 pub(super) fn segment_end(input: &mut Input) -> Result<Option<u64>, Error> {
     let mut at = 0_u64;
     for _ in 0..8 {
@@ -263,7 +433,7 @@ pub(super) fn segment_end(input: &mut Input) -> Result<Option<u64>, Error> {
     Ok(None)
 }
 
-/// Number of the only video track in the content of a `Tracks` element.
+/// Returns the number of the only video track in the content of a `Tracks` element.
 fn only_video(mut tracks: &[u8]) -> Option<u64> {
     let mut video = None;
     while let Some((id, content, rest)) = child(tracks) {
@@ -287,7 +457,7 @@ fn only_video(mut tracks: &[u8]) -> Option<u64> {
     video
 }
 
-/// ID and content of the first element in `bytes`, and what follows it.
+/// Splits `bytes` into ID and content of the first element, and what follows it.
 fn child(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (id, id_len) = vint(bytes, false)?;
     let (size, size_len) = vint(bytes.get(id_len..)?, true)?;
@@ -296,16 +466,16 @@ fn child(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     Some((id?, content, rest))
 }
 
-/// A number of variable length and how many bytes it takes, with the marker bit cut off for sizes. The number is `None`
-/// where all bits are set: size unknown.
-fn vint(bytes: &[u8], cut: bool) -> Option<(Option<u64>, usize)> {
+/// Parses a number of variable length; returns it and the bytes that it takes. `is_size` removes the marker bit. The number is
+/// `None` where all bits are set: size unknown.
+fn vint(bytes: &[u8], is_size: bool) -> Option<(Option<u64>, usize)> {
     let &first = bytes.first()?;
     let len = first.leading_zeros() as usize + 1;
     if len > 8 {
         return None;
     }
     let value = bytes.get(..len)?.iter().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
-    if !cut {
+    if !is_size {
         return (len <= 4).then_some((Some(value), len));
     }
     let bits = 7 * u32::try_from(len).ok()?;
@@ -313,12 +483,12 @@ fn vint(bytes: &[u8], cut: bool) -> Option<(Option<u64>, usize)> {
     Some(((value & mask != mask).then_some(value & mask), len))
 }
 
-/// An unsigned integer of up to eight bytes.
+/// Parses an unsigned integer of up to eight bytes.
 fn number(bytes: &[u8]) -> Option<u64> {
     (bytes.len() <= 8).then(|| bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
 }
 
-/// The element whose header starts at byte `at`; `None` at the end of the file.
+/// Reads the element whose header starts at byte `at`; `None` at the end of the file.
 fn element_at(input: &mut Input, at: u64) -> Result<Option<Element>, Error> {
     let mut head = [0; HEAD];
     let available = input.read_at(at, &mut head)?;

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Decoding on a GPU or another device through FFmpeg's hwdevice contexts.
 //!
-//! One device context serves the whole process. A decoder that has one offers pictures in the device's own format; the
+//! One device context serves the whole process. A decoder with a device offers pictures in the device's own format; the
 //! choice is made in [`Assignment::choose_format`], which libavcodec calls when it knows the stream, and again without
-//! that format when the device has refused it. Pictures are brought back into memory as NV12 or P010 (or what else the
-//! device has, for other samplings).
+//! that format when the device has refused it. Pictures are downloaded to memory as NV12 or P010 (or another format of the
+//! device, for other samplings).
 //!
 //! Thread rule: any thread.
 
@@ -17,30 +18,14 @@ use std::sync::{Arc, OnceLock};
 use ffmpeg_sys_next as ffi;
 use parking_lot::Mutex;
 
+use crate::av::decode::options::Hardware;
 use crate::av::error::{Error, message};
 use crate::av::frame::Frame;
 use crate::av::frame::pixel_format::PixelFormat;
 use crate::av::frame::pool::PictureMemory;
 
-/// What decodes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Hardware {
-    /// The processor.
-    #[default]
-    None,
-    /// A device if there is one for the file's codec, else the processor.
-    Auto,
-    /// This kind of device and nothing else.
-    Named {
-        /// FFmpeg's name of the kind, for example "cuda" or "vaapi".
-        kind: String,
-        /// Which of several, as FFmpeg names them: an index for cuda, a path for vaapi. `None` for the first.
-        device: Option<String>,
-    },
-}
-
-/// Kinds of devices that [`Hardware::Auto`] tries, in this order: those whose decoders are FFmpeg's own, so that what the
-/// device cannot do is decoded by the processor in the midst of a stream.
+/// Kinds of devices that [`Hardware::Auto`] tries, in this order: those whose decoders are FFmpeg's own, so that the processor
+/// can take over in the middle of a stream.
 const AUTOMATIC: &[&str] = if cfg!(target_vendor = "apple") {
     &["videotoolbox"]
 } else if cfg!(windows) {
@@ -61,12 +46,12 @@ unsafe impl Send for DeviceDecoder {}
 // SAFETY: as above.
 unsafe impl Sync for DeviceDecoder {}
 
-/// An opened device. The seam at which tests put one that needs no hardware.
+/// An opened device. Tests implement it without hardware.
 pub(crate) trait Device: Send + Sync {
-    /// How users name it.
+    /// Returns the name by which users know it.
     fn name(&self) -> &str;
 
-    /// The decoder for the codec that `native` decodes; `None` if the device has none.
+    /// Returns the decoder for the codec that `native` decodes; `None` if the device has none.
     fn decoder_for(&self, native: NonNull<ffi::AVCodec>) -> Option<DeviceDecoder>;
 
     /// Makes a decoder context use the device.
@@ -75,35 +60,35 @@ pub(crate) trait Device: Send + Sync {
     /// `context` is valid and not opened yet.
     unsafe fn attach(&self, context: *mut ffi::AVCodecContext) -> Result<(), Error>;
 
-    /// A copy in memory of a picture on the device.
+    /// Copies a picture from the device into memory.
     fn download(&self, frame: &Frame, memory: &PictureMemory) -> Result<Frame, Error>;
 }
 
-/// How devices are opened: kind and device, as in [`Hardware::Named`]; fails with a reason in words.
+/// Opens a device by kind and device, as in [`Hardware::Named`]; fails with a reason in words.
 pub(crate) type Opener<'a> = &'a dyn Fn(&str, Option<&str>) -> Result<Arc<dyn Device>, String>;
 
-/// A decoder's device, and what is to happen when it cannot do the job.
+/// A decoder's device, and whether the processor may take over when it cannot decode.
 #[derive(Clone)]
 pub(crate) struct Assignment {
     device: Arc<dyn Device>,
     decoder: DeviceDecoder,
     may_fall_back: bool,
-    /// The device was offered the stream and refused it.
+    /// Whether the device has refused the stream.
     has_refused: Arc<AtomicBool>,
 }
 
-/// What was decided for a file.
+/// The decision for a file.
 pub(crate) struct Choice {
     /// The device that decodes; `None` for the processor.
     pub(crate) device: Option<Assignment>,
-    /// Why it is the processor, where a device was asked for.
+    /// Why it is the processor, where a device was requested.
     pub(crate) reason: Option<String>,
 }
 
-/// Why a device that has a decoder for the codec does not decode.
+/// The reason when a device that has a decoder for the codec does not decode.
 pub(crate) const REFUSED: &str = "the device cannot decode this profile, pixel format or size";
 
-/// Decides who decodes the codec of `native`, FFmpeg's own decoder for it.
+/// Decides what decodes the codec of `native`, FFmpeg's own decoder for it.
 pub(crate) fn choose(wanted: &Hardware, native: NonNull<ffi::AVCodec>, open: Opener<'_>) -> Result<Choice, Error> {
     let (kinds, device, may_fall_back): (Vec<&str>, _, _) = match wanted {
         Hardware::None => return Ok(Choice { device: None, reason: None }),
@@ -116,7 +101,7 @@ pub(crate) fn choose(wanted: &Hardware, native: NonNull<ffi::AVCodec>, open: Ope
     for kind in kinds {
         let reason = match open(kind, device) {
             Ok(device) => match device.decoder_for(native) {
-                // A decoder of its own cannot hand over to the processor.
+                // With a separate decoder for the device, the processor cannot take over.
                 Some(decoder) if !may_fall_back || decoder.codec == native => {
                     let has_refused = Arc::default();
                     let device = Some(Assignment { device, decoder, may_fall_back, has_refused });
@@ -143,13 +128,13 @@ impl Assignment {
         self.decoder.codec.as_ptr()
     }
 
-    /// Whether the processor took over, or should have.
+    /// Whether the device has refused the stream.
     pub(super) fn has_refused(&self) -> bool {
         self.has_refused.load(Ordering::Relaxed)
     }
 
-    /// The error of a decoder that has got no picture because its device refused the stream.
-    pub(super) fn refusal(&self) -> Option<Error> {
+    /// Returns the error of a decoder that produced no picture because its device refused the stream.
+    pub(super) fn refusal_error(&self) -> Option<Error> {
         (self.has_refused() && !self.may_fall_back)
             .then(|| Error::Hardware { kind: self.name().to_owned(), reason: REFUSED.into() })
     }
@@ -157,11 +142,11 @@ impl Assignment {
     /// # Safety
     /// As [`Device::attach`].
     pub(super) unsafe fn attach(&self, context: *mut ffi::AVCodecContext) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's guarantee.
         unsafe { self.device.attach(context) }
     }
 
-    /// The picture in memory: itself if the processor decoded it.
+    /// Returns the picture in memory: itself if the processor decoded it.
     pub(crate) fn fetch(&self, frame: Frame, memory: &PictureMemory) -> Result<Frame, Error> {
         if frame.pixel_format().ok() == Some(self.decoder.format) {
             self.device.download(&frame, memory)
@@ -170,7 +155,7 @@ impl Assignment {
         }
     }
 
-    /// Which of the formats that libavcodec offers it is to use; `None` for none of them.
+    /// Chooses one of the formats that libavcodec offers; `None` for none of them.
     pub(super) fn choose_format(&self, offered: &[c_int]) -> Option<PixelFormat> {
         if offered.contains(&(self.decoder.format.raw() as c_int)) {
             return Some(self.decoder.format);
@@ -180,12 +165,12 @@ impl Assignment {
     }
 }
 
-/// The first format that lies in plain memory.
+/// Returns the first format in plain memory.
 fn software_format(offered: &[c_int]) -> Option<PixelFormat> {
     offered.iter().filter_map(|&raw| PixelFormat::from_raw(raw)).find(|format| !format.is_on_device())
 }
 
-/// A device of FFmpeg.
+/// An FFmpeg device.
 struct HwDevice {
     name: String,
     kind: ffi::AVHWDeviceType,
@@ -206,11 +191,11 @@ impl Drop for HwDevice {
     }
 }
 
-/// ENOTSUP of Linux, which FFmpeg gives for a primary context with other flags than its own.
+/// ENOTSUP of Linux, which FFmpeg returns for a primary context with other flags than its own.
 const NOT_SUPPORTED: c_int = 95;
 
-/// A new AVHWDeviceContext, or FFmpeg's error code. With `is_primary` it uses the context that CUDA keeps for the process, which
-/// inference uses as well: no second one on the device.
+/// Creates an AVHWDeviceContext, or returns FFmpeg's error code. `is_primary` uses the context that CUDA keeps for the process,
+/// which inference uses as well, so that there is no second one on the device.
 fn create_context(
     kind: ffi::AVHWDeviceType,
     device: Option<&CStr>,
@@ -236,7 +221,7 @@ impl HwDevice {
         // SAFETY: a terminated string.
         let found = unsafe { ffi::av_hwdevice_find_type_by_name(c_kind.as_ptr()) };
         if found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE {
-            return Err("this FFmpeg knows no such kind of device".into());
+            return Err("this FFmpeg does not have this kind of device".into());
         }
         if !is_built_in(found) {
             return Err(format!("this FFmpeg was built without {kind}"));
@@ -244,8 +229,8 @@ impl HwDevice {
         let c_device = device.and_then(|device| CString::new(device).ok());
         let is_cuda = found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA;
         let opened = create_context(found, c_device.as_deref(), is_cuda);
-        // FFmpeg refuses a primary context that somebody else in the process has made with other flags than FFmpeg's. A second
-        // context on the device takes memory there, and works.
+        // FFmpeg refuses a primary context that another library in the process has created with other flags. A second context on the
+        // device uses memory there, and works.
         let opened = match opened {
             Err(code) if is_cuda && code == ffi::AVERROR(NOT_SUPPORTED) => {
                 create_context(found, c_device.as_deref(), false)
@@ -254,19 +239,19 @@ impl HwDevice {
         };
         let context = opened.map_err(|code| {
             let which = device.map_or_else(String::new, |device| format!(" {device}"));
-            format!("no {kind} device{which} can be opened ({})", message(code))
+            format!("the {kind} device{which} cannot be opened ({})", message(code))
         })?;
         let name = device.map_or_else(|| kind.to_owned(), |device| format!("{kind} {device}"));
         Ok(Self { name, kind: found, context })
     }
 
-    /// The device format of `codec`, if it can use this kind of device.
+    /// Returns the device format of `codec`, if it can use this kind of device.
     fn format_of(&self, codec: NonNull<ffi::AVCodec>) -> Option<PixelFormat> {
         for index in 0.. {
             // SAFETY: a static AVCodec; the result is null past the last entry, else a static description.
             let config = unsafe { ffi::avcodec_get_hw_config(codec.as_ptr(), index).as_ref() }?;
             let by_device = ffi::AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX as c_int;
-            // The enums are read as integers: a newer library may use values that these bindings do not know.
+            // The enums are read as integers: a newer library may use values that these bindings do not have.
             // SAFETY: config is valid; both fields are C ints.
             let (kind, format) = unsafe {
                 let kind = (&raw const config.device_type).cast::<c_int>().read();
@@ -289,7 +274,7 @@ impl Device for HwDevice {
         if let Some(format) = self.format_of(native) {
             return Some(DeviceDecoder { codec: native, format });
         }
-        // Decoders of their own (h264_qsv, h264_mediacodec).
+        // Separate decoders (h264_qsv, h264_mediacodec).
         // SAFETY: a static AVCodec; AVCodecID is read as the integer it is.
         let id = unsafe { (&raw const (*native.as_ptr()).id).cast::<u32>().read() };
         let mut state: *mut c_void = std::ptr::null_mut();
@@ -313,7 +298,7 @@ impl Device for HwDevice {
         if reference.is_null() {
             return Err(Error::memory("av_buffer_ref"));
         }
-        // SAFETY: the caller's promise; the context owns the new reference from here on.
+        // SAFETY: the caller's guarantee; the context owns the new reference from here on.
         unsafe { (*context).hw_device_ctx = reference };
         Ok(())
     }
@@ -323,13 +308,13 @@ impl Device for HwDevice {
     }
 }
 
-/// Whether libavutil has the code for a kind of device.
+/// Whether libavutil was built with support for a kind of device.
 fn is_built_in(kind: ffi::AVHWDeviceType) -> bool {
     let none = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE as c_int;
     let mut at = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE;
     loop {
-        // SAFETY: starts with NONE and goes on with what the function returned; the result is read as the integer it is,
-        // and handed back only if these bindings know it.
+        // SAFETY: starts with NONE and continues with what the function returned; the result is read as the integer it is,
+        // and passed back only if these bindings have it.
         let next = unsafe { ffi::av_hwdevice_iterate_types(at) };
         // SAFETY: a C enum is an int.
         let raw = unsafe { (&raw const next).cast::<c_int>().read() };
@@ -340,25 +325,24 @@ fn is_built_in(kind: ffi::AVHWDeviceType) -> bool {
     }
 }
 
-/// What came of opening a device.
+/// Result of opening a device.
 type Opened = Result<Arc<dyn Device>, String>;
 
-/// Devices by kind and name, each opened by whoever asks for it first.
+/// Devices by kind and name, each opened by the first that requests it.
 type Devices = HashMap<(String, Option<String>), Arc<OnceLock<Opened>>>;
 
-/// Opens a device, or gives the one that the process has already.
+/// Opens a device, or returns the one that the process has already.
 pub(crate) fn open_shared(kind: &str, device: Option<&str>) -> Opened {
     shared(kind, device, || {
         if device.is_none() {
-            surely_missing(kind)?;
+            check_device_nodes(kind)?;
         }
         HwDevice::open(kind, device).map(|device| Arc::new(device) as Arc<dyn Device>)
     })
 }
 
-/// What `open` returned when it was first called for this device. Failures are remembered as well: they take long, and
-/// FFmpeg complains of each on standard error. Opening takes seconds for some devices, so only those who want the same one
-/// wait for it.
+/// Returns what `open` returned when it was first called for this device. Failures are cached as well: they take long, and
+/// FFmpeg reports each on standard error. Opening takes seconds for some devices, so only requests for the same one wait for it.
 fn shared(kind: &str, device: Option<&str>, open: impl FnOnce() -> Opened) -> Opened {
     static DEVICES: Mutex<Option<Devices>> = Mutex::new(None);
     let key = (kind.to_owned(), device.map(str::to_owned));
@@ -366,9 +350,9 @@ fn shared(kind: &str, device: Option<&str>, open: impl FnOnce() -> Opened) -> Op
     opened.get_or_init(open).clone()
 }
 
-/// Fails where a look at the system tells that there is no such device, so that FFmpeg need not be asked, which prints
-/// what it misses.
-fn surely_missing(kind: &str) -> Result<(), String> {
+/// Fails where the device nodes show that there is no such device, so that FFmpeg, which prints what it misses, need not be
+/// called.
+fn check_device_nodes(kind: &str) -> Result<(), String> {
     if !cfg!(target_os = "linux") {
         return Ok(());
     }
@@ -382,7 +366,7 @@ fn surely_missing(kind: &str) -> Result<(), String> {
     if places.iter().any(|place| Path::new(place).exists()) {
         return Ok(());
     }
-    Err(format!("this system has no device for it: {driver} is missing"))
+    Err(format!("this system has no such device: {driver} is missing"))
 }
 
 #[cfg(test)]

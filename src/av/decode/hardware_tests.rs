@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Selection, fallback and transfer with a device made of memory: what real ones do differently starts behind the seam.
 
 use std::cell::Cell;
@@ -7,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::av::decode::options::DecoderOptions;
 use crate::av::error::SourceError;
 use crate::av::frame::pool::FramePool;
 use crate::av::frame::scaler::Scaler;
@@ -65,7 +67,7 @@ impl ByteSource for Clip {
         true
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         true
     }
 }
@@ -80,14 +82,14 @@ fn open(hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error>
 
 fn open_file(path: &str, hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error> {
     let clip = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-    let options = Options { hardware, ..Options::default() };
+    let options = Options { decoder: DecoderOptions { hardware, ..DecoderOptions::default() }, ..Options::default() };
     KeyframeReader::open_with(Box::new(Clip(clip)), &options, Interrupt::default(), opener)
 }
 
 /// Format and luma.
 type Picture = (String, Vec<u8>);
 
-/// The clip's keyframes, and how often damage was told.
+/// Returns the clip's keyframes, and how often damage was reported.
 fn read(reader: &mut KeyframeReader) -> Result<(Vec<Picture>, usize), Error> {
     let (mut pictures, mut damaged) = (Vec::new(), 0);
     loop {
@@ -109,7 +111,7 @@ fn with_fake(hardware: Hardware, fake: fn() -> Fake) -> Result<KeyframeReader, E
 }
 
 #[test]
-fn pictures_of_a_device_are_brought_back_and_are_the_same() {
+fn pictures_of_a_device_are_downloaded_and_are_the_same() {
     let mut software = with_fake(Hardware::None, || ABLE).unwrap();
     assert_eq!((software.device(), software.fallback_reason()), (None, None));
     let (expected, _) = read(&mut software).unwrap();
@@ -147,7 +149,7 @@ impl Device for Panicking {
 }
 
 #[test]
-fn a_panic_on_a_decoders_thread_costs_its_pictures_and_ends_nothing_else() {
+fn a_panic_on_a_decoder_thread_loses_its_pictures_and_nothing_else() {
     let mut whole = with_fake(Hardware::None, || ABLE).unwrap();
     let (expected, _) = read(&mut whole).unwrap();
     let mut reader = open(named("cuda"), &|_, _| Ok(Arc::new(Panicking(AtomicUsize::new(0))))).unwrap();
@@ -191,7 +193,7 @@ fn a_stream_that_the_device_refuses_is_decoded_by_the_processor_or_an_error() {
 }
 
 #[test]
-fn devices_are_tried_in_turn_and_each_failure_is_told() {
+fn devices_are_tried_in_order_and_each_failure_is_reported() {
     let tried = Cell::new(Vec::new());
     let opener = |kind: &str, device: Option<&str>| -> Opened {
         assert_eq!(device, None);
@@ -210,11 +212,11 @@ fn devices_are_tried_in_turn_and_each_failure_is_told() {
     assert!(AUTOMATIC.iter().all(|kind| reason.contains(&format!("{kind}: none here"))), "{reason}");
 
     let error = open(named("qsv"), &|_, _| Err("none here".into())).err().unwrap().to_string();
-    assert_eq!(error, "qsv does not decode this file: none here");
+    assert_eq!(error, "qsv cannot decode this file: none here");
 }
 
 #[test]
-fn a_codec_that_the_device_cannot_decode_is_told() {
+fn a_codec_that_the_device_cannot_decode_is_reported() {
     let without = || Fake { has_decoder: false, ..ABLE };
     assert!(with_fake(Hardware::Auto, without).unwrap().fallback_reason().unwrap().contains("no h264 decoder"));
     let error = with_fake(named("cuda"), without).err().unwrap().to_string();
@@ -222,7 +224,7 @@ fn a_codec_that_the_device_cannot_decode_is_told() {
 }
 
 #[test]
-fn pictures_that_cannot_be_brought_back_are_damage() {
+fn pictures_that_cannot_be_downloaded_are_damage() {
     let mut reader = with_fake(Hardware::Auto, || Fake { has_transfer: false, ..ABLE }).unwrap();
     let error = read(&mut reader).unwrap_err().to_string();
     assert!(error.contains("av_hwframe_transfer_data"), "{error}");
@@ -241,26 +243,26 @@ fn a_device_is_opened_once_and_so_is_a_missing_one() {
     assert!(!Arc::ptr_eq(&first, &shared("test", Some("1"), open).unwrap()));
     assert_eq!(opened.get(), 2);
     let reason = open_shared("nonsense", None).err().unwrap();
-    assert_eq!(reason, "this FFmpeg knows no such kind of device");
+    assert_eq!(reason, "this FFmpeg does not have this kind of device");
 }
 
 #[test]
-fn whoever_wants_a_device_that_is_being_opened_waits_for_it_and_nobody_else_does() {
+fn only_requests_for_the_same_device_wait_while_it_is_being_opened() {
     let opened = AtomicUsize::new(0);
-    let (begun, has_begun) = channel();
-    let (go_on, may_go_on) = channel::<()>();
+    let (started, has_started) = channel();
+    let (proceed, may_continue) = channel::<()>();
     let other = || shared("slow", Some("another"), || Ok(Arc::new(ABLE))).unwrap();
     std::thread::scope(|scope| {
         let opened = &opened;
         let first = scope.spawn(move || {
             shared("slow", None, || {
                 opened.fetch_add(1, Ordering::SeqCst);
-                begun.send(()).unwrap();
-                may_go_on.recv().unwrap();
+                started.send(()).unwrap();
+                may_continue.recv().unwrap();
                 Ok(Arc::new(ABLE))
             })
         });
-        has_begun.recv().unwrap();
+        has_started.recv().unwrap();
         let second = scope.spawn(move || {
             shared("slow", None, || {
                 opened.fetch_add(1, Ordering::SeqCst);
@@ -269,7 +271,7 @@ fn whoever_wants_a_device_that_is_being_opened_waits_for_it_and_nobody_else_does
         });
         // While the first is still being opened.
         other();
-        go_on.send(()).unwrap();
+        proceed.send(()).unwrap();
         let [first, second] = [first, second].map(|thread| thread.join().unwrap().unwrap());
         assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other()));
     });

@@ -1,5 +1,7 @@
-//! Decoding: one decoder, several side by side, and decoders on a device.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decoding: a single decoder, several in parallel, and decoders on a device.
 
 pub mod decoder;
 pub mod hardware;
+pub mod options;
 pub mod parallel;

@@ -1,13 +1,14 @@
-//! Decoders at work side by side, each on a keyframe of its own.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decoders that work in parallel, each on a keyframe of its own.
 //!
-//! A keyframe needs nothing of any other, so each is decoded whole and alone: packet in, pictures out, decoder emptied.
-//! FFmpeg's own frame threads, or a decoder that is simply fed one keyframe after the other, keep a memory of the frames
-//! between them that were never seen; picture order counts then no longer make sense, and of an open-GOP H.264 file
-//! most keyframes are lost (3 of 16 come out where 16 do here).
+//! A keyframe does not depend on any other, so each is decoded alone: packet in, pictures out, decoder emptied.
+//! FFmpeg's own frame threads, or a decoder that is simply fed one keyframe after the other, keep references to the frames
+//! between them that were never decoded; picture order counts then become inconsistent, and of an open-GOP H.264 file
+//! most keyframes are lost (3 of 16 are decoded where this decodes 16).
 //!
 //! Thread rule: one thread puts packets in and takes results out, in the same order. Each decoder has a thread of its
-//! own, started when there is work for it. Nobody waits for such a thread longer than he wants to: libavcodec cannot be
-//! interrupted within a picture, so after a stop the thread finishes what it is at, finds no more work and ends.
+//! own, started when there is work for it. No caller waits longer for such a thread than it wants to: libavcodec cannot be
+//! interrupted within a picture, so after a stop the thread finishes its picture, finds no more work and ends.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,56 +16,35 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
-use crate::av::decode::decoder::{Decoder, Purpose, Resources};
+use crate::av::decode::decoder::{DecodeMode, Decoder, Resources};
+use crate::av::decode::options::ThreadType;
 use crate::av::error::Error;
 use crate::av::frame::Frame;
-use crate::av::input::packet::Packet;
+use crate::av::input::packet::KeyframePackets;
 use crate::av::input::video_stream::VideoStream;
 use crate::av::io::Interrupt;
-use crate::av::opening::{self, LockTimes};
+use crate::av::opening_lock::{self, LockTimes};
 
-/// What the threads of a reader share among them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ThreadType {
-    /// Nothing: one keyframe after the other, on one thread.
-    None,
-    /// Several keyframes at once: most keyframes a second.
-    #[default]
-    Frame,
-    /// Several slices of one keyframe at once, where the encoder made slices: each keyframe soonest.
-    Slice,
-}
+/// Interval at which a wait for a decoder checks for an interrupt.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often a wait for a decoder looks whether it is still wanted.
-const GLANCE: Duration = Duration::from_millis(20);
+/// How long to retry when the system refuses the first thread.
+const THREAD_START_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to try to start the first thread where the system refuses.
-const THREAD_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Threads that decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ThreadOptions {
-    /// Number of threads; 0 counts as 1.
-    pub count: u32,
-    /// How they share the work.
-    pub kind: ThreadType,
-}
-
-/// What became of a packet.
+/// Result of decoding a keyframe.
 pub(crate) struct Decoded {
-    /// Time of the packet, in units of the stream's time base.
+    /// Time of the keyframe, in units of the stream's time base.
     pub(crate) pts: Option<i64>,
-    /// Its pictures (nearly always one), each with its time, or why there is none.
+    /// Its pictures (nearly always one), each with its time, or the error.
     pub(crate) pictures: Result<Vec<(Option<i64>, Frame)>, Error>,
-    /// Bytes of the packet.
+    /// Bytes of its packets.
     pub(crate) bytes: u64,
-    /// How long the decoder worked.
+    /// Time spent decoding.
     pub(crate) took: Duration,
 }
 
 struct Job {
-    /// Of one keyframe.
-    packets: Vec<Packet>,
+    packets: KeyframePackets,
     done: Sender<Decoded>,
 }
 
@@ -72,12 +52,12 @@ struct Job {
 pub(crate) struct Decoders {
     name: String,
     threads: (u32, &'static str),
-    /// Most decoders at work.
+    /// Most decoders in use.
     capacity: usize,
     resources: Resources,
     /// The first decoder, until it has a thread.
     first: Option<Decoder>,
-    /// Where the threads get their work; they end when it is dropped.
+    /// Feeds the threads; they end when it is dropped.
     jobs: Sender<Job>,
     queue: Receiver<Job>,
     workers: usize,
@@ -87,14 +67,15 @@ pub(crate) struct Decoders {
 
 impl Decoders {
     /// Opens the first decoder for `video`. The caller holds the opening lock.
-    pub(crate) fn open(video: &VideoStream, threads: ThreadOptions, resources: Resources) -> Result<Self, Error> {
+    pub(crate) fn open(video: &VideoStream, resources: Resources) -> Result<Self, Error> {
+        let threads = resources.options.threads;
         let count = threads.count.max(1);
         let (slice_threads, capacity) = match threads.kind {
             ThreadType::None => (1, 1),
             ThreadType::Frame => (1, count),
             ThreadType::Slice => (count, 1),
         };
-        let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads }, &resources)?;
+        let decoder = Decoder::open(video, DecodeMode::Keyframes { slice_threads }, &resources)?;
         let threads = match (capacity, decoder.slice_threads()) {
             (1, 1) => (1, "none"),
             (1, slices) => (slices, "slice"),
@@ -115,43 +96,43 @@ impl Decoders {
         })
     }
 
-    /// FFmpeg's name of the decoder, for example "h264".
+    /// Returns FFmpeg's name of the decoder, for example "h264".
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Threads that may work, and "frame", "slice" or "none".
+    /// Returns the number of threads, and "frame", "slice" or "none".
     pub(crate) fn threads(&self) -> (u32, &'static str) {
         self.threads
     }
 
-    /// What opening more decoders cost of the opening lock.
+    /// Returns the times of the opening lock for the decoders that were opened later.
     pub(crate) fn lock_times(&self) -> LockTimes {
         self.lock_times
     }
 
-    /// The device that decodes, unless it has handed over to the processor, and whether it has refused the file.
+    /// Returns the device that decodes, unless it has refused the file, and whether it has refused it.
     pub(crate) fn device(&self) -> (Option<&str>, bool) {
         let Some(device) = &self.resources.device else { return (None, false) };
         let has_refused = device.has_refused();
         ((!has_refused).then(|| device.name()), has_refused)
     }
 
-    /// Packets inside.
+    /// Returns the number of keyframes inside.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether every decoder has a packet and the next one: take a result before more.
+    /// Whether every decoder has a keyframe and a next one: take a result before adding more.
     pub(crate) fn is_full(&self) -> bool {
-        // A decoder that is done must find work at once, even while results are being taken out in order.
+        // A decoder that has finished must find work at once, even while results are being taken out in order.
         let most = if self.capacity == 1 { 1 } else { 2 * self.capacity };
         self.pending.len() >= most
     }
 
     /// Takes the packets of a keyframe and decodes them on another thread.
-    pub(crate) fn put(&mut self, video: &VideoStream, packets: Vec<Packet>) -> Result<(), Error> {
-        let pts = packets.first().and_then(Packet::timestamp);
+    pub(crate) fn put(&mut self, video: &VideoStream, packets: KeyframePackets) -> Result<(), Error> {
+        let pts = packets.timestamp();
         let (done, result) = bounded(1);
         self.pending.push_back((pts, result));
         let job = Job { packets, done };
@@ -163,18 +144,18 @@ impl Decoders {
         Ok(())
     }
 
-    /// What became of the oldest packet inside, if there is one: when it is done, or with `wait` false only if it is.
+    /// Returns the result of the oldest keyframe inside, if there is one: waits for it, or with `wait` false returns `None` unless it
+    /// is ready.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], soon after `interrupt` is set.
     pub(crate) fn take(&mut self, wait: bool, interrupt: &Interrupt) -> Result<Option<Decoded>, Error> {
         let Some((pts, result)) = self.pending.front() else { return Ok(None) };
         let lost = || {
-            let pictures = Err(Error::Damaged("the decoder's thread ended".into()));
+            let pictures = Err(Error::Damaged("the decoder thread has ended".into()));
             Decoded { pts: *pts, pictures, bytes: 0, took: Duration::ZERO }
         };
         let decoded = loop {
-            // Not a wait of no length: that spins for a while.
+            // A wait of zero length would spin for a while.
             if !wait {
                 match result.try_recv() {
                     Ok(decoded) => break decoded,
@@ -182,7 +163,7 @@ impl Decoders {
                     Err(TryRecvError::Disconnected) => break lost(),
                 }
             }
-            match result.recv_timeout(GLANCE) {
+            match result.recv_timeout(POLL_INTERVAL) {
                 Ok(decoded) => break decoded,
                 Err(RecvTimeoutError::Timeout) if interrupt.is_set() => return Err(Error::Interrupted),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -193,7 +174,7 @@ impl Decoders {
         Ok(Some(decoded))
     }
 
-    /// Forgets the packets inside, as after a seek.
+    /// Drops the keyframes inside, as after a seek.
     pub(crate) fn clear(&mut self) {
         self.pending.clear();
         while self.queue.try_recv().is_ok() {}
@@ -203,20 +184,20 @@ impl Decoders {
         let decoder = if let Some(decoder) = self.first.take() {
             decoder
         } else {
-            let lock = opening::enter();
-            let decoder = Decoder::open(video, Purpose::Keyframes { slice_threads: 1 }, &self.resources);
-            self.lock_times += lock.leave();
+            let lock = opening_lock::acquire();
+            let decoder = Decoder::open(video, DecodeMode::Keyframes { slice_threads: 1 }, &self.resources);
+            self.lock_times += lock.release();
             match decoder {
                 Ok(decoder) => decoder,
                 Err(_) => {
-                    // There is one at least: make do with those that could be opened.
+                    // There is at least one: continue with those that could be opened.
                     self.capacity = self.workers;
                     return Ok(());
                 }
             }
         };
         let (queue, log) = (self.queue.clone(), self.resources.log.clone());
-        // A thread that cannot be started would take the decoder with it.
+        // The decoder is passed to the thread afterwards: a thread that fails to start would drop it.
         let (hand, taken) = bounded::<Decoder>(1);
         let start = || {
             let (queue, log, taken) = (queue.clone(), log.clone(), taken.clone());
@@ -228,22 +209,22 @@ impl Decoders {
                 }
             })
         };
-        let deadline = Instant::now() + THREAD_PATIENCE;
+        let deadline = Instant::now() + THREAD_START_TIMEOUT;
         let worker = loop {
             match start() {
-                // Threads of the file before may be about to end. With one thread at least there is no need to wait for them.
-                Err(_) if self.workers == 0 && Instant::now() < deadline => std::thread::sleep(GLANCE),
+                // Threads of the previous file may be about to end. With at least one thread there is no need to wait for them.
+                Err(_) if self.workers == 0 && Instant::now() < deadline => std::thread::sleep(POLL_INTERVAL),
                 result => break result,
             }
         };
         match worker {
             Ok(_) => {
-                // It takes one.
+                // The thread takes one.
                 let _ = hand.send(decoder);
                 self.workers += 1;
             }
             Err(_) if self.workers > 0 => self.capacity = self.workers,
-            Err(error) => return Err(Error::Damaged(format!("no thread could be started to decode: {error}"))),
+            Err(error) => return Err(Error::Damaged(format!("cannot start a decoder thread: {error}"))),
         }
         Ok(())
     }
@@ -258,14 +239,14 @@ impl Drop for Decoders {
 impl Job {
     fn run(self, decoder: &mut Decoder) {
         let started = Instant::now();
-        let pts = self.packets.first().and_then(Packet::timestamp);
-        let bytes = self.packets.iter().map(Packet::byte_len).sum();
+        let pts = self.packets.timestamp();
+        let bytes = self.packets.byte_len();
         let with_time = |frame: Frame| (frame.timestamp().or(pts), frame);
-        // Whoever waits for this keyframe, and for those after it, must hear of it whatever happens.
-        let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_alone(&self.packets)))
-            .unwrap_or_else(|_| Err(Error::Damaged("decoding it ended in a panic, which is a bug in vx".into())));
+        // Whatever happens, the caller that waits for this keyframe must get a result.
+        let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_keyframe(self.packets.as_slice())))
+            .unwrap_or_else(|_| Err(Error::Damaged("decoding panicked, which is a bug in vx".into())));
         let pictures = decoded.map(|frames| frames.into_iter().map(with_time).collect());
-        // Nobody waits for it any more after a seek.
+        // After a seek the result is no longer wanted.
         let _ = self.done.send(Decoded { pts, pictures, bytes, took: started.elapsed() });
     }
 }

@@ -1,12 +1,13 @@
-//! A decoded picture, reference-counted by FFmpeg, and its planes as byte slices.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decoded pictures, reference-counted by FFmpeg, and their planes as byte slices.
 //!
-//! Thread rule: a frame and its planes may move to and be read from any thread; only its sole owner writes.
+//! Thread rule: a frame and its planes may be moved to and read from any thread; only a sole owner writes.
 
+pub mod canary;
 pub mod pixel_format;
 pub mod pool;
 pub mod rotation;
 pub mod scaler;
-pub mod unwritten;
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
@@ -16,13 +17,13 @@ use ffmpeg_sys_next as ffi;
 
 use crate::av::error::Error;
 use crate::av::frame::pixel_format::PixelFormat;
-use crate::av::frame::pool::{Beginning, PictureMemory};
-use crate::av::frame::rotation::Turn;
+use crate::av::frame::pool::{InitialContent, PictureMemory};
+use crate::av::frame::rotation::Rotation;
 
-/// Colour description as the code points of ISO/IEC 23091-2 (the numbers FFmpeg and GStreamer share); 2 = not said.
+/// Colour description as the code points of ISO/IEC 23091-2 (which FFmpeg and GStreamer share); 2 = unspecified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colour {
-    /// 0 = not said, 1 = limited ("tv"), 2 = full ("pc").
+    /// 0 = unspecified, 1 = limited ("tv"), 2 = full ("pc").
     pub range: u32,
     /// Matrix coefficients.
     pub matrix: u32,
@@ -35,26 +36,26 @@ pub struct Colour {
 impl Colour {
     const LIMITED: u32 = 1;
     const FULL: u32 = 2;
-    /// Matrix coefficients of red, green and blue themselves.
+    /// Matrix coefficients of RGB samples.
     const IDENTITY: u32 = 0;
-    const NOT_SAID: u32 = 2;
+    const UNSPECIFIED: u32 = 2;
     /// Matrix coefficients of BT.601 (BT.470 B/G).
     const BT601: u32 = 5;
 
-    /// Whether all codes are used.
+    /// Whether samples use the full range of codes.
     #[must_use]
     pub fn is_full_range(self) -> bool {
         self.range == Self::FULL
     }
 
-    /// Whether the stream says which matrix its luma and chroma were made with.
+    /// Whether the stream specifies the matrix of its luma and chroma.
     #[must_use]
     pub fn names_matrix(self) -> bool {
-        self.matrix != Self::IDENTITY && self.matrix != Self::NOT_SAID
+        self.matrix != Self::IDENTITY && self.matrix != Self::UNSPECIFIED
     }
 
-    /// What pictures of this colour in `from` are to have after a conversion to `to`: what they are where both have luma,
-    /// BT.601 in limited range for red, green and blue that become luma and chroma.
+    /// Returns the colour description of pictures converted from `from` to `to`: unchanged where both have luma, BT.601 in limited
+    /// range where RGB becomes luma and chroma.
     #[must_use]
     pub fn converted(self, from: PixelFormat, to: PixelFormat) -> Self {
         let is_full =
@@ -96,7 +97,7 @@ impl Frame {
         NonNull::new(frame).map(|frame| Self { frame }).ok_or_else(|| Error::memory("av_frame_alloc"))
     }
 
-    /// A frame with memory for a picture.
+    /// Allocates a frame with memory for a picture.
     pub(super) fn allocate(
         memory: &PictureMemory,
         format: PixelFormat,
@@ -115,16 +116,16 @@ impl Frame {
             (*raw).height = h;
         }
         // SAFETY: as above.
-        let filled = unsafe { memory.fill(raw, format, (w, h), [64; 4], Beginning::AsItIs) };
+        let filled = unsafe { memory.fill(raw, format, (w, h), [64; 4], InitialContent::Unspecified) };
         filled.map_err(|code| Error::call("allocation of a picture", code))?;
         Ok(frame)
     }
 
-    /// A copy in memory of a picture that lies on a device.
+    /// Copies a picture from a device into memory.
     pub(crate) fn download(&self, memory: &PictureMemory) -> Result<Frame, Error> {
         let mut formats = std::ptr::null_mut();
         let direction = ffi::AVHWFrameTransferDirection::AV_HWFRAME_TRANSFER_DIRECTION_FROM;
-        // SAFETY: a frame of a device has frames of that device; the call leaves a list that ends with -1, ours to free.
+        // SAFETY: a device frame has a frames context; the call leaves a list that ends with -1, ours to free.
         let result =
             unsafe { ffi::av_hwframe_transfer_get_formats(self.get().hw_frames_ctx, direction, &raw mut formats, 0) };
         if result < 0 {
@@ -135,7 +136,7 @@ impl Frame {
         // SAFETY: allocated by the call above and not used afterwards.
         unsafe { ffi::av_free(formats.cast()) };
         let format = PixelFormat::from_raw(first)
-            .ok_or_else(|| Error::Damaged(format!("the device's pixel format ({first}) is unknown")))?;
+            .ok_or_else(|| Error::Damaged(format!("unknown pixel format of the device ({first})")))?;
         let mut copy = Frame::allocate(memory, format, self.width(), self.height())?;
         // SAFETY: both frames are valid; the copy has memory of its own for a picture of that size.
         let result = unsafe { ffi::av_hwframe_transfer_data(copy.as_mut_ptr(), self.as_ptr(), 0) };
@@ -143,7 +144,7 @@ impl Frame {
             return Err(Error::call("av_hwframe_transfer_data", result));
         }
         copy.copy_properties(self)?;
-        // What is cut off at the left and on top could not be while the picture was on the device.
+        // Cropping at the left and the top was not possible while the picture was on the device.
         // SAFETY: the frame is valid, with planes of plain memory.
         let result = unsafe { ffi::av_frame_apply_cropping(copy.as_mut_ptr(), ffi::AV_FRAME_CROP_UNALIGNED as c_int) };
         if result < 0 { Err(Error::call("av_frame_apply_cropping", result)) } else { Ok(copy) }
@@ -157,19 +158,19 @@ impl Frame {
         self.frame.as_ptr()
     }
 
-    /// Fields read through this must not be C enums: those go through [`Self::raw_field`].
+    /// Fields read through this must not be C enums: those are read as integers through raw pointers.
     fn get(&self) -> &FrameFields {
         // SAFETY: FrameFields is AVFrame; the frame is valid until Drop and written only through &mut self.
         unsafe { self.frame.as_ref() }
     }
 
-    /// Pixels in a row.
+    /// Returns the pixels in a row.
     #[must_use]
     pub fn width(&self) -> usize {
         usize::try_from(self.get().width).unwrap_or(0)
     }
 
-    /// Lines.
+    /// Returns the number of lines.
     #[must_use]
     pub fn height(&self) -> usize {
         usize::try_from(self.get().height).unwrap_or(0)
@@ -183,24 +184,23 @@ impl Frame {
         self.get().height
     }
 
-    /// The pixel format.
+    /// Returns the pixel format.
     ///
     /// # Errors
-    /// When the library in use knows a format that these bindings do not.
+    /// When the library in use has a format that these bindings do not have.
     pub fn pixel_format(&self) -> Result<PixelFormat, Error> {
         let raw = self.get().format;
-        PixelFormat::from_raw(raw)
-            .ok_or_else(|| Error::Damaged(format!("the picture's pixel format ({raw}) is unknown")))
+        PixelFormat::from_raw(raw).ok_or_else(|| Error::Damaged(format!("unknown pixel format of the picture ({raw})")))
     }
 
-    /// Presentation time in units of the stream's time base; the decoding time stands in where there is none.
+    /// Returns the presentation time in units of the stream's time base, or the decoding time where there is none.
     #[must_use]
     pub fn timestamp(&self) -> Option<i64> {
         let frame = self.get();
         [frame.pts, frame.pkt_dts].into_iter().find(|&ts| ts != ffi::AV_NOPTS_VALUE)
     }
 
-    /// Duration in units of the stream's time base, where known.
+    /// Returns the duration in units of the stream's time base, where known.
     #[must_use]
     pub fn duration(&self) -> Option<i64> {
         #[cfg(ffmpeg_6_0)]
@@ -210,7 +210,7 @@ impl Frame {
         (duration > 0).then_some(duration)
     }
 
-    /// Whether the picture consists of two fields, and if so whether the top one comes first.
+    /// Returns whether the top field comes first, or `None` for a picture that is not interlaced.
     #[must_use]
     pub fn interlaced_top_field_first(&self) -> Option<bool> {
         #[cfg(ffmpeg_6_1)]
@@ -223,18 +223,18 @@ impl Frame {
         interlaced.then_some(top_first)
     }
 
-    /// Whether the decoder had to make up parts of the picture.
+    /// Whether the decoder concealed errors in the picture, or parts of it are missing.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         let frame = self.get();
         frame.flags & ffi::AV_FRAME_FLAG_CORRUPT != 0 || frame.decode_error_flags != 0
     }
 
-    /// The colour description, where the stream gives one.
+    /// Returns the colour description of the stream.
     #[must_use]
     pub fn colour(&self) -> Colour {
         let frame = self.as_ptr();
-        // C enums are read as integers: a newer library may use values that these bindings do not know.
+        // C enums are read as integers: a newer library may use values that these bindings do not have.
         // SAFETY: the frame is valid; all four are 32-bit enums (C int) in every supported FFmpeg.
         unsafe {
             Colour {
@@ -246,8 +246,8 @@ impl Frame {
         }
     }
 
-    /// The colour description with what the pixel format itself says: `yuvj` formats, and grey where nothing else is said, use
-    /// all codes.
+    /// Returns the colour description with what the pixel format implies: `yuvj` formats, and grey without a description, use the
+    /// full range.
     #[must_use]
     pub fn effective_colour(&self) -> Colour {
         let colour = self.colour();
@@ -258,23 +258,23 @@ impl Frame {
     /// Sets the colour description.
     pub(super) fn set_colour(&mut self, colour: Colour) {
         let frame = self.as_mut_ptr();
-        // SAFETY: the frame is valid and ours; the fields are 32-bit enums, and the numbers came out of such fields or are
-        // among those that every supported FFmpeg knows.
+        // SAFETY: the frame is valid and ours; the fields are 32-bit enums, and the values came out of such fields or are
+        // among those that every supported FFmpeg has.
         unsafe {
             (&raw mut (*frame).color_range).cast::<u32>().write(colour.range);
             (&raw mut (*frame).colorspace).cast::<u32>().write(colour.matrix);
         }
     }
 
-    /// The turn that the frame itself asks for (EXIF, H.264 display orientation).
+    /// Returns the rotation that the frame itself specifies (EXIF, H.264 display orientation).
     #[must_use]
-    pub fn turn(&self) -> Option<Turn> {
+    pub fn rotation(&self) -> Option<Rotation> {
         let kind = ffi::AVFrameSideDataType::AV_FRAME_DATA_DISPLAYMATRIX;
         // SAFETY: the frame is valid; the result is null or valid as long as the frame.
         let side_data = unsafe { ffi::av_frame_get_side_data(self.as_ptr(), kind).as_ref() }?;
         // SAFETY: data and size describe the side data's own memory.
         let bytes = unsafe { std::slice::from_raw_parts(side_data.data, side_data.size) };
-        display_matrix(bytes).map(|matrix| Turn::from_display_matrix(&matrix))
+        display_matrix(bytes).map(|matrix| Rotation::from_display_matrix(&matrix))
     }
 
     pub(super) fn drop_display_matrix(&mut self) {
@@ -295,21 +295,21 @@ impl Frame {
         if result < 0 { Err(Error::call("av_frame_copy", result)) } else { Ok(()) }
     }
 
-    /// Bytes from one line of `plane` to the next; 0 if there is no such plane.
+    /// Returns the bytes from one line of `plane` to the next; 0 if there is no such plane.
     #[must_use]
     pub fn stride(&self, plane: usize) -> usize {
         self.get().linesize.get(plane).and_then(|&stride| usize::try_from(stride).ok()).unwrap_or(0)
     }
 
-    /// Whether every plane is there as lines from top to bottom inside its own buffer, so that [`plane`](Self::plane)
-    /// gives it without a copy.
+    /// Whether every plane lies inside its own buffer, lines from top to bottom, so that [`plane`](Self::plane) returns it without a
+    /// copy.
     #[must_use]
     pub fn has_plain_planes(&self) -> bool {
         let Ok(format) = self.pixel_format() else { return false };
         (0..format.plane_count()).all(|plane| self.plane(plane).is_some())
     }
 
-    /// The bytes of a plane, from its first line's start to its last line's end, full strides where the buffer has
+    /// Returns the bytes of a plane, from its first line's start to its last line's end, full strides where the buffer has
     /// them; `None` if there is no such plane or it is not plain (see [`has_plain_planes`](Self::has_plain_planes)).
     #[must_use]
     pub fn plane(&self, plane: usize) -> Option<&[u8]> {
@@ -318,7 +318,7 @@ impl Frame {
         Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
-    /// The bytes of the first plane, and how far from the start of its buffer it begins; `None` where it is not plain.
+    /// Returns the bytes of the first plane and its offset in its buffer; `None` where it is not plain.
     pub(super) fn first_plane_with_offset(&self) -> Option<(&[u8], usize)> {
         let plane = self.plane(0).filter(|_| self.stride(0) > 0)?;
         let buffer = self.get().buf[0];
@@ -330,7 +330,7 @@ impl Frame {
         Some((plane, (plane.as_ptr() as usize).checked_sub(start)?))
     }
 
-    /// Whether the decoder says that the picture was coded from others, and so is no keyframe whatever the container says.
+    /// Whether the decoder reports that the picture was predicted from others, and so is not a keyframe whatever the container states.
     pub(crate) fn is_predicted(&self) -> bool {
         #[cfg(ffmpeg_6_1)]
         let is_key = self.get().flags & ffi::AV_FRAME_FLAG_KEY != 0;
@@ -342,7 +342,7 @@ impl Frame {
         !is_key && predicted.iter().any(|predicted| *predicted as u32 == kind)
     }
 
-    /// Flags the picture as one with parts missing.
+    /// Flags the picture as incomplete.
     pub(crate) fn mark_corrupt(&mut self) {
         // SAFETY: the frame is valid and ours.
         unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_FRAME_FLAG_CORRUPT };
@@ -359,7 +359,7 @@ impl Frame {
         Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 
-    /// Start and length of a plane if it lies, top line first, inside one of the frame's buffers.
+    /// Returns start and length of a plane if it lies, top line first, inside one of the frame's buffers.
     fn plane_span(&self, plane: usize) -> Option<(*mut u8, usize)> {
         let format = self.pixel_format().ok()?;
         if plane >= format.plane_count() {
@@ -387,7 +387,7 @@ impl Frame {
     }
 }
 
-/// AVFrame, under a name that reminds of the rule in [`Frame::get`].
+/// AVFrame, under a name that recalls the rule in [`Frame::get`].
 type FrameFields = ffi::AVFrame;
 
 impl Drop for Frame {
@@ -398,7 +398,7 @@ impl Drop for Frame {
     }
 }
 
-/// One plane of a shared frame: bytes that keep the whole frame alive, and nothing copied.
+/// One plane of a shared frame: bytes that keep the whole frame alive, without a copy.
 #[derive(Debug, Clone)]
 pub struct PlaneBytes {
     frame: Arc<Frame>,
@@ -406,7 +406,7 @@ pub struct PlaneBytes {
 }
 
 impl PlaneBytes {
-    /// The planes of `frame`, if all are plain.
+    /// Returns the planes of `frame`, if all are plain.
     #[must_use]
     pub fn all(frame: &Arc<Frame>) -> Option<Vec<PlaneBytes>> {
         let count = frame.pixel_format().ok()?.plane_count();
@@ -421,7 +421,7 @@ impl AsRef<[u8]> for PlaneBytes {
     }
 }
 
-/// The nine numbers of a display matrix out of side data in native byte order.
+/// Reads the nine elements of a display matrix from side data in native byte order.
 pub(crate) fn display_matrix(bytes: &[u8]) -> Option<[i32; 9]> {
     let mut matrix = [0; 9];
     if bytes.len() < size_of_val(&matrix) {

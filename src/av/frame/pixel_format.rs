@@ -1,4 +1,5 @@
-//! Pixel formats by FFmpeg's names ("yuv420p"), and what FFmpeg knows of their geometry.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pixel formats by FFmpeg's names ("yuv420p"), and their geometry.
 
 use std::ffi::{CStr, CString, c_int};
 
@@ -14,7 +15,7 @@ impl std::fmt::Debug for PixelFormat {
     }
 }
 
-/// How the samples of one plane lie in memory.
+/// Memory layout of the samples of one plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlaneGeometry {
     /// Samples (or groups of interleaved samples) in a row.
@@ -26,7 +27,7 @@ pub struct PlaneGeometry {
 }
 
 impl PixelFormat {
-    /// From the integer in a field of a C struct, which a newer library may fill with what these bindings do not know.
+    /// Converts the integer in a field of a C struct, which a newer library may fill with values that these bindings do not have.
     pub(crate) fn from_raw(raw: c_int) -> Option<Self> {
         if !(0..ffi::AVPixelFormat::AV_PIX_FMT_NB as c_int).contains(&raw) {
             return None;
@@ -39,7 +40,7 @@ impl PixelFormat {
         self.0
     }
 
-    /// The format called `name` by FFmpeg.
+    /// Returns the format that FFmpeg calls `name`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
@@ -48,7 +49,7 @@ impl PixelFormat {
         Self::from_raw(format as c_int)
     }
 
-    /// FFmpeg's name, for example "yuv420p".
+    /// Returns FFmpeg's name, for example "yuv420p".
     #[must_use]
     pub fn name(self) -> &'static str {
         // SAFETY: any value is allowed; the result is null or a static string.
@@ -69,7 +70,7 @@ impl PixelFormat {
         self.descriptor().is_some_and(|descriptor| descriptor.flags & flag != 0)
     }
 
-    /// Number of planes with picture data.
+    /// Returns the number of planes with picture data.
     #[must_use]
     pub fn plane_count(self) -> usize {
         // SAFETY: any value is allowed.
@@ -77,7 +78,7 @@ impl PixelFormat {
         usize::try_from(count).unwrap_or(0)
     }
 
-    /// Rows of `plane` in a picture of `height` lines.
+    /// Returns the rows of `plane` in a picture of `height` lines.
     #[must_use]
     pub fn plane_rows(self, plane: usize, height: usize) -> usize {
         let Some(descriptor) = self.descriptor() else { return 0 };
@@ -86,7 +87,7 @@ impl PixelFormat {
         height.div_ceil(1 << shift)
     }
 
-    /// Bytes of picture data in a row of `plane`, without padding.
+    /// Returns the bytes of picture data in a row of `plane`, without padding.
     #[must_use]
     pub fn row_bytes(self, plane: usize, width: usize) -> Option<usize> {
         let (Ok(width), Ok(plane)) = (c_int::try_from(width), c_int::try_from(plane)) else { return None };
@@ -95,8 +96,8 @@ impl PixelFormat {
         usize::try_from(bytes).ok()
     }
 
-    /// The planes of a `width` x `height` picture if each is a plain grid of whole samples, which is what turning
-    /// needs; `None` for bit-packed, palette and packed subsampled formats.
+    /// Returns the planes of a `width` x `height` picture if each is a plain grid of whole samples, which rotation needs; `None` for
+    /// bit-packed, palette and packed subsampled formats.
     #[must_use]
     pub fn grid(self, width: usize, height: usize) -> Option<Vec<PlaneGeometry>> {
         let descriptor = self.descriptor()?;
@@ -124,25 +125,25 @@ impl PixelFormat {
         Some(planes)
     }
 
-    /// Whether a quarter turn of a picture in this format is a picture in the same format.
+    /// Whether a picture in this format that is rotated by 90 degrees has the same format.
     #[must_use]
     pub fn is_square_sampled(self) -> bool {
         self.descriptor().is_some_and(|descriptor| descriptor.log2_chroma_w == descriptor.log2_chroma_h)
     }
 
-    /// Whether the samples are red, green and blue, or point to such in a palette (no colour matrix applies).
+    /// Whether the samples are RGB or indices into an RGB palette (no colour matrix applies).
     #[must_use]
     pub fn is_rgb(self) -> bool {
         self.has_flag((ffi::AV_PIX_FMT_FLAG_RGB | ffi::AV_PIX_FMT_FLAG_PAL) as u64) || self.name().starts_with("xyz")
     }
 
-    /// Whether there is luma alone, with alpha or without.
+    /// Whether there is only luma, with or without alpha.
     #[must_use]
     pub fn is_gray(self) -> bool {
         self.descriptor().is_some_and(|descriptor| descriptor.nb_components <= 2) && !self.is_rgb()
     }
 
-    /// Whether pictures in this format are handles of a device, without bytes to read.
+    /// Whether pictures in this format are handles on a device, without bytes to read.
     #[must_use]
     pub fn is_on_device(self) -> bool {
         self.has_flag(ffi::AV_PIX_FMT_FLAG_HWACCEL as u64)
@@ -154,13 +155,13 @@ impl PixelFormat {
         self.has_flag(ffi::AV_PIX_FMT_FLAG_ALPHA as u64)
     }
 
-    /// Whether the name says that luma uses all 256 codes (the yuvj family).
+    /// Whether the name implies that luma uses all 256 codes (the yuvj family).
     #[must_use]
     pub fn is_full_range_by_name(self) -> bool {
         self.name().starts_with("yuvj")
     }
 
-    /// The one of `candidates` into which pictures of this format convert with the least loss.
+    /// Returns the candidate into which pictures of this format convert with the least loss.
     #[must_use]
     pub fn closest(self, candidates: &[PixelFormat]) -> Option<PixelFormat> {
         candidates.iter().copied().reduce(|best, candidate| {

@@ -1,8 +1,9 @@
-//! Memory for pictures that stays from decoder to decoder and from file to file.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Picture memory that is reused from decoder to decoder and from file to file.
 //!
-//! FFmpeg's own buffer pools end with the decoder they belong to, so that every file begins with fresh pages from the
-//! system. Blocks of a [`FramePool`] come back when the last reference to a picture goes, wherever that is, and serve
-//! the next decoder. What it keeps is bounded; a block that comes from another file is cleared, so that no damaged
+//! FFmpeg's own buffer pools end with the decoder they belong to, so that every file begins with new pages from the
+//! system. Blocks of a [`FramePool`] return when the last reference to a picture is dropped, wherever that is, and serve
+//! the next decoder. The pool's size is bounded; a block that comes from another file is cleared, so that no damaged
 //! picture shows a piece of an earlier recording.
 //!
 //! Thread rule: any thread.
@@ -17,25 +18,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ffmpeg_sys_next as ffi;
 use parking_lot::Mutex;
 
+use crate::av::frame::canary;
 use crate::av::frame::pixel_format::PixelFormat;
-use crate::av::frame::unwritten;
 
-/// Most bytes kept while nobody uses them: four pictures of 8K in 10 bits.
-const MOST_SPARE_BYTES: usize = 400 << 20;
+/// Most bytes of unused blocks: four pictures of 8K in 10 bits.
+const MAX_SPARE_BYTES: usize = 400 << 20;
 
-/// Most blocks kept while nobody uses them.
-const MOST_SPARE_BLOCKS: usize = 64;
+/// Most unused blocks.
+const MAX_SPARE_BLOCKS: usize = 64;
 
-/// Start of every plane: as much as any SIMD code of FFmpeg asks for.
+/// Alignment of every plane: the most that any SIMD code of FFmpeg needs.
 const ALIGNMENT: usize = 64;
 
-/// FFmpeg's SIMD code may read and write this far past the end of a plane.
+/// Bytes past the end of a plane that FFmpeg's SIMD code may read and write.
 const PADDING: usize = 16 + ALIGNMENT;
 
-/// Files after which a block that none of them used is given back: a few large pictures must not stay for the rest of a run.
-const SPARE_FILES: u64 = 4;
+/// Number of files after which a block that none of them used is freed: a few large pictures must not stay for the rest of a run.
+const MAX_IDLE_FILES: u64 = 4;
 
-/// Picture memory shared by all decoders that have a clone of this.
+/// Picture memory shared by all decoders that have a clone of this pool.
 #[derive(Clone, Default)]
 pub struct FramePool(Arc<Shared>);
 
@@ -45,11 +46,11 @@ struct Shared {
     users: AtomicU64,
 }
 
-/// A piece of memory, initialised throughout.
+/// A block of initialised memory.
 struct Block {
     data: NonNull<u8>,
     layout: Layout,
-    /// Who wrote to it last.
+    /// The file that wrote to it last.
     user: u64,
 }
 
@@ -70,13 +71,13 @@ impl std::fmt::Debug for FramePool {
 }
 
 impl FramePool {
-    /// The pool as one file uses it. Memory that the last few files did not use goes back to the system.
+    /// Returns the pool for use by one file. Frees memory that the last few files did not use.
     pub(crate) fn for_file(&self) -> PictureMemory {
         let user = self.0.users.fetch_add(1, Ordering::Relaxed);
         let aged = {
             let mut spare = self.0.spare.lock();
             let (aged, kept) =
-                std::mem::take(&mut *spare).into_iter().partition(|block| block.user + SPARE_FILES < user);
+                std::mem::take(&mut *spare).into_iter().partition(|block| block.user + MAX_IDLE_FILES < user);
             *spare = kept;
             aged
         };
@@ -84,30 +85,30 @@ impl FramePool {
         PictureMemory { pool: self.clone(), user }
     }
 
-    /// Gives memory that nobody uses back to the system.
+    /// Frees the unused memory.
     pub fn clear(&self) {
         self.0.spare.lock().clear();
     }
 
-    /// Bytes that are kept for the next pictures.
+    /// Returns the bytes of unused memory in the pool.
     #[must_use]
     pub fn spare_bytes(&self) -> usize {
         self.0.spare.lock().iter().map(|block| block.layout.size()).sum()
     }
 }
 
-/// What a fresh picture looks like before it is written.
+/// Content of a new picture before a decoder writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beginning {
-    /// As the memory was left, for what is surely written whole.
-    AsItIs,
-    /// With marks that tell what was not written (see unwritten.rs).
-    Marked,
+pub(crate) enum InitialContent {
+    /// Unchanged memory, for pictures that are certainly written completely.
+    Unspecified,
+    /// A pattern that shows what was not written (see canary.rs).
+    Canary,
     /// Black.
     Black,
 }
 
-/// Where the pictures of one file get their memory.
+/// Allocates the pictures of one file.
 #[derive(Clone)]
 pub(crate) struct PictureMemory {
     pool: FramePool,
@@ -115,18 +116,18 @@ pub(crate) struct PictureMemory {
 }
 
 impl PictureMemory {
-    /// Gives `frame`, whose format, width and height are set, memory for its planes. `coded` is the size in pixels to
+    /// Allocates memory for the planes of `frame`, whose format, width and height are set. `coded` is the size in pixels to
     /// allocate for, each line a multiple of the plane's entry in `alignment`. Errors are FFmpeg's.
     ///
     /// # Safety
-    /// `frame` is a valid AVFrame without buffers that nobody else uses.
+    /// `frame` is a valid AVFrame without buffers that is not used elsewhere.
     pub(crate) unsafe fn fill(
         &self,
         frame: *mut ffi::AVFrame,
         format: PixelFormat,
         coded: (c_int, c_int),
         alignment: [c_int; 4],
-        beginning: Beginning,
+        beginning: InitialContent,
     ) -> Result<(), c_int> {
         let (strides, sizes) = plane_sizes(format, coded, alignment)?;
         let too_large = ffi::AVERROR(ffi::ENOMEM);
@@ -140,10 +141,10 @@ impl PictureMemory {
         let block = self.take(total).ok_or(too_large)?;
         let (data, size) = (block.data, block.layout.size());
         let owner = Box::into_raw(Box::new(Lent { block: Some(block), pool: self.pool.clone() }));
-        // SAFETY: data has size bytes, which live until FFmpeg calls give_back with owner.
-        let buffer = unsafe { ffi::av_buffer_create(data.as_ptr(), size, Some(give_back), owner.cast(), 0) };
+        // SAFETY: data has size bytes, which live until FFmpeg calls return_block with owner.
+        let buffer = unsafe { ffi::av_buffer_create(data.as_ptr(), size, Some(return_block), owner.cast(), 0) };
         if buffer.is_null() {
-            // SAFETY: from Box::into_raw above; the call that failed has not kept it.
+            // SAFETY: from Box::into_raw above; the failed call did not keep it.
             drop(unsafe { Box::from_raw(owner) });
             return Err(too_large);
         }
@@ -158,16 +159,16 @@ impl PictureMemory {
             (*frame).buf[0] = buffer;
         }
         match beginning {
-            Beginning::AsItIs => {}
-            Beginning::Marked => {
+            InitialContent::Unspecified => {}
+            InitialContent::Canary => {
                 // SAFETY: the first plane's bytes lie in the block, which is initialised and has no other user yet.
                 let plane = unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), sizes[0]) };
-                unwritten::mark(plane, usize::try_from(strides[0]).unwrap_or(0));
+                canary::fill(plane, usize::try_from(strides[0]).unwrap_or(0));
             }
-            Beginning::Black => {
+            InitialContent::Black => {
                 let range = ffi::AVColorRange::AVCOL_RANGE_UNSPECIFIED;
                 let strides = strides.map(|stride| stride as isize);
-                // SAFETY: the frame has planes of these lines for a picture of the coded size; formats without a black are
+                // SAFETY: the frame has planes of these strides for a picture of the coded size; formats without black are
                 // refused and stay as they are.
                 unsafe {
                     ffi::av_image_fill_black(
@@ -184,7 +185,7 @@ impl PictureMemory {
         Ok(())
     }
 
-    /// A block of at least `size` bytes: the smallest spare one that is not far too large, or a new one.
+    /// Returns a block of at least `size` bytes: the smallest unused one that is not far too large, or a new one.
     #[allow(clippy::significant_drop_tightening, reason = "the block is chosen and taken out under one lock")]
     fn take(&self, size: usize) -> Option<Block> {
         let fits = |block: &Block| (size..=size.saturating_mul(2)).contains(&block.layout.size());
@@ -208,8 +209,8 @@ impl PictureMemory {
     }
 }
 
-/// Line and plane lengths of a picture in bytes, such that each line's is a multiple of what its plane asks for. As in
-/// FFmpeg's default allocator it is the width that grows, which keeps the proportion between planes.
+/// Returns line and plane sizes of a picture in bytes, such that each line is a multiple of its plane's alignment. As in
+/// FFmpeg's default allocator the width grows, which keeps the proportion between planes.
 fn plane_sizes(
     format: PixelFormat,
     (width, height): (c_int, c_int),
@@ -226,7 +227,7 @@ fn plane_sizes(
         if strides.iter().zip(alignment).all(|(stride, alignment)| stride % alignment.max(1) == 0) {
             break;
         }
-        // To the next multiple of a higher power of two.
+        // Grow to the next multiple of a higher power of two.
         let lowest_bit = width & width.wrapping_neg();
         width = width.checked_add(lowest_bit).ok_or(ffi::AVERROR(ffi::EINVAL))?;
     }
@@ -237,14 +238,14 @@ fn plane_sizes(
     if result < 0 { Err(result) } else { Ok((strides, sizes)) }
 }
 
-/// A block inside an AVBuffer, and where it goes afterwards.
+/// A block inside an AVBuffer, and the pool that it returns to.
 struct Lent {
     block: Option<Block>,
     pool: FramePool,
 }
 
 #[allow(clippy::significant_drop_tightening, reason = "what is kept is counted and bounded under one lock")]
-unsafe extern "C" fn give_back(owner: *mut c_void, _data: *mut u8) {
+unsafe extern "C" fn return_block(owner: *mut c_void, _data: *mut u8) {
     // SAFETY: from Box::into_raw in fill(); FFmpeg calls this once, when the last reference is gone.
     let mut lent = unsafe { Box::from_raw(owner.cast::<Lent>()) };
     let Some(block) = lent.block.take() else { return };
@@ -253,8 +254,8 @@ unsafe extern "C" fn give_back(owner: *mut c_void, _data: *mut u8) {
         let mut spare = lent.pool.0.spare.lock();
         spare.push_back(block);
         let mut bytes: usize = spare.iter().map(|block| block.layout.size()).sum();
-        // Those that were not used for longest are of a size that is no longer asked for.
-        while spare.len() > MOST_SPARE_BLOCKS || bytes > MOST_SPARE_BYTES {
+        // The blocks that were unused for longest have a size that is no longer needed.
+        while spare.len() > MAX_SPARE_BLOCKS || bytes > MAX_SPARE_BYTES {
             let Some(oldest) = spare.pop_front() else { break };
             bytes -= oldest.layout.size();
             dropped.push(oldest);
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_serves_again_and_is_cleared_between_files() {
+    fn memory_is_reused_and_cleared_between_files() {
         let pool = FramePool::default();
         let first_file = pool.for_file();
         let mut picture = frame(&first_file, "yuv420p", 641, 361);
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_sizes_that_differ_much_share_nothing() {
+    fn unused_memory_is_bounded_and_sizes_that_differ_much_share_nothing() {
         let pool = FramePool::default();
         let memory = pool.for_file();
         drop(frame(&memory, "gray", 4000, 4000));
@@ -304,15 +305,15 @@ mod tests {
         drop(small);
         let pictures: Vec<_> = (0..40).map(|_| frame(&memory, "gray", 4000, 4000)).collect();
         drop(pictures);
-        assert!(pool.spare_bytes() <= MOST_SPARE_BYTES);
-        assert!(pool.0.spare.lock().len() <= MOST_SPARE_BLOCKS);
+        assert!(pool.spare_bytes() <= MAX_SPARE_BYTES);
+        assert!(pool.0.spare.lock().len() <= MAX_SPARE_BLOCKS);
     }
 
     #[test]
-    fn memory_that_no_file_uses_any_more_is_given_back() {
+    fn memory_that_no_file_uses_is_freed() {
         let pool = FramePool::default();
         drop(frame(&pool.for_file(), "gray", 4000, 4000));
-        for file in 0..=SPARE_FILES {
+        for file in 0..=MAX_IDLE_FILES {
             assert!(pool.spare_bytes() > 16_000_000, "after {file} small files");
             drop(frame(&pool.for_file(), "gray", 64, 64));
         }

@@ -1,16 +1,17 @@
-//! Turning pictures upright: what the container's display matrix asks for, and the copy that does it.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Rotating pictures upright: the container's display matrix, and the rotated copy.
 //!
 //! A display matrix maps a stored pixel (x, y) to (a x + c y, b x + d y), y downwards, in 16.16 fixed point; a, b, c, d
-//! are its elements 0, 1, 3 and 4 (libavutil/display.h). Angles that are no quarter turn are rounded to one.
+//! are its elements 0, 1, 3 and 4 (libavutil/display.h). Angles that are not multiples of 90 degrees are rounded to one.
 
 use crate::av::error::Error;
 use crate::av::frame::Frame;
 use crate::av::frame::pool::PictureMemory;
 use crate::av::frame::scaler::Scaler;
 
-/// A quarter turn or a mirror: first swap x and y if `swap`, then mirror the result.
+/// A rotation by a multiple of 90 degrees, or a mirroring: first swap x and y if `swap`, then mirror the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Turn {
+pub struct Rotation {
     /// Rows become columns.
     pub swap: bool,
     /// The result is mirrored left to right.
@@ -19,8 +20,8 @@ pub struct Turn {
     pub flip_y: bool,
 }
 
-impl Turn {
-    /// What a display matrix asks for.
+impl Rotation {
+    /// Converts a display matrix.
     #[must_use]
     pub fn from_display_matrix(matrix: &[i32; 9]) -> Self {
         let [a, b, _, c, d, ..] = matrix.map(i64::from);
@@ -34,13 +35,13 @@ impl Turn {
         }
     }
 
-    /// Whether the picture stays as it is.
+    /// Whether the picture stays unchanged.
     #[must_use]
     pub fn is_identity(self) -> bool {
         self == Self::default()
     }
 
-    /// GStreamer's `image-orientation` tag: the mirror, then the clockwise turn, that shows the picture upright.
+    /// Returns GStreamer's `image-orientation` tag: the mirroring, then the clockwise rotation, that shows the picture upright.
     #[must_use]
     pub fn tag(self) -> &'static str {
         match (self.swap, self.flip_x, self.flip_y) {
@@ -55,35 +56,35 @@ impl Turn {
         }
     }
 
-    /// A turned copy of `frame`. Formats whose turned form does not exist (4:2:2 becomes 4:4:0) are first converted
+    /// Returns a rotated copy of `frame`. Formats whose rotated form does not exist (4:2:2 becomes 4:4:0) are first converted
     /// to one that has it.
     ///
     /// # Errors
     /// When memory is short or no conversion exists.
     pub fn apply(self, frame: &Frame, scaler: &mut Scaler) -> Result<Frame, Error> {
         let format = frame.pixel_format()?;
-        let turnable = format.grid(1, 1).is_some() && (!self.swap || format.is_square_sampled());
-        if turnable && frame.has_plain_planes() {
-            return self.turned(frame, scaler.memory());
+        let is_rotatable = format.grid(1, 1).is_some() && (!self.swap || format.is_square_sampled());
+        if is_rotatable && frame.has_plain_planes() {
+            return self.rotated(frame, scaler.memory());
         }
-        let target = if turnable { format } else { Scaler::turnable_format(format) };
-        self.turned(&scaler.convert(frame, target)?, scaler.memory())
+        let target = if is_rotatable { format } else { Scaler::rotatable_format(format) };
+        self.rotated(&scaler.convert(frame, target)?, scaler.memory())
     }
 
-    fn turned(self, frame: &Frame, memory: &PictureMemory) -> Result<Frame, Error> {
+    fn rotated(self, frame: &Frame, memory: &PictureMemory) -> Result<Frame, Error> {
         let format = frame.pixel_format()?;
         let (width, height) = (frame.width(), frame.height());
         let (new_width, new_height) = if self.swap { (height, width) } else { (width, height) };
-        let mut turned = Frame::allocate(memory, format, new_width, new_height)?;
-        turned.copy_properties(frame)?;
-        turned.drop_display_matrix();
+        let mut rotated = Frame::allocate(memory, format, new_width, new_height)?;
+        rotated.copy_properties(frame)?;
+        rotated.drop_display_matrix();
         let geometry = format.grid(new_width, new_height).unwrap_or_default();
         for (plane, to) in geometry.iter().enumerate() {
             let source =
                 frame.plane(plane).ok_or_else(|| Error::Damaged("a plane of the picture is missing".into()))?;
             let source_stride = frame.stride(plane);
-            let target_stride = turned.stride(plane);
-            let Some(target) = turned.plane_mut(plane) else { continue };
+            let target_stride = rotated.stride(plane);
+            let Some(target) = rotated.plane_mut(plane) else { continue };
             for (row, line) in target.chunks_mut(target_stride).take(to.rows).enumerate() {
                 let row = if self.flip_y { to.rows - 1 - row } else { row };
                 // Walk the source along a row, or along a column when x and y are swapped.
@@ -92,7 +93,7 @@ impl Turn {
                 copy_samples(line, source, start, stride, to.columns, to.step, self.flip_x);
             }
         }
-        Ok(turned)
+        Ok(rotated)
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn display_matrices_name_the_turn_that_shows_them_upright() {
+    fn display_matrices_give_the_rotation_that_shows_pictures_upright() {
         let cases = [
             (matrix(ONE, 0, 0, ONE), "rotate-0"),
             (matrix(0, ONE, -ONE, 0), "rotate-90"),
@@ -141,12 +142,12 @@ mod tests {
             (matrix(ONE, ONE / 9, -ONE / 9, ONE), "rotate-0"),
         ];
         for (matrix, tag) in cases {
-            assert_eq!(Turn::from_display_matrix(&matrix).tag(), tag, "{matrix:?}");
+            assert_eq!(Rotation::from_display_matrix(&matrix).tag(), tag, "{matrix:?}");
         }
     }
 
     #[test]
-    fn every_turn_moves_the_corner_pixels_where_it_says() {
+    fn rotations_move_the_corner_pixels() {
         // 3 x 2 picture: 1 2 3 / 4 5 6
         let format = crate::av::PixelFormat::from_name("gray").unwrap();
         let mut scaler = Scaler::new(&FramePool::default());
@@ -164,9 +165,9 @@ mod tests {
             (true, false, false, &[&[1, 4], &[2, 5], &[3, 6]]),
         ];
         for (swap, flip_x, flip_y, rows) in cases {
-            let turned = Turn { swap, flip_x, flip_y }.apply(&source, &mut scaler).unwrap();
-            let stride = turned.stride(0);
-            let plane = turned.plane(0).unwrap();
+            let rotated = Rotation { swap, flip_x, flip_y }.apply(&source, &mut scaler).unwrap();
+            let stride = rotated.stride(0);
+            let plane = rotated.plane(0).unwrap();
             for (y, row) in rows.iter().enumerate() {
                 assert_eq!(&plane[y * stride..][..row.len()], *row, "swap {swap} x {flip_x} y {flip_y}");
             }

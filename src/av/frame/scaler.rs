@@ -1,4 +1,5 @@
-//! Pixel format conversion by swscale, for the cases where downstream or a turn cannot take the decoder's own format.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pixel format conversion by swscale, where downstream or a rotation cannot use the decoder's own format.
 
 use std::ffi::c_int;
 
@@ -9,7 +10,7 @@ use crate::av::frame::Frame;
 use crate::av::frame::pixel_format::PixelFormat;
 use crate::av::frame::pool::{FramePool, PictureMemory};
 
-/// A swscale context, kept from frame to frame as long as formats and size stay the same, and memory for its pictures.
+/// A swscale context, reused while formats and size stay the same, and memory for its pictures.
 pub struct Scaler {
     /// Null until first used; sws_getCachedContext takes and returns it.
     context: Context,
@@ -29,7 +30,7 @@ impl Drop for Context {
 }
 
 impl Scaler {
-    /// For pictures with memory out of `pool`.
+    /// Creates a scaler whose pictures get their memory from `pool`.
     #[must_use]
     pub fn new(pool: &FramePool) -> Self {
         Self { context: Context(std::ptr::null_mut()), memory: pool.for_file() }
@@ -39,7 +40,7 @@ impl Scaler {
         &self.memory
     }
 
-    /// The frame, or a copy in the same format whose planes are plain: for pictures stored bottom up.
+    /// Returns the frame, or a copy in the same format whose planes are plain: for pictures stored bottom up.
     ///
     /// # Errors
     /// When memory is short.
@@ -53,8 +54,8 @@ impl Scaler {
         Ok(copy)
     }
 
-    /// A format that can be turned by quarter turns and keeps what `format` holds.
-    pub(super) fn turnable_format(format: PixelFormat) -> PixelFormat {
+    /// Returns a format that can be rotated and loses nothing of `format`.
+    pub(super) fn rotatable_format(format: PixelFormat) -> PixelFormat {
         let names: &[&str] = if format.is_rgb() || format.has_alpha() {
             &["rgb24", "rgba"]
         } else {
@@ -64,11 +65,11 @@ impl Scaler {
         format.closest(&candidates).unwrap_or(format)
     }
 
-    /// A copy of `frame` in the format `to`, same size. Its colour is that of the frame as far as the format allows (see
-    /// [`Colour::converted`](super::Colour::converted)), and the copy says so.
+    /// Returns a copy of `frame` in the format `to`, same size. Its colour description is the frame's as far as the format allows
+    /// (see [`Colour::converted`](super::Colour::converted)).
     ///
     /// # Errors
-    /// When swscale does not know the pair of formats, or memory is short.
+    /// When swscale does not support the pair of formats, or memory is short.
     pub fn convert(&mut self, frame: &Frame, to: PixelFormat) -> Result<Frame, Error> {
         let from = frame.pixel_format()?;
         let (width, height) = (frame.width(), frame.height());
@@ -105,7 +106,7 @@ impl Scaler {
         converted.set_colour(target);
         // SAFETY: any colour space number is allowed, unknown ones give the default table, which is static.
         let tables = [source, target].map(|colour| unsafe { ffi::sws_getCoefficients(colour.matrix as c_int) });
-        // From RGB to RGB swscale may go by way of luma and chroma: there and back by the same matrix.
+        // From RGB to RGB swscale may convert by way of luma and chroma: both ways by the same matrix.
         let tables = match (from.is_rgb(), to.is_rgb()) {
             (_, true) => [tables[0]; 2],
             (true, false) => [tables[1]; 2],

@@ -1,14 +1,15 @@
-//! An opened container: its streams, packets and seeks.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An opened container: streams, packets, seeks.
 //!
-//! Untrusted files must not reach for anything but their own bytes: every attempt of a demuxer to open another file or
-//! address is refused.
+//! An untrusted file must not reach anything but its own bytes: every attempt of a demuxer to open another file or address is
+//! refused.
 
-pub mod fields;
+pub mod container;
+pub mod field_pairs;
 mod open_error;
 pub mod packet;
 pub mod parameter_sets;
 pub mod parser;
-mod probe;
 pub mod video_stream;
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -17,30 +18,32 @@ use std::ptr::NonNull;
 use ffmpeg_sys_next as ffi;
 
 use crate::av::error::{Error, version_text};
-use crate::av::input::open_error::{known_trouble, why_not_opened};
+use crate::av::input::container::Container;
+use crate::av::input::open_error::{open_error, unsupported_kind};
 use crate::av::input::packet::Packet;
 use crate::av::input::video_stream::VideoStream;
 use crate::av::io::{ByteSource, Interrupt, Io};
 
-/// Longest metadata text that is passed on, in bytes.
+/// Longest metadata text that is returned, in bytes.
 const TEXT_LIMIT: usize = 4096;
 
-/// Most bytes read to find out what the streams are.
+/// Most bytes read to probe the streams.
 const PROBE_BYTES: i64 = 5_000_000;
 
-/// Most packets read to find out what a stream is.
+/// Most packets read to probe a stream.
 const PROBE_PACKETS: c_int = 2500;
 
-/// Most streams of a container: past this it is refused.
+/// Most streams of a container; one with more is refused.
 const STREAMS_LIMIT: c_int = 1000;
 
-/// Most streams described one by one.
+/// Most streams that are described individually.
 const STREAMS_NAMED: usize = 32;
 
 /// An AVFormatContext that reads through our own IO.
 pub(crate) struct Input {
     pub(crate) context: NonNull<ffi::AVFormatContext>,
     io: Io,
+    container: Container,
     /// Keeps the flag alive that the context's interrupt callback points to.
     interrupt: Interrupt,
 }
@@ -76,11 +79,11 @@ impl Input {
             (*context).probesize = PROBE_BYTES;
             (*context).max_probe_packets = PROBE_PACKETS;
             (*context).max_streams = STREAMS_LIMIT;
-            // Containers that leave presentation times out (avi, MPEG program streams): deduced from what follows.
+            // Containers without presentation times (avi, MPEG program streams): FFmpeg derives them from what follows.
             (*context).flags |= ffi::AVFMT_FLAG_GENPTS;
         }
         let mut options = std::ptr::null_mut();
-        // Demuxers that open through a protocol instead of io_open find every protocol forbidden.
+        // Demuxers that open through a protocol instead of io_open find every protocol disabled.
         // SAFETY: terminated strings, copied by the call.
         unsafe { ffi::av_dict_set(&raw mut options, c"protocol_whitelist".as_ptr(), c"".as_ptr(), 0) };
         // SAFETY: context is allocated, the URL may be empty, the format is to be probed; on failure the call frees
@@ -90,25 +93,81 @@ impl Input {
         // SAFETY: the dictionary is ours; null is allowed.
         unsafe { ffi::av_dict_free(&raw mut options) };
         let Some(context) = NonNull::new(context).filter(|_| result >= 0) else {
-            return Err(why_not_opened(&mut io, result));
+            return Err(open_error(&mut io, result));
         };
-        let mut input = Self { context, io, interrupt };
+        // SAFETY: iformat is set in an open context and static, as is its name.
+        let names = text(unsafe { (*(*context.as_ptr()).iformat).name }).unwrap_or_default();
+        let mut input = Self { context, io, container: Container::from_demuxer_names(&names), interrupt };
         let result = input.probe(max_pixels);
         input.check_source()?;
         match result {
             0.. => Ok(input),
             ffi::AVERROR_EOF => {
-                let container = input.container();
-                Err(Error::Damaged(format!("the {container} file ends before any of its streams begins")))
+                let container = input.container_name();
+                Err(Error::Damaged(format!("the {container} file ends before its first stream begins")))
             }
             _ => Err(Error::call("avformat_find_stream_info", result)),
         }
     }
 
-    /// Opens the container once more, to be read from its beginning. The caller holds the opening lock.
+    /// Determines what the container does not state, with decoders that refuse pictures of more than `max_pixels`.
+    ///
+    /// Where the container states size and frame rate, only the pixel format remains unknown. To determine it FFmpeg would decode a
+    /// frame (of H.264 up to seven, to learn their delay), which costs as much as a keyframe, under the opening lock. The pixel format
+    /// of keyframes is known when they are decoded; so a made-up one is set during the probe, which then decodes nothing.
+    pub(crate) fn probe(&mut self, max_pixels: u64) -> c_int {
+        let mut options = vec![std::ptr::null_mut::<ffi::AVDictionary>(); self.streams().len()];
+        let mut presumed = Vec::new();
+        if self.container.states_frame_rate() {
+            // No need to read dozens of frames to estimate the frame rate.
+            // SAFETY: the context is ours; a plain setting of the probe that follows.
+            unsafe { (*self.context.as_ptr()).fps_probe_size = 0 };
+            presumed =
+                (0..options.len()).filter(|&index| self.is_video(index) && self.lacks_only_format(index)).collect();
+        }
+        let limit = CString::new(max_pixels.to_string()).unwrap_or_default();
+        for (index, entry) in options.iter_mut().enumerate() {
+            // A stream that is not decoded need not be refused here, where FFmpeg would forget its size.
+            let (key, value) = match presumed.contains(&index) {
+                true => (c"skip_frame", c"all"),
+                false => (c"max_pixels", limit.as_c_str()),
+            };
+            // SAFETY: a null dictionary is created; both strings are terminated and copied.
+            unsafe { ffi::av_dict_set(entry, key.as_ptr(), value.as_ptr(), 0) };
+        }
+        for &index in &presumed {
+            self.set_format(index, ffi::AVPixelFormat::AV_PIX_FMT_YUV420P as c_int);
+        }
+        // Without streams there is nothing to point to.
+        let list = if options.is_empty() { std::ptr::null_mut() } else { options.as_mut_ptr() };
+        // SAFETY: the context is open; the list has a dictionary for each of its streams.
+        let result = unsafe { ffi::avformat_find_stream_info(self.context.as_ptr(), list) };
+        for entry in &mut options {
+            // SAFETY: ours, or what the call left in its place.
+            unsafe { ffi::av_dict_free(entry) };
+        }
+        for index in presumed {
+            self.set_format(index, ffi::AVPixelFormat::AV_PIX_FMT_NONE as c_int);
+        }
+        result
+    }
+
+    /// Whether the container states a video's size, but not its pixel format.
+    fn lacks_only_format(&self, index: usize) -> bool {
+        // SAFETY: a valid stream with codec parameters.
+        let parameters = unsafe { &*(*self.streams()[index]).codecpar };
+        parameters.width > 0 && parameters.height > 0 && parameters.format < 0
+    }
+
+    fn set_format(&mut self, index: usize, format: c_int) {
+        // SAFETY: a valid stream with codec parameters of the context that &mut self owns.
+        unsafe { (*(*self.streams()[index]).codecpar).format = format };
+    }
+
+    /// Opens the container again, to be read from its beginning. The caller holds the opening lock.
     ///
     /// # Errors
-    /// As [`open`](Self::open); then nothing can be read any more.
+    /// As [`open`](Self::open); nothing can be read afterwards.
     pub(crate) fn reopen(&mut self, max_pixels: u64) -> Result<(), Error> {
         let (source, bytes_read) = self.io.take_source()?;
         let mut again = Self::open(source, self.interrupt.clone(), max_pixels)?;
@@ -117,12 +176,12 @@ impl Input {
         Ok(())
     }
 
-    /// Why the file gives no picture, where its first bytes tell.
-    pub(crate) fn known_trouble(&self) -> Option<Error> {
-        known_trouble(self.io.head())
+    /// Returns why the file yields no picture, where its first bytes show that.
+    pub(crate) fn unsupported_kind(&self) -> Option<Error> {
+        unsupported_kind(self.io.head())
     }
 
-    /// Fails with the source's own error, if it had one, or if the work was interrupted.
+    /// Fails with the source's own error, if there was one, or if the work was interrupted.
     pub(super) fn check_source(&mut self) -> Result<(), Error> {
         if let Some(error) = self.io.take_error() {
             return Err(error.into());
@@ -143,28 +202,28 @@ impl Input {
         self.io.is_seekable()
     }
 
-    pub(crate) fn jumps_are_free(&self) -> bool {
-        self.io.jumps_are_free()
+    pub(crate) fn has_cheap_seeks(&self) -> bool {
+        self.io.has_cheap_seeks()
     }
 
-    /// Bytes from `end` on are not wanted for now: read-ahead stops there.
-    pub(crate) fn set_fence(&mut self, end: i64) {
-        self.io.set_fence(u64::try_from(end).unwrap_or(0));
+    /// Stops read-ahead at byte `end`: what follows is not needed for now.
+    pub(crate) fn limit_read_ahead(&mut self, end: i64) {
+        self.io.limit_read_ahead(u64::try_from(end).unwrap_or(0));
     }
 
-    /// Whether seeks go straight to the source and reads take no more than they need: for jumps, where FFmpeg would
-    /// read through gaps of up to 64 KiB.
-    pub(crate) fn set_direct(&mut self, is_direct: bool) {
+    /// Sets whether seeks go straight to the source and reads take no more than they need: for jumps, where FFmpeg would
+    /// otherwise read through gaps of up to 64 KiB.
+    pub(crate) fn set_unbuffered(&mut self, is_direct: bool) {
         // SAFETY: the IO context is ours and valid; the field may be changed between calls.
         unsafe { (*self.io.as_ptr()).direct = is_direct.into() };
     }
 
-    /// Reads bytes of the file without the demuxer noticing; 0 at the end.
+    /// Reads bytes of the file without changing the demuxer's position; 0 at the end.
     pub(crate) fn read_at(&mut self, position: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         self.io.read_at(position, buffer)
     }
 
-    /// Reads up to `len` bytes of the file without the demuxer noticing; fewer at the end. The caller bounds `len`.
+    /// Reads up to `len` bytes of the file without changing the demuxer's position; fewer at the end. The caller bounds `len`.
     pub(crate) fn read_range(&mut self, position: u64, len: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         let mut filled = 0;
@@ -182,8 +241,8 @@ impl Input {
         self.io.size()
     }
 
-    /// Long name of the container, for example "QuickTime / MOV".
-    pub(crate) fn container(&self) -> String {
+    /// Returns the long name of the container, for example "QuickTime / MOV".
+    pub(crate) fn container_name(&self) -> String {
         // SAFETY: iformat is set in an open context and static, as are its names.
         let name = unsafe {
             let format = self.get().iformat;
@@ -192,25 +251,24 @@ impl Input {
         text(name).unwrap_or_default()
     }
 
-    /// Short names of the container, for example "mov,mp4,m4a,3gp,3g2,mj2".
-    pub(crate) fn container_names(&self) -> String {
-        // SAFETY: as in container().
-        text(unsafe { (*self.get().iformat).name }).unwrap_or_default()
+    /// Returns the container format.
+    pub(crate) fn container(&self) -> Container {
+        self.container
     }
 
-    /// A metadata entry of the container.
+    /// Returns a metadata entry of the container.
     pub(crate) fn metadata(&self, key: &CStr) -> Option<String> {
         // SAFETY: the dictionary (or null) belongs to the context; the key is terminated.
         let entry = unsafe { ffi::av_dict_get(self.get().metadata, key.as_ptr(), std::ptr::null(), 0).as_ref() }?;
         text(entry.value).filter(|value| !value.trim().is_empty())
     }
 
-    /// Duration in microseconds, where known.
+    /// Returns the duration in microseconds, where known.
     pub(crate) fn duration_us(&self) -> Option<i64> {
         Some(self.get().duration).filter(|&duration| duration != ffi::AV_NOPTS_VALUE && duration > 0)
     }
 
-    /// The container's first presentation time in microseconds, where known.
+    /// Returns the container's first presentation time in microseconds, where known.
     pub(crate) fn start_us(&self) -> Option<i64> {
         Some(self.get().start_time).filter(|&start| start != ffi::AV_NOPTS_VALUE)
     }
@@ -224,19 +282,19 @@ impl Input {
         unsafe { std::slice::from_raw_parts(context.streams, context.nb_streams as usize) }
     }
 
-    /// The video to decode: as in players, the first that is flagged as default, else the first. Cover pictures and
-    /// videos without a size or a decoder come into question only where there is nothing better, or not at all.
+    /// Selects the video to decode: as in players, the first that is flagged as default, else the first. Videos without a size or a
+    /// decoder are used only where there is no better one, cover pictures never.
     pub(crate) fn best_video(&mut self) -> Result<VideoStream, Error> {
         let mut videos: Vec<usize> = (0..self.streams().len()).filter(|&index| self.is_video(index)).collect();
         if videos.is_empty() {
-            let (container, found) = (self.container(), self.contents());
+            let (container, found) = (self.container_name(), self.contents());
             return Err(Error::NoVideo { container, found });
         }
         videos.sort_by_key(|&index| (!self.has_size(index), !self.is_default(index), index));
         self.open_video(&videos)
     }
 
-    /// The first of these streams that there is a decoder for.
+    /// Opens the first of these streams for which there is a decoder.
     fn open_video(&mut self, videos: &[usize]) -> Result<VideoStream, Error> {
         for &index in videos {
             if let Some(codec) = self.decoder_of(index)
@@ -254,7 +312,7 @@ impl Input {
         Err(Error::UnknownCodec { codec, version: format!("libavcodec {version}") })
     }
 
-    /// The video stream of this index.
+    /// Returns the video stream with this index.
     pub(crate) fn video_at(&mut self, wanted: u32) -> Result<VideoStream, Error> {
         let index = wanted as usize;
         let all = 0..self.streams().len();
@@ -262,12 +320,12 @@ impl Input {
             let videos: Vec<_> = all.filter(|&index| self.has_pictures(index)).map(|index| index.to_string()).collect();
             let videos =
                 if videos.is_empty() { "no video stream".into() } else { format!("video in {}", videos.join(", ")) };
-            return Err(Error::NoSuchStream { index: wanted, container: self.container(), videos });
+            return Err(Error::NoSuchStream { index: wanted, container: self.container_name(), videos });
         }
         self.open_video(&[index])
     }
 
-    /// FFmpeg's decoder for a video stream.
+    /// Returns FFmpeg's decoder for a video stream.
     fn decoder_of(&mut self, index: usize) -> Option<NonNull<ffi::AVCodec>> {
         let mut codec: *const ffi::AVCodec = std::ptr::null();
         let video = ffi::AVMediaType::AVMEDIA_TYPE_VIDEO;
@@ -279,10 +337,10 @@ impl Input {
         if found == wanted { NonNull::new(codec.cast_mut()) } else { None }
     }
 
-    /// Marks other streams than `video` as not to be read, and of it all but the keyframes if the demuxer's times can be
-    /// relied on then. Where a programme may go on in another stream, other videos are read too.
+    /// Discards all streams but `video`, and with `only_keyframes` all its packets but keyframes. Where the video may continue in
+    /// another stream, other videos are read too.
     pub(crate) fn select(&mut self, video: &VideoStream, only_keyframes: bool) {
-        let may_move = self.programme_may_move();
+        let may_move = self.container.streams_may_change();
         for (index, &stream) in self.streams().iter().enumerate() {
             let discard = match stream == video.as_ptr() {
                 true if only_keyframes => ffi::AVDiscard::AVDISCARD_NONKEY,
@@ -295,13 +353,8 @@ impl Input {
         }
     }
 
-    /// Whether streams may end and others begin in the midst of the file: transport and program streams.
-    pub(crate) fn programme_may_move(&self) -> bool {
-        self.container_names().split(',').any(|name| matches!(name, "mpegts" | "mpeg"))
-    }
-
-    /// Marks a stream as not to be read.
-    pub(crate) fn leave_out(&mut self, index: c_int) {
+    /// Discards the packets of a stream.
+    pub(crate) fn discard_stream(&mut self, index: c_int) {
         let stream = usize::try_from(index).ok().and_then(|index| self.streams().get(index).copied());
         if let Some(stream) = stream {
             // SAFETY: a valid stream of the open context, which &mut self owns.
@@ -309,15 +362,15 @@ impl Input {
         }
     }
 
-    /// Whether the container itself tells how long its streams are; elsewhere FFmpeg estimates from times or bytes.
-    pub(crate) fn tells_duration(&self) -> bool {
+    /// Whether the container itself states how long its streams are; elsewhere FFmpeg estimates from times or bytes.
+    pub(crate) fn states_duration(&self) -> bool {
         // SAFETY: an open context; the C enum is read as an integer.
         let method = unsafe { (&raw const (*self.context.as_ptr()).duration_estimation_method).cast::<u32>().read() };
         method == ffi::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM as u32
     }
 
-    /// Whether the file has one stream and no other.
-    pub(crate) fn is_alone(&self) -> bool {
+    /// Whether the file has a single stream.
+    pub(crate) fn has_single_stream(&self) -> bool {
         self.streams().len() == 1
     }
 
@@ -334,7 +387,7 @@ impl Input {
         self.media_type(index) == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32
     }
 
-    /// Whether the stream is a picture that goes with the file, not a video.
+    /// Whether the stream is a cover picture, not a video.
     fn is_cover(&self, index: usize) -> bool {
         // SAFETY: a valid stream of the open context.
         unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0 }
@@ -356,7 +409,7 @@ impl Input {
         tag == u32::from_le_bytes(*b"encv")
     }
 
-    /// All streams in words: "0: video (h264), 1: audio (aac)".
+    /// Describes all streams, for example "0: video (h264); 1: audio (aac)".
     pub(crate) fn describe_streams(&self) -> String {
         let streams = (0..self.streams().len()).map(|index| {
             let kind = match self.media_type(index) {
@@ -372,7 +425,7 @@ impl Input {
         streams.take(STREAMS_NAMED).collect::<Vec<_>>().join("; ")
     }
 
-    /// What the container holds, in words: "1 audio stream, 1 cover picture".
+    /// Describes the contents of a container without video, for example "1 audio stream, 1 cover picture".
     fn contents(&self) -> String {
         let mut counts = [("cover picture", 0), ("audio stream", 0), ("subtitle stream", 0), ("other stream", 0)];
         for index in 0..self.streams().len() {
@@ -386,10 +439,10 @@ impl Input {
         }
         let words = counts.iter().filter(|(_, count)| *count > 0);
         let words: Vec<_> = words.map(|(word, n)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" })).collect();
-        if words.is_empty() { "no stream at all".into() } else { words.join(", ") }
+        if words.is_empty() { "no streams".into() } else { words.join(", ") }
     }
 
-    /// Name of a stream's codec, or its four-character code.
+    /// Returns the name of a stream's codec, or its four-character code.
     fn codec_name(&self, index: usize) -> String {
         // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
         let (id, tag) = unsafe {
@@ -415,13 +468,13 @@ impl Input {
         }
     }
 
-    /// The next packet of any stream; false at the end.
+    /// Reads the next packet of any stream; false at the end.
     pub(crate) fn read(&mut self, packet: &mut Packet) -> Result<bool, Error> {
         packet.clear();
         // SAFETY: the context is open and the packet is empty and ours.
         let result = unsafe { ffi::av_read_frame(self.context.as_ptr(), packet.as_mut_ptr()) };
         if result >= 0 {
-            // A read ahead may have been interrupted all the same: whoever interrupts sees that by other means.
+            // Read-ahead may have been interrupted nevertheless: the interrupter learns of that by other means.
             self.io.forget_interruption();
             return Ok(true);
         }
@@ -429,13 +482,13 @@ impl Input {
         if result == ffi::AVERROR_EOF { Ok(false) } else { Err(Error::call("av_read_frame", result)) }
     }
 
-    /// Moves to the keyframe at or before `timestamp` (in the stream's time base), to the one after where none is.
+    /// Seeks to the keyframe at or before `timestamp` (in the stream's time base), or where there is none to the one after it.
     pub(crate) fn seek(&mut self, video: &VideoStream, timestamp: i64) -> Result<(), Error> {
         let context = self.context.as_ptr();
         let flags = ffi::AVSEEK_FLAG_BACKWARD;
-        // An interrupted read leaves its mark on the IO, which would end the next one.
+        // An interrupted read leaves an error in the IO context, which would end the next one.
         self.io.forget_interruption();
-        self.io.renew_allowance();
+        self.io.reset_read_budget();
         // SAFETY: the IO context is ours and valid.
         unsafe {
             (*self.io.as_ptr()).error = 0;
@@ -451,7 +504,7 @@ impl Input {
         if result < 0 { Err(Error::call("av_seek_frame", result)) } else { Ok(()) }
     }
 
-    /// Pixel aspect ratio as players take it: the container's word before the codec's; 1/1 where neither says.
+    /// Returns the pixel aspect ratio that players use: the container's before the codec's; 1/1 where neither states one.
     pub(crate) fn sample_aspect_ratio(&self, video: &VideoStream, frame: &super::Frame) -> (i32, i32) {
         let (context, stream) = (self.context.as_ptr(), video.as_ptr());
         // SAFETY: all three are valid; the call only reads them.
@@ -459,7 +512,7 @@ impl Input {
         if ratio.num > 0 && ratio.den > 0 { (ratio.num, ratio.den) } else { (1, 1) }
     }
 
-    /// Frame rate of the whole stream (not of its keyframes) as a fraction, where known.
+    /// Returns the frame rate of the whole stream (not of its keyframes) as a fraction, where known.
     pub(crate) fn frame_rate(&self, video: &VideoStream) -> Option<(i32, i32)> {
         let (context, stream) = (self.context.as_ptr(), video.as_ptr());
         // SAFETY: both are valid; a null frame is allowed.
@@ -476,7 +529,7 @@ impl Drop for Input {
     }
 }
 
-/// A C string as text, bounded, other than UTF-8 replaced; `None` for null.
+/// Copies a C string, bounded, with invalid UTF-8 replaced; `None` for null.
 pub(crate) fn text(string: *const c_char) -> Option<String> {
     if string.is_null() {
         return None;
@@ -486,7 +539,7 @@ pub(crate) fn text(string: *const c_char) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_LIMIT)]).into_owned())
 }
 
-/// A key for [`Input::metadata`].
+/// Converts a key for [`Input::metadata`].
 pub(crate) fn metadata_key(key: &str) -> CString {
     CString::new(key).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Why a container could not be opened: its first bytes tell more than FFmpeg's error code.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why a container could not be opened: its first bytes show more than FFmpeg's error code.
 
 use std::ffi::c_int;
 
@@ -7,8 +8,8 @@ use ffmpeg_sys_next as ffi;
 use crate::av::error::{Error, message, version_text};
 use crate::av::io::Io;
 
-/// What kept a container from being opened, in words that help.
-pub(super) fn why_not_opened(io: &mut Io, code: c_int) -> Error {
+/// Returns the error for a container that FFmpeg could not open, in words that help.
+pub(super) fn open_error(io: &mut Io, code: c_int) -> Error {
     if let Some(error) = io.take_error() {
         return error.into();
     }
@@ -21,7 +22,7 @@ pub(super) fn why_not_opened(io: &mut Io, code: c_int) -> Error {
     if let Some(kind) = reference_file(io.head()) {
         return Error::Reference { kind };
     }
-    if let Some(error) = known_trouble(io.head()) {
+    if let Some(error) = unsupported_kind(io.head()) {
         return error;
     }
     let detail = message(code);
@@ -42,8 +43,8 @@ pub(super) fn why_not_opened(io: &mut Io, code: c_int) -> Error {
     }
 }
 
-/// Why a file that begins with `head` gives no picture, if it is of a kind that FFmpeg has often been without.
-pub(crate) fn known_trouble(head: &[u8]) -> Option<Error> {
+/// Returns the error for a file that begins with `head`, if FFmpeg releases without support for its kind are common.
+pub(crate) fn unsupported_kind(head: &[u8]) -> Option<Error> {
     let kind = if head.starts_with(b"RIFF") && head.get(8..16) == Some(b"WEBPVP8X") && head.get(20)? & 2 != 0 {
         "an animated WebP picture".to_owned()
     } else if head.get(4..8) == Some(b"ftyp") {
@@ -56,8 +57,8 @@ pub(crate) fn known_trouble(head: &[u8]) -> Option<Error> {
     Some(Error::Unreadable { kind, version: format!("libavformat {}", version_text(version)) })
 }
 
-/// What an ISO file is called whose major or compatible brands are those of still pictures (ISO/IEC 23008-12, AVIF), unless
-/// they are those of a movie too.
+/// Names the kind of an ISO file whose major or compatible brands are those of still images (ISO/IEC 23008-12, AVIF), unless
+/// it has those of a movie too.
 fn still_brand(head: &[u8]) -> Option<String> {
     let size = u32::from_be_bytes(*head.first_chunk()?) as usize;
     let brands = head.get(8..size.min(head.len()))?;
@@ -70,10 +71,10 @@ fn still_brand(head: &[u8]) -> Option<String> {
         _ => return None,
     };
     let major = String::from_utf8_lossy(&brands[..4]);
-    (!is_movie).then(|| format!("a still image of the kind {name} (brand {major}), not a video"))
+    (!is_movie).then(|| format!("a {name} still image (brand {major})"))
 }
 
-/// What a text file is called that only names other files or addresses, if `head` begins one.
+/// Names the kind of a text file that only refers to other files or addresses, if `head` begins one.
 fn reference_file(head: &[u8]) -> Option<&'static str> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let contains = |text: &[u8]| head.windows(text.len()).any(|window| window == text);
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_name_other_files_are_known() {
+    fn files_that_refer_to_other_files_are_recognised() {
         assert_eq!(reference_file(b"#EXTM3U\n#EXT-X-VERSION:3\n"), Some("a playlist (m3u8)"));
         assert_eq!(reference_file(b"<?xml version=\"1.0\"?>\n<MPD xmlns="), Some("a DASH manifest (mpd)"));
         assert_eq!(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A compressed packet.
 
 use std::ptr::NonNull;
@@ -6,18 +7,18 @@ use ffmpeg_sys_next as ffi;
 
 use crate::av::error::Error;
 
-/// Something a demuxer says beside a packet's data.
+/// Side data of a packet.
 pub(crate) struct SideData {
     kind: ffi::AVPacketSideDataType,
     bytes: Vec<u8>,
 }
 
-/// Longest side data that is carried over to later packets, in bytes: codec headers and palettes have kilobytes.
-const STANDING_LIMIT: usize = 1 << 20;
+/// Longest side data that is carried over to later packets, in bytes: codec headers and palettes take kilobytes.
+const PERSISTENT_LIMIT: usize = 1 << 20;
 
 impl SideData {
-    /// Kinds that hold for every later packet too, though demuxers say them once: codec headers that changed, palettes.
-    const STANDING: [ffi::AVPacketSideDataType; 2] =
+    /// Kinds that apply to every later packet too, though demuxers attach them once: changed codec headers, palettes.
+    const PERSISTENT: [ffi::AVPacketSideDataType; 2] =
         [ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA, ffi::AVPacketSideDataType::AV_PKT_DATA_PALETTE];
 }
 
@@ -36,7 +37,7 @@ impl Packet {
         NonNull::new(packet).map(|packet| Self { packet }).ok_or_else(|| Error::memory("av_packet_alloc"))
     }
 
-    /// A packet without data that libavcodec does not take for the end of the stream, because it has side data.
+    /// Returns a packet without data that libavcodec does not take for the end of the stream, because it has side data.
     pub(crate) fn without_data() -> Result<Self, Error> {
         let mut packet = Self::new()?;
         packet.add_side_data(&SideData {
@@ -63,7 +64,7 @@ impl Packet {
         self.get().stream_index
     }
 
-    /// Whether the container or its parser calls this a keyframe.
+    /// Whether the container or its parser flags this as a keyframe.
     pub(crate) fn is_key(&self) -> bool {
         self.get().flags & ffi::AV_PKT_FLAG_KEY != 0
     }
@@ -72,49 +73,49 @@ impl Packet {
         u64::try_from(self.get().size).unwrap_or(0)
     }
 
-    /// Presentation time, or decoding time where there is none, in units of the stream's time base.
+    /// Returns the presentation time, or the decoding time where there is none, in units of the stream's time base.
     pub(crate) fn timestamp(&self) -> Option<i64> {
         self.pts().or_else(|| self.dts())
     }
 
-    /// Decoding time in units of the stream's time base.
+    /// Returns the decoding time in units of the stream's time base.
     pub(crate) fn dts(&self) -> Option<i64> {
         Some(self.get().dts).filter(|&dts| dts != ffi::AV_NOPTS_VALUE)
     }
 
-    /// Presentation time in units of the stream's time base.
+    /// Returns the presentation time in units of the stream's time base.
     pub(crate) fn pts(&self) -> Option<i64> {
         Some(self.get().pts).filter(|&pts| pts != ffi::AV_NOPTS_VALUE)
     }
 
-    /// Byte position in the file, where the demuxer tells it.
+    /// Returns the byte position in the file, where the demuxer reports it.
     pub(crate) fn position(&self) -> Option<i64> {
         Some(self.get().pos).filter(|&position| position >= 0)
     }
 
-    /// Marks the packet as a keyframe.
+    /// Flags the packet as a keyframe.
     pub(crate) fn set_key(&mut self) {
         // SAFETY: the packet is valid and ours.
         unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_PKT_FLAG_KEY };
     }
 
-    /// Whether the container hides the picture: decoded for the sake of later ones, but outside of its edit list.
+    /// Whether the container hides the picture: later ones need it, but it lies outside of the edit list.
     pub(crate) fn is_hidden(&self) -> bool {
         self.get().flags & ffi::AV_PKT_FLAG_DISCARD != 0
     }
 
-    /// Takes back that the picture is hidden.
+    /// Clears the hidden flag.
     pub(crate) fn show(&mut self) {
         // SAFETY: the packet is valid and ours.
         unsafe { (*self.as_mut_ptr()).flags &= !ffi::AV_PKT_FLAG_DISCARD };
     }
 
-    /// Whether the demuxer knows that bytes are missing.
+    /// Whether the demuxer reports missing bytes.
     pub(crate) fn is_corrupt(&self) -> bool {
         self.get().flags & ffi::AV_PKT_FLAG_CORRUPT != 0
     }
 
-    /// The compressed bytes.
+    /// Returns the compressed bytes.
     pub(crate) fn data(&self) -> &[u8] {
         let packet = self.get();
         let len = usize::try_from(packet.size).unwrap_or(0);
@@ -125,7 +126,7 @@ impl Packet {
         unsafe { std::slice::from_raw_parts(packet.data, len) }
     }
 
-    /// Puts `prefix` before the packet's bytes.
+    /// Inserts `prefix` before the packet's bytes.
     ///
     /// # Errors
     /// When memory is short.
@@ -143,7 +144,7 @@ impl Packet {
         if result < 0 {
             return Err(Error::call("av_packet_copy_props", result));
         }
-        // SAFETY: fresh memory of prefix.len() + data.len() bytes, which nobody else knows.
+        // SAFETY: new memory of prefix.len() + data.len() bytes, not shared.
         let target = unsafe { std::slice::from_raw_parts_mut(longer.get().data, len as usize) };
         let (head, tail) = target.split_at_mut(prefix.len());
         head.copy_from_slice(prefix);
@@ -152,12 +153,12 @@ impl Packet {
         Ok(())
     }
 
-    /// Whether the demuxer left the packet encrypted, for want of a key.
+    /// Whether the packet is encrypted and the demuxer had no key.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO).is_some()
     }
 
-    /// The packet's data and times, which leave this one empty.
+    /// Moves the packet's data and times into a new packet; this one is empty afterwards.
     pub(crate) fn take(&mut self) -> Result<Self, Error> {
         let mut taken = Self::new()?;
         // SAFETY: both packets are valid, the target is empty.
@@ -165,12 +166,12 @@ impl Packet {
         Ok(taken)
     }
 
-    /// Codec headers that hold from this packet on, where the container changes them here.
+    /// Returns codec headers that apply from this packet on, where the container changes them here.
     pub(crate) fn new_extradata(&self) -> Option<&[u8]> {
         self.side_data(ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA)
     }
 
-    /// Another reference to the same data.
+    /// Returns another reference to the same data.
     pub(crate) fn share(&self) -> Result<Self, Error> {
         let mut other = Self::new()?;
         // SAFETY: both packets are valid, the target is empty.
@@ -178,14 +179,14 @@ impl Packet {
         if result < 0 { Err(Error::call("av_packet_ref", result)) } else { Ok(other) }
     }
 
-    /// Keeps in `standing` what this packet says for all after it, and says in this packet what others said before.
-    pub(crate) fn exchange_standing(&mut self, standing: &mut Vec<SideData>) -> Result<(), Error> {
-        for kind in SideData::STANDING {
-            if let Some(bytes) = self.side_data(kind).filter(|bytes| bytes.len() <= STANDING_LIMIT) {
+    /// Stores this packet's persistent side data in `persistent`, and attaches what earlier packets stored.
+    pub(crate) fn carry_side_data(&mut self, persistent: &mut Vec<SideData>) -> Result<(), Error> {
+        for kind in SideData::PERSISTENT {
+            if let Some(bytes) = self.side_data(kind).filter(|bytes| bytes.len() <= PERSISTENT_LIMIT) {
                 let bytes = bytes.to_vec();
-                standing.retain(|data| data.kind != kind);
-                standing.push(SideData { kind, bytes });
-            } else if let Some(data) = standing.iter().find(|data| data.kind == kind) {
+                persistent.retain(|data| data.kind != kind);
+                persistent.push(SideData { kind, bytes });
+            } else if let Some(data) = persistent.iter().find(|data| data.kind == kind) {
                 self.add_side_data(data)?;
             }
         }
@@ -211,7 +212,7 @@ impl Packet {
         Ok(())
     }
 
-    /// Lets the packet's data go.
+    /// Releases the packet's data.
     pub(crate) fn clear(&mut self) {
         // SAFETY: the packet is valid and ours.
         unsafe { ffi::av_packet_unref(self.packet.as_ptr()) };
@@ -223,5 +224,41 @@ impl Drop for Packet {
         let mut packet = self.packet.as_ptr();
         // SAFETY: allocated by av_packet_alloc and not used afterwards.
         unsafe { ffi::av_packet_free(&raw mut packet) };
+    }
+}
+
+/// The packets of one keyframe: one, or one for each of its fields.
+pub(crate) struct KeyframePackets(Vec<Packet>);
+
+impl KeyframePackets {
+    pub(crate) fn new(packet: Packet) -> Self {
+        Self(vec![packet])
+    }
+
+    /// Adds the second field.
+    pub(crate) fn push(&mut self, field: Packet) {
+        self.0.push(field);
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Packet] {
+        &self.0
+    }
+
+    pub(crate) fn into_packets(self) -> impl Iterator<Item = Packet> {
+        self.0.into_iter()
+    }
+
+    /// Returns the time of the keyframe, in units of the stream's time base.
+    pub(crate) fn timestamp(&self) -> Option<i64> {
+        self.0.first().and_then(Packet::timestamp)
+    }
+
+    pub(crate) fn byte_len(&self) -> u64 {
+        self.0.iter().map(Packet::byte_len).sum()
+    }
+
+    /// Returns other references to the same data.
+    pub(crate) fn share(&self) -> Result<Self, Error> {
+        self.0.iter().map(Packet::share).collect::<Result<_, _>>().map(Self)
     }
 }

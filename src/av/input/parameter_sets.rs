@@ -1,8 +1,9 @@
-//! Parameter sets that stand inside packets: remembered from every packet, handed to every keyframe that lacks them.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Parameter sets in packets: recorded from every packet, added to every keyframe that lacks them.
 //!
 //! Each keyframe is decoded alone, by whichever decoder is free. A stream may carry its parameter sets (SPS, PPS, VPS,
-//! sequence headers) only where they change, so a decoder that has not seen that packet would use the ones it knows. The
-//! sets in force are therefore put before the data of every keyframe that does not bring its own.
+//! sequence headers) only where they change, so a decoder that has not seen that packet would use outdated ones. The sets in force
+//! are therefore inserted before the data of every keyframe that does not bring its own.
 //!
 //! Pure functions over bytes: no FFmpeg call, no allocation beyond the sets themselves.
 //!
@@ -15,7 +16,7 @@ const SET_BYTES: usize = 64 << 10;
 /// Most parameter sets that are kept: H.264 allows 32 SPS and 256 PPS.
 const SETS: usize = 300;
 
-/// Units of a packet that are looked at before its first picture data.
+/// Most units of a packet that are parsed before its first picture data.
 const UNITS: usize = 512;
 
 /// Codecs whose packets may carry parameter sets.
@@ -36,12 +37,12 @@ pub(crate) enum Framing {
     StartCodes,
     /// Its length before each, in this many bytes.
     Lengths(usize),
-    /// AV1: each OBU tells its own size.
+    /// AV1: each OBU contains its own size.
     Obus,
 }
 
 impl Framing {
-    /// For a stream whose container holds `extradata` for the decoder.
+    /// Returns the framing of a stream with this `extradata` in its container.
     pub(crate) fn of(syntax: Syntax, extradata: &[u8]) -> Self {
         match syntax {
             Syntax::H264 if extradata.first() == Some(&1) => {
@@ -56,7 +57,7 @@ impl Framing {
     }
 }
 
-/// Whether a packet of H.264 holds an IDR picture, which needs no other and after which nothing needs one before it.
+/// Whether an H.264 packet holds an IDR picture, which depends on no other and separates later pictures from earlier ones.
 pub(crate) fn is_idr(framing: Framing, packet: &[u8]) -> bool {
     /// nal_unit_type of a slice of an IDR picture (ITU-T H.264, table 7-1).
     const IDR_SLICE: u8 = 5;
@@ -64,19 +65,19 @@ pub(crate) fn is_idr(framing: Framing, packet: &[u8]) -> bool {
     pictures.next().and_then(|unit| unit.bytes.first()).is_some_and(|header| header & 31 == IDR_SLICE)
 }
 
-/// Which parameter set it is: one with the same kind and number replaces it.
+/// Identifies a parameter set by kind and ID: one with the same key replaces it.
 type Key = (u8, u32);
 
-/// The parameter sets in force at a place in a stream.
+/// The parameter sets in force at a position in a stream.
 #[derive(Debug)]
 pub(crate) struct ParameterSets {
     syntax: Syntax,
     framing: Framing,
-    /// Those of the container, in force at the beginning and after a seek.
+    /// The container's sets, in force at the beginning and after a seek.
     initial: Vec<(Key, Vec<u8>)>,
-    /// Those in force, in the order in which they came.
+    /// The sets in force, in the order in which they came.
     sets: Vec<(Key, Vec<u8>)>,
-    /// Whether a packet ever carried one that differs from the container's: until then decoders know all there is.
+    /// Whether a packet ever carried a set that differs from the container's: until then decoders have all of them.
     has_changed: bool,
 }
 
@@ -96,7 +97,7 @@ enum Role {
 }
 
 impl ParameterSets {
-    /// For a stream whose container holds `extradata` for the decoder.
+    /// Creates the state for a stream with this `extradata` in its container.
     pub(crate) fn new(syntax: Syntax, extradata: &[u8]) -> Self {
         let framing = Framing::of(syntax, extradata);
         let mut sets = Self { syntax, framing, initial: Vec::new(), sets: Vec::new(), has_changed: false };
@@ -110,19 +111,19 @@ impl ParameterSets {
         sets
     }
 
-    /// Back to what the container says, as after a seek.
+    /// Restores the container's sets, as after a seek.
     pub(crate) fn reset(&mut self) {
         self.sets.clone_from(&self.initial);
     }
 
-    /// The container itself changed what it says (another sample description): those of before are void.
+    /// Replaces the container's sets when the container changes them (another sample description).
     pub(crate) fn replace(&mut self, extradata: &[u8]) {
         let fresh = Self::new(self.syntax, extradata);
         self.framing = fresh.framing;
         self.sets = fresh.sets;
     }
 
-    /// Takes over what a packet establishes for itself and all after it.
+    /// Records the sets that a packet establishes for itself and all after it.
     pub(crate) fn remember(&mut self, packet: &[u8]) {
         let mut found = Vec::new();
         for unit in units(self.syntax, self.framing, packet).take(UNITS) {
@@ -135,8 +136,8 @@ impl ParameterSets {
         found.into_iter().for_each(|(key, bytes)| self.keep(key, bytes));
     }
 
-    /// What has to stand before the data of a keyframe so that it can be decoded by a decoder that knows the container's
-    /// parameter sets only; empty where it brings all itself or none ever changed.
+    /// Returns the data to insert before a keyframe so that a decoder with only the container's parameter sets can decode it; empty
+    /// where the keyframe brings all sets itself or none ever changed.
     pub(crate) fn missing_in(&self, packet: &[u8]) -> Vec<u8> {
         if !self.has_changed {
             return Vec::new();
@@ -153,8 +154,8 @@ impl ParameterSets {
         if self.sets.iter().all(|(key, _)| own.contains(key)) {
             return prefix;
         }
-        // All of them, the packet's own included: a decoder drops picture parameter sets when the sequence parameter set that
-        // they belong to comes anew with other content.
+        // All sets, the packet's own included: a decoder drops picture parameter sets when their sequence parameter set is replaced by
+        // one with other content.
         for (_, bytes) in &self.sets {
             match self.framing {
                 Framing::StartCodes if self.syntax == Syntax::H264 || self.syntax == Syntax::Hevc => {
@@ -197,7 +198,7 @@ impl ParameterSets {
         match self.sets.iter().position(|(known, _)| *known == key) {
             Some(index) if self.sets[index].1 == bytes => {}
             Some(index) => {
-                // In its place: others may refer to it.
+                // At the same position: others may refer to it.
                 self.sets[index].1 = bytes.to_vec();
                 self.has_changed = true;
             }
@@ -209,7 +210,7 @@ impl ParameterSets {
         }
     }
 
-    /// The parameter sets in a decoder configuration: avcC, hvcC, av1C, or as they stand in packets.
+    /// Returns the parameter sets in a decoder configuration: avcC, hvcC, av1C, or in the form of packets.
     fn units_of_extradata<'a>(&self, extradata: &'a [u8]) -> Vec<&'a [u8]> {
         match (self.syntax, self.framing) {
             (Syntax::H264, Framing::Lengths(_)) => avcc(extradata).unwrap_or_default(),
@@ -224,7 +225,7 @@ impl ParameterSets {
     }
 }
 
-/// SPS and PPS of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 5.3.3.1).
+/// Returns SPS and PPS of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 5.3.3.1).
 fn avcc(extradata: &[u8]) -> Option<Vec<&[u8]>> {
     let mut found = Vec::new();
     let mut rest = extradata.get(5..)?;
@@ -240,7 +241,7 @@ fn avcc(extradata: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// VPS, SPS and PPS of an HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1).
+/// Returns VPS, SPS and PPS of an HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1).
 fn hvcc(extradata: &[u8]) -> Option<Vec<&[u8]>> {
     let mut found = Vec::new();
     let (&arrays, mut rest) = extradata.get(22..)?.split_first()?;
@@ -256,13 +257,13 @@ fn hvcc(extradata: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// A unit with its length in two bytes before it, and what follows.
+/// Splits off a unit with a two-byte length before it.
 fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     rest.split_at_checked(u16::from_be_bytes(*length).into())
 }
 
-/// The units of a packet, as far as they are whole; the last one of a packet that is cut is given as it is.
+/// Iterates over the complete units of a packet; the last one of a truncated packet is returned as it is.
 fn units(syntax: Syntax, framing: Framing, packet: &[u8]) -> impl Iterator<Item = Unit<'_>> {
     let mut rest = match framing {
         Framing::StartCodes => packet.get(start_code(packet)..).unwrap_or_default(),
@@ -274,7 +275,7 @@ fn units(syntax: Syntax, framing: Framing, packet: &[u8]) -> impl Iterator<Item 
                 if rest.is_empty() {
                     return None;
                 }
-                // Picture data is not searched for its end: nothing after it is of interest.
+                // Picture data is not searched for its end: nothing after it is needed.
                 if role(syntax, rest) == Role::Picture {
                     (rest, &rest[rest.len()..])
                 } else {
@@ -303,14 +304,14 @@ trait TrimZeros {
 }
 
 impl TrimZeros for [u8] {
-    /// Without the zeros that may stand between a unit and the next start code.
+    /// Removes the zeros that may follow a unit before the next start code.
     fn trim_zeros(&self) -> &[u8] {
         let end = self.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         &self[..end]
     }
 }
 
-/// Position after the next 00 00 01; past the end where there is none.
+/// Returns the position after the next 00 00 01; past the end where there is none.
 fn start_code(bytes: &[u8]) -> usize {
     let mut from = 0;
     while let Some(one) = bytes.get(from + 2..).and_then(|rest| memchr::memchr(1, rest)).map(|at| from + 2 + at) {
@@ -322,7 +323,7 @@ fn start_code(bytes: &[u8]) -> usize {
     bytes.len() + 1
 }
 
-/// The first OBU and what follows it (AV1 5.3.2; those without a size run to the end).
+/// Splits off the first OBU (AV1 5.3.2; those without a size run to the end).
 fn obu(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let &header = bytes.first()?;
     let mut at = if header & 4 != 0 { 2 } else { 1 };
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_told_apart_by_their_numbers() {
+    fn sets_are_distinguished_by_their_ids() {
         let mut sets = ParameterSets::new(Syntax::H264, &[]);
         sets.remember(&with_start_codes(&[vec![9, 0x10], sps(0, 1), sps(1, 1), pps(0), pps(2), IDR.to_vec()]));
         let prefix = sets.missing_in(&with_start_codes(&[IDR.to_vec()]));

@@ -1,4 +1,5 @@
-//! FFmpeg's parsers: what kind of picture a packet holds, without decoding it.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! FFmpeg's parsers: the kind of picture in a packet, without decoding it.
 //!
 //! Thread rule: one thread at a time.
 
@@ -8,14 +9,14 @@ use std::ptr::NonNull;
 use ffmpeg_sys_next as ffi;
 
 use crate::av::error::Error;
-use crate::av::input::fields::Structure;
+use crate::av::input::field_pairs::PictureStructure;
 use crate::av::input::packet::Packet;
 use crate::av::input::video_stream::VideoStream;
 
 /// Bytes after the data that FFmpeg's parsers may read.
 const PADDING: usize = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
 
-/// An AVCodecParser and a context for it that is never opened.
+/// An AVCodecParser and its codec context, which is never opened.
 pub(crate) struct Parser {
     parser: NonNull<ffi::AVCodecParserContext>,
     context: NonNull<ffi::AVCodecContext>,
@@ -24,10 +25,10 @@ pub(crate) struct Parser {
 // SAFETY: both are owned by this value alone and tied to no thread.
 unsafe impl Send for Parser {}
 
-/// What a parser finds in a packet.
+/// Result of parsing a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Parsed {
-    pub(crate) structure: Structure,
+    pub(crate) structure: PictureStructure,
     /// Whether decoding can start at the packet.
     pub(crate) is_key: bool,
 }
@@ -66,15 +67,15 @@ impl Parser {
         self.parse_padded(&frame[..len])
     }
 
-    /// Both callers above see to it that [`PADDING`] readable bytes follow `data`.
+    /// The callers ensure that [`PADDING`] readable bytes follow `data`.
     fn parse_padded(&mut self, data: &[u8]) -> Parsed {
         let Ok(len) = c_int::try_from(data.len()) else {
-            return Parsed { structure: Structure::Frame, is_key: false };
+            return Parsed { structure: PictureStructure::Frame, is_key: false };
         };
         let (mut out, mut out_len) = (std::ptr::null_mut(), 0);
         let none = ffi::AV_NOPTS_VALUE;
         // SAFETY: parser and context are ours and belong together; data has len bytes, and FFmpeg's padding follows, as both
-        // callers see to. What comes out points into data and is not used.
+        // callers ensure. The output points into data and is not used.
         unsafe {
             ffi::av_parser_parse2(
                 self.parser.as_ptr(),
@@ -91,13 +92,15 @@ impl Parser {
         // SAFETY: the parser is valid; the C enum is read as an integer.
         let structure = unsafe { (&raw const (*self.parser.as_ptr()).picture_structure).cast::<u32>().read() };
         let structure = match structure {
-            top if top == ffi::AVPictureStructure::AV_PICTURE_STRUCTURE_TOP_FIELD as u32 => Structure::Top,
-            bottom if bottom == ffi::AVPictureStructure::AV_PICTURE_STRUCTURE_BOTTOM_FIELD as u32 => Structure::Bottom,
-            _ => Structure::Frame,
+            top if top == ffi::AVPictureStructure::AV_PICTURE_STRUCTURE_TOP_FIELD as u32 => PictureStructure::Top,
+            bottom if bottom == ffi::AVPictureStructure::AV_PICTURE_STRUCTURE_BOTTOM_FIELD as u32 => {
+                PictureStructure::Bottom
+            }
+            _ => PictureStructure::Frame,
         };
         // SAFETY: the parser is valid.
         let (key_frame, pict_type) = unsafe { ((*self.parser.as_ptr()).key_frame, (*self.parser.as_ptr()).pict_type) };
-        // As libavformat marks packets (demux.c, parse_packet).
+        // As libavformat flags packets (demux.c, parse_packet).
         let is_intra = pict_type == ffi::AVPictureType::AV_PICTURE_TYPE_I as c_int;
         Parsed { structure, is_key: key_frame == 1 || key_frame == -1 && is_intra }
     }

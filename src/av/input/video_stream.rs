@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The video stream of an opened container: codec, time base, index, orientation.
 
 use std::ffi::c_int;
@@ -7,16 +8,16 @@ use ffmpeg_sys_next as ffi;
 
 use crate::av::error::Error;
 use crate::av::frame::display_matrix;
-use crate::av::frame::rotation::Turn;
+use crate::av::frame::rotation::Rotation;
 use crate::av::input::parameter_sets::Syntax;
 use crate::av::input::text;
 
-/// A video stream of an [`Input`] and the decoder for it. Valid as long as the input, which it never outlives: both
+/// A video stream of an [`Input`] and its decoder. Valid as long as the input, which it never outlives: both
 /// live in [`KeyframeReader`](super::KeyframeReader).
 pub(crate) struct VideoStream {
     stream: NonNull<ffi::AVStream>,
     codec: NonNull<ffi::AVCodec>,
-    /// The codec's number when the decoder was chosen.
+    /// The codec's ID when the decoder was chosen.
     codec_id: u32,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct IndexEntry {
     pub position: i64,
     /// Byte position after it.
     pub end: i64,
-    /// Whether the container calls it a keyframe.
+    /// Whether the container flags it as a keyframe.
     pub is_key: bool,
     /// Whether it lies outside of the edit list.
     pub is_hidden: bool,
@@ -59,12 +60,12 @@ impl VideoStream {
         self.get().index
     }
 
-    /// FFmpeg's decoder for it.
+    /// Returns FFmpeg's own decoder for it.
     pub(crate) fn native_decoder(&self) -> NonNull<ffi::AVCodec> {
         self.codec
     }
 
-    /// Long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
+    /// Returns the long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
     pub(crate) fn codec_long_name(&self) -> String {
         // SAFETY: a static AVCodec.
         let (long, short) = unsafe { (self.codec.as_ref().long_name, self.codec.as_ref().name) };
@@ -79,19 +80,24 @@ impl VideoStream {
         self.get().time_base
     }
 
-    /// Seconds of one timestamp unit, as a fraction.
+    /// Returns the seconds of one timestamp unit, as a fraction.
     pub(crate) fn time_base(&self) -> (i64, i64) {
         let base = self.get().time_base;
         (base.num.into(), base.den.max(1).into())
     }
 
-    /// Entries in the demuxer's index.
+    /// Returns the number of entries in the demuxer's index.
     pub(crate) fn index_len(&self) -> usize {
         // SAFETY: a valid stream, only read.
         usize::try_from(unsafe { ffi::avformat_index_get_entries_count(self.stream.as_ptr()) }).unwrap_or(0)
     }
 
-    /// Byte position in the demuxer's index of the keyframe at or before `timestamp`.
+    /// Returns the entries of the demuxer's index.
+    pub(crate) fn index_entries(&self) -> impl Iterator<Item = IndexEntry> + '_ {
+        (0..self.index_len()).filter_map(|number| self.index_entry(number))
+    }
+
+    /// Returns the byte position in the demuxer's index of the keyframe at or before `timestamp`.
     pub(crate) fn indexed_position(&self, timestamp: i64) -> Option<i64> {
         let stream = self.stream.as_ptr();
         // SAFETY: a valid stream; the entry is valid until the demuxer is called again.
@@ -101,14 +107,14 @@ impl VideoStream {
         entry.map(|entry| entry.pos)
     }
 
-    /// Adds to the demuxer's index: at byte `position` something is decoded at `timestamp`, a keyframe or not.
+    /// Adds an entry to the demuxer's index: a frame at byte `position` is decoded at `timestamp`, a keyframe or not.
     pub(crate) fn add_to_index(&self, position: i64, timestamp: i64, is_keyframe: bool) {
         let flags = if is_keyframe { ffi::AVINDEX_KEYFRAME } else { 0 };
-        // SAFETY: a valid stream of an open input, which nobody else uses now. When it fails the index stays as it is.
+        // SAFETY: a valid stream of an open input, not in use elsewhere. On failure the index stays as it is.
         unsafe { ffi::av_add_index_entry(self.stream.as_ptr(), position, timestamp, 0, 0, flags as c_int) };
     }
 
-    /// An entry of the demuxer's index.
+    /// Returns an entry of the demuxer's index.
     pub(crate) fn index_entry(&self, number: usize) -> Option<IndexEntry> {
         let number = c_int::try_from(number).ok()?;
         // SAFETY: a valid stream; numbers past the end give null; the entry is valid until the demuxer is called again.
@@ -123,18 +129,18 @@ impl VideoStream {
         })
     }
 
-    /// FFmpeg's number of the codec, as the container has it now.
+    /// Returns FFmpeg's ID of the codec, as the container has it now.
     pub(super) fn codec_id(&self) -> u32 {
         // SAFETY: valid parameters; the C enum is read as an integer, for a newer library may know more codecs.
         unsafe { (&raw const (*self.parameters()).codec_id).cast::<u32>().read() }
     }
 
-    /// Whether the container has named another codec since the decoder was chosen.
+    /// Whether the container has switched to another codec since the decoder was chosen.
     pub(crate) fn codec_has_changed(&self) -> bool {
         self.codec_id() != self.codec_id
     }
 
-    /// How parameter sets stand in the packets of the codec; `None` where there are none.
+    /// Returns the syntax of parameter sets in the codec's packets; `None` where there are none.
     pub(crate) fn syntax(&self) -> Option<Syntax> {
         use ffi::AVCodecID as Codec;
         let syntaxes = [
@@ -156,7 +162,7 @@ impl VideoStream {
         descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0)
     }
 
-    /// What the container holds for the decoder: parameter sets, in a form that depends on the codec.
+    /// Returns the container's data for the decoder: parameter sets, in a form that depends on the codec.
     pub(crate) fn extradata(&self) -> &[u8] {
         // SAFETY: valid parameters.
         let parameters = unsafe { &*self.parameters() };
@@ -168,12 +174,12 @@ impl VideoStream {
         unsafe { std::slice::from_raw_parts(parameters.extradata, len) }
     }
 
-    /// Length of the stream in its own time base, where the container tells it.
+    /// Returns the length of the stream in its own time base, where the container states it.
     pub(crate) fn duration(&self) -> Option<i64> {
         Some(self.get().duration).filter(|&duration| duration != ffi::AV_NOPTS_VALUE && duration > 0)
     }
 
-    /// Fails if the container says that pictures have more than `max_pixels`.
+    /// Fails if the container states a picture size of more than `max_pixels`.
     pub(crate) fn check_size(&self, max_pixels: u64) -> Result<(), Error> {
         // SAFETY: valid parameters.
         let (width, height) = unsafe { ((*self.parameters()).width, (*self.parameters()).height) };
@@ -182,15 +188,15 @@ impl VideoStream {
         if is_too_large { Err(Error::TooLarge { width, height, max_pixels }) } else { Ok(()) }
     }
 
-    /// Whether the codec parameters say that pictures consist of two fields.
+    /// Whether the codec parameters state that pictures consist of two fields.
     pub(crate) fn is_interlaced(&self) -> bool {
         // SAFETY: valid parameters; the C enum is read as an integer.
         let order = unsafe { (&raw const (*self.get().codecpar).field_order).cast::<u32>().read() };
         order > ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE as u32
     }
 
-    /// The turn that the container asks for.
-    pub(crate) fn turn(&self) -> Turn {
+    /// Returns the rotation that the container specifies.
+    pub(crate) fn rotation(&self) -> Rotation {
         let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX;
         #[cfg(ffmpeg_6_1)]
         let bytes = {
@@ -211,6 +217,6 @@ impl VideoStream {
                 (!data.is_null()).then(|| std::slice::from_raw_parts(data, size))
             }
         };
-        bytes.and_then(display_matrix).map(|matrix| Turn::from_display_matrix(&matrix)).unwrap_or_default()
+        bytes.and_then(display_matrix).map(|matrix| Rotation::from_display_matrix(&matrix)).unwrap_or_default()
     }
 }

@@ -1,26 +1,27 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames between keyframes, where those are too far apart: recordings with a keyframe a minute, or with none at all
 //! (intra refresh).
 //!
 //! Packets after a keyframe are held until it is clear whether the next keyframe comes in time. If it does they are
-//! dropped undecoded. If not they are decoded from the keyframe on, and of the frames the first is kept that lies as far
-//! from the one given out before as is allowed.
+//! dropped undecoded. If not they are decoded from the keyframe on, and the first frame is output that is as far from the
+//! previous output frame as allowed.
 //!
-//! Where a least distance is asked for too, a keyframe that follows a frame of a gap too closely is left out. Both the same
-//! is a steady sampling: frames that far apart, keyframes where they come often enough.
+//! With a minimum interval as well, a keyframe that follows a frame of a gap too closely is skipped. Both limits equal give steady
+//! sampling: frames that far apart, keyframes where they come often enough.
 
-use crate::av::decode::decoder::{Decoder, Purpose, Resources};
+use crate::av::decode::decoder::{DecodeMode, Decoder, Resources};
 use crate::av::error::Error;
 use crate::av::frame::Frame;
 use crate::av::input::packet::Packet;
 use crate::av::input::video_stream::VideoStream;
 use crate::av::io::Interrupt;
-use crate::av::opening;
+use crate::av::opening_lock;
 
-/// Most bytes held: past this a stretch is decoded without waiting for its end.
-const HELD_BYTES: u64 = 64 << 20;
+/// Most bytes held: past this a section is decoded without waiting for its end.
+const MAX_HELD_BYTES: u64 = 64 << 20;
 
-/// The stretch since the last keyframe.
-pub(super) struct Gaps {
+/// Fills gaps: state of the section since the last keyframe.
+pub(super) struct GapFiller {
     /// Longest time without a frame, in units of the stream's time base.
     longest: i64,
     /// Least time between frames.
@@ -29,21 +30,21 @@ pub(super) struct Gaps {
     resources: Resources,
     interrupt: Interrupt,
     decoder: Option<Decoder>,
-    /// Whether the stretch is being decoded.
+    /// Whether the section is being decoded.
     is_decoding: bool,
     held: Vec<Packet>,
     held_bytes: u64,
-    /// When the stretch began.
+    /// Time at which the section began.
     start: Option<i64>,
-    /// Time of the frame given out last.
-    given: Option<i64>,
-    /// When the next frame is due.
+    /// Time of the previous output frame.
+    last_output: Option<i64>,
+    /// Time at which the next frame is due.
     due: Option<i64>,
     /// Whether there was a keyframe, or a frame in place of one.
     has_begun: bool,
 }
 
-impl Gaps {
+impl GapFiller {
     pub(crate) fn new(longest: i64, threads: u32, resources: Resources, interrupt: Interrupt) -> Self {
         Self {
             longest: longest.max(1),
@@ -56,7 +57,7 @@ impl Gaps {
             held: Vec::new(),
             held_bytes: 0,
             start: None,
-            given: None,
+            last_output: None,
             due: None,
             has_begun: false,
         }
@@ -67,24 +68,24 @@ impl Gaps {
         self.shortest = shortest;
     }
 
-    /// Whether a keyframe of this time follows the frame given out last too closely. The stretch before it must have ended.
+    /// Whether a keyframe of this time follows the previous output frame too closely. The section before it must have ended.
     pub(super) fn is_too_close(&self, time: Option<i64>) -> bool {
-        let distance = time.zip(self.given).map(|(time, given)| time.saturating_sub(given));
-        // Times may go back where recordings were put together.
+        let distance = time.zip(self.last_output).map(|(time, last_output)| time.saturating_sub(last_output));
+        // Times may go back where recordings were concatenated.
         distance.is_some_and(|distance| (0..self.shortest).contains(&distance))
     }
 
-    fn give(&mut self, time: Option<i64>) {
-        self.given = time;
+    fn note_output(&mut self, time: Option<i64>) {
+        self.last_output = time;
         self.due = time.map(|time| time.saturating_add(self.longest.max(self.shortest)));
     }
 
-    /// A keyframe begins the next stretch, whether it was itself given out or not. Gives the last frames of the stretch
-    /// that it ends.
-    pub(crate) fn begin(&mut self, keyframe: Packet, is_given: bool, frames: &mut Vec<Frame>) -> Result<(), Error> {
+    /// Begins the next section with a keyframe, whether that was output itself or not. Outputs the last frames of the section that it
+    /// ends.
+    pub(crate) fn begin(&mut self, keyframe: Packet, is_output: bool, frames: &mut Vec<Frame>) -> Result<(), Error> {
         let ended = self.end(frames);
-        if is_given {
-            self.give(keyframe.timestamp());
+        if is_output {
+            self.note_output(keyframe.timestamp());
         }
         self.start = keyframe.timestamp();
         self.has_begun = true;
@@ -92,7 +93,7 @@ impl Gaps {
         ended
     }
 
-    /// A packet of the stretch. Gives the frames that it makes due.
+    /// Adds a packet of the section. Outputs the frames that it makes due.
     pub(crate) fn add(&mut self, video: &VideoStream, packet: Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
         let time = packet.timestamp();
         let is_first = self.held.is_empty() && !self.is_decoding;
@@ -101,20 +102,20 @@ impl Gaps {
         }
         self.hold(packet);
         if is_first && !self.has_begun {
-            // No keyframe so far. Should none come in time, then the first frame that can be decoded is due.
+            // No keyframe so far. If none comes in time, the first frame that can be decoded is due.
             self.start = time;
             self.due = time.map(|time| time.saturating_add(self.longest));
         }
-        // Keyframes that were left out as too close are near enough to one another all the same.
+        // Keyframes that were skipped as too close still bound the gap.
         let is_overdue = time.zip(self.due).is_some_and(|(time, due)| {
             time >= due && self.start.is_none_or(|start| time.saturating_sub(start) >= self.longest)
         });
-        if !is_overdue && self.held_bytes <= HELD_BYTES {
+        if !is_overdue && self.held_bytes <= MAX_HELD_BYTES {
             return Ok(());
         }
         if self.decoder.is_none() {
-            let lock = opening::enter();
-            let decoder = Decoder::open(video, Purpose::EveryFrame { threads: self.threads }, &self.resources);
+            let lock = opening_lock::acquire();
+            let decoder = Decoder::open(video, DecodeMode::AllFrames { threads: self.threads }, &self.resources);
             drop(lock);
             self.decoder = Some(decoder?);
         }
@@ -135,7 +136,7 @@ impl Gaps {
         result
     }
 
-    /// The end of the stretch: its last frames.
+    /// Ends the section. Outputs its last frames.
     pub(crate) fn end(&mut self, frames: &mut Vec<Frame>) -> Result<(), Error> {
         let mut drained = Ok(());
         if let Some(decoder) = self.decoder.as_mut().filter(|_| self.is_decoding) {
@@ -150,13 +151,13 @@ impl Gaps {
         drained
     }
 
-    /// Forgets everything and the decoder too: the video goes on in another codec.
-    pub(super) fn renew(&mut self) {
+    /// Drops all state and the decoder: the video continues in another codec.
+    pub(super) fn change_codec(&mut self) {
         self.clear();
         self.decoder = None;
     }
 
-    /// Forgets everything, as after a seek.
+    /// Drops all state, as after a seek.
     pub(crate) fn clear(&mut self) {
         if let Some(decoder) = &mut self.decoder {
             decoder.flush();
@@ -164,7 +165,7 @@ impl Gaps {
         self.held.clear();
         self.held_bytes = 0;
         self.is_decoding = false;
-        (self.start, self.given, self.due) = (None, None, None);
+        (self.start, self.last_output, self.due) = (None, None, None);
         self.has_begun = false;
     }
 
@@ -185,7 +186,7 @@ impl Gaps {
         for frame in all {
             let Some(time) = frame.timestamp() else { continue };
             if self.due.is_none_or(|due| time >= due) {
-                self.give(Some(time));
+                self.note_output(Some(time));
                 frames.push(frame);
             }
         }

@@ -1,31 +1,32 @@
-//! A keyframe and what is told of it and of its file.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Keyframes, and the information reported about them and their file.
 
 use std::time::Duration;
 
 use crate::av::error::Error;
 use crate::av::frame::Frame;
-use crate::av::frame::rotation::Turn;
+use crate::av::frame::rotation::Rotation;
 use crate::av::frame::scaler::Scaler;
-use crate::av::opening::LockTimes;
+use crate::av::opening_lock::LockTimes;
 
-/// What was read and decoded so far.
+/// Counts of what was read and decoded so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Keyframe packets handed to the decoder.
+    /// Keyframe packets passed to the decoder.
     pub key_packets: u64,
     /// Their bytes.
     pub key_bytes: u64,
-    /// Packets of the video that the demuxer read although they were no keyframes.
+    /// Packets of the video that the demuxer read although they are not keyframes.
     pub dropped_packets: u64,
-    /// Keyframes left out because they follow another too closely.
+    /// Keyframes skipped because they follow another too closely.
     pub skipped: u64,
-    /// Pictures that came out.
+    /// Decoded pictures.
     pub frames: u64,
-    /// Those of them that are no keyframes.
+    /// Those of them that are not keyframes.
     pub between: u64,
     /// Packets that could not be decoded.
     pub damaged: u64,
-    /// Pictures with parts that are missing or were made up by the decoder.
+    /// Pictures with missing parts, or with errors that the decoder concealed.
     pub corrupt: u64,
     /// Keyframes that the container's index names past the end of the file.
     pub missing: u64,
@@ -33,21 +34,21 @@ pub struct Counts {
     pub encrypted: u64,
     /// Time spent reading from the container.
     pub read_time: Duration,
-    /// Time spent decoding, summed over the decoders' threads.
+    /// Time spent decoding, summed over the decoder threads.
     pub decode_time: Duration,
-    /// What opening the file and its decoders cost of the opening lock.
+    /// Times of the opening lock for the file and its decoders.
     pub lock_times: LockTimes,
 }
 
 impl Counts {
-    /// Why a file of `bytes` that was read to its end gave no picture; `last_damage` is what the decoder said last.
-    pub(super) fn why_no_picture(&self, codec: &str, last_damage: &str, bytes: Option<u64>) -> Error {
+    /// Returns the error for a file of `bytes` bytes that yielded no picture; `last_damage` is the decoder's last error.
+    pub(super) fn no_picture_error(&self, codec: &str, last_damage: &str, bytes: Option<u64>) -> Error {
         let Counts { key_packets, dropped_packets, encrypted, .. } = *self;
         if encrypted > 0 {
             return Error::Encrypted;
         }
         if key_packets > 0 {
-            let reason = if last_damage.is_empty() { "no picture came out" } else { last_damage };
+            let reason = if last_damage.is_empty() { "the decoder returned no picture" } else { last_damage };
             let (number, verb) = if key_packets == 1 {
                 ("the only keyframe".into(), "cannot")
             } else {
@@ -56,21 +57,19 @@ impl Counts {
             return Error::Damaged(format!("{number} {verb} be decoded ({codec}): {reason}"));
         }
         Error::NoKeyframes(if dropped_packets > 0 {
-            format!("no frame of the {codec} video is marked as a keyframe ({dropped_packets} other frames were read)")
+            format!("no frame of the {codec} video is flagged as a keyframe ({dropped_packets} other frames were read)")
         } else {
             let what = bytes.map_or_else(|| "the stream".into(), |bytes| format!("the file ({bytes} bytes)"));
-            format!("{what} announces {codec} video but holds no keyframe of it")
+            format!("{what} announces {codec} video but contains no keyframe of it")
         })
     }
 }
 
-/// What is known of an opened file.
+/// Information about an opened file.
 #[derive(Debug, Clone)]
 pub struct Info {
     /// Long name of the container.
     pub container: String,
-    /// FFmpeg's short names of it.
-    pub container_names: String,
     /// Long name of the codec.
     pub codec: String,
     /// FFmpeg's name of the decoder.
@@ -79,7 +78,7 @@ pub struct Info {
     pub threads: (u32, &'static str),
     /// Index of the video stream.
     pub stream_index: i32,
-    /// All streams in words, for example "0: video (h264), 1: audio (aac)".
+    /// Description of all streams, for example "0: video (h264); 1: audio (aac)".
     pub streams: String,
     /// Title in the container's metadata.
     pub title: Option<String>,
@@ -87,73 +86,73 @@ pub struct Info {
     pub duration_ns: Option<u64>,
     /// Frame rate of the stream as a fraction.
     pub frame_rate: Option<(i32, i32)>,
-    /// Whether the stream says that it is interlaced.
+    /// Whether the stream is flagged as interlaced.
     pub is_interlaced: bool,
     /// Whether every frame of the codec is a keyframe.
     pub is_intra_only: bool,
 }
 
-/// A decoded keyframe with what its container says about it.
+/// A decoded keyframe with its container's information about it.
 #[derive(Debug)]
 pub struct Keyframe {
     /// The picture as stored.
     pub frame: Frame,
     /// Presentation time of the container in nanoseconds, as ffprobe's `pts_time`; may be negative or unknown.
     pub pts_ns: Option<i64>,
-    /// How long the frame itself is shown, in nanoseconds (not the time to the next keyframe).
+    /// Duration of the frame itself in nanoseconds (not the time to the next keyframe).
     pub duration_ns: Option<u64>,
-    /// Shape of a pixel, width to height.
+    /// Pixel aspect ratio, width to height.
     pub pixel_aspect_ratio: (i32, i32),
-    /// The turn that shows the picture upright.
-    pub turn: Turn,
+    /// The rotation that shows the picture upright.
+    pub rotation: Rotation,
     /// Bytes of its packet; 0 for a frame between keyframes.
     pub packet_bytes: u64,
-    /// How long it was decoded; zero for a frame between keyframes.
+    /// Time spent decoding it; zero for a frame between keyframes.
     pub decode_time: Duration,
     /// Whether it is a keyframe; if not, it fills a gap between keyframes.
     pub is_keyframe: bool,
 }
 
 impl Keyframe {
-    /// The keyframe with its picture upright: itself, or a turned copy.
+    /// Returns the keyframe with its picture upright: itself, or a rotated copy.
     ///
     /// # Errors
-    /// As [`Turn::apply`].
+    /// As [`Rotation::apply`].
     pub fn upright(mut self, scaler: &mut Scaler) -> Result<Self, Error> {
-        if !self.turn.is_identity() {
-            self.frame = self.turn.apply(&self.frame, scaler)?;
-            if self.turn.swap {
+        if !self.rotation.is_identity() {
+            self.frame = self.rotation.apply(&self.frame, scaler)?;
+            if self.rotation.swap {
                 self.pixel_aspect_ratio = (self.pixel_aspect_ratio.1, self.pixel_aspect_ratio.0);
             }
-            self.turn = Turn::default();
+            self.rotation = Rotation::default();
         }
         Ok(self)
     }
 }
 
-/// A keyframe as the container has it: where it is and how large, for no more than reading it.
+/// A keyframe as the container lists it, without decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
+pub struct KeyframeEntry {
     /// Presentation time of the container in nanoseconds; may be negative or unknown.
     pub pts_ns: Option<i64>,
     /// Bytes of its packets.
     pub bytes: u64,
 }
 
-/// What [`KeyframeReader::next`](super::KeyframeReader::next) came to.
+/// Result of [`KeyframeReader::next`](super::KeyframeReader::next).
 #[derive(Debug)]
 pub enum Step {
     /// A keyframe, in order of presentation.
     Keyframe(Keyframe),
-    /// A packet, or the container from here on, was damaged: what it held is lost, reading goes on if it can.
+    /// A packet, or the container from here on, is damaged: its content is lost, reading continues if possible.
     Damaged {
-        /// Where, if known.
+        /// Its time, if known.
         pts_ns: Option<i64>,
-        /// What FFmpeg says.
+        /// FFmpeg's message.
         reason: String,
     },
-    /// Something to know about the file, told once. Nothing is lost by it.
+    /// Information about the file, reported once. Nothing is lost.
     Notice(String),
-    /// Nothing more.
+    /// The end of the file.
     End,
 }

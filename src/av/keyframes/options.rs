@@ -1,49 +1,26 @@
-//! What to read of a file, and how.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Options of a reader: which frames to output, and how to decode them.
 
-use crate::av::decode::hardware::Hardware;
-use crate::av::decode::parallel::ThreadOptions;
+use crate::av::decode::options::DecoderOptions;
 use crate::av::frame::pool::FramePool;
 use crate::av::log::LogSink;
 
-/// Most pixels of a picture, unless said otherwise: twice 8192x8192.
-pub const DEFAULT_MAX_PIXELS: u64 = 2 * 8192 * 8192;
-
 /// Options of a [`KeyframeReader`](super::KeyframeReader).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Threads that decode.
-    pub threads: ThreadOptions,
-    /// Which of the container's streams to decode; `None` for the one that players show.
+    /// How the video is decoded.
+    pub decoder: DecoderOptions,
+    /// Index of the container's stream to decode; `None` for the one that players show.
     pub stream_index: Option<u32>,
-    /// Keyframes that follow a frame given out by less than this many nanoseconds are left out, undecoded.
+    /// Keyframes that follow the previous output frame by less than this many nanoseconds are skipped, undecoded.
     pub min_interval_ns: u64,
-    /// Where keyframes are further apart than this many nanoseconds, frames between them are given out too, so that
-    /// nothing longer goes unseen; 0 for keyframes alone.
+    /// Where keyframes are further apart than this many nanoseconds, frames between them are output too, so that no longer
+    /// stretch is unseen; 0 for keyframes only.
     pub max_gap_ns: u64,
-    /// Frames to give out; 0 for all.
+    /// Most frames to output; 0 for all.
     pub max_frames: u64,
-    /// Pictures with more pixels are refused before memory is taken for them.
-    pub max_pixels: u64,
-    /// What decodes.
-    pub hardware: Hardware,
-    /// Where pictures get their memory.
+    /// Picture memory.
     pub pool: FramePool,
-    /// Receives FFmpeg's warnings about the file, where [`capture_log`](super::capture_log) is in force.
+    /// Receives FFmpeg's warnings about the file, where [`capture_log`](crate::av::capture_log) was called.
     pub log: LogSink,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            threads: ThreadOptions::default(),
-            stream_index: None,
-            min_interval_ns: 0,
-            max_gap_ns: 0,
-            max_frames: 0,
-            max_pixels: DEFAULT_MAX_PIXELS,
-            hardware: Hardware::None,
-            pool: FramePool::default(),
-            log: LogSink::default(),
-        }
-    }
 }

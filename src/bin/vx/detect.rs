@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vx detect`: runs the library with the arguments of the command line; prints progress, warnings, a table and errors.
 
 mod arguments;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vx doctor`: checks what has to be installed, in the order in which elements need it.
 
 mod plugin;

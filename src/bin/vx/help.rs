@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The help of the command line: sections, examples, exit statuses, hints for shells. Knows the arguments by name only.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};

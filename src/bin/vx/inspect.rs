@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vx inspect`: prints what a media file contains and what would be read of it, or what a model is and how it would be used.
 
 mod alternatives;

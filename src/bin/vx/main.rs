@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command `vx`: command line, terminal, signals and exit statuses. What it does lives in the library.
 
 #![forbid(unsafe_code)]

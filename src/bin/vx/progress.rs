@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Progress of a run: a bar on a terminal, a line now and then elsewhere, a table at the end.
 
 use std::collections::{BTreeSet, HashMap};

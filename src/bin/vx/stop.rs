@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals: what they mean at each moment of a run. What cancellation does is the library's matter.
 //!
 //! | signal | before a file has begun | while files are read | again |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Printing: lines for users, and data. Nobody has to read them.
 //!
 //! Lines pass through here, where control characters, which file names and media may contain, are escaped: they must not reach a

@@ -1,4 +1,5 @@
-//! `vxbulkbin` over GstBin: lanes inside, one source pad, lines out.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `vxbulkbin` over GstBin: lanes inside, one source pad with lines.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,35 +11,35 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::conduct::Run;
-use super::equipment::Equipment;
+use super::child_properties::ChildProperties;
 use super::lane::Lane;
-use super::output::{Out, Output};
-use super::run::Sums;
-use super::settings::{OF_DETECTOR, PROPERTIES, Settings};
+use super::output::{Output, OutputItem};
+use super::settings::{DETECTOR_PROPERTIES, PROPERTIES, Settings};
+use super::supervisor::Run;
+use super::totals::Totals;
 use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::log::Category;
-use crate::elements::refusal;
+use crate::elements::property_lock;
 
 pub(super) static CAT: Category = Category::new("vxbulkbin", "Many files in parallel lanes");
 
-/// Locks: no two are held together, and none over a call into GStreamer: whoever gets a message may ask for `stats`.
+/// Locks: no two are held together, and none over a call into GStreamer: the receiver of a message may read `stats`.
 pub struct BulkBin {
     srcpad: gst::Pad,
     pub(super) settings: Mutex<Settings>,
     pub(super) lanes: Mutex<Vec<Lane>>,
-    pub(super) equipment: Arc<Equipment>,
+    pub(super) child_properties: Arc<ChildProperties>,
     pub(super) output: Arc<Output>,
     pub(super) run: Mutex<Option<Arc<Run>>>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Buffers follow the stream's first events.
+    /// The stream's first events were sent.
     pub(super) has_begun: AtomicBool,
     /// The detectors' `load-timeout` is this element's `file-timeout`.
-    has_lent_timeout: AtomicBool,
-    /// From PLAYING on.
+    has_set_load_timeout: AtomicBool,
+    /// Set from PLAYING on.
     pub(super) is_playing: AtomicBool,
-    /// What detectors have warned of: each lane's would say the same of the model and the provider.
-    told: Mutex<HashSet<String>>,
+    /// Warnings of detectors that were forwarded: those of other lanes would repeat them.
+    reported_warnings: Mutex<HashSet<String>>,
 }
 
 #[glib::object_subclass]
@@ -62,14 +63,14 @@ impl ObjectSubclass for BulkBin {
             srcpad,
             settings: Mutex::default(),
             lanes: Mutex::default(),
-            equipment: Arc::default(),
+            child_properties: Arc::default(),
             output: Arc::default(),
             run: Mutex::default(),
             threads: Mutex::default(),
             has_begun: AtomicBool::new(false),
-            has_lent_timeout: AtomicBool::new(false),
+            has_set_load_timeout: AtomicBool::new(false),
             is_playing: AtomicBool::new(false),
-            told: Mutex::default(),
+            reported_warnings: Mutex::default(),
         }
     }
 }
@@ -78,13 +79,13 @@ impl ObjectImpl for BulkBin {
     fn constructed(&self) {
         self.parent_constructed();
         let bin = self.obj();
-        // The elements inside would make it a sink.
+        // The elements inside would make the bin a sink.
         bin.set_suppressed_flags(gst::ElementFlags::SINK | gst::ElementFlags::SOURCE);
         bin.set_element_flags(gst::ElementFlags::SOURCE);
         bin.add_pad(&self.srcpad).expect("a new element has no pad of this name");
-        // The first lane is there from the beginning: its elements have the properties of all.
+        // The first lane always exists: its elements have the properties of all.
         if let Err(error) = self.add_lanes(1) {
-            gst::error!(CAT, imp = self, "no lane can be made: {error}");
+            gst::error!(CAT, imp = self, "cannot create a lane: {error}");
         }
     }
 
@@ -93,10 +94,10 @@ impl ObjectImpl for BulkBin {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if refusal::is_refused(&*self.obj(), pspec) {
+        if property_lock::rejects_change(&*self.obj(), pspec) {
             return;
         }
-        if OF_DETECTOR.contains(&pspec.name()) {
+        if DETECTOR_PROPERTIES.contains(&pspec.name()) {
             let lanes = self.lanes.lock().clone();
             for lane in lanes {
                 lane.detector.set_property_from_value(pspec.name(), value);
@@ -107,7 +108,7 @@ impl ObjectImpl for BulkBin {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        if OF_DETECTOR.contains(&pspec.name()) {
+        if DETECTOR_PROPERTIES.contains(&pspec.name()) {
             let detector = self.lanes.lock().first().map(|lane| lane.detector.clone());
             return detector
                 .map_or_else(|| pspec.default_value().clone(), |detector| detector.property_value(pspec.name()));
@@ -125,7 +126,7 @@ impl ElementImpl for BulkBin {
             gst::subclass::ElementMetadata::new(
                 "Bulk detector",
                 "Source/Analyzer/Video",
-                "Finds objects on the keyframes of many files in parallel lanes and puts them out as JSON lines",
+                "Detects objects on the keyframes of many files in parallel and outputs them as JSON lines",
                 "The vx developers",
             )
         });
@@ -145,20 +146,20 @@ impl ElementImpl for BulkBin {
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::NullToReady => {
-                self.told.lock().clear();
+                self.reported_warnings.lock().clear();
                 let lanes = self.lanes.lock().clone();
-                lanes.iter().for_each(|lane| lane.forget_model());
-                // Loads the model, or says why it cannot.
+                lanes.iter().for_each(|lane| lane.clear_model_warnings());
+                // Loads the model, or posts why it cannot.
                 let lane = self.lanes.lock().first().cloned().ok_or(gst::StateChangeError)?;
                 let file_timeout = self.settings.lock().file_timeout;
-                // No file's time has begun, but a model that never loads must not make all wait for ever.
+                // No file has started, but a model that never loads must not block for ever.
                 if lane.detector.property::<u64>("load-timeout") == 0 && file_timeout > 0 {
                     lane.detector.set_property("load-timeout", file_timeout);
-                    self.has_lent_timeout.store(true, Ordering::Release);
+                    self.has_set_load_timeout.store(true, Ordering::Release);
                 }
-                lane.rest(gst::State::Ready).inspect_err(|_| {
-                    let _ = lane.rest(gst::State::Null);
-                    if self.has_lent_timeout.swap(false, Ordering::AcqRel) {
+                lane.set_state(gst::State::Ready).inspect_err(|_| {
+                    let _ = lane.set_state(gst::State::Null);
+                    if self.has_set_load_timeout.swap(false, Ordering::AcqRel) {
                         lane.detector.set_property("load-timeout", 0_u64);
                     }
                 })?;
@@ -168,8 +169,8 @@ impl ElementImpl for BulkBin {
                 let run = self.run.lock().clone();
                 if let Some(run) = run {
                     let is_over = run.active.load(Ordering::Acquire) == 0;
-                    let kind = if is_over { run.end() } else { gst::ProgressType::Start };
-                    self.tell_progress(&run, kind);
+                    let kind = if is_over { run.final_progress() } else { gst::ProgressType::Start };
+                    self.report_progress(&run, kind);
                 }
             }
             // Before the pad is deactivated, which waits for its task.
@@ -182,10 +183,10 @@ impl ElementImpl for BulkBin {
         let result = self.parent_change_state(transition)?;
         if transition == gst::StateChange::ReadyToNull {
             let lanes = self.lanes.lock().clone();
-            let has_lent_timeout = self.has_lent_timeout.swap(false, Ordering::AcqRel);
+            let has_set_load_timeout = self.has_set_load_timeout.swap(false, Ordering::AcqRel);
             for lane in lanes {
-                let _ = lane.rest(gst::State::Null);
-                if has_lent_timeout {
+                let _ = lane.set_state(gst::State::Null);
+                if has_set_load_timeout {
                     lane.detector.set_property("load-timeout", 0_u64);
                 }
             }
@@ -195,23 +196,23 @@ impl ElementImpl for BulkBin {
 
     fn send_event(&self, event: gst::Event) -> bool {
         match event.type_() {
-            // The end from outside: what is begun is ended, nothing is begun.
+            // An end from outside: files that were started are finished, no other is started.
             gst::EventType::Eos => {
-                gst::info!(CAT, imp = self, "told to end: files that are not begun are left out");
+                gst::info!(CAT, imp = self, "received EOS: files that were not started are skipped");
                 let run = self.run.lock().clone();
                 run.is_some_and(|run| {
                     run.files.stop();
                     true
                 })
             }
-            // What is on its way downstream is dropped there; lanes go on as far as there is room.
+            // Lines on their way downstream are dropped there; lanes continue as far as there is room.
             gst::EventType::FlushStart => {
                 let is_pushed = self.srcpad.push_event(event);
                 self.output.pause(true);
                 is_pushed && self.srcpad.pause_task().is_ok()
             }
             gst::EventType::FlushStop => {
-                // Once this is had, the task is not at work.
+                // While this lock is held, the task does not run.
                 let stream = self.srcpad.stream_lock();
                 self.has_begun.store(false, Ordering::Relaxed);
                 let is_pushed = self.srcpad.push_event(event);
@@ -220,7 +221,7 @@ impl ElementImpl for BulkBin {
                 let has_run = self.run.lock().is_some();
                 is_pushed && (!has_run || self.start_task().is_ok())
             }
-            // The elements inside never see events from outside: theirs are those of a file.
+            // The elements inside never get events from outside: theirs are those of a file.
             _ if event.is_downstream() => self.srcpad.push_event(event),
             _ => false,
         }
@@ -238,7 +239,7 @@ impl BinImpl for BulkBin {
             source.and_then(|source| lanes.into_iter().find(|lane| lane.holds(source)))
         };
         match message.view() {
-            // A file's error is the file's; one while no file is read is ours.
+            // An error while a file is read fails the file; any other is forwarded.
             gst::MessageView::Error(error)
                 if lane_of(message.src()).is_some_and(|lane| lane.fail(lane.failure(error))) =>
             {
@@ -249,13 +250,13 @@ impl BinImpl for BulkBin {
                     let error = warning.error();
                     let is_detector = message.src() == Some(lane.detector.upcast_ref());
                     if warning.details().is_some_and(|details| details.name() == MODEL_DETAILS) {
-                        // It concerns the files of all lanes, which share the engine that says it once.
+                        // It concerns the files of all lanes: they share the engine, which warns once.
                         let lanes = self.lanes.lock().clone();
-                        lanes.iter().for_each(|lane| lane.warn_of_model(error.message()));
+                        lanes.iter().for_each(|lane| lane.add_model_warning(error.message()));
                     } else {
-                        lane.warn(error.message().to_owned());
+                        lane.add_warning(error.message().to_owned());
                     }
-                    if is_detector && !self.told.lock().insert(error.message().to_owned()) {
+                    if is_detector && !self.reported_warnings.lock().insert(error.message().to_owned()) {
                         return;
                     }
                 }
@@ -295,13 +296,13 @@ impl BulkBin {
         })
     }
 
-    /// One round of the source pad's task.
+    /// Runs one iteration of the source pad's task.
     fn iterate(&self) {
         let pause = || {
             let _ = self.srcpad.pause_task();
         };
         let out = self.output.take();
-        if out == Out::Flushing {
+        if out == OutputItem::Flushing {
             return pause();
         }
         if !self.has_begun.swap(true, Ordering::Relaxed) {
@@ -311,7 +312,7 @@ impl BulkBin {
             self.srcpad.push_event(gst::event::Caps::new(&caps));
             self.srcpad.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
         }
-        let Out::Lines(lines) = out else {
+        let OutputItem::Lines(lines) = out else {
             self.srcpad.push_event(gst::event::Eos::new());
             return pause();
         };
@@ -319,14 +320,14 @@ impl BulkBin {
             Ok(_) => {}
             Err(gst::FlowError::Flushing) => pause(),
             Err(flow) => {
-                gst::debug!(CAT, imp = self, "downstream answered {flow:?}");
+                gst::debug!(CAT, imp = self, "downstream returned {flow:?}");
                 let is_end = flow == gst::FlowError::Eos;
                 self.abandon(if is_end { gst::ProgressType::Canceled } else { gst::ProgressType::Error });
                 if !is_end {
                     gst::element_imp_error!(
                         self,
                         gst::StreamError::Failed,
-                        ("what was found cannot be handed on: downstream answered {flow:?}. Is everything behind vxbulkbin linked, and does it take lines?")
+                        ("lines cannot be pushed: downstream returned {flow:?}. Check that everything after vxbulkbin is linked and accepts application/x-ndjson")
                     );
                 }
                 self.srcpad.push_event(gst::event::Eos::new());
@@ -342,9 +343,9 @@ impl BulkBin {
             QueryViewMut::Position(position) if position.format() == gst::Format::Percent => {
                 let run = self.run.lock().clone();
                 let Some(run) = run else { return false };
-                let (sums, running) = self.sums(&run);
-                let share = sums.share(&running);
-                position.set(gst::format::Percent::from_ratio(share));
+                let (totals, running) = self.totals(&run);
+                let fraction = totals.fraction_done(&running);
+                position.set(gst::format::Percent::from_ratio(fraction));
                 true
             }
             QueryViewMut::Seeking(seeking) => {
@@ -369,12 +370,12 @@ impl BulkBin {
         let run = self.run.lock().clone();
         let mut stats = match &run {
             Some(run) => {
-                let (sums, running) = self.sums(run);
+                let (totals, running) = self.totals(run);
                 let running = running.iter().map(|file| file.to_structure().to_send_value());
-                let sums = sums.to_structure().field("running", gst::Array::from_values(running));
-                sums.field("lanes", run.plan.lanes as u32).field("decoder-threads", run.plan.decoder_threads as u32)
+                let totals = totals.to_structure().field("running", gst::Array::from_values(running));
+                totals.field("lanes", run.plan.lanes as u32).field("decoder-threads", run.plan.decoder_threads as u32)
             }
-            None => Sums::default().to_structure(),
+            None => Totals::default().to_structure(),
         };
         if let Some(detector) = self.first_stats() {
             for name in ["model", "layout", "provider", "device", "precision", "fallback"] {

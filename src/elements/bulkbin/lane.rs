@@ -1,24 +1,25 @@
-//! One lane: the four elements that files go through, one file after the other.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A lane: the four elements that process one file after the other.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::output::{Output, Refused};
-use super::run::Gate;
-use crate::path::{name_of, path_of};
+use super::memory_gate::MemoryGate;
+use super::output::{Output, WriteError};
+use crate::elements::error_details::ErrorDetails;
+use crate::path::path_of;
 use crate::record::{Failure, Summary};
 
-/// Texts of warnings that are kept for each file.
+/// Most warnings that are kept for each file.
 const MAX_WARNINGS: usize = 8;
 
-/// How often progress is reported while a file is read.
+/// Interval of progress reports while a file is read.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The elements of a lane, and what they report.
+/// The elements of a lane, and their state.
 #[derive(Clone)]
 pub(super) struct Lane {
     pub index: usize,
@@ -26,24 +27,24 @@ pub(super) struct Lane {
     pub decoder: gst::Element,
     pub detector: gst::Element,
     pub encoder: gst::Element,
-    /// Takes the lines.
+    /// Receives the lines.
     pad: gst::Pad,
-    inbox: Arc<Inbox>,
+    state: Arc<LaneState>,
 }
 
-/// What has come of the file at hand.
+/// State of a lane.
 #[derive(Default)]
-struct Inbox {
-    report: Mutex<Report>,
-    /// How far it is; stays until the next file begins.
-    running: Mutex<Running>,
-    /// What is to be known of the model: it concerns every file.
-    of_model: Mutex<Vec<String>>,
+struct LaneState {
+    file: Mutex<FileState>,
+    /// Progress of the file; stays until the next file starts.
+    progress: Mutex<FileProgress>,
+    /// Warnings about the model, which concern every file.
+    model_warnings: Mutex<Vec<String>>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Report {
+struct FileState {
     /// A file is being read.
     is_running: bool,
     has_ended: bool,
@@ -52,23 +53,23 @@ struct Report {
     failure: Option<Failure>,
 }
 
-/// How far a lane is with its file.
+/// Progress of a lane in its file.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running {
+pub(super) struct FileProgress {
     /// Counts the files of the lane, from 1.
     pub number: u64,
     pub file: String,
     pub counts: Counts,
     pub detections: u64,
     pub bytes_read: u64,
-    /// Nanoseconds, where the container says it.
+    /// Nanoseconds, where the container states it.
     pub duration: Option<u64>,
     has_ended: bool,
 }
 
-impl Running {
-    /// Share of the file that has lines, 0 to 1, by time; `None` where the container does not say how long it is.
-    pub fn share(&self) -> Option<f64> {
+impl FileProgress {
+    /// Returns the fraction of the file that has lines, 0 to 1, by time; `None` where the container does not state a duration.
+    pub fn fraction_done(&self) -> Option<f64> {
         let duration = self.duration.filter(|duration| *duration > 0)?;
         Some((self.counts.position()?.nseconds() as f64 / duration as f64).min(1.0))
     }
@@ -86,7 +87,7 @@ impl Running {
     }
 }
 
-/// Lines of a file so far.
+/// Counts of a file's lines so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub keyframes: u64,
@@ -96,7 +97,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Time from the first frame to the last.
+    /// Returns the time from the first frame to the last.
     fn position(&self) -> Option<gst::ClockTime> {
         self.span.map(|(first, last)| last - first)
     }
@@ -114,43 +115,43 @@ impl Counts {
     }
 }
 
-impl Inbox {
-    /// Empties it, whether or not a file is going to be read; what was in it. A cancellation stays.
-    fn restart(&self, is_running: bool) -> Report {
-        let mut report = self.report.lock();
+impl LaneState {
+    /// Resets the state of the file, for another or for none. Returns the previous one. A cancellation stays.
+    fn restart(&self, is_running: bool) -> FileState {
+        let mut report = self.file.lock();
         let is_cancelled = report.is_cancelled;
-        std::mem::replace(&mut *report, Report { is_running, is_cancelled, ..Report::default() })
+        std::mem::replace(&mut *report, FileState { is_running, is_cancelled, ..FileState::default() })
     }
 }
 
 impl Lane {
-    /// Makes the elements, not yet in a bin.
+    /// Creates the elements, not yet in a bin.
     ///
     /// # Errors
-    /// When one of them is not there.
+    /// When one of them is not available.
     pub fn new(index: usize, output: &Arc<Output>) -> Result<Self, gst::glib::BoolError> {
         let make = |factory: &str, name: &str| {
             let name = if index == 0 { name.to_owned() } else { format!("{name}-{index}") };
             gst::ElementFactory::make(factory).name(name).build()
         };
-        let inbox = Arc::<Inbox>::default();
+        let state = Arc::<LaneState>::default();
         let lane = Self {
             index,
             source: make("filesrc", "source")?,
             decoder: make("vxkeyframedec", "decoder")?,
             detector: make("vxyolodetect", "detector")?,
             encoder: make("vxjsonenc", "encoder")?,
-            pad: line_pad(index, Arc::clone(output), Arc::clone(&inbox)),
-            inbox,
+            pad: line_pad(index, Arc::clone(output), Arc::clone(&state)),
+            state,
         };
-        // Their states are this lane's business, not the bin's.
+        // The lane sets their states, not the bin.
         lane.elements().into_iter().for_each(|element| {
             element.set_locked_state(true);
         });
         Ok(lane)
     }
 
-    /// From the last to the first.
+    /// Returns the elements, from the last to the first.
     pub fn elements(&self) -> [&gst::Element; 4] {
         [&self.encoder, &self.detector, &self.decoder, &self.source]
     }
@@ -158,7 +159,7 @@ impl Lane {
     /// Links the elements, which must be in a bin by now.
     ///
     /// # Errors
-    /// When they do not fit.
+    /// When they cannot be linked.
     pub fn link(&self) -> Result<(), gst::glib::BoolError> {
         gst::Element::link_many([&self.source, &self.decoder, &self.detector, &self.encoder])?;
         let lines = self.encoder.static_pad("src").ok_or_else(|| gst::glib::bool_error!("vxjsonenc has no pad src"))?;
@@ -170,89 +171,84 @@ impl Lane {
         self.elements().into_iter().any(|element| source == element || source.has_as_ancestor(element))
     }
 
-    /// Brings the elements to a state below PAUSED.
+    /// Sets the elements to a state below PAUSED.
     ///
     /// # Errors
-    /// When one of them does not get there; it has said why on the bus.
-    pub fn rest(&self, state: gst::State) -> Result<(), gst::StateChangeError> {
+    /// When one of them fails; it has posted why.
+    pub fn set_state(&self, state: gst::State) -> Result<(), gst::StateChangeError> {
         self.elements().into_iter().try_for_each(|element| element.set_state(state).map(|_| ()))
     }
 
-    /// Brings the elements to READY.
+    /// Sets the elements to READY.
     ///
     /// # Errors
-    /// Why one of them does not get there; it is not told on the bus.
-    pub fn come_up(&self) -> Result<(), Failure> {
-        self.inbox.restart(true);
-        let has_come = self.rest(gst::State::Ready).is_ok();
-        let report = self.inbox.restart(false);
-        if has_come {
+    /// Why one of them fails; that is not forwarded to the bus.
+    pub fn bring_to_ready(&self) -> Result<(), Failure> {
+        self.state.restart(true);
+        let is_ready = self.set_state(gst::State::Ready).is_ok();
+        let report = self.state.restart(false);
+        if is_ready {
             return Ok(());
         }
         let error =
-            || gst::glib::Error::new(gst::CoreError::StateChange, "an element did not reach READY and gave no reason");
+            || gst::glib::Error::new(gst::CoreError::StateChange, "an element did not reach READY and posted no error");
         Err(report.failure.unwrap_or_else(|| Failure::new(&error(), None)))
     }
 
-    /// What an error message of one of its elements says.
+    /// Converts an error message of one of its elements.
     pub fn failure(&self, message: &gst::message::Error) -> Failure {
-        // The first line is a place in the source and the element's name, which differs with the lane.
+        let error = message.error();
+        if let Some(details) = message.details().and_then(ErrorDetails::from_structure) {
+            return Failure { message: details.reason, ..Failure::new(&error, Some(&details.debug)) };
+        }
+        // Elements of others attach no details. The first line of their debug text is a source location and the element's path,
+        // which differs with the lane.
         let debug = message.debug();
-        let debug = debug.as_deref().and_then(|debug| debug.split_once('\n')).map(|(_, rest)| rest);
-        let mut failure = Failure::new(&message.error(), debug);
-        // filesrc says what it means only there: "No such file \"a.mp4\"".
+        let debug = debug.as_deref().and_then(|debug| debug.split_once('\n')).map(|(_, cause)| cause);
+        let mut failure = Failure::new(&error, debug);
+        // filesrc has its reason only there: "No such file \"a.mp4\"".
         if message.src().is_some_and(|source| source == &self.source)
             && let Some(reason) = debug
         {
             failure.message = reason.to_owned();
         }
-        // Elements begin with the file's path, which stands beside the message anyway.
-        let file: Option<PathBuf> = self.source.property("location");
-        let absolute = file.as_deref().and_then(|file| std::path::absolute(file).ok());
-        let real = file.as_deref().and_then(|file| std::fs::canonicalize(file).ok());
-        for path in file.into_iter().chain(absolute).chain(real) {
-            let prefix = format!("{}: ", name_of(&path));
-            if let Some(rest) = failure.message.strip_prefix(&prefix) {
-                failure.message = rest.to_owned();
-            }
-        }
         failure
     }
 
-    /// Takes an error of one of its elements; false if no file is being read, so that it is not a file's.
+    /// Records an error of one of its elements; false if no file is being read, so that it is not a file's.
     pub fn fail(&self, failure: Failure) -> bool {
-        let mut report = self.inbox.report.lock();
+        let mut report = self.state.file.lock();
         if report.is_running && report.failure.is_none() {
             report.failure = Some(failure);
-            self.inbox.changed.notify_all();
+            self.state.changed.notify_all();
         }
         report.is_running
     }
 
-    /// Takes a warning of one of its elements.
-    pub fn warn(&self, text: String) {
-        let mut report = self.inbox.report.lock();
+    /// Records a warning of one of its elements.
+    pub fn add_warning(&self, text: String) {
+        let mut report = self.state.file.lock();
         if report.warnings.len() < MAX_WARNINGS {
             report.warnings.push(text);
         }
     }
 
-    /// Takes a warning about the model, for this file and those that follow.
-    pub fn warn_of_model(&self, text: &str) {
-        let mut of_model = self.inbox.of_model.lock();
-        if of_model.len() < MAX_WARNINGS && !of_model.iter().any(|known| known == text) {
-            of_model.push(text.to_owned());
+    /// Records a warning about the model, for this file and all that follow.
+    pub fn add_model_warning(&self, text: &str) {
+        let mut model_warnings = self.state.model_warnings.lock();
+        if model_warnings.len() < MAX_WARNINGS && !model_warnings.iter().any(|known| known == text) {
+            model_warnings.push(text.to_owned());
         }
     }
 
-    /// Another model may be loaded.
-    pub fn forget_model(&self) {
-        self.inbox.of_model.lock().clear();
+    /// Drops warnings about the model: another one may be loaded.
+    pub fn clear_model_warnings(&self) {
+        self.state.model_warnings.lock().clear();
     }
 
-    /// How far it is with its file, or the last one.
-    pub fn running(&self) -> Running {
-        let mut running = self.inbox.running.lock().clone();
+    /// Returns the progress of its file, or of the last one.
+    pub fn running(&self) -> FileProgress {
+        let mut running = self.state.progress.lock().clone();
         if !running.has_ended && running.number > 0 {
             let decoder: gst::Structure = self.decoder.property("stats");
             let detector: gst::Structure = self.detector.property("stats");
@@ -263,61 +259,67 @@ impl Lane {
         running
     }
 
-    /// Ends the file at hand without a summary.
+    /// Cancels the current file, without a summary.
     pub fn cancel(&self) {
-        self.inbox.report.lock().is_cancelled = true;
-        self.inbox.changed.notify_all();
+        self.state.file.lock().is_cancelled = true;
+        self.state.changed.notify_all();
     }
 
-    /// Files can be read again after [`cancel`](Self::cancel).
+    /// Accepts files again after [`cancel`](Self::cancel).
     pub fn uncancel(&self) {
-        self.inbox.report.lock().is_cancelled = false;
+        self.state.file.lock().is_cancelled = false;
     }
 
-    /// Reads a file from beginning to end; `None` if that was cancelled. Calls `tick` now and then meanwhile.
-    pub fn play(&self, file: &str, gate: &Gate, timeout: Option<Duration>, tick: impl Fn()) -> Option<Summary> {
+    /// Processes a file from beginning to end; `None` if cancelled. Calls `tick` at intervals.
+    pub fn process_file(
+        &self,
+        file: &str,
+        gate: &MemoryGate,
+        timeout: Option<Duration>,
+        tick: impl Fn(),
+    ) -> Option<Summary> {
         let started = Instant::now();
         let mut summary = Summary::new(file);
-        let number = self.inbox.running.lock().number + 1;
-        *self.inbox.running.lock() = Running { number, file: file.to_owned(), ..Running::default() };
-        if let Err(error) = readable(file) {
-            // Opening a pipe that nobody writes to would wait for ever.
+        let number = self.state.progress.lock().number + 1;
+        *self.state.progress.lock() = FileProgress { number, file: file.to_owned(), ..FileProgress::default() };
+        if let Err(error) = check_readable(file) {
+            // Opening a pipe without a writer would wait for ever.
             summary.fail(&error);
             gate.release(self.index);
             return Some(summary);
         }
-        self.inbox.restart(true);
+        self.state.restart(true);
         self.source.set_property("location", &*path_of(file));
         // Lines name the file as the summary does.
         self.encoder.set_property("file", file);
-        // What the last file left on the pad goes with it.
+        // Clears what the last file left on the pad.
         let _ = self.pad.set_active(false);
         let _ = self.pad.set_active(true);
         let has_started = self.elements().into_iter().all(|element| element.set_state(gst::State::Playing).is_ok());
         let (is_cancelled, mut failure) = self.wait(has_started, timeout.map(|timeout| started + timeout), tick);
         if !has_started && failure.is_none() {
-            let error = gst::glib::Error::new(gst::CoreError::StateChange, "it could not be started");
+            let error = gst::glib::Error::new(gst::CoreError::StateChange, "the lane could not be started");
             failure = Some(Failure::new(&error, None));
         }
         summary.add_stats(&self.decoder, &self.detector);
         // A thread of the elements may be waiting for memory.
         gate.release(self.index);
-        // The elements' other waits are ended by this, whatever they wait for.
-        if self.rest(gst::State::Ready).is_err() {
-            let _ = self.rest(gst::State::Null);
-            let _ = self.rest(gst::State::Ready);
+        // This interrupts all other waits of the elements.
+        if self.set_state(gst::State::Ready).is_err() {
+            let _ = self.set_state(gst::State::Null);
+            let _ = self.set_state(gst::State::Ready);
         }
-        let report = self.inbox.restart(false);
+        let report = self.state.restart(false);
         if is_cancelled {
             return None;
         }
         {
-            let mut running = self.inbox.running.lock();
+            let mut running = self.state.progress.lock();
             summary.set_counts(running.counts.keyframes, running.counts.between, running.counts.position());
             (running.detections, running.bytes_read) = (summary.detection_count, summary.bytes_read);
             running.has_ended = true;
         }
-        summary.warnings = self.inbox.of_model.lock().clone();
+        summary.warnings = self.state.model_warnings.lock().clone();
         summary.warnings.extend(report.warnings);
         summary.warnings.truncate(MAX_WARNINGS);
         summary.end(failure);
@@ -325,17 +327,17 @@ impl Lane {
         Some(summary)
     }
 
-    /// Waits for the end of the file: whether it was cancelled, and why it failed.
+    /// Waits for the end of the file. Returns whether it was cancelled, and why it failed.
     fn wait(&self, has_started: bool, deadline: Option<Instant>, tick: impl Fn()) -> (bool, Option<Failure>) {
-        let mut report = self.inbox.report.lock();
+        let mut report = self.state.file.lock();
         while has_started && !report.has_ended && !report.is_cancelled && report.failure.is_none() {
             let next = Instant::now() + TICK;
             let until = deadline.map_or(next, |deadline| deadline.min(next));
-            if !self.inbox.changed.wait_until(&mut report, until).timed_out() || report.has_ended {
+            if !self.state.changed.wait_until(&mut report, until).timed_out() || report.has_ended {
                 continue;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                let error = gst::glib::Error::new(gst::ResourceError::Busy, "it took longer than file-timeout allows");
+                let error = gst::glib::Error::new(gst::ResourceError::Busy, "it took longer than file-timeout");
                 report.failure.get_or_insert_with(|| Failure::new(&error, None));
             } else {
                 MutexGuard::unlocked(&mut report, &tick);
@@ -345,58 +347,58 @@ impl Lane {
     }
 }
 
-/// Whether there is a file of that name.
-fn readable(file: &str) -> Result<(), gst::glib::Error> {
+/// Checks that the file exists and can be read.
+fn check_readable(file: &str) -> Result<(), gst::glib::Error> {
     let error = |kind: gst::ResourceError, text: &str| Err(gst::glib::Error::new(kind, text));
     let path = path_of(file);
     match std::fs::metadata(&path) {
-        // filesrc would say so with the name as raw bytes.
+        // filesrc would report it with the name as raw bytes.
         Ok(metadata) if metadata.is_file() => match std::fs::File::open(&path) {
             Ok(_) => Ok(()),
             Err(denied) if denied.kind() == std::io::ErrorKind::PermissionDenied => {
-                error(gst::ResourceError::NotAuthorized, "this user may not read it; check its permissions")
+                error(gst::ResourceError::NotAuthorized, "permission denied; check the file's permissions")
             }
             Err(other) => error(gst::ResourceError::OpenRead, &format!("it cannot be opened: {other}")),
         },
         Ok(metadata) if metadata.is_dir() => error(gst::ResourceError::OpenRead, "it is a folder, not a file"),
         Ok(_) => error(
             gst::ResourceError::OpenRead,
-            "it is no regular file but a pipe, a socket or a device; copy what comes out of it to a file",
+            "it is not a regular file but a pipe, a socket or a device; copy its content to a file",
         ),
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
             error(gst::ResourceError::NotFound, "No such file; check the path")
         }
-        Err(other) => error(gst::ResourceError::OpenRead, &format!("it cannot be looked at: {other}")),
+        Err(other) => error(gst::ResourceError::OpenRead, &format!("its metadata cannot be read: {other}")),
     }
 }
 
-/// The pad after the encoder: lines go to the output, the end into the inbox.
-fn line_pad(index: usize, output: Arc<Output>, inbox: Arc<Inbox>) -> gst::Pad {
-    let ended = Arc::clone(&inbox);
+/// Creates the pad after the encoder: it passes lines to the output and the end to the lane.
+fn line_pad(index: usize, output: Arc<Output>, state: Arc<LaneState>) -> gst::Pad {
+    let ended = Arc::clone(&state);
     gst::Pad::builder(gst::PadDirection::Sink)
         .name(format!("lines_{index}"))
         .chain_function(move |_pad, _parent, buffer| {
             let lines = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
             match output.line(index, &lines) {
                 Ok(()) => {
-                    inbox.running.lock().counts.add(&buffer);
+                    state.progress.lock().counts.add(&buffer);
                     Ok(gst::FlowSuccess::Ok)
                 }
-                Err(Refused::Flushing) => Err(gst::FlowError::Flushing),
-                Err(Refused::Lost { error, lines }) => {
+                Err(WriteError::Flushing) => Err(gst::FlowError::Flushing),
+                Err(WriteError::Lost { error, lines }) => {
                     let failure = Failure::new(&error, None);
-                    let mut report = inbox.report.lock();
+                    let mut report = state.file.lock();
                     report.failure.get_or_insert(failure);
                     drop(report);
-                    inbox.running.lock().counts = Counts { keyframes: lines, ..Counts::default() };
-                    inbox.changed.notify_all();
+                    state.progress.lock().counts = Counts { keyframes: lines, ..Counts::default() };
+                    state.changed.notify_all();
                     Err(gst::FlowError::Error)
                 }
             }
         })
         .event_function(move |_pad, _parent, event| {
             if event.type_() == gst::EventType::Eos {
-                ended.report.lock().has_ended = true;
+                ended.file.lock().has_ended = true;
                 ended.changed.notify_all();
             }
             true

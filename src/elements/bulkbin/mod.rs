@@ -1,28 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxbulkbin`: many files in parallel lanes, their detections as JSON lines.
-//!
-//! Each lane is `filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`, made once and used for file after file; all lanes share
-//! the sessions of the process. A file's lines come one after the other and end with its summary. A file that fails costs
-//! itself.
 
-mod conduct;
-mod equipment;
+mod child_properties;
+mod file_queue;
 mod imp;
 mod lane;
+mod memory_gate;
 mod output;
 mod plan;
-mod run;
 mod settings;
 mod summary;
-mod threads;
+mod supervisor;
+mod thread_probe;
+mod totals;
 
+/**
+ * SECTION:element-vxbulkbin
+ *
+ * Detects objects on the keyframes of many files. Each lane is `filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`, created once and
+ * used for file after file; all lanes share one engine. A file's lines are contiguous and end with its summary. A file that fails
+ * does not affect the others.
+ *
+ * ## Example launch line
+ *
+ * ```bash
+ * gst-launch-1.0 vxbulkbin location='examples/media/scene?.mp4' ! filesink location=detections.jsonl
+ * ```
+ *
+ * Writes the detections of all files that match a pattern to detections.jsonl.
+ *
+ * Since: 0.1
+ */
 use gst::glib;
 use gst::prelude::*;
 
-pub use plan::{Plan, Situation};
+pub use plan::{Plan, PlanInputs};
 pub use settings::paths_in;
 
 glib::wrapper! {
-    /// The element; see the module.
+    /// Detects objects on the keyframes of many files.
     pub struct BulkBin(ObjectSubclass<imp::BulkBin>) @extends gst::Bin, gst::Element, gst::Object, @implements gst::ChildProxy;
 }
 

@@ -1,7 +1,8 @@
-//! From many lanes to one stream of lines in which each file's lines stay together.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Serializes the lines of all lanes into one stream in which each file's lines stay together.
 //!
-//! One lane at a time has the pen: its lines go out at once. The others' wait in memory, beyond a megabyte in a file, and go
-//! out when their file has ended and the pen is free.
+//! One lane at a time is the writer: its lines are output at once. The lines of other lanes wait in memory, beyond a megabyte in a
+//! temporary file, and are output when their file has ended and there is no writer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Seek, Write};
@@ -11,49 +12,49 @@ use tempfile::SpooledTempFile;
 
 use crate::record::Summary;
 
-/// Bytes of a file's lines that are kept in memory.
-const IN_MEMORY: usize = 1 << 20;
-/// Bytes on their way out beyond which lanes wait.
-const ROOM: usize = 4 << 20;
-/// Bytes that go out in one buffer of those that waited.
-const BLOCK: usize = 256 << 10;
+/// Most bytes of a file's waiting lines in memory.
+const MAX_MEMORY_BYTES: usize = 1 << 20;
+/// Bytes of queued output beyond which lanes wait.
+const MAX_QUEUED_BYTES: usize = 4 << 20;
+/// Bytes of waiting lines that are output in one buffer.
+const BLOCK_BYTES: usize = 256 << 10;
 
-/// Where lines wait for their turn: temporary files, or in tests what fails as a full or broken disk does.
+/// Stores waiting lines: a temporary file, or in tests a disk that is full or broken.
 pub(super) trait Spool: Read + Write + Seek + Send {}
 
 impl<S: Read + Write + Seek + Send> Spool for S {}
 
-/// Why lines are not taken.
+/// Why lines are not accepted.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(super) enum WriteError {
     /// The stream is being stopped.
     Flushing,
-    /// The lines of this file that waited are lost, all but the first `lines`, which are out.
+    /// The waiting lines of this file are lost; the first `lines` are output already.
     Lost { error: gst::glib::Error, lines: u64 },
 }
 
-/// A file that was finished well, and whose lines were lost while they waited.
+/// A file that had ended well, and whose lines were lost while they waited.
 #[derive(Debug)]
-pub(super) struct Lost {
-    /// What was reported of it.
+pub(super) struct LostFile {
+    /// The summary that was reported.
     pub before: Summary,
-    /// What is true of it.
+    /// The summary that is true now.
     pub summary: Summary,
 }
 
-fn unwritten(error: &std::io::Error) -> gst::glib::Error {
-    let text = format!("its lines cannot be kept until their turn: {error}; is the temporary folder full?");
+fn write_failure(error: &std::io::Error) -> gst::glib::Error {
+    let text = format!("its lines cannot be stored while they wait: {error}; is the temporary folder full?");
     gst::glib::Error::new(gst::ResourceError::NoSpaceLeft, &text)
 }
 
-fn unread(error: &std::io::Error) -> gst::glib::Error {
+fn read_failure(error: &std::io::Error) -> gst::glib::Error {
     let text = format!("its lines cannot be read back from the temporary folder: {error}; check that disk");
     gst::glib::Error::new(gst::ResourceError::Read, &text)
 }
 
-/// What goes out next.
+/// The next output.
 #[derive(Debug, PartialEq)]
-pub(super) enum Out {
+pub(super) enum OutputItem {
     Lines(Vec<u8>),
     End,
     Flushing,
@@ -65,9 +66,9 @@ struct State<S> {
     has_ended: bool,
     is_flushing: bool,
     is_paused: bool,
-    pen: Option<usize>,
+    writer: Option<usize>,
     waiting: BTreeMap<usize, S>,
-    /// Files that have ended: lines that wait, if there are any, and the summary that follows them.
+    /// Files that have ended: waiting lines, if any, and the summary that follows them.
     finished: VecDeque<(Option<S>, Summary)>,
 }
 
@@ -79,7 +80,7 @@ impl<S> Default for State<S> {
             has_ended: false,
             is_flushing: false,
             is_paused: false,
-            pen: None,
+            writer: None,
             waiting: BTreeMap::new(),
             finished: VecDeque::new(),
         }
@@ -95,111 +96,111 @@ pub(super) struct Output<S = SpooledTempFile> {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), new_spool: || SpooledTempFile::new(IN_MEMORY) }
+        Self { state: Mutex::default(), changed: Condvar::new(), new_spool: || SpooledTempFile::new(MAX_MEMORY_BYTES) }
     }
 }
 
 impl<S: Spool> Output<S> {
-    /// Forgets everything and takes lines again.
+    /// Resets the output and accepts lines again.
     pub fn start(&self) {
         let before = std::mem::take(&mut *self.state.lock());
         drop(before);
     }
 
-    /// Ends every wait; nothing is taken or given until [`start`](Self::start).
+    /// Interrupts every wait; no lines are accepted or output until [`start`](Self::start).
     pub fn flush(&self) {
         self.state.lock().is_flushing = true;
         self.changed.notify_all();
     }
 
-    /// Ends the wait for what goes out next, or lets it begin again; lanes go on as far as there is room.
+    /// Interrupts the wait for output, or allows it again; lanes continue as far as there is room.
     pub fn pause(&self, is_paused: bool) {
         self.state.lock().is_paused = is_paused;
         self.changed.notify_all();
     }
 
-    /// No file follows.
+    /// Marks the end: no file follows.
     pub fn end(&self) {
         self.state.lock().has_ended = true;
         self.changed.notify_all();
     }
 
     /// Adds a line of the file on `lane`. No other thread adds to that file.
-    pub fn line(&self, lane: usize, line: &[u8]) -> Result<(), Refused> {
+    pub fn line(&self, lane: usize, line: &[u8]) -> Result<(), WriteError> {
         let mut state = self.state.lock();
         let waiting = state.waiting.remove(&lane);
-        if *state.pen.get_or_insert(lane) == lane {
-            // What waited while another had the pen goes first.
+        if *state.writer.get_or_insert(lane) == lane {
+            // Lines that waited while another lane was the writer go first.
             if let Some(waiting) = waiting {
                 self.write_out(&mut state, waiting)?;
             }
             return self.put(&mut state, line.to_vec());
         }
-        // Others go on while the disk is busy.
+        // Other lanes continue while the disk is busy.
         drop(state);
         let mut waiting = waiting.unwrap_or_else(self.new_spool);
-        // Where that fails they are dropped: half a line is none, and the others are of a file that failed.
-        waiting.write_all(line).map_err(|error| Refused::Lost { error: unwritten(&error), lines: 0 })?;
+        // On failure they are dropped: a partial line is useless, and the file has failed.
+        waiting.write_all(line).map_err(|error| WriteError::Lost { error: write_failure(&error), lines: 0 })?;
         self.state.lock().waiting.insert(lane, waiting);
         Ok(())
     }
 
-    /// Ends the file on `lane` with its summary, which becomes that of a file that failed if its lines are lost. Gives the files
-    /// that were finished before and whose lines turn out to be lost now.
+    /// Ends the file on `lane` with its summary, which becomes that of a failed file if its lines are lost. Returns the files
+    /// that had ended before and whose lines turn out to be lost now.
     ///
     /// # Errors
     /// `Flushing`.
-    pub fn finish(&self, lane: usize, summary: &mut Summary) -> Result<Vec<Lost>, Refused> {
+    pub fn finish(&self, lane: usize, summary: &mut Summary) -> Result<Vec<LostFile>, WriteError> {
         let mut state = self.state.lock();
         let waiting = state.waiting.remove(&lane);
-        if *state.pen.get_or_insert(lane) != lane {
+        if *state.writer.get_or_insert(lane) != lane {
             state.finished.push_back((waiting, summary.clone()));
             return Ok(Vec::new());
         }
-        self.write_unit(&mut state, waiting, summary)?;
+        self.write_file(&mut state, waiting, summary)?;
         let mut all_lost = Vec::new();
-        // The pen is kept meanwhile, so that nobody writes in between.
+        // This lane stays the writer meanwhile, so that no other writes in between.
         while let Some((waiting, before)) = state.finished.pop_front() {
             let mut summary = before.clone();
-            if self.write_unit(&mut state, waiting, &mut summary)? {
-                all_lost.push(Lost { before, summary });
+            if self.write_file(&mut state, waiting, &mut summary)? {
+                all_lost.push(LostFile { before, summary });
             }
         }
-        state.pen = None;
+        state.writer = None;
         drop(state);
         Ok(all_lost)
     }
 
-    /// Puts out what waited of a file, and its summary; whether lines were lost.
-    fn write_unit(
+    /// Outputs a file's waiting lines, and its summary. Returns whether lines were lost.
+    fn write_file(
         &self,
         state: &mut MutexGuard<'_, State<S>>,
         waiting: Option<S>,
         summary: &mut Summary,
-    ) -> Result<bool, Refused> {
+    ) -> Result<bool, WriteError> {
         let written = waiting.map_or(Ok(()), |waiting| self.write_out(state, waiting));
         let is_lost = match written {
             Ok(()) => false,
-            Err(Refused::Lost { error, lines }) => {
+            Err(WriteError::Lost { error, lines }) => {
                 summary.lose(&error, lines);
                 true
             }
-            Err(Refused::Flushing) => return Err(Refused::Flushing),
+            Err(WriteError::Flushing) => return Err(WriteError::Flushing),
         };
         self.put(state, summary.to_line())?;
         Ok(is_lost)
     }
 
-    /// Puts out lines that waited, always whole ones. Others go on while they are read.
-    fn write_out(&self, state: &mut MutexGuard<'_, State<S>>, mut waiting: S) -> Result<(), Refused> {
+    /// Outputs waiting lines, always complete ones. Other lanes continue while they are read.
+    fn write_out(&self, state: &mut MutexGuard<'_, State<S>>, mut waiting: S) -> Result<(), WriteError> {
         let mut count = 0;
-        let lost = |error: std::io::Error, lines| Refused::Lost { error: unread(&error), lines };
+        let lost = |error: std::io::Error, lines| WriteError::Lost { error: read_failure(&error), lines };
         MutexGuard::unlocked(state, || waiting.rewind()).map_err(|error| lost(error, 0))?;
         let mut rest = Vec::new();
         loop {
             let mut block = std::mem::take(&mut rest);
-            block.reserve(BLOCK);
-            let read = MutexGuard::unlocked(state, || (&mut waiting).take(BLOCK as u64).read_to_end(&mut block));
+            block.reserve(BLOCK_BYTES);
+            let read = MutexGuard::unlocked(state, || (&mut waiting).take(BLOCK_BYTES as u64).read_to_end(&mut block));
             let is_end = read.map_err(|error| lost(error, count))? == 0;
             if !is_end {
                 rest = block.split_off(memchr::memrchr(b'\n', &block).map_or(0, |end| end + 1));
@@ -214,12 +215,12 @@ impl<S: Spool> Output<S> {
         }
     }
 
-    fn put(&self, state: &mut MutexGuard<'_, State<S>>, lines: Vec<u8>) -> Result<(), Refused> {
-        while state.bytes > ROOM && !state.is_flushing {
+    fn put(&self, state: &mut MutexGuard<'_, State<S>>, lines: Vec<u8>) -> Result<(), WriteError> {
+        while state.bytes > MAX_QUEUED_BYTES && !state.is_flushing {
             self.changed.wait(state);
         }
         if state.is_flushing {
-            return Err(Refused::Flushing);
+            return Err(WriteError::Flushing);
         }
         state.bytes += lines.len();
         state.out.push_back(lines);
@@ -227,8 +228,8 @@ impl<S: Spool> Output<S> {
         Ok(())
     }
 
-    /// Waits for what goes out next.
-    pub fn take(&self) -> Out {
+    /// Waits for the next output.
+    pub fn take(&self) -> OutputItem {
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, |state| {
             !(state.is_flushing || state.is_paused || state.has_ended) && state.out.is_empty()
@@ -241,16 +242,16 @@ impl<S: Spool> Output<S> {
 }
 
 impl<S> State<S> {
-    fn next(&mut self) -> Out {
+    fn next(&mut self) -> OutputItem {
         if self.is_flushing || self.is_paused {
-            return Out::Flushing;
+            return OutputItem::Flushing;
         }
         match self.out.pop_front() {
             Some(lines) => {
                 self.bytes -= lines.len();
-                Out::Lines(lines)
+                OutputItem::Lines(lines)
             }
-            None => Out::End,
+            None => OutputItem::End,
         }
     }
 }
@@ -266,7 +267,7 @@ mod tests {
     /// Lines and the names and states of files, as they come out.
     fn all<S: Spool>(output: &Output<S>) -> String {
         let mut text = Vec::new();
-        while let Out::Lines(lines) = output.take() {
+        while let OutputItem::Lines(lines) = output.take() {
             text.extend(lines);
         }
         let text = String::from_utf8(text).unwrap();
@@ -293,7 +294,7 @@ mod tests {
         finish(&output, 1, "b");
         output.line(1, b"d1\n").unwrap();
         finish(&output, 0, "a");
-        // The pen is free: whoever writes next has it, and what it had waiting goes first.
+        // There is no writer: the next lane to write becomes it, and its waiting lines go first.
         output.line(2, b"c2\n").unwrap();
         finish(&output, 1, "d");
         finish(&output, 2, "c");
@@ -302,21 +303,21 @@ mod tests {
     }
 
     #[test]
-    fn lanes_wait_where_nobody_takes_until_it_is_stopped() {
+    fn lanes_wait_while_output_is_full_until_it_is_stopped() {
         let output = std::sync::Arc::new(Output::default());
         let lane = {
             let output = std::sync::Arc::clone(&output);
             std::thread::spawn(move || (0..100).find_map(|_| output.line(0, &vec![b'x'; 1 << 20]).err()))
         };
-        while output.state.lock().bytes <= ROOM {
+        while output.state.lock().bytes <= MAX_QUEUED_BYTES {
             std::thread::yield_now();
         }
         output.flush();
-        assert!(matches!(lane.join().unwrap(), Some(Refused::Flushing)));
-        assert_eq!(output.take(), Out::Flushing);
+        assert!(matches!(lane.join().unwrap(), Some(WriteError::Flushing)));
+        assert_eq!(output.take(), OutputItem::Flushing);
         output.start();
         output.end();
-        assert_eq!(output.take(), Out::End);
+        assert_eq!(output.take(), OutputItem::End);
     }
 
     #[test]
@@ -374,10 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_read_back_are_lost_by_their_own_file_and_no_other() {
-        let output = broken(|| Broken { bytes: Cursor::default(), room: 1 << 30, readable: BLOCK as u64 + 5 });
+    fn lines_that_cannot_be_read_back_fail_only_their_own_file() {
+        let output = broken(|| Broken { bytes: Cursor::default(), room: 1 << 30, readable: BLOCK_BYTES as u64 + 5 });
         // Of the second block not even a line can be read.
-        let line = [vec![b'b'; BLOCK / 2 - 1], vec![b'\n']].concat();
+        let line = [vec![b'b'; BLOCK_BYTES / 2 - 1], vec![b'\n']].concat();
         output.line(0, b"a1\n").unwrap();
         (0..4).for_each(|_| output.line(1, &line).unwrap());
         output.line(2, b"c1\n").unwrap();
@@ -387,18 +388,18 @@ mod tests {
         let mut a = Summary::new("a");
         let lost = output.finish(0, &mut a).unwrap();
         assert_eq!((a.status, lost.len()), (Status::Ok, 1));
-        let Lost { before, summary } = &lost[0];
+        let LostFile { before, summary } = &lost[0];
         assert_eq!((before, summary.status, summary.keyframes), (&b, Status::Failed, 2));
         assert!(summary.error.as_ref().unwrap().message.contains("a bad sector"));
-        // Its own are its own also where it gets the pen in the middle.
+        // The same for a file whose lane becomes the writer in the middle.
         (0..4).for_each(|_| output.line(1, &line).unwrap());
         output.end();
-        let text = all(&output).replace(&"b".repeat(BLOCK / 2 - 1), "b1");
+        let text = all(&output).replace(&"b".repeat(BLOCK_BYTES / 2 - 1), "b1");
         assert!(text.starts_with("a1 a! b1 b1 b failed after 2 c1 c! "), "{}", text.len());
     }
 
     #[test]
-    fn a_full_disk_costs_the_file_that_is_written() {
+    fn a_full_disk_fails_only_the_file_that_is_written() {
         let output = broken(|| Broken { bytes: Cursor::default(), room: 6, readable: 1 << 30 });
         output.line(0, b"a1\n").unwrap();
         output.line(1, b"b1\n").unwrap();
@@ -406,10 +407,10 @@ mod tests {
         output.line(1, b"b2\n").unwrap();
         let refused = output.line(1, b"b3\n").unwrap_err();
         assert!(
-            matches!(refused, Refused::Lost { lines: 0, error } if error.message().contains("temporary folder full"))
+            matches!(refused, WriteError::Lost { lines: 0, error } if error.message().contains("temporary folder full"))
         );
         let mut failed = Summary::new("b");
-        failed.fail(&unwritten(&std::io::ErrorKind::StorageFull.into()));
+        failed.fail(&write_failure(&std::io::ErrorKind::StorageFull.into()));
         output.finish(1, &mut failed).unwrap();
         assert!(finish(&output, 2, "c").is_empty() && finish(&output, 0, "a").is_empty());
         output.end();
@@ -417,19 +418,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_gets_the_pen_and_cannot_read_what_waited_says_how_much_is_out() {
+    fn a_file_whose_waiting_lines_cannot_be_read_reports_how_many_were_output() {
         let output = broken(|| Broken { bytes: Cursor::default(), room: 1 << 30, readable: 4 });
         output.line(0, b"a1\n").unwrap();
         output.line(1, b"b1\n").unwrap();
         output.line(1, b"b2\n").unwrap();
         finish(&output, 0, "a");
         let refused = output.line(1, b"b3\n").unwrap_err();
-        assert!(matches!(refused, Refused::Lost { lines: 0, .. }), "{refused:?}");
+        assert!(matches!(refused, WriteError::Lost { lines: 0, .. }), "{refused:?}");
         let mut summary = Summary::new("c");
         output.line(2, b"c1\n").unwrap();
         output.finish(2, &mut summary).unwrap();
         let mut failed = Summary::new("b");
-        failed.fail(&unread(&std::io::Error::other("a bad sector")));
+        failed.fail(&read_failure(&std::io::Error::other("a bad sector")));
         output.finish(1, &mut failed).unwrap();
         output.end();
         assert_eq!(all(&output), "a1 a! b failed after 0 c1 c!");

@@ -1,61 +1,65 @@
-//! How many files are worked on at once, and with what.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Plans how many files are processed at once, and with which resources.
 //!
 //! Pure arithmetic, so that it can be shown before anything runs; the engine's own plan (sessions and threads of the model)
 //! is in `detect`.
 
 use serde::Serialize;
 
-/// What there is to plan for.
+/// Inputs of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Situation {
+pub struct PlanInputs {
     /// Processor cores.
     pub cores: usize,
-    /// Bytes of memory that may be used; `None` where nobody knows.
+    /// Bytes of memory that may be used; `None` where unknown.
     pub memory: Option<u64>,
-    /// Files to be read.
+    /// Files to read.
     pub files: usize,
-    /// Bytes of the largest of them, and of all.
-    pub bytes: (u64, u64),
-    /// Lanes that are asked for; 0 for as many as make sense.
+    /// Bytes of the largest of them.
+    pub largest_file_bytes: u64,
+    /// Bytes of all of them.
+    pub total_bytes: u64,
+    /// Requested lanes; 0 for automatic.
     pub lanes: usize,
-    /// Sessions of the model, each with a frame at a time.
+    /// Sessions of the model, each with one frame at a time.
     pub sessions: usize,
 }
 
-/// What is started.
+/// A plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// Files at once.
+    /// Files that are processed at once.
     pub lanes: usize,
     /// Threads that decode keyframes, in each lane: `thread-count` of the decoder.
     pub decoder_threads: usize,
     /// Frames that each lane may have before the model: `max-inflight` of the detector.
     pub frames_in_flight: usize,
-    /// Bytes that decoded frames of all lanes may take; `None` for no limit.
+    /// Bytes that decoded frames of all lanes may use; `None` for no limit.
     pub frame_memory: Option<u64>,
 }
 
-/// The most lanes: beyond, threads cost more than they bring.
+/// Most lanes: beyond, threads cost more than they gain.
 const MAX_LANES: usize = 64;
 
-/// The most decoder threads of a lane.
+/// Most decoder threads of a lane.
 const MAX_DECODER_THREADS: usize = 16;
 
-/// What the process, the runtime and a model of usual size take before the first frame.
+/// Memory of the process, the runtime and a model of usual size before the first frame.
 const BASE_MEMORY: u64 = 200 << 20;
 
-/// What a lane takes beside its frames: contexts, queues, lines.
+/// Memory of a lane beside its frames: contexts, queues, lines.
 const LANE_MEMORY: u64 = 16 << 20;
 
 impl Plan {
-    /// Lanes to keep every core busy, as far as there are files and memory for them.
+    /// Plans lanes to keep every core busy, as far as there are files and memory for them.
     ///
-    /// The model is nearly always what takes longest, and each session has a core; so one lane more than there are cores keeps
-    /// all sessions fed while a file is being opened or ends. Decoder threads are as many as there are cores to a lane; a file
-    /// that is more of all bytes than a lane's share outlasts the others, and gets as many as its share of the cores.
+    /// Inference nearly always takes longest, and each session has a core; so one lane more than there are cores keeps all sessions
+    /// busy while a file is being opened or ends. Each lane gets its share of the cores as decoder threads; a file that is larger than a
+    /// lane's share of all bytes outlasts the others, and its decoder gets the corresponding share of the cores.
     #[must_use]
-    pub fn new(situation: Situation) -> Self {
-        let Situation { cores, memory, files, bytes: (largest, total), lanes, sessions } = situation;
+    pub fn new(inputs: PlanInputs) -> Self {
+        let PlanInputs { cores, memory, files, largest_file_bytes: largest, total_bytes: total, lanes, sessions } =
+            inputs;
         let (cores, files) = (cores.max(1), files.max(1));
         let room = memory.map_or(u64::MAX, |memory| memory.saturating_sub(BASE_MEMORY));
         let affordable = usize::try_from(room / (2 * LANE_MEMORY)).unwrap_or(usize::MAX);
@@ -64,25 +68,24 @@ impl Plan {
         let share = if total == 0 { 0.0 } else { largest.min(total) as f64 / total as f64 };
         let for_largest = if share * lanes as f64 > 1.0 { (share * cores as f64).ceil() as usize } else { 1 };
         let decoder_threads = cores.div_ceil(lanes).max(for_largest).min(MAX_DECODER_THREADS);
-        // Enough that one lane alone keeps all sessions busy when the others have ended, and the next frame is at hand.
+        // Enough that a single lane keeps all sessions busy when the others have ended, with the next frame ready.
         let frames_in_flight = (sessions.max(1) + 1).clamp(2, 64);
         let frame_memory = memory.map(|_| room.saturating_sub(lanes as u64 * LANE_MEMORY));
         Self { lanes, decoder_threads, frames_in_flight, frame_memory }
     }
 
-    /// Frames that one lane has at most:
+    /// Returns the most frames of one lane:
     ///
-    /// - in the decoder two for each thread, one that it works on and one that is done or comes next, because a thread that is
-    ///   done must find work at once; with one thread only one (`is_full` in `av/decoders.rs`),
+    /// - in the decoder two for each thread, one that it works on and one that is done or comes next, because a thread that has
+    ///   finished must find work at once; with one thread only one (`is_full` in `av/decode/parallel.rs`),
     /// - one that the decoder element pushes, which waits for room in the detector (`wait_for_room` in `yolodetect/queue.rs`),
-    /// - in the detector as many as its `max-inflight`, from the frame that the model sees to the one that is pushed on.
-    #[must_use]
+    /// - in the detector as many as its `max-inflight`, from the frame in inference to the one that is pushed.
     pub fn frames(&self) -> usize {
         let in_decoder = if self.decoder_threads <= 1 { 1 } else { 2 * self.decoder_threads };
         in_decoder + 1 + self.frames_in_flight
     }
 
-    /// Bytes that one lane's frames of this size take at most.
+    /// Returns the most bytes of one lane's frames of this size.
     #[must_use]
     pub fn frame_bytes(&self, width: u32, height: u32, bits_per_pixel: u32) -> u64 {
         let frame = u64::from(width) * u64::from(height) * u64::from(bits_per_pixel) / 8;
@@ -115,19 +118,21 @@ mod tests {
             ((2, Some(16 * GIB), 1000, 100_000, 2), (64, 1, 3)),
         ];
         for ((cores, memory, files, lanes, sessions), (expected, threads, in_flight)) in table {
-            let situation = Situation { cores, memory, files, bytes: (1, files as u64), lanes, sessions };
-            let plan = Plan::new(situation);
+            let inputs =
+                PlanInputs { cores, memory, files, largest_file_bytes: 1, total_bytes: files as u64, lanes, sessions };
+            let plan = Plan::new(inputs);
             let shown = (plan.lanes, plan.decoder_threads, plan.frames_in_flight);
-            assert_eq!(shown, (expected, threads, in_flight), "{situation:?}");
+            assert_eq!(shown, (expected, threads, in_flight), "{inputs:?}");
             assert_eq!(plan.frame_memory.is_some(), memory.is_some());
         }
     }
 
     #[test]
     fn a_file_that_outlasts_the_others_is_decoded_by_its_share_of_the_cores() {
-        let threads = |cores, bytes| {
-            let situation = Situation { cores, memory: None, files: 100, bytes, lanes: 0, sessions: 2 };
-            Plan::new(situation).decoder_threads
+        let threads = |cores, (largest_file_bytes, total_bytes)| {
+            let inputs =
+                PlanInputs { cores, memory: None, files: 100, largest_file_bytes, total_bytes, lanes: 0, sessions: 2 };
+            Plan::new(inputs).decoder_threads
         };
         // Largest and all: threads on 2 and on 8 cores.
         let table = [((1, 100), (1, 1)), ((32, 100), (1, 3)), ((90, 100), (2, 8)), ((0, 0), (1, 1)), ((7, 3), (2, 8))];
@@ -150,8 +155,16 @@ mod tests {
 
     #[test]
     fn frames_of_8k_count_more() {
-        let situation = Situation { cores: 2, memory: Some(GIB), files: 9, bytes: (1, 9), lanes: 0, sessions: 2 };
-        let plan = Plan::new(situation);
+        let inputs = PlanInputs {
+            cores: 2,
+            memory: Some(GIB),
+            files: 9,
+            largest_file_bytes: 1,
+            total_bytes: 9,
+            lanes: 0,
+            sessions: 2,
+        };
+        let plan = Plan::new(inputs);
         let [small, large] = [(854, 480), (7680, 4320)].map(|(width, height)| plan.frame_bytes(width, height, 12));
         assert!(large > 70 * small && large < plan.frame_memory.unwrap_or_default());
     }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The properties of `vxbulkbin` and their defaults.
 
 use std::borrow::Cow;
@@ -11,14 +12,14 @@ use gst::prelude::*;
 
 use crate::path::{name_of, path_of};
 
-/// The order in which files are taken.
+/// The order in which files are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxBulkOrder")]
 pub enum Order {
-    /// By falling size.
+    /// By descending size.
     #[default]
     #[enum_value(
-        name = "Largest first: the longest file does not begin when all others have ended",
+        name = "Largest first: the longest file does not start when all others have finished",
         nick = "largest-first"
     )]
     LargestFirst,
@@ -27,16 +28,16 @@ pub enum Order {
     AsGiven,
 }
 
-/// What a file that fails means for the others.
+/// What happens when a file fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxBulkOnError")]
 pub enum OnError {
-    /// Nothing.
+    /// The others are processed.
     #[default]
     #[enum_value(name = "Continue with the others", nick = "continue")]
     Continue,
-    /// No other is begun.
-    #[enum_value(name = "Stop: those begun are ended, then there is an error", nick = "stop")]
+    /// No other is started.
+    #[enum_value(name = "Stop: finish the files that were started, then fail", nick = "stop")]
     Stop,
 }
 
@@ -52,8 +53,8 @@ pub struct Settings {
     pub file_timeout: u64,
 }
 
-/// Properties of the first lane's detector that are the bin's too.
-pub const OF_DETECTOR: [&str; 7] = [
+/// Properties that the bin forwards to the lanes' detectors.
+pub const DETECTOR_PROPERTIES: [&str; 7] = [
     "model-file",
     "label-file",
     "confidence-threshold",
@@ -89,7 +90,7 @@ impl Settings {
         }
     }
 
-    /// The value of a setting; `None` for what is none.
+    /// Returns a property's value; `None` for those that are not settings.
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
             "location" => self.location.to_value(),
@@ -104,10 +105,10 @@ impl Settings {
         })
     }
 
-    /// All files: those of `location`, then those of `files`, then those of `file-list`.
+    /// Returns all files: those of `location`, then those of `files`, then those of `file-list`.
     ///
     /// # Errors
-    /// Why the list cannot be read, with its path; that nothing matches the location.
+    /// When the list cannot be read, or nothing matches the location.
     pub fn all_files(&self) -> Result<Vec<String>, String> {
         let mut files = self.location.as_deref().map(files_at).transpose()?.unwrap_or_default();
         files.extend_from_slice(&self.files);
@@ -120,7 +121,7 @@ impl Settings {
     }
 }
 
-/// The file of this path or, where there is none, the files that it matches as a pattern.
+/// Returns the file with this path or, if there is none, the files that match it as a pattern.
 fn files_at(location: &str) -> Result<Vec<String>, String> {
     if Path::new(location).exists() || !location.contains(['*', '?', '[']) {
         return Ok(vec![location.to_owned()]);
@@ -131,8 +132,8 @@ fn files_at(location: &str) -> Result<Vec<String>, String> {
     if files.is_empty() { Err(format!("no file matches location {location}")) } else { Ok(files) }
 }
 
-/// The files that a list names, one a line; a list that contains a NUL byte (`find -print0`), or is said to be `is_null`
-/// separated, has one before each NUL. A path that is not UTF-8 becomes a `file://` URI.
+/// Parses a list of files, one per line; a list that contains a NUL byte (`find -print0`), or with `is_null`, has NUL bytes as
+/// separators. A path that is not UTF-8 becomes a `file://` URI.
 #[must_use]
 pub fn paths_in(list: &[u8], is_null: bool) -> Vec<String> {
     let name = |bytes: &[u8]| name_of(&path_of_bytes(bytes));
@@ -144,7 +145,7 @@ pub fn paths_in(list: &[u8], is_null: bool) -> Vec<String> {
     lines.filter(|line| !line.trim_ascii().is_empty()).map(name).collect()
 }
 
-/// The path that an entry of a list, or an argument, stands for.
+/// Returns the path of an entry of a list, or of an argument.
 fn path_of_bytes(bytes: &[u8]) -> Cow<'_, Path> {
     std::str::from_utf8(bytes).map_or_else(|_| Cow::Borrowed(Path::new(OsStr::from_bytes(bytes))), path_of)
 }
@@ -154,7 +155,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let mut properties = vec![
         glib::ParamSpecString::builder("location")
             .nick("Location")
-            .blurb("Path of a file to read, or pattern of the paths of several (recordings/*.mp4)")
+            .blurb("Path of a file to read, or pattern that matches several (recordings/*.mp4)")
             .mutable_ready()
             .build(),
         // GStrv and not GstValueArray: bindings convert lists to it, and C passes an array of strings.
@@ -165,31 +166,31 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("file-list")
             .nick("File list")
-            .blurb("Text file with the path of a file to read on each line, or before each NUL byte; they come after those of `location` and `files`")
+            .blurb("Text file with the path of a file to read on each line, or before each NUL byte; read after those of `location` and `files`")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("lanes")
             .nick("Lanes")
-            .blurb("Files read at once (0 = planned)")
+            .blurb("Files processed at once (0 = automatic)")
             .maximum(64)
             .default_value(defaults.lanes)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<Order>("order")
             .nick("Order")
-            .blurb("Order in which files are taken")
+            .blurb("Order in which files are processed")
             .default_value(defaults.order)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<OnError>("on-error")
             .nick("On error")
-            .blurb("What a file that fails means for the others")
+            .blurb("What happens when a file fails")
             .default_value(defaults.on_error)
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt64::builder("memory-limit")
             .nick("Memory limit")
-            .blurb("Bytes of memory to plan with (0 = 80 % of what is available)")
+            .blurb("Bytes of memory to plan with (0 = 80 % of the available memory)")
             .default_value(defaults.memory_limit)
             .mutable_ready()
             .build(),
@@ -201,36 +202,11 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Files, keyframes, detections and times so far")
+            .blurb("Counts and times of files, keyframes and detections so far")
             .read_only()
             .build(),
     ];
-    properties.extend(
-        crate::elements::yolodetect::properties().iter().filter(|p| OF_DETECTOR.contains(&p.name())).map(|property| {
-            // The same again: a ParamSpec belongs to one class.
-            let (name, nick, blurb) = (property.name(), property.nick(), property.blurb().unwrap_or_default());
-            match property.downcast_ref::<glib::ParamSpecFloat>() {
-                Some(float) => glib::ParamSpecFloat::builder(name)
-                    .nick(nick)
-                    .blurb(blurb)
-                    .minimum(float.minimum())
-                    .maximum(float.maximum())
-                    .default_value(float.default_value())
-                    .mutable_ready()
-                    .build(),
-                None => {
-                    let default =
-                        property.downcast_ref::<glib::ParamSpecString>().and_then(|text| text.default_value());
-                    glib::ParamSpecString::builder(name)
-                        .nick(nick)
-                        .blurb(blurb)
-                        .default_value(default)
-                        .mutable_ready()
-                        .build()
-                }
-            }
-        }),
-    );
+    properties.extend(crate::elements::yolodetect::forwarded_properties(&DETECTOR_PROPERTIES));
     properties
 });
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `vxbulkbin` adds to a file's summary: statistics of its elements, and the element message `vx-file`.
 
 use gst::prelude::*;

@@ -1,4 +1,5 @@
-//! `vxjsonenc` over GstBaseTransform: a frame in, a line out.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `vxjsonenc` over GstBaseTransform: one line out for each frame in.
 
 use std::sync::LazyLock;
 
@@ -12,30 +13,30 @@ use parking_lot::Mutex;
 
 use crate::elements::detector::{self, Detector};
 use crate::elements::log::Category;
-use crate::elements::refusal;
-use crate::elements::{origin, upstream};
+use crate::elements::property_lock;
+use crate::elements::{container_time, upstream};
 use crate::meta;
 use crate::record::{Frame, HeaderLine, SCHEMA};
 
 static CAT: Category = Category::new("vxjsonenc", "Detections as JSON lines");
 
-/// Of the stream at hand.
+/// State of the current stream.
 #[derive(Default, Clone)]
 struct State {
     info: Option<gst_video::VideoInfo>,
-    /// As upstream tells it.
+    /// As upstream reports it.
     location: Option<String>,
     /// The container's time at stream time zero.
     origin_ns: i64,
-    /// What finds the objects, as upstream tells it.
+    /// The detector, as upstream announces it.
     detector: Option<Detector>,
     /// The header line was written.
     has_header: bool,
-    /// It was said that detections are lost.
+    /// A warning about lost detections was posted.
     has_warned: bool,
 }
 
-/// What a user can set.
+/// Values of the properties.
 #[derive(Default)]
 struct Settings {
     file: Option<String>,
@@ -61,12 +62,12 @@ impl ObjectImpl for JsonEnc {
             vec![
                 glib::ParamSpecString::builder("file")
                     .nick("File")
-                    .blurb("What to write as `file` (default: the path that upstream reads from)")
+                    .blurb("Value of the field `file` (default: the path that upstream reads from)")
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecBoolean::builder("header")
                     .nick("Header")
-                    .blurb("Whether a line before a stream's first tells which model found it, on what")
+                    .blurb("Write a header line with model, provider and device before the first line of each stream")
                     .mutable_ready()
                     .build(),
             ]
@@ -76,7 +77,7 @@ impl ObjectImpl for JsonEnc {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let fits = "GObject has checked the value against the property's type";
-        if refusal::is_refused(&*self.obj(), pspec) {
+        if property_lock::rejects_change(&*self.obj(), pspec) {
             return;
         }
         let mut settings = self.settings.lock();
@@ -101,7 +102,7 @@ impl ElementImpl for JsonEnc {
             gst::subclass::ElementMetadata::new(
                 "Detections to JSON lines",
                 "Encoder/Metadata",
-                "Writes a line of JSON for each frame, with the detections that its metas hold",
+                "Writes one JSON line per frame with the detections in its metas",
                 "The vx developers",
             )
         });
@@ -162,7 +163,7 @@ impl BaseTransformImpl for JsonEnc {
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
         self.parent_propose_allocation(decide, query)?;
-        // The pixels are not looked at, so any layout will do.
+        // The pixels are not read, so any layout is accepted.
         query.add_allocation_meta::<gst_video::VideoMeta>(None);
         Ok(())
     }
@@ -179,7 +180,7 @@ impl BaseTransformImpl for JsonEnc {
             self.state.lock().detector = Some(detector);
             return true;
         }
-        if let Some(origin_ns) = origin::from_event(&event) {
+        if let Some(origin_ns) = container_time::from_event(&event) {
             self.state.lock().origin_ns = origin_ns;
             return true;
         }
@@ -205,7 +206,7 @@ impl BaseTransformImpl for JsonEnc {
                 self,
                 gst::StreamError::Format,
                 ("an element between the detector and vxjsonenc drops detections, as videocrop and videobox do: put vxjsonenc before \
-                  it, or the detector behind it")
+                  it, or the detector after it")
             );
         }
         let record = Frame {
@@ -241,9 +242,9 @@ impl JsonEnc {
         Ok(())
     }
 
-    /// The container's time of a buffer timestamp.
+    /// Returns the container's time of a buffer timestamp.
     fn container_ns(&self, pts: gst::ClockTime, origin_ns: i64) -> Option<i64> {
         let segment = self.obj().segment();
-        origin::container_ns(segment.downcast_ref()?, pts, origin_ns)
+        container_time::container_ns(segment.downcast_ref()?, pts, origin_ns)
     }
 }

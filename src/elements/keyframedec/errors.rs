@@ -1,20 +1,21 @@
-//! Errors of the FFmpeg layer as GStreamer messages: the domain, and what to do next.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Errors of the FFmpeg layer as GStreamer messages: the domain, and advice.
 
 use gst::subclass::prelude::*;
 
 use super::imp::KeyframeDec;
 use crate::av;
+use crate::elements::error_details::post_error;
 
 /// Posts `error` for the file at `location`.
 pub fn post(element: &KeyframeDec, error: &av::Error, location: Option<&str>) {
     let file = location.unwrap_or("the stream");
     let advice = advice(error);
-    let text = if advice.is_empty() { format!("{file}: {error}") } else { format!("{file}: {error}. {advice}") };
-    let debug = format!("{error:?}");
     macro_rules! post {
-        ($code:expr) => {
-            gst::element_imp_error!(element, $code, ("{text}"), ["{debug}"])
-        };
+        ($code:expr) => {{
+            let reason = if advice.is_empty() { error.to_string() } else { format!("{error}. {advice}") };
+            post_error!(element, $code, file: file, reason, format!("{error:?}"))
+        }};
     }
     match error {
         av::Error::Source(_) => post!(gst::ResourceError::Read),
@@ -40,13 +41,13 @@ fn advice(error: &av::Error) -> &'static str {
         av::Error::NotMedia { .. } => "Check with `ffprobe` what it is",
         av::Error::Unreadable { .. } => "Convert it to JPEG or PNG, or install a newer FFmpeg",
         av::Error::Reference { .. } => "Read those files one by one",
-        av::Error::NoVideo { .. } => "Leave it out of the list",
+        av::Error::NoVideo { .. } => "Remove it from the list",
         av::Error::NoSuchStream { .. } => "Set stream-index to one of them, or to -1 for the best",
-        av::Error::TooLarge { .. } => "Raise max-pixels if it is to be decoded all the same",
+        av::Error::TooLarge { .. } => "Raise max-pixels to decode it",
         av::Error::UnknownCodec { .. } => "Install an FFmpeg with a decoder for it",
         av::Error::Encrypted => "Decrypt it first",
-        av::Error::Hardware { .. } => "Set hardware=auto to use a device only where it can, or hardware=none",
-        av::Error::NoKeyframes(_) => "Check with `ffprobe -show_packets` what it holds",
+        av::Error::Hardware { .. } => "Set hardware=auto to use a device only where possible, or hardware=none",
+        av::Error::NoKeyframes(_) => "Check its packets with `ffprobe -show_packets`",
         _ => "",
     }
 }

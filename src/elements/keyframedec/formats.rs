@@ -1,11 +1,12 @@
-//! Decoder formats and colours in GStreamer's terms.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Conversion of decoder formats and colours to GStreamer's.
 
 use std::sync::LazyLock;
 
 use crate::av;
 
-/// FFmpeg's pixel formats that are GStreamer formats bit for bit, by their names on both sides.
-const SAME: &[(&str, gst_video::VideoFormat)] = {
+/// FFmpeg's pixel formats with an identical GStreamer format, by their names on both sides.
+const FORMAT_PAIRS: &[(&str, gst_video::VideoFormat)] = {
     use gst_video::VideoFormat as F;
     &[
         ("yuv420p", F::I420),
@@ -60,10 +61,10 @@ const SAME: &[(&str, gst_video::VideoFormat)] = {
     ]
 };
 
-/// The formats that can be put out.
+/// The output formats.
 pub static FORMATS: LazyLock<Vec<gst_video::VideoFormat>> = LazyLock::new(|| {
     let mut formats: Vec<gst_video::VideoFormat> = Vec::new();
-    for (_, format) in SAME {
+    for (_, format) in FORMAT_PAIRS {
         if !formats.contains(format) {
             formats.push(*format);
         }
@@ -71,21 +72,21 @@ pub static FORMATS: LazyLock<Vec<gst_video::VideoFormat>> = LazyLock::new(|| {
     formats
 });
 
-/// The GStreamer format that is `format` bit for bit.
+/// Returns the GStreamer format that is identical to `format`.
 pub fn to_gst(format: av::PixelFormat) -> Option<gst_video::VideoFormat> {
-    SAME.iter().find(|(name, _)| *name == format.name()).map(|(_, format)| *format)
+    FORMAT_PAIRS.iter().find(|(name, _)| *name == format.name()).map(|(_, format)| *format)
 }
 
-/// The FFmpeg format that is `format` bit for bit.
+/// Returns the FFmpeg format that is identical to `format`.
 pub fn to_av(format: gst_video::VideoFormat) -> Option<av::PixelFormat> {
-    SAME.iter().find(|(_, known)| *known == format).and_then(|(name, _)| av::PixelFormat::from_name(name))
+    FORMAT_PAIRS.iter().find(|(_, known)| *known == format).and_then(|(name, _)| av::PixelFormat::from_name(name))
 }
 
-/// The colorimetry of pictures with this `colour` in `format`, or `None` where nothing is said of it and caps should say nothing
-/// either. Where only a part is said, the matrix is BT.601 as in FFmpeg, the rest GStreamer's default for the size.
+/// Returns the colorimetry of pictures with this `colour` in `format`, or `None` where nothing is specified and caps should not
+/// specify it either. Where only a part is specified, the matrix is BT.601 as in FFmpeg, the rest GStreamer's default for the size.
 ///
-/// Where caps say nothing GStreamer guesses the matrix from the size, which a quarter turn changes; then the guess for the size
-/// `stored` in the file is written down.
+/// Without colorimetry in the caps GStreamer guesses the matrix from the size, which a rotation by 90 degrees changes; then the
+/// guess for the size `stored` in the file is written into the caps.
 pub fn colorimetry(
     colour: av::Colour,
     format: gst_video::VideoFormat,
@@ -102,15 +103,15 @@ pub fn colorimetry(
         return Some(default);
     }
     let is_full = colour.is_full_range();
-    // Code points 0 and 2 say nothing.
-    let said = |code: u32| Some(code).filter(|&code| code != 2 && code != 0);
-    let matrix = said(colour.matrix)
+    // Code points 0 and 2 mean unspecified.
+    let specified = |code: u32| Some(code).filter(|&code| code != 2 && code != 0);
+    let matrix = specified(colour.matrix)
         .map(gst_video::VideoColorMatrix::from_iso)
         .filter(|matrix| !matches!(matrix, gst_video::VideoColorMatrix::Unknown | gst_video::VideoColorMatrix::Rgb));
-    let transfer = said(colour.transfer)
+    let transfer = specified(colour.transfer)
         .map(gst_video::VideoTransferFunction::from_iso)
         .filter(|transfer| *transfer != gst_video::VideoTransferFunction::Unknown);
-    let primaries = said(colour.primaries)
+    let primaries = specified(colour.primaries)
         .map(gst_video::VideoColorPrimaries::from_iso)
         .filter(|primaries| *primaries != gst_video::VideoColorPrimaries::Unknown);
     if !is_full && matrix.is_none() && transfer.is_none() && primaries.is_none() && !info.is_gray() {
@@ -129,9 +130,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_called_the_same_have_the_same_planes() {
+    fn paired_formats_have_the_same_planes() {
         gst::init().unwrap();
-        for (name, format) in SAME {
+        for (name, format) in FORMAT_PAIRS {
             let Some(av) = av::PixelFormat::from_name(name) else { continue };
             let info = gst_video::VideoInfo::builder(*format, 64, 32).build().unwrap();
             assert_eq!(av.plane_count(), info.n_planes() as usize, "{name}");

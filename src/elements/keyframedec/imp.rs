@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Pads, events, queries, properties and states of `vxkeyframedec`. The streaming task is in `streaming.rs`.
 //!
 //! Locks: `settings`, `state` and `session` are never held together, and none is held over a call into GStreamer or
-//! FFmpeg that can wait. The streaming task takes the session out of its lock while it works on it.
+//! FFmpeg that can wait. The streaming task takes the session out of its lock while it uses it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,50 +11,50 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::queue::{ByteQueue, Traffic};
-use super::seeking::Playback;
+use super::byte_queue::{ByteQueue, UpstreamStats};
+use super::segment::Playback;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::Session;
 use super::{errors, formats};
 use crate::av;
 use crate::elements::log::Category;
-use crate::elements::refusal;
+use crate::elements::property_lock;
 
 pub(super) static CAT: Category = Category::new("vxkeyframedec", "Keyframe decoder over FFmpeg");
 
-/// From start to stop.
+/// State from start to stop.
 #[derive(Default)]
 pub(super) struct State {
-    /// How the sink pad is driven; `None` while it is not.
+    /// Mode of the sink pad; `None` while it is inactive.
     pub mode: Option<gst::PadMode>,
     pub playback: Playback,
     pub duration: Option<gst::ClockTime>,
-    /// Stream time of the last frame put out.
+    /// Stream time of the last output frame.
     pub position: Option<gst::ClockTime>,
     pub seqnum: Option<gst::Seqnum>,
-    /// Whether the opened file can be searched.
+    /// Whether the opened file is seekable.
     pub is_seekable: bool,
-    /// Another stream came before this one on the same pad. Whoever puts streams one behind the other (concat) takes no byte seeks
-    /// across them.
+    /// Another stream came before this one on the same pad. Elements that concatenate streams (concat) do not pass byte seeks across
+    /// them.
     pub is_follower: bool,
-    /// Running time after the last frame put out: a stream that follows on the same pad goes on there.
+    /// Running time after the last output frame: a stream that follows on the same pad continues there.
     pub running_end: gst::ClockTime,
-    /// The message that no device decodes was posted.
-    pub told_of_fallback: bool,
+    /// The message that the processor decodes instead of a device was posted.
+    pub has_reported_fallback: bool,
     pub stats: Stats,
 }
 
-/// What `stats` shows.
+/// Contents of the property `stats`.
 #[derive(Default, Clone)]
 pub(super) struct Stats {
     pub info: Option<av::Info>,
     pub counts: av::Counts,
     pub bytes_read: u64,
-    /// Where upstream pushes.
-    pub traffic: Option<Traffic>,
+    /// In push mode.
+    pub upstream_stats: Option<UpstreamStats>,
     /// The device that decodes.
     pub hardware: Option<String>,
-    /// What is missing or incomplete, in words.
+    /// Missing or incomplete parts of the file, in words.
     pub problems: Vec<String>,
     /// Keyframes in the container's index.
     pub indexed_keyframes: Option<u64>,
@@ -69,7 +70,7 @@ pub struct KeyframeDec {
     pub(super) session: Mutex<Option<Session>>,
     pub(super) interrupt: av::Interrupt,
     pub(super) queue: Arc<ByteQueue>,
-    /// Memory of frames, kept from file to file.
+    /// Frame memory, reused from file to file.
     pub(super) pool: av::FramePool,
 }
 
@@ -134,7 +135,7 @@ impl ObjectImpl for KeyframeDec {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if !refusal::is_refused(&*self.obj(), pspec) {
+        if !property_lock::rejects_change(&*self.obj(), pspec) {
             self.settings.lock().set(pspec.name(), value);
         }
     }
@@ -153,7 +154,7 @@ impl ElementImpl for KeyframeDec {
             gst::subclass::ElementMetadata::new(
                 "Keyframe decoder",
                 "Codec/Demuxer/Decoder/Video",
-                "Reads a media file of any kind that FFmpeg knows and puts out its keyframes, decoded; reads little else",
+                "Decodes the keyframes of any media file that FFmpeg supports, reading little else",
                 "The vx developers",
             )
         });
@@ -183,7 +184,7 @@ impl ElementImpl for KeyframeDec {
             }
             gst::StateChange::ReadyToPaused => self.reset(),
             // Before the pads are deactivated, which waits for the streaming task.
-            gst::StateChange::PausedToReady => self.end_waits(),
+            gst::StateChange::PausedToReady => self.interrupt_waits(),
             _ => {}
         }
         let result = self.parent_change_state(transition)?;
@@ -200,13 +201,13 @@ impl ElementImpl for KeyframeDec {
 }
 
 impl KeyframeDec {
-    /// Makes the streaming task return from wherever it waits.
-    pub(super) fn end_waits(&self) {
+    /// Interrupts every wait of the streaming task.
+    pub(super) fn interrupt_waits(&self) {
         self.interrupt.set();
         self.queue.flush();
     }
 
-    /// Ready for a stream from its beginning.
+    /// Prepares for a new stream.
     fn reset(&self) {
         let session = self.session.lock().take();
         drop(session);
@@ -222,7 +223,7 @@ impl KeyframeDec {
         let pulls = pad.peer_query(&mut query)
             && query.has_scheduling_mode_with_flags(gst::PadMode::Pull, gst::SchedulingFlags::SEEKABLE);
         let mode = if pulls { gst::PadMode::Pull } else { gst::PadMode::Push };
-        gst::debug!(CAT, imp = self, "upstream {} random access", if pulls { "offers" } else { "has no" });
+        gst::debug!(CAT, imp = self, "upstream {} random access", if pulls { "offers" } else { "does not offer" });
         pad.activate_mode(mode, true).map_err(Into::into)
     }
 
@@ -231,15 +232,15 @@ impl KeyframeDec {
             self.state.lock().mode = Some(mode);
             self.start_task()
         } else {
-            self.end_waits();
+            self.interrupt_waits();
             let stopped = self.task_pad().stop_task();
             self.state.lock().mode = None;
             stopped.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))
         }
     }
 
-    /// The pad whose task does the work: in pull mode the sink pad, as in demuxers; in push mode upstream's thread has
-    /// the sink pad's stream lock, so it is the source pad.
+    /// Returns the pad whose task does the work: in pull mode the sink pad, as in demuxers; in push mode the source pad, since
+    /// upstream's thread holds the sink pad's stream lock.
     pub(super) fn task_pad(&self) -> &gst::Pad {
         if self.state.lock().mode == Some(gst::PadMode::Pull) { &self.sinkpad } else { &self.srcpad }
     }
@@ -258,49 +259,49 @@ impl KeyframeDec {
     fn sink_event(&self, event: gst::Event) -> bool {
         use gst::EventView;
         match event.view() {
-            EventView::StreamStart(_) => self.next_stream(),
+            EventView::StreamStart(_) => self.begin_next_stream(),
             EventView::Eos(_) => {
                 self.queue.end();
                 true
             }
-            EventView::FlushStart(_) if self.queue.flush_of_seek(true) => true,
-            EventView::FlushStop(_) if self.queue.flush_of_seek(false) => true,
+            EventView::FlushStart(_) if self.queue.handle_own_flush(true) => true,
+            EventView::FlushStop(_) if self.queue.handle_own_flush(false) => true,
             EventView::FlushStart(_) => {
                 let passed_on = self.srcpad.push_event(event);
-                self.end_waits();
+                self.interrupt_waits();
                 let paused = self.srcpad.pause_task();
                 passed_on && paused.is_ok()
             }
             EventView::FlushStop(_) => {
-                // The task has ended its round when its stream lock is free.
+                // When its stream lock is free, the task has finished its iteration.
                 drop(self.srcpad.stream_lock());
                 let passed_on = self.srcpad.push_event(event);
                 self.reset();
                 self.start_task().is_ok() && passed_on
             }
-            // Caps, segment and tags of the byte stream end here: the frames get their own.
+            // Caps, segment and tags of the byte stream are not forwarded: the frames get their own.
             _ => true,
         }
     }
 
-    /// A stream begins on the sink pad: the one before it, if there is one, is put out to its end first.
-    fn next_stream(&self) -> bool {
+    /// Handles a new stream on the sink pad: a previous one is first output to its end.
+    fn begin_next_stream(&self) -> bool {
         if !self.queue.has_begun() {
             return true;
         }
         gst::debug!(CAT, imp = self, "another stream begins");
-        if !self.queue.end_before_next() {
+        if !self.queue.end_and_wait() {
             return false;
         }
         let running_end = self.state.lock().running_end;
-        // The task has ended its round when its stream lock is free.
+        // When its stream lock is free, the task has finished its iteration.
         drop(self.srcpad.stream_lock());
         self.reset();
         {
             let mut state = self.state.lock();
             state.running_end = running_end;
             state.is_follower = true;
-            state.playback.go_on_at(gst::ClockTime::ZERO, running_end);
+            state.playback.continue_at(gst::ClockTime::ZERO, running_end);
         }
         self.start_task().is_ok()
     }
@@ -317,13 +318,13 @@ impl KeyframeDec {
             let state = self.state.lock();
             if state.mode != Some(gst::PadMode::Pull) && !state.is_seekable {
                 drop(state);
-                gst::warning!(CAT, imp = self, "seek refused: upstream has no random access");
+                gst::warning!(CAT, imp = self, "seek rejected: upstream has no random access");
                 return false;
             }
             let mut playback = state.playback.clone();
-            if let Err(reason) = playback.take(seek, state.duration) {
+            if let Err(reason) = playback.apply(seek, state.duration) {
                 drop(state);
-                gst::warning!(CAT, imp = self, "seek refused: {reason}");
+                gst::warning!(CAT, imp = self, "seek rejected: {reason}");
                 return false;
             }
             playback
@@ -354,7 +355,7 @@ impl KeyframeDec {
         gst::info!(CAT, imp = self, "seek to {:?}", playback.segment);
         {
             let mut state = self.state.lock();
-            // The task may have come further while it was being stopped; what counts is the new segment.
+            // The task may have advanced while it was being stopped; the new segment counts.
             std::mem::swap(&mut state.playback, &mut playback);
             state.seqnum = Some(seqnum);
         }
@@ -409,7 +410,7 @@ impl Stats {
             .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
         stats = stats.field_if_some("indexed-keyframes", self.indexed_keyframes);
-        if let Some(Traffic { bytes_received, seeks }) = self.traffic {
+        if let Some(UpstreamStats { bytes_received, seeks }) = self.upstream_stats {
             stats = stats.field("bytes-received", bytes_received).field("upstream-seeks", seeks);
         }
         if !self.problems.is_empty() {

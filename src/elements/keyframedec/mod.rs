@@ -1,35 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxkeyframedec`: a byte stream in, decoded keyframes out.
-//!
-//! ```text
-//! gst-launch-1.0 filesrc location=clip.mp4 ! vxkeyframedec ! videoconvert ! jpegenc ! multifilesink location=%03d.jpg
-//! ```
 
+mod byte_queue;
 mod errors;
 mod formats;
 mod imp;
 mod output;
 mod pull;
 mod push;
-mod queue;
-mod seeked;
-mod seeking;
+mod range_source;
+mod segment;
 mod settings;
 mod streaming;
 
+/**
+ * SECTION:element-vxkeyframedec
+ *
+ * Decodes the keyframes of any media file that FFmpeg supports. With random access (filesrc) it reads little but keyframes; from a
+ * stream (fdsrc, souphttpsrc) it demuxes data as it arrives. Each keyframe is decoded alone, several at once, and output in the
+ * decoder's own pixel format, rotated upright.
+ *
+ * ## Example launch line
+ *
+ * ```bash
+ * gst-launch-1.0 filesrc location=examples/media/scenes.mp4 ! vxkeyframedec ! videoconvert ! jpegenc ! multifilesink location=%03d.jpg
+ * ```
+ *
+ * Saves the keyframes of a file as JPEG images.
+ *
+ * ```bash
+ * gst-launch-1.0 filesrc location=examples/media/scenes.mp4 ! vxkeyframedec min-interval=5000000000 max-frames=3 ! fakesink
+ * ```
+ *
+ * Outputs three keyframes that are at least five seconds apart.
+ *
+ * Since: 0.1
+ */
 use gst::glib;
 use gst::prelude::*;
 
 pub use settings::{Orientation, ThreadType};
 
 glib::wrapper! {
-    /// Reads a media file of any kind that FFmpeg knows and puts out its keyframes, decoded.
+    /// Decodes the keyframes of any media file that FFmpeg supports.
     pub struct KeyframeDec(ObjectSubclass<imp::KeyframeDec>) @extends gst::Element, gst::Object;
 }
 
 /// Registers the element.
 ///
 /// # Errors
-/// When GStreamer refuses the name.
+/// When GStreamer rejects the name.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), "vxkeyframedec", gst::Rank::NONE, KeyframeDec::static_type())
 }

@@ -1,4 +1,5 @@
-//! Pull mode: bytes taken from upstream at any position (filesrc).
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pull mode: random access to upstream (filesrc).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,24 +9,23 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::av::{ByteSource, SourceError};
 
-/// Random access to what upstream of a sink pad holds.
+/// Reads from upstream of a sink pad at any position.
 pub struct PullSource {
     pad: gst::Pad,
     position: u64,
-    /// Looks after pulls that take too long; `None` where they may.
+    /// Interrupts pulls that take too long; `None` without a limit.
     watchdog: Option<Watchdog>,
 }
 
 impl PullSource {
-    /// Over what is upstream of `pad`; `limit` is the longest wait for a range, `None` for ever.
+    /// Creates a source over `pad`; `limit` is the longest wait for a range, `None` for no limit.
     pub fn new(pad: gst::Pad, limit: Option<Duration>) -> Self {
         let watchdog = limit.map(|limit| Watchdog::new(&pad, limit));
         Self { pad, position: 0, watchdog }
     }
 
-    /// Asks upstream for a range. Where that takes longer than the limit upstream is told to give up, by a flush that
-    /// makes a call that waits for data return; only a source that is stuck in the system itself cannot. `None` at the
-    /// end.
+    /// Pulls a range. Where that takes longer than the limit, a flush tells upstream to give up, which makes a call that waits for
+    /// data return, unless the source is stuck in the operating system. `None` at the end.
     fn pull(&mut self, wanted: u32) -> Result<Option<gst::Buffer>, SourceError> {
         let Some(watchdog) = &mut self.watchdog else {
             return self.outcome(self.pad.pull_range(self.position, wanted));
@@ -51,7 +51,7 @@ impl PullSource {
             Err(gst::FlowError::Flushing) => Err(SourceError::Interrupted),
             Err(error) => {
                 let position = self.position;
-                Err(SourceError::Failed(format!("upstream could not read at byte {position} ({error})")))
+                Err(SourceError::Failed(format!("upstream failed to read at byte {position} ({error})")))
             }
         }
     }
@@ -61,7 +61,8 @@ impl ByteSource for PullSource {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
         let wanted = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let Some(pulled) = self.pull(wanted)? else { return Ok(0) };
-        let map = pulled.map_readable().map_err(|_| SourceError::Failed("upstream's bytes cannot be read".into()))?;
+        let map =
+            pulled.map_readable().map_err(|_| SourceError::Failed("upstream's buffer cannot be mapped".into()))?;
         let count = map.len().min(buffer.len());
         buffer[..count].copy_from_slice(&map[..count]);
         self.position += count as u64;
@@ -81,7 +82,7 @@ impl ByteSource for PullSource {
         true
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         true
     }
 }
@@ -105,7 +106,7 @@ struct Watch {
 enum Phase {
     #[default]
     Idle,
-    /// A pull is under way; it has taken too long at this time.
+    /// A pull is running; this is its deadline.
     Pulling(Instant),
     /// Upstream is being told to give up.
     GivingUp,
@@ -120,7 +121,7 @@ impl Watchdog {
         Self { limit, pad: pad.downgrade(), watch: Arc::default(), has_thread: false }
     }
 
-    /// A pull begins.
+    /// Begins a pull.
     fn begin(&mut self) {
         let deadline = Instant::now().checked_add(self.limit);
         *self.watch.phase.lock() = deadline.map_or(Phase::Idle, Phase::Pulling);
@@ -130,11 +131,11 @@ impl Watchdog {
         let (watch, pad, limit) = (Arc::clone(&self.watch), self.pad.clone(), self.limit);
         let thread = std::thread::Builder::new().name("vx-io-timeout".into()).spawn(move || watch.run(&pad, limit));
         if thread.is_err() {
-            gst::warning!(super::imp::CAT, "no thread could be started to watch over io-timeout");
+            gst::warning!(super::imp::CAT, "cannot start the thread for io-timeout");
         }
     }
 
-    /// A pull has ended; whether upstream was told to give up. That is then waited for, since flushes come in pairs.
+    /// Ends a pull. Returns whether upstream was told to give up; waits until that has finished, since flushes come in pairs.
     fn end(&self) -> bool {
         let mut phase = self.watch.phase.lock();
         while *phase == Phase::GivingUp {
@@ -173,7 +174,7 @@ impl Watch {
                 Phase::Pulling(deadline) => {
                     let _ = self.changed.wait_until(&mut phase, deadline);
                 }
-                // No pull that begins meanwhile is late before this is over.
+                // A pull that begins meanwhile is not late before this wait ends.
                 _ => {
                     let _ = self.changed.wait_for(&mut phase, limit);
                 }

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Push mode: bytes as upstream delivers them (fdsrc, appsrc, a network source).
 //!
-//! They pass through a bounded queue. Containers that read from front to back are demuxed as they come. Those that must
-//! be searched (an mp4 with its index at the end, avi) are first collected in an unlinked temporary file.
+//! They pass through a bounded queue. Containers that can be read sequentially are demuxed as they arrive. Those that need random
+//! access (an mp4 with its index at the end, avi) are first collected in an unlinked temporary file.
 //!
 //! Thread rule: used by the element's task.
 
@@ -9,70 +10,70 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use super::queue::{ByteQueue, Patience};
-use super::seeked::{self, SeekedSource};
+use super::byte_queue::{ByteQueue, WaitLimit};
+use super::range_source::{self, RangeSource};
 use crate::av::{ByteSource, SourceError};
 
-/// Most bytes looked at to tell whether a container reads from front to back.
-const SNIFF_BYTES: usize = 1 << 20;
+/// Most bytes that are examined to determine whether a container can be read sequentially.
+const MAX_HEAD_BYTES: usize = 1 << 20;
 
-/// Bytes of a PNG file in which an animation shows (`acTL`, behind the header and before the picture).
+/// Bytes of a PNG file in which an animation is recognisable (`acTL`, after the header and before the picture).
 const PNG_HEAD: usize = 1024;
 
-/// Opens what arrives in `queue` from upstream of `pad`: by seeks if it may and upstream takes them, as a stream if the container
-/// reads from front to back, else from a temporary file of at most `spool_limit` bytes, written first.
+/// Opens the stream that arrives in `queue` from upstream of `pad`: by seeks if `may_seek` and upstream supports them, as a stream if
+/// the container can be read sequentially, else from a temporary file of at most `spool_limit` bytes, written first.
 pub fn open(
     pad: &gst::Pad,
     queue: &Arc<ByteQueue>,
     may_seek: bool,
     spool_limit: u64,
-    patience: &Patience,
+    wait_limit: &WaitLimit,
 ) -> Result<Box<dyn ByteSource>, SourceError> {
     let mut wanted = 64;
     loop {
-        let head = queue.peek(wanted, patience)?;
-        if may_seek && !head.is_empty() && seeked::is_offered(pad) {
-            return Ok(Box::new(SeekedSource::new(pad.clone(), Arc::clone(queue), patience.clone())));
+        let head = queue.peek(wanted, wait_limit)?;
+        if may_seek && !head.is_empty() && range_source::is_offered(pad) {
+            return Ok(Box::new(RangeSource::new(pad.clone(), Arc::clone(queue), wait_limit.clone())));
         }
-        match reads_front_to_back(&head) {
-            Order::FrontToBack => {
-                return Ok(Box::new(StreamSource { queue: Arc::clone(queue), patience: patience.clone() }));
+        match access_order(&head) {
+            AccessOrder::Sequential => {
+                return Ok(Box::new(StreamSource { queue: Arc::clone(queue), wait_limit: wait_limit.clone() }));
             }
-            Order::NeedsBytes(more) if head.len() >= wanted && more <= SNIFF_BYTES => wanted = more,
-            Order::NeedsBytes(_) | Order::MustBeSearched => {
-                return Ok(Box::new(SpooledSource::collect(queue, spool_limit, patience)?));
+            AccessOrder::NeedsBytes(more) if head.len() >= wanted && more <= MAX_HEAD_BYTES => wanted = more,
+            AccessOrder::NeedsBytes(_) | AccessOrder::Random => {
+                return Ok(Box::new(SpooledSource::collect(queue, spool_limit, wait_limit)?));
             }
         }
     }
 }
 
-/// What the first bytes say about reading the rest.
+/// Whether a file can be read sequentially, according to its first bytes.
 #[derive(Debug, PartialEq, Eq)]
-enum Order {
-    FrontToBack,
-    MustBeSearched,
-    /// Undecided: look at this many bytes.
+enum AccessOrder {
+    Sequential,
+    Random,
+    /// Undecided: examine this many bytes.
     NeedsBytes(usize),
 }
 
-/// Whether a container, by its first bytes, gives the same frames when read once from front to back.
-fn reads_front_to_back(head: &[u8]) -> Order {
+/// Determines by its first bytes whether a container gives the same frames when read once from front to back.
+fn access_order(head: &[u8]) -> AccessOrder {
     let starts = |prefix: &[u8]| head.starts_with(prefix);
-    // A transport stream shows by its sync byte (0x47) at the start of packets, three of which are looked at.
+    // A transport stream has its sync byte (0x47) at the start of packets, three of which are checked.
     let packets_of = |size: usize, offset: usize| {
         head.len() > offset && head[offset..].iter().step_by(size).all(|&byte| byte == 0x47)
     };
     let is_transport_stream = packets_of(188, 0) || packets_of(192, 4);
     if is_transport_stream && head.len() < 3 * 192 {
-        return Order::NeedsBytes(3 * 192);
+        return AccessOrder::NeedsBytes(3 * 192);
     }
-    // Of animations the demuxer reads the end of the chunks first.
+    // Of animations the demuxer reads the last chunks first.
     if starts(b"\x89PNG") {
         if head.len() < PNG_HEAD {
-            return Order::NeedsBytes(PNG_HEAD);
+            return AccessOrder::NeedsBytes(PNG_HEAD);
         }
         let is_animation = head.windows(4).any(|window| window == b"acTL");
-        return if is_animation { Order::MustBeSearched } else { Order::FrontToBack };
+        return if is_animation { AccessOrder::Random } else { AccessOrder::Sequential };
     }
     let known = starts(b"\x1a\x45\xdf\xa3") // Matroska, WebM
         || starts(b"FLV\x01")
@@ -86,47 +87,47 @@ fn reads_front_to_back(head: &[u8]) -> Order {
         || (starts(b"RIFF") && head.get(8..12) == Some(b"WEBP"))
         || is_transport_stream;
     if known {
-        return Order::FrontToBack;
+        return AccessOrder::Sequential;
     }
     iso_boxes(head)
 }
 
-/// An ISO file (mp4, mov) reads from front to back if its index (`moov`) stands before its media data.
-fn iso_boxes(head: &[u8]) -> Order {
-    // Audio books and podcasts: that their pictures are no video is told by chapters, which are found by searching.
+/// Checks an ISO file (mp4, mov): it can be read sequentially if its index (`moov`) is before its media data.
+fn iso_boxes(head: &[u8]) -> AccessOrder {
+    // Audio books and podcasts: chapters, which need random access, show that their pictures are not video.
     if matches!(head.get(4..12), Some(b"ftypM4A " | b"ftypM4B " | b"ftypM4P ")) {
-        return Order::MustBeSearched;
+        return AccessOrder::Random;
     }
     let mut at = 0_usize;
     loop {
         let Some(header) = head.get(at..).and_then(|rest| rest.first_chunk::<8>()) else {
-            return Order::NeedsBytes(at.saturating_add(16));
+            return AccessOrder::NeedsBytes(at.saturating_add(16));
         };
         let (size, kind) = header.split_at(4);
         let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize;
         match kind {
-            b"moov" | b"moof" => return Order::FrontToBack,
+            b"moov" | b"moof" => return AccessOrder::Sequential,
             b"ftyp" | b"styp" | b"sidx" | b"free" | b"skip" | b"wide" | b"uuid" | b"pdin" if size >= 8 => {
                 at = at.saturating_add(size);
             }
-            _ => return Order::MustBeSearched,
+            _ => return AccessOrder::Random,
         }
     }
 }
 
-/// Bytes as they come.
+/// Reads bytes as they arrive.
 struct StreamSource {
     queue: Arc<ByteQueue>,
-    patience: Patience,
+    wait_limit: WaitLimit,
 }
 
 impl ByteSource for StreamSource {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.queue.read(buffer, &self.patience)
+        self.queue.read(buffer, &self.wait_limit)
     }
 
     fn seek(&mut self, _position: u64) -> Result<(), SourceError> {
-        Err(SourceError::Failed("a stream without random access cannot be searched".into()))
+        Err(SourceError::Failed("a stream without random access is not seekable".into()))
     }
 
     fn size(&mut self) -> Option<u64> {
@@ -137,7 +138,7 @@ impl ByteSource for StreamSource {
         false
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         false
     }
 }
@@ -150,10 +151,10 @@ struct SpooledSource {
 }
 
 impl SpooledSource {
-    fn collect(queue: &ByteQueue, limit: u64, patience: &Patience) -> Result<Self, SourceError> {
+    fn collect(queue: &ByteQueue, limit: u64, wait_limit: &WaitLimit) -> Result<Self, SourceError> {
         let failed = |error: std::io::Error| {
             SourceError::Failed(format!(
-                "this stream has to be searched, so it is kept in a temporary file in {}, which failed: {error}; set \
+                "this stream needs random access and so is stored in a temporary file in {}, which failed: {error}; set \
                  TMPDIR to a folder with room, or read the file with filesrc",
                 std::env::temp_dir().display()
             ))
@@ -162,15 +163,15 @@ impl SpooledSource {
         let mut size = 0_u64;
         let mut buffer = vec![0; 256 * 1024];
         loop {
-            let count = queue.read(&mut buffer, patience)?;
+            let count = queue.read(&mut buffer, wait_limit)?;
             if count == 0 {
                 break;
             }
             size += count as u64;
             if size > limit {
                 return Err(SourceError::Failed(format!(
-                    "this stream has to be searched (its index is not in front) but is longer than spool-limit ({limit} \
-                     bytes); raise spool-limit, read the file with filesrc, or put its index in front with `ffmpeg -i IN \
+                    "this stream needs random access (its index is not at the start) but is longer than spool-limit ({limit} \
+                     bytes); raise spool-limit, read the file with filesrc, or move its index to the start with `ffmpeg -i IN \
                      -c copy -movflags +faststart OUT.mp4`"
                 )));
             }
@@ -199,9 +200,7 @@ impl ByteSource for SpooledSource {
             return Ok(());
         }
         let moved = self.file.seek(SeekFrom::Start(position));
-        moved
-            .map(|_| ())
-            .map_err(|error| SourceError::Failed(format!("the temporary file cannot be searched: {error}")))
+        moved.map(|_| ()).map_err(|error| SourceError::Failed(format!("cannot seek in the temporary file: {error}")))
     }
 
     fn size(&mut self) -> Option<u64> {
@@ -212,7 +211,7 @@ impl ByteSource for SpooledSource {
         true
     }
 
-    fn jumps_are_free(&self) -> bool {
+    fn has_cheap_seeks(&self) -> bool {
         true
     }
 }
@@ -232,25 +231,25 @@ mod tests {
     }
 
     #[test]
-    fn an_mp4_is_streamed_only_with_its_index_in_front() {
-        assert_eq!(reads_front_to_back(&iso(&[(b"ftyp", 32), (b"free", 8), (b"moov", 8)])), Order::FrontToBack);
-        assert_eq!(reads_front_to_back(&iso(&[(b"ftyp", 32), (b"mdat", 8)])), Order::MustBeSearched);
-        assert_eq!(reads_front_to_back(&iso(&[(b"styp", 24), (b"sidx", 40), (b"moof", 8)])), Order::FrontToBack);
-        assert_eq!(reads_front_to_back(&iso(&[(b"ftyp", 32)])), Order::NeedsBytes(48));
-        assert_eq!(reads_front_to_back(&iso(&[(b"ftyp", 0)])), Order::MustBeSearched);
+    fn an_mp4_is_streamed_only_with_its_index_at_the_start() {
+        assert_eq!(access_order(&iso(&[(b"ftyp", 32), (b"free", 8), (b"moov", 8)])), AccessOrder::Sequential);
+        assert_eq!(access_order(&iso(&[(b"ftyp", 32), (b"mdat", 8)])), AccessOrder::Random);
+        assert_eq!(access_order(&iso(&[(b"styp", 24), (b"sidx", 40), (b"moof", 8)])), AccessOrder::Sequential);
+        assert_eq!(access_order(&iso(&[(b"ftyp", 32)])), AccessOrder::NeedsBytes(48));
+        assert_eq!(access_order(&iso(&[(b"ftyp", 0)])), AccessOrder::Random);
     }
 
     #[test]
-    fn other_containers_are_told_by_their_first_bytes() {
-        assert_eq!(reads_front_to_back(b"\x1a\x45\xdf\xa3...."), Order::FrontToBack);
-        assert_eq!(reads_front_to_back(b"RIFF....AVI LIST"), Order::MustBeSearched);
-        assert_eq!(reads_front_to_back(b"RIFF....WEBPVP8 "), Order::FrontToBack);
+    fn other_containers_are_recognised_by_their_first_bytes() {
+        assert_eq!(access_order(b"\x1a\x45\xdf\xa3...."), AccessOrder::Sequential);
+        assert_eq!(access_order(b"RIFF....AVI LIST"), AccessOrder::Random);
+        assert_eq!(access_order(b"RIFF....WEBPVP8 "), AccessOrder::Sequential);
         let mut ts = vec![0; 1000];
         (ts[0], ts[188], ts[376], ts[564], ts[752], ts[940]) = (0x47, 0x47, 0x47, 0x47, 0x47, 0x47);
-        assert_eq!(reads_front_to_back(&ts), Order::FrontToBack);
-        assert_eq!(reads_front_to_back(&ts[..64]), Order::NeedsBytes(576));
+        assert_eq!(access_order(&ts), AccessOrder::Sequential);
+        assert_eq!(access_order(&ts[..64]), AccessOrder::NeedsBytes(576));
         // The same first byte.
-        assert_eq!(reads_front_to_back(&[b"GIF89a" as &[u8], &[0; 994]].concat()), Order::MustBeSearched);
-        assert_eq!(reads_front_to_back(b""), Order::NeedsBytes(16));
+        assert_eq!(access_order(&[b"GIF89a" as &[u8], &[0; 994]].concat()), AccessOrder::Random);
+        assert_eq!(access_order(b""), AccessOrder::NeedsBytes(16));
     }
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The properties of `vxkeyframedec` and their defaults.
 
 use std::sync::LazyLock;
@@ -12,7 +13,7 @@ use crate::av;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxThreadType")]
 pub enum ThreadType {
-    /// Whatever is best for most: several keyframes at once.
+    /// Several keyframes at once, the best choice for most uses.
     #[default]
     #[enum_value(name = "Auto: several keyframes at once", nick = "auto")]
     Auto,
@@ -22,12 +23,12 @@ pub enum ThreadType {
     /// Several slices of one keyframe at once.
     #[enum_value(name = "Slice: several slices of one keyframe at once (latency)", nick = "slice")]
     Slice,
-    /// No threads of its own.
+    /// One keyframe after the other.
     #[enum_value(name = "None: one keyframe after the other", nick = "none")]
     None,
 }
 
-/// What decodes. The names are FFmpeg's for its kinds of devices.
+/// What decodes. The nicks are FFmpeg's names of device kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxHardware")]
 pub enum Hardware {
@@ -76,26 +77,40 @@ impl Hardware {
     }
 }
 
-/// Which way up frames are put out.
+/// Orientation of output frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
 #[enum_type(name = "GstVxOrientation")]
 pub enum Orientation {
     /// As players show them.
     #[default]
-    #[enum_value(name = "Upright: turned as the container asks, as players show them", nick = "upright")]
+    #[enum_value(name = "Upright: rotated as the container specifies, as in players", nick = "upright")]
     Upright,
     /// As they are stored.
     #[enum_value(name = "Stored: as coded, with an image-orientation tag", nick = "stored")]
     Stored,
 }
 
-/// What a user can set.
+/// Frames of which the decoder skips the in-loop deblocking filter. The nicks are FFmpeg's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxSkipLoopFilter")]
+pub enum SkipLoopFilter {
+    /// No frame: pixels are those of a complete decode.
+    #[default]
+    #[enum_value(name = "None: complete decode", nick = "none")]
+    None,
+    /// Every frame.
+    #[enum_value(name = "All: faster, pixels differ slightly", nick = "all")]
+    All,
+}
+
+/// Values of the properties.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub thread_count: u32,
     pub thread_type: ThreadType,
     pub hardware: Hardware,
     pub hardware_device: Option<String>,
+    pub skip_loop_filter: SkipLoopFilter,
     pub orientation: Orientation,
     pub stream_index: i32,
     pub min_interval: u64,
@@ -113,6 +128,7 @@ impl Default for Settings {
             thread_type: ThreadType::default(),
             hardware: Hardware::default(),
             hardware_device: None,
+            skip_loop_filter: SkipLoopFilter::default(),
             orientation: Orientation::default(),
             stream_index: -1,
             min_interval: 0,
@@ -125,20 +141,23 @@ impl Default for Settings {
     }
 }
 
-/// Most threads that the automatic choice gives one decoder: more only add latency and memory when frames are keyframes.
+/// Most threads of the automatic choice: more only add latency and memory when all frames are keyframes.
 const AUTOMATIC_THREADS: usize = 4;
 
 impl Settings {
-    /// How a file is read with these settings, into memory out of `pool`.
-    pub fn reading(&self, pool: &av::FramePool, log: av::LogSink) -> av::Options {
+    /// Converts the settings into the options of the FFmpeg layer, with frame memory from `pool`.
+    pub fn to_options(&self, pool: &av::FramePool, log: av::LogSink) -> av::Options {
         av::Options {
-            threads: self.threads(),
+            decoder: av::DecoderOptions {
+                threads: self.threads(),
+                hardware: self.hardware(),
+                max_pixels: self.max_pixels,
+                skip_loop_filter: self.skip_loop_filter == SkipLoopFilter::All,
+            },
             stream_index: u32::try_from(self.stream_index).ok(),
             min_interval_ns: self.min_interval,
             max_gap_ns: self.max_gap,
             max_frames: self.max_frames,
-            max_pixels: self.max_pixels,
-            hardware: self.hardware(),
             pool: pool.clone(),
             log,
         }
@@ -155,12 +174,12 @@ impl Settings {
         }
     }
 
-    /// How long to wait for upstream's next bytes.
+    /// Returns the longest wait for upstream's next bytes.
     pub fn io_timeout(&self) -> Option<Duration> {
         (self.io_timeout > 0).then(|| Duration::from_nanos(self.io_timeout))
     }
 
-    /// The decoder's threads. Automatic is one for each core, four at most.
+    /// Returns the decoder's threads. Automatic is one for each core, four at most.
     fn threads(&self) -> av::ThreadOptions {
         let automatic = num_cpus::get().min(AUTOMATIC_THREADS) as u32;
         av::ThreadOptions {
@@ -173,7 +192,7 @@ impl Settings {
         }
     }
 
-    /// Takes a property's new value.
+    /// Sets a property.
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let fits = "GObject has checked the value against the property's type";
         match name {
@@ -181,6 +200,7 @@ impl Settings {
             "thread-type" => self.thread_type = value.get().expect(fits),
             "hardware" => self.hardware = value.get().expect(fits),
             "hardware-device" => self.hardware_device = value.get().expect(fits),
+            "skip-loop-filter" => self.skip_loop_filter = value.get().expect(fits),
             "orientation" => self.orientation = value.get().expect(fits),
             "stream-index" => self.stream_index = value.get().expect(fits),
             "min-interval" => self.min_interval = value.get().expect(fits),
@@ -193,13 +213,14 @@ impl Settings {
         }
     }
 
-    /// A property's value; `None` for those that are not settings.
+    /// Returns a property's value; `None` for those that are not settings.
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
             "threads" | "thread-count" => self.thread_count.to_value(),
             "thread-type" => self.thread_type.to_value(),
             "hardware" => self.hardware.to_value(),
             "hardware-device" => self.hardware_device.to_value(),
+            "skip-loop-filter" => self.skip_loop_filter.to_value(),
             "orientation" => self.orientation.to_value(),
             "stream-index" => self.stream_index.to_value(),
             "min-interval" => self.min_interval.to_value(),
@@ -219,80 +240,86 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     vec![
         glib::ParamSpecUInt::builder("threads")
             .nick("Threads")
-            .blurb("Threads of the decoder (0 = automatic: one for each core, 4 at most)")
+            .blurb("Decoder threads (0 = automatic: one for each core, at most 4)")
             .maximum(64)
             .default_value(defaults.thread_count)
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("thread-count")
             .nick("Thread count")
-            .blurb("Another name of threads")
+            .blurb("Alias of threads")
             .maximum(64)
             .default_value(defaults.thread_count)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ThreadType>("thread-type")
             .nick("Thread type")
-            .blurb("What the decoder's threads share: frames or slices")
+            .blurb("Work that the decoder threads share: frames or slices")
             .default_value(defaults.thread_type)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<Hardware>("hardware")
             .nick("Hardware")
-            .blurb("What decodes: the processor, or a device through FFmpeg; a device named here is an error where it is missing")
+            .blurb("Device that decodes, through FFmpeg; naming one that is missing is an error")
             .default_value(defaults.hardware)
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("hardware-device")
             .nick("Hardware device")
-            .blurb("Which of several devices, as FFmpeg names them: an index for cuda, a path for vaapi (unset = the first)")
+            .blurb("Device by FFmpeg's name, if there are several: an index for cuda, a path for vaapi (unset = the first)")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder::<SkipLoopFilter>("skip-loop-filter")
+            .nick("Skip loop filter")
+            .blurb("Frames to decode without the in-loop deblocking filter: faster, pixels differ slightly")
+            .default_value(defaults.skip_loop_filter)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<Orientation>("orientation")
             .nick("Orientation")
-            .blurb("Whether frames of turned recordings (phones) are put upright")
+            .blurb("Apply the container's rotation (phone recordings), or output frames as stored")
             .default_value(defaults.orientation)
             .mutable_ready()
             .build(),
         glib::ParamSpecInt::builder("stream-index")
             .nick("Stream index")
-            .blurb("Index of the stream to decode, as ffprobe counts (-1 = the video that players show)")
+            .blurb("Index of the stream to decode, as in ffprobe (-1 = the video that players show)")
             .minimum(-1)
             .default_value(defaults.stream_index)
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt64::builder("min-interval")
             .nick("Minimum interval")
-            .blurb("Leave keyframes out that follow another by less than this, in nanoseconds (0 = none)")
+            .blurb("Skip keyframes that follow another by less than this, in nanoseconds (0 = none)")
             .default_value(defaults.min_interval)
             .mutable_playing()
             .build(),
         number(
             "max-gap",
             "Maximum gap",
-            "Where keyframes are further apart than this, in nanoseconds, put out frames between them too (0 = keyframes only)",
+            "Where keyframes are further apart than this, in nanoseconds, output frames between them too (0 = keyframes only)",
             defaults.max_gap,
         ),
         number("max-frames", "Maximum frames", "End after this many frames (0 = all)", defaults.max_frames),
-        number("max-pixels", "Maximum pixels", "Refuse pictures with more pixels than this", defaults.max_pixels),
+        number("max-pixels", "Maximum pixels", "Reject pictures with more pixels than this", defaults.max_pixels),
         number(
             "io-timeout",
             "Input timeout",
-            "Give up when upstream delivers nothing for this long, in nanoseconds (0 = never)",
+            "Fail when upstream delivers nothing for this long, in nanoseconds (0 = never)",
             defaults.io_timeout,
         ),
         glib::ParamSpecUInt64::builder("spool-limit")
             .nick("Spool limit")
             .blurb(
-                "Most bytes kept in a temporary file when a source without random access delivers a file that has to \
-                 be searched (an mp4 with its index at the end, avi)",
+                "Most bytes in a temporary file when a source without random access delivers a file that needs it (an mp4 \
+                 with its index at the end, avi)",
             )
             .default_value(defaults.spool_limit)
             .mutable_ready()
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("What was read and decoded so far: counts, bytes, and times in nanoseconds")
+            .blurb("Counts, bytes, and times in nanoseconds of what was read and decoded so far")
             .read_only()
             .build(),
     ]

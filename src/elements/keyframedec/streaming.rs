@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The streaming task of `vxkeyframedec`: open, read, push, end.
 
 use std::sync::Arc;
@@ -6,48 +7,49 @@ use std::time::Instant;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
+use super::byte_queue::WaitLimit;
 use super::imp::{CAT, KeyframeDec};
-use super::output::{Outlet, Refusal};
+use super::output::{FrameOutput, OutputError};
 use super::pull::PullSource;
-use super::queue::Patience;
-use super::seeking::{Clock, Seek, Snap};
+use super::segment::{Seek, Snap, Timeline};
 use super::settings::Orientation;
 use super::{errors, push};
 use crate::av;
-use crate::elements::{origin, startup, top_level, upstream};
+use crate::elements::error_details::post_error;
+use crate::elements::{container_time, gst_launch, top_level, upstream};
 
-/// Damaged packets that get a warning on the bus; further ones are only logged, so that a ruined file floods nobody.
-const WARNINGS: u64 = 20;
+/// Damaged packets that get a warning on the bus; further ones are only logged, so that a badly damaged file does not flood the bus.
+const MAX_WARNINGS: u64 = 20;
 
-/// Interruptions in a row that nobody asked for before they are an error.
-const FALSE_ALARMS: u32 = 100;
+/// Consecutive interruptions without a cause before they are an error.
+const MAX_SPURIOUS_INTERRUPTS: u32 = 100;
 
-/// An opened file and what the task knows of its progress.
+/// An opened file and the task's progress in it.
 pub(super) struct Session {
     reader: av::KeyframeReader,
-    outlet: Outlet,
+    output: FrameOutput,
     location: Option<String>,
-    clock: Option<Clock>,
-    /// A seek whose first frame is still to come.
+    timeline: Option<Timeline>,
+    /// A seek whose first frame has not come yet.
     seek: Option<Seek>,
-    /// The keyframe before the position of a seek to the nearest, and what follows on it, until it is clear which is nearer.
+    /// The keyframe before the position of a seek to the nearest, and the frames after it, until it is clear which is nearer.
     held: Vec<av::Keyframe>,
-    announced: bool,
-    segment_due: bool,
-    /// The next frame does not follow on the last.
+    has_sent_stream_start: bool,
+    needs_segment: bool,
+    /// The next frame does not follow the last one.
     is_discontinuous: bool,
     warnings: u64,
-    /// Where the last frame lies, and when it ends.
+    /// Times of the last output frame.
     last: Option<Last>,
-    /// The segment announced last.
+    /// The segment sent last.
     segment: gst::FormattedSegment<gst::ClockTime>,
-    /// The container's time at stream time zero, as it was told downstream.
-    told_origin_ns: Option<i64>,
-    /// Reads in a row that were interrupted by nobody.
-    false_alarms: u32,
+    /// The container's time at stream time zero, as sent downstream.
+    sent_origin_ns: Option<i64>,
+    /// Consecutive reads that were interrupted without a cause.
+    spurious_interrupts: u32,
 }
 
-/// The last frame put out.
+/// The last output frame.
 #[derive(Clone, Copy)]
 struct Last {
     container_ns: i64,
@@ -57,15 +59,15 @@ struct Last {
 
 /// Why the task stops.
 enum Stop {
-    /// Flush or state change: whoever asked for it starts the task again if it is to go on.
+    /// Flush or state change: its initiator restarts the task if it is to continue.
     Interrupted,
-    /// All frames were put out.
+    /// All frames were output.
     Eos,
-    /// The input is at fault.
+    /// The input failed.
     Input(av::Error),
-    /// A frame and downstream do not go together.
-    Refused(Refusal),
-    /// Downstream's answer to a push.
+    /// A frame could not be output.
+    Output(OutputError),
+    /// Downstream's flow return.
     Downstream(gst::FlowError),
 }
 
@@ -78,14 +80,14 @@ impl From<av::Error> for Stop {
     }
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<OutputError> for Stop {
+    fn from(error: OutputError) -> Self {
+        Self::Output(error)
     }
 }
 
 impl KeyframeDec {
-    /// One round of the task: at most one frame.
+    /// Runs one iteration of the task: at most one frame.
     pub(super) fn iterate(&self) {
         let session = self.session.lock().take();
         let session = match session {
@@ -96,18 +98,18 @@ impl KeyframeDec {
             Ok(mut session) => {
                 let mut result = self.advance(&mut session);
                 if matches!(result, Err(Stop::Interrupted)) && !self.is_stopping() {
-                    session.false_alarms += 1;
-                    result = if session.false_alarms < FALSE_ALARMS {
-                        gst::warning!(CAT, imp = self, "reading was interrupted by nobody: going on");
+                    session.spurious_interrupts += 1;
+                    result = if session.spurious_interrupts < MAX_SPURIOUS_INTERRUPTS {
+                        gst::warning!(CAT, imp = self, "reading was interrupted without a cause: continuing");
                         Ok(())
                     } else {
-                        Err(Stop::Input(av::Error::Source("reading was interrupted again and again".into())))
+                        Err(Stop::Input(av::Error::Source("reading was interrupted repeatedly without a cause".into())))
                     };
                 } else {
-                    session.false_alarms = 0;
+                    session.spurious_interrupts = 0;
                 }
                 let location = session.location.clone();
-                // After a fault of the input there is nothing to go on with: a restart opens the file anew.
+                // After a failure of the input the session is dropped: a restart opens the file again.
                 if !matches!(result, Err(Stop::Input(_))) {
                     *self.session.lock() = Some(session);
                 }
@@ -120,7 +122,7 @@ impl KeyframeDec {
         }
     }
 
-    /// Whether a flush, a seek or a change of state wants the task to stop.
+    /// Whether a flush, a seek or a state change stops the task.
     fn is_stopping(&self) -> bool {
         let is_flushing = |pad: &gst::Pad| pad.pad_flags().contains(gst::PadFlags::FLUSHING);
         self.interrupt.is_set()
@@ -130,7 +132,7 @@ impl KeyframeDec {
             || self.task_pad().task_state() != gst::TaskState::Started
     }
 
-    /// Writes FFmpeg's lines to the debug log, where the program has asked FFmpeg for them.
+    /// Returns a sink that writes FFmpeg's lines to the debug log, where the program has captured them.
     fn ffmpeg_log(&self, location: Option<&String>) -> av::LogSink {
         let element = self.obj().downgrade();
         let location = location.cloned().unwrap_or_default();
@@ -141,7 +143,7 @@ impl KeyframeDec {
         })
     }
 
-    /// Path or URI of what is read, where it is known.
+    /// Returns path or URI of the input, where known.
     fn location(&self) -> Option<String> {
         let start = self.sinkpad.sticky_event::<gst::event::StreamStart>(0);
         upstream::location(&self.sinkpad, start.as_ref().map(|start| start.stream_id()))
@@ -155,18 +157,18 @@ impl KeyframeDec {
             Box::new(PullSource::new(self.sinkpad.clone(), settings.io_timeout()))
         } else {
             let element = self.obj().downgrade();
-            let patience = Patience {
+            let wait_limit = WaitLimit {
                 limit: settings.io_timeout(),
                 // Live sources deliver nothing in a paused pipeline.
-                is_excused: Arc::new(move || element.upgrade().is_some_and(|element| is_paused(&element))),
+                is_idle_allowed: Arc::new(move || element.upgrade().is_some_and(|element| is_paused(&element))),
             };
             let may_seek = !self.state.lock().is_follower;
-            push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &patience)
+            push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &wait_limit)
                 .map_err(av::Error::from)?
         };
         let location = self.location();
         let log = self.ffmpeg_log(location.as_ref());
-        let reader = av::KeyframeReader::open(source, &settings.reading(&self.pool, log), self.interrupt.clone())?;
+        let reader = av::KeyframeReader::open(source, &settings.to_options(&self.pool, log), self.interrupt.clone())?;
         let info = reader.info().clone();
         let is_seekable = reader.is_seekable();
         gst::info!(
@@ -181,8 +183,9 @@ impl KeyframeDec {
             info.threads.1,
             reader.device().unwrap_or("none")
         );
-        let choice = if settings.stream_index < 0 { "first default or only one" } else { "as stream-index says" };
-        gst::debug!(CAT, imp = self, "streams: {}; stream {} taken, {choice}", info.streams, info.stream_index);
+        let choice =
+            if settings.stream_index < 0 { "the first default one or the only one" } else { "as set by stream-index" };
+        gst::debug!(CAT, imp = self, "streams: {}; stream {} selected: {choice}", info.streams, info.stream_index);
         {
             let mut state = self.state.lock();
             state.duration = info.duration_ns.map(gst::ClockTime::from_nseconds);
@@ -192,29 +195,29 @@ impl KeyframeDec {
         }
         Ok(Session {
             reader,
-            outlet: Outlet::new(&self.pool),
+            output: FrameOutput::new(&self.pool),
             location,
-            clock: None,
+            timeline: None,
             seek: None,
             held: Vec::new(),
-            announced: false,
-            segment_due: true,
+            has_sent_stream_start: false,
+            needs_segment: true,
             is_discontinuous: true,
             warnings: 0,
             last: None,
             segment: gst::FormattedSegment::new(),
-            told_origin_ns: None,
-            false_alarms: 0,
+            sent_origin_ns: None,
+            spurious_interrupts: 0,
         })
     }
 
     fn advance(&self, session: &mut Session) -> Result<(), Stop> {
         let seek = self.state.lock().playback.seek.take();
         if let Some(seek) = seek {
-            let clock =
-                *session.clock.get_or_insert_with(|| Clock { origin_ns: session.reader.start_ns().unwrap_or(0) });
-            session.reader.seek(clock.container_ns(seek.position))?;
-            session.segment_due = true;
+            let timeline =
+                *session.timeline.get_or_insert_with(|| Timeline { origin_ns: session.reader.start_ns().unwrap_or(0) });
+            session.reader.seek(timeline.container_ns(seek.position))?;
+            session.needs_segment = true;
             session.is_discontinuous = true;
             session.last = None;
             session.held.clear();
@@ -222,24 +225,24 @@ impl KeyframeDec {
         }
         session.reader.set_min_interval(self.settings.lock().min_interval);
         let step = session.reader.next();
-        let traffic = self.queue.traffic();
+        let upstream_stats = self.queue.upstream_stats();
         {
             let mut state = self.state.lock();
-            state.stats.traffic = (state.mode == Some(gst::PadMode::Push)).then_some(traffic);
+            state.stats.upstream_stats = (state.mode == Some(gst::PadMode::Push)).then_some(upstream_stats);
             state.stats.counts = session.reader.counts();
             state.stats.bytes_read = session.reader.bytes_read();
             state.stats.hardware = session.reader.device().map(str::to_owned);
             state.stats.problems = session.reader.problems();
             state.stats.indexed_keyframes = session.reader.indexed_keyframes();
         }
-        self.tell_of_fallback(session);
+        self.report_fallback(session);
         match step? {
             av::Step::Keyframe(keyframe) => {
                 let ready = nearest(session, keyframe);
-                ready.into_iter().try_for_each(|keyframe| self.put_out(session, keyframe))
+                ready.into_iter().try_for_each(|keyframe| self.push_keyframe(session, keyframe))
             }
             av::Step::Damaged { pts_ns, reason } => {
-                self.warn_of_damage(session, pts_ns, "was left out", &reason);
+                self.report_damage(session, pts_ns, "was skipped", &reason);
                 Ok(())
             }
             av::Step::Notice(text) => {
@@ -249,42 +252,42 @@ impl KeyframeDec {
             }
             av::Step::End => {
                 let held = std::mem::take(&mut session.held);
-                held.into_iter().try_for_each(|keyframe| self.put_out(session, keyframe))?;
+                held.into_iter().try_for_each(|keyframe| self.push_keyframe(session, keyframe))?;
                 Err(Stop::Eos)
             }
         }
     }
 
-    fn put_out(&self, session: &mut Session, keyframe: av::Keyframe) -> Result<(), Stop> {
+    fn push_keyframe(&self, session: &mut Session, keyframe: av::Keyframe) -> Result<(), Stop> {
         let (pts_ns, duration_ns) = (keyframe.pts_ns, keyframe.duration_ns);
         let (bytes, decode_time, is_keyframe) = (keyframe.packet_bytes, keyframe.decode_time, keyframe.is_keyframe);
         let duration = duration_ns.map(gst::ClockTime::from_nseconds);
-        let mut clock = *session.clock.get_or_insert_with(|| {
+        let mut timeline = *session.timeline.get_or_insert_with(|| {
             let starts = [session.reader.start_ns(), pts_ns].into_iter().flatten();
-            Clock { origin_ns: starts.min().unwrap_or(0) }
+            Timeline { origin_ns: starts.min().unwrap_or(0) }
         });
         let went_back = session.last.zip(pts_ns).filter(|(last, ns)| *ns < last.container_ns).map(|(last, _)| last);
         if went_back.is_some() {
             // A recording in which times start over may start over below its beginning.
-            clock.origin_ns = clock.origin_ns.min(pts_ns.unwrap_or(clock.origin_ns));
-            session.clock = Some(clock);
+            timeline.origin_ns = timeline.origin_ns.min(pts_ns.unwrap_or(timeline.origin_ns));
+            session.timeline = Some(timeline);
         }
-        let stream_time = pts_ns.map(|ns| clock.stream_time(ns));
+        let stream_time = pts_ns.map(|ns| timeline.stream_time(ns));
         if !self.is_wanted(session, stream_time, duration)? {
-            session.reader.want_one_more();
+            session.reader.allow_one_more();
             return Ok(());
         }
         if self.srcpad.check_reconfigure() {
-            session.outlet.renegotiate();
+            session.output.renegotiate();
         }
         if keyframe.frame.is_corrupt() {
-            let reason = "the decoder found errors in this keyframe and filled the gaps";
-            self.warn_of_damage(session, pts_ns, "was patched", reason);
+            let reason = "the decoder found errors in this keyframe and concealed them";
+            self.report_damage(session, pts_ns, "was concealed", reason);
         }
         let orientation = self.settings.lock().orientation;
-        let turn = keyframe.turn;
-        let output = session.outlet.prepare(&self.srcpad, keyframe, session.reader.info(), orientation)?;
-        if !session.announced {
+        let rotation = keyframe.rotation;
+        let output = session.output.prepare(&self.srcpad, keyframe, session.reader.info(), orientation)?;
+        if !session.has_sent_stream_start {
             self.push_stream_start();
         }
         if let Some(caps) = output.new_caps {
@@ -296,32 +299,32 @@ impl KeyframeDec {
             }
         }
         if let (Some(last), Some(time)) = (went_back, stream_time) {
-            // Running time goes on where it was, as if the frame followed on the last.
+            // Running time continues as if the frame followed the last one.
             let end = session.segment.to_running_time(last.pts).unwrap_or_default() + last.duration;
-            self.state.lock().playback.go_on_at(time, end);
-            (session.segment_due, session.is_discontinuous) = (true, true);
+            self.state.lock().playback.continue_at(time, end);
+            (session.needs_segment, session.is_discontinuous) = (true, true);
         }
-        if std::mem::take(&mut session.segment_due) {
-            session.segment = self.push_segment(clock);
+        if std::mem::take(&mut session.needs_segment) {
+            session.segment = self.push_segment(timeline);
         }
-        if session.told_origin_ns.replace(clock.origin_ns) != Some(clock.origin_ns) {
-            self.srcpad.push_event(origin::event(clock.origin_ns));
+        if session.sent_origin_ns.replace(timeline.origin_ns) != Some(timeline.origin_ns) {
+            self.srcpad.push_event(container_time::event(timeline.origin_ns));
         }
-        if !std::mem::replace(&mut session.announced, true) {
-            let orientation = (orientation == Orientation::Stored).then_some(turn.tag());
+        if !std::mem::replace(&mut session.has_sent_stream_start, true) {
+            let orientation = (orientation == Orientation::Stored).then_some(rotation.tag());
             self.srcpad.push_event(gst::event::Tag::new(tags(session.reader.info(), orientation)));
         }
-        let every_frame_is_put_out = session.reader.info().is_intra_only && self.settings.lock().min_interval == 0;
-        let mut buffer = session.outlet.fit_layout(&self.srcpad, output.buffer)?;
-        let pts = stream_time.map(|time| time + clock.buffer_time_at_zero());
+        let outputs_every_frame = session.reader.info().is_intra_only && self.settings.lock().min_interval == 0;
+        let mut buffer = session.output.fit_layout(&self.srcpad, output.buffer)?;
+        let pts = stream_time.map(|time| time + timeline.buffer_time_at_zero());
         if let (Some(pts), Some(container_ns)) = (pts, pts_ns) {
             session.last = Some(Last { container_ns, pts, duration: duration.unwrap_or_default() });
         }
         {
             let buffer = buffer.make_mut();
             buffer.set_pts(pts);
-            // What a frame was recorded for is not how long it is shown where those after it are left out.
-            buffer.set_duration(duration.filter(|_| every_frame_is_put_out));
+            // A frame's own duration is not how long it is shown where the frames after it are skipped.
+            buffer.set_duration(duration.filter(|_| outputs_every_frame));
             if std::mem::take(&mut session.is_discontinuous) {
                 buffer.set_flags(gst::BufferFlags::DISCONT);
             }
@@ -379,12 +382,12 @@ impl KeyframeDec {
         self.srcpad.push_event(gst::event::StreamStart::builder(&id).group_id(group).seqnum(seqnum).build());
     }
 
-    fn push_segment(&self, clock: Clock) -> gst::FormattedSegment<gst::ClockTime> {
+    fn push_segment(&self, timeline: Timeline) -> gst::FormattedSegment<gst::ClockTime> {
         let segment = {
             let mut state = self.state.lock();
             let duration = state.duration;
             state.playback.segment.set_duration(duration);
-            state.playback.to_buffer_time(clock)
+            state.playback.to_buffer_time(timeline)
         };
         let seqnum = self.seqnum();
         gst::debug!(CAT, imp = self, "{segment:?}");
@@ -392,33 +395,33 @@ impl KeyframeDec {
         segment
     }
 
-    /// The sequence number of the last seek, or one for this run of the stream.
+    /// Returns the sequence number of the last seek, or one for this run of the stream.
     fn seqnum(&self) -> gst::Seqnum {
         *self.state.lock().seqnum.get_or_insert_with(gst::Seqnum::next)
     }
 
-    /// Says once that the processor decodes although a device was asked for.
-    fn tell_of_fallback(&self, session: &Session) {
+    /// Posts once that the processor decodes although a device was requested.
+    fn report_fallback(&self, session: &Session) {
         let Some(reason) = session.reader.fallback_reason() else { return };
-        if !std::mem::replace(&mut self.state.lock().told_of_fallback, true) {
+        if !std::mem::replace(&mut self.state.lock().has_reported_fallback, true) {
             let file = session.location.as_deref().unwrap_or("the stream");
             gst::element_imp_info!(
                 self,
                 gst::LibraryError::Init,
-                ("{file}: decoded by the processor, because no device does it"),
-                // gst-launch-1.0 prints this and not the line above.
-                ["{file}: decoded by the processor, because no device does it: {reason}"]
+                ("{file}: decoded by the processor, because no device can decode it"),
+                // gst-launch-1.0 prints this instead of the line above.
+                ["{file}: decoded by the processor, because no device can decode it: {reason}"]
             );
         }
     }
 
-    fn warn_of_damage(&self, session: &mut Session, pts_ns: Option<i64>, outcome: &str, reason: &str) {
+    fn report_damage(&self, session: &mut Session, pts_ns: Option<i64>, outcome: &str, reason: &str) {
         let file = session.location.as_deref().unwrap_or("the stream");
         let at = pts_ns.map_or_else(String::new, |ns| format!(" at {:.3} s", ns as f64 / 1e9));
         gst::warning!(CAT, imp = self, "{file}: damaged data{at} {outcome}: {reason}");
         session.warnings += 1;
-        if session.warnings <= WARNINGS {
-            let more = if session.warnings == WARNINGS { "; further ones are only logged" } else { "" };
+        if session.warnings <= MAX_WARNINGS {
+            let more = if session.warnings == MAX_WARNINGS { "; further ones are only logged" } else { "" };
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Decode,
@@ -436,7 +439,7 @@ impl KeyframeDec {
             Stop::Interrupted | Stop::Eos | Stop::Downstream(gst::FlowError::Flushing | gst::FlowError::Eos)
         );
         if is_error {
-            startup::wait_for_listeners(&*self.obj(), || self.interrupt.is_set());
+            gst_launch::wait_for_main_loop(&*self.obj(), || self.interrupt.is_set());
         }
         match stop {
             Stop::Interrupted | Stop::Downstream(gst::FlowError::Flushing) => {
@@ -448,41 +451,47 @@ impl KeyframeDec {
                 gst::info!(CAT, imp = self, "end of {file}: {stats}");
             }
             Stop::Input(error) => errors::post(self, &error, location),
-            Stop::Refused(Refusal::Caps { offered, taken }) => gst::element_imp_error!(
+            Stop::Output(OutputError::Caps { offered, accepted }) => post_error!(
                 self,
                 gst::CoreError::Negotiation,
-                ("{file}: downstream takes no format that {offered} frames can be converted to. Put `videoconvert ! videoscale` behind vxkeyframedec"),
-                ["downstream takes {taken}"]
+                file: file,
+                format!("downstream accepts no format that {offered} frames can be converted to. Add `videoconvert ! videoscale` after vxkeyframedec"),
+                format!("downstream accepts {accepted}")
             ),
-            Stop::Refused(Refusal::Frame(reason)) => {
-                gst::element_imp_error!(
-                    self,
-                    gst::StreamError::Decode,
-                    ("{file}: a frame cannot be put out: {reason}")
-                );
-            }
-            Stop::Downstream(gst::FlowError::NotLinked) => gst::element_imp_error!(
+            Stop::Output(OutputError::Frame(reason)) => post_error!(
+                self,
+                gst::StreamError::Decode,
+                file: file,
+                format!("a frame cannot be output: {reason}"),
+                String::new()
+            ),
+            Stop::Downstream(gst::FlowError::NotLinked) => post_error!(
                 self,
                 gst::CoreError::Pad,
-                ("{file}: nothing is linked to vxkeyframedec's source pad. Link a sink, for example fakesink")
+                file: file,
+                "vxkeyframedec's source pad is not linked. Link a sink, for example fakesink".to_owned(),
+                String::new()
             ),
-            Stop::Downstream(gst::FlowError::NotNegotiated) => gst::element_imp_error!(
+            Stop::Downstream(gst::FlowError::NotNegotiated) => post_error!(
                 self,
                 gst::CoreError::Negotiation,
-                ("{file}: an element behind vxkeyframedec does not take its frames. Put videoconvert behind vxkeyframedec")
+                file: file,
+                "an element after vxkeyframedec does not accept its frames. Add videoconvert after vxkeyframedec".to_owned(),
+                String::new()
             ),
-            Stop::Downstream(error) => gst::element_imp_error!(
+            Stop::Downstream(error) => post_error!(
                 self,
                 gst::StreamError::Failed,
-                ("{file}: stopped, because an element behind vxkeyframedec failed (its own message says why)"),
-                ["flow return {error:?}"]
+                file: file,
+                "stopped because an element after vxkeyframedec failed (see its own message)".to_owned(),
+                format!("flow return {error:?}")
             ),
         }
-        self.queue.refuse();
+        self.queue.reject_input();
         self.end_stream(is_error);
     }
 
-    /// Tells downstream, and whoever waits for the end.
+    /// Sends the end of the stream or segment.
     fn end_stream(&self, is_error: bool) {
         let seqnum = self.seqnum();
         if self.srcpad.sticky_event::<gst::event::StreamStart>(0).is_none() {
@@ -493,7 +502,7 @@ impl KeyframeDec {
             (state.playback.segment.clone(), state.duration, state.position)
         };
         let segment_done = segment.flags().contains(gst::SegmentFlags::SEGMENT) && !is_error;
-        // The end of the segment, and not of its last frame: there the next segment begins in a loop.
+        // The end of the segment, not of its last frame: there the next segment of a loop begins.
         let position = segment.stop().or(duration).or(last);
         if self.queue.finish() && !is_error {
             gst::debug!(CAT, imp = self, "another stream follows");
@@ -508,18 +517,18 @@ impl KeyframeDec {
     }
 }
 
-/// The frames that are due now that `keyframe` is read: after a seek to the nearest keyframe none until it is clear which that is.
+/// Returns the frames to output after `keyframe` was read: after a seek to the nearest keyframe none until it is clear which that is.
 fn nearest(session: &mut Session, keyframe: av::Keyframe) -> Vec<av::Keyframe> {
     let wanted = session.seek.as_ref().filter(|seek| seek.key_unit && seek.snap == Snap::Nearest);
-    let (Some(position), Some(clock)) = (wanted.map(|seek| seek.position), session.clock) else {
+    let (Some(position), Some(timeline)) = (wanted.map(|seek| seek.position), session.timeline) else {
         return vec![keyframe];
     };
-    let time_of = |keyframe: &av::Keyframe| keyframe.pts_ns.map(|ns| clock.stream_time(ns));
+    let time_of = |keyframe: &av::Keyframe| keyframe.pts_ns.map(|ns| timeline.stream_time(ns));
     let Some(time) = time_of(&keyframe) else { return vec![keyframe] };
     let before = session.held.first().and_then(time_of);
     if time < position {
         if keyframe.is_keyframe {
-            session.held.drain(..).for_each(|_| session.reader.want_one_more());
+            session.held.drain(..).for_each(|_| session.reader.allow_one_more());
         }
         session.held.push(keyframe);
         return Vec::new();
@@ -528,7 +537,7 @@ fn nearest(session: &mut Session, keyframe: av::Keyframe) -> Vec<av::Keyframe> {
         // The one before is as near.
         Some(before) if time - position >= position - before => true,
         _ if keyframe.is_keyframe => {
-            session.held.drain(..).for_each(|_| session.reader.want_one_more());
+            session.held.drain(..).for_each(|_| session.reader.allow_one_more());
             true
         }
         _ => false,

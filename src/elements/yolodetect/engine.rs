@@ -1,57 +1,57 @@
-//! From settings to an engine that is ready to take frames: runtime, model, labels.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Loads what the settings name into an engine that accepts frames: runtime, model, labels.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::frame_selection::Region;
 use super::imp::{CAT, FACTORY};
-use super::scope::Region;
 use super::settings::Settings;
 use crate::detect;
 use crate::elements::detector::Detector;
+use crate::elements::library_paths;
 use crate::elements::log::Category;
-use crate::elements::places;
 
 /// ONNX Runtime's own log.
 static ORT_CAT: Category = Category::new("vxort", "ONNX Runtime");
 
-/// What the user should know of.
-pub enum Note {
-    /// How the model is read: it concerns every result.
+/// A warning for the user.
+pub enum SetupWarning {
+    /// About how the model is read: it concerns every result.
     Model(String),
-    /// What it runs on.
+    /// About what it runs on.
     Setup(String),
 }
 
-/// From READY to NULL.
-pub struct Ready {
+/// A loaded engine, from READY to NULL.
+pub struct LoadedEngine {
     pub engine: detect::Engine,
     pub labels: Arc<detect::Labels>,
     pub runtime: &'static detect::Runtime,
     pub detect: Arc<detect::DetectSettings>,
-    /// `classes`, as numbers.
+    /// The property `classes`, as class indices.
     classes: Option<Vec<usize>>,
-    /// Most frames that the element holds.
+    /// Most frames in the element.
     pub max_inflight: usize,
     made_from: Settings,
 }
 
-impl Ready {
-    /// Loads what `settings` name, and passes what the user should know of to `warn`.
-    pub fn new(settings: &Settings, mut warn: impl FnMut(Note)) -> Result<Self, detect::Error> {
+impl LoadedEngine {
+    /// Loads what `settings` name, and passes warnings for the user to `warn`.
+    pub fn new(settings: &Settings, mut warn: impl FnMut(SetupWarning)) -> Result<Self, detect::Error> {
         if !settings.region_of_interest.is_empty() {
             settings.region_of_interest.parse::<Region>()?;
         }
         let (runtime, spec, note) = prepare(settings)?;
-        note.into_iter().map(Note::Setup).for_each(&mut warn);
+        note.into_iter().map(SetupWarning::Setup).for_each(&mut warn);
         let engine = detect::Engine::acquire(runtime, &spec)?;
         let report = engine.provider();
         if let Some(reason) = &report.fallback {
-            warn(Note::Setup(format!("{} is used, not as it was to be: {reason}", report.name)));
+            warn(SetupWarning::Setup(format!("falling back to {}: {reason}", report.name)));
         }
         let model = engine.model();
-        model.warnings.iter().for_each(|warning| warn(Note::Model(format!("{}: {warning}", model.source))));
+        model.warnings.iter().for_each(|warning| warn(SetupWarning::Model(format!("{}: {warning}", model.source))));
         let (labels, note) = detect::Labels::resolve(model, settings.label_file.as_deref())?;
-        note.into_iter().map(Note::Model).for_each(&mut warn);
+        note.into_iter().map(SetupWarning::Model).for_each(&mut warn);
         let classes = classes(&labels, &settings.classes)?;
         gst::info!(
             CAT,
@@ -64,7 +64,7 @@ impl Ready {
             report.name,
             report.device,
             report.precision,
-            if report.is_rewritten { " (its bytes rearranged for speed, with the same results)" } else { "" },
+            if report.is_rewritten { " (weights rearranged for speed, results unchanged)" } else { "" },
             report.sessions,
             report.intra_op_threads,
             runtime.version(),
@@ -85,12 +85,12 @@ impl Ready {
         Ok(ready)
     }
 
-    /// Whether it is what `settings` ask for.
+    /// Whether it was loaded with `settings`.
     pub fn fits(&self, settings: &Settings) -> bool {
         self.made_from == *settings
     }
 
-    /// Takes over the settings that may change at any time; classes that the model does not have are left for the next start.
+    /// Applies the settings that may change at any time; classes that the model does not have are left for the next start.
     pub fn update(&mut self, settings: &Settings) {
         self.made_from = self.made_from.with_changeable_of(settings);
         if self.made_from.classes != settings.classes
@@ -99,16 +99,10 @@ impl Ready {
             self.classes = classes;
             self.made_from.classes.clone_from(&settings.classes);
         }
-        self.detect = Arc::new(detect::DetectSettings {
-            confidence_threshold: settings.confidence_threshold,
-            iou_threshold: settings.iou_threshold,
-            max_detections: settings.max_detections as usize,
-            classes: self.classes.clone(),
-            class_agnostic: settings.class_agnostic,
-        });
+        self.detect = Arc::new(settings.to_detect_settings(self.classes.clone()));
     }
 
-    /// What downstream is told of it.
+    /// Returns the information that is sent downstream.
     pub fn detector(&self) -> Detector {
         let (report, model) = (self.engine.provider(), self.engine.model());
         Detector {
@@ -127,23 +121,17 @@ impl Ready {
         }
     }
 
-    /// What `stats` reports of it.
-    pub fn report(&self) -> Report {
-        Report { engine: self.engine.clone(), runtime: self.runtime }
+    /// Returns a handle for `stats`.
+    pub fn report(&self) -> EngineReport {
+        EngineReport { engine: self.engine.clone(), runtime: self.runtime }
     }
 }
 
-/// Loads ONNX Runtime; it, what the engine is made from, and what the user should know of.
+/// Loads ONNX Runtime. Returns it, the specification of the engine, and a warning for the user.
 fn prepare(
     settings: &Settings,
 ) -> Result<(&'static detect::Runtime, detect::EngineSpec, Option<String>), detect::Error> {
-    let provider: detect::Provider = settings.execution_provider.parse()?;
-    let tuning = detect::Tuning {
-        precision: settings.precision.into(),
-        options: detect::Tuning::parse_options(&settings.execution_provider_options)?,
-    };
-    let size = detect::ModelHints::parse_size(&settings.input_size)?;
-    let search_dirs = places::library_dirs_of(FACTORY);
+    let spec = settings.to_engine_spec(library_paths::library_dirs_of(FACTORY))?;
     let log_level = match ORT_CAT.threshold() {
         gst::DebugLevel::None | gst::DebugLevel::Error => detect::LogLevel::Error,
         gst::DebugLevel::Log => detect::LogLevel::Info,
@@ -152,57 +140,34 @@ fn prepare(
     };
     let (runtime, note) = detect::Runtime::load(&detect::RuntimeOptions {
         library: settings.runtime_library.clone(),
-        search_dirs: search_dirs.clone(),
-        provider: provider.clone(),
-        tuning: tuning.clone(),
+        search_dirs: spec.provider_dirs.clone(),
+        provider: spec.provider.clone(),
+        tuning: spec.tuning.clone(),
         log: Arc::new(log),
         log_level,
     })?;
-    let spec = detect::EngineSpec {
-        model: settings.model_file.clone().map_or(detect::ModelSource::BuiltIn, detect::ModelSource::File),
-        provider,
-        sessions: settings.sessions as usize,
-        intra_op_threads: settings.intra_op_threads as usize,
-        inter_op_threads: settings.inter_op_threads as usize,
-        batch_size: settings.batch_size as usize,
-        batch_timeout: Duration::from_nanos(settings.batch_timeout),
-        optimize_for: settings.optimize_for.into(),
-        pin_threads: settings.cpu_affinity,
-        tuning,
-        hints: detect::ModelHints {
-            layout: settings.model_layout.layout(),
-            resize_mode: settings.resize_mode.resize_mode(),
-            order: settings.channel_order.order(),
-            range: settings.input_range.range(),
-            filter: settings.resize_filter.into(),
-            size,
-        },
-        memory_limit: settings.memory_limit,
-        load_timeout: (settings.load_timeout > 0).then(|| Duration::from_nanos(settings.load_timeout)),
-        provider_dirs: search_dirs,
-    };
     Ok((runtime, spec, note))
 }
 
-/// ONNX Runtime's version and the providers that would be tried with these settings, in words; loads no model.
+/// Describes ONNX Runtime's version and the providers that these settings would try; loads no model.
 pub fn candidates(settings: &Settings) -> Result<String, detect::Error> {
     let (runtime, spec, _) = prepare(settings)?;
     detect::Engine::candidates(runtime, &spec)
 }
 
-/// `classes` as numbers; `None` for all.
+/// Parses `classes` into class indices; `None` for all.
 pub fn classes(labels: &detect::Labels, classes: &str) -> Result<Option<Vec<usize>>, detect::Error> {
     if classes.trim().is_empty() { Ok(None) } else { labels.parse_classes(classes).map(Some) }
 }
 
-/// An engine to be described while nobody waits for [`Ready`].
-pub struct Report {
+/// Describes an engine without holding the lock of [`LoadedEngine`].
+pub struct EngineReport {
     engine: detect::Engine,
     runtime: &'static detect::Runtime,
 }
 
-impl Report {
-    /// Adds the engine's part of `stats`.
+impl EngineReport {
+    /// Adds the engine's fields to `stats`.
     pub fn describe(&self, stats: gst::structure::Builder) -> gst::structure::Builder {
         let (report, model, engine) = (self.engine.provider(), self.engine.model(), self.engine.stats());
         let mut stats = stats
@@ -220,7 +185,7 @@ impl Report {
             .field("runtime-version", self.runtime.version())
             .field("runtime-library", self.runtime.library().display().to_string())
             .field("model-loads", engine.model_loads)
-            // Without the handle of this report.
+            // Without this report's own handle.
             .field("engine-users", engine.users.saturating_sub(1) as u32)
             .field("engine-frames", engine.frames)
             .field("engine-batches", engine.batches);
@@ -231,7 +196,7 @@ impl Report {
     }
 }
 
-/// What ONNX Runtime calls INFO is hundreds of lines for each session.
+/// Writes a line of ONNX Runtime's log. Its INFO level has hundreds of lines per session.
 fn log(level: detect::LogLevel, text: &str) {
     match level {
         detect::LogLevel::Verbose => gst::trace!(ORT_CAT, "{text}"),

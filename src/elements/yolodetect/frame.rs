@@ -1,17 +1,18 @@
-//! A GstBuffer as the detect layer's frame: mapped planes, nothing copied.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A GstBuffer as a frame of the detect layer: mapped planes, no copy.
 
 use crate::detect;
 
-/// What frames with `caps` are. Caps that say nothing of colour mean BT.601, as FFmpeg and OpenCV take such pictures and
-/// models were therefore trained on them; GStreamer's own guess would be BT.709 for high definition.
+/// Returns the video info of `caps`. Without colorimetry in the caps the matrix is BT.601, as FFmpeg and OpenCV assume and
+/// models were therefore trained; GStreamer's own default would be BT.709 for high definition.
 ///
 /// # Errors
 /// When the caps are not those of raw video.
 pub fn video_info(caps: &gst::CapsRef) -> Result<gst_video::VideoInfo, gst::glib::BoolError> {
     let info = gst_video::VideoInfo::from_caps(caps)?;
     let colour = info.colorimetry();
-    let is_said = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
-    if is_said || !info.is_yuv() {
+    let is_specified = caps.structure(0).is_some_and(|structure| structure.has_field("colorimetry"));
+    if is_specified || !info.is_yuv() {
         return Ok(info);
     }
     let matrix = gst_video::VideoColorMatrix::Bt601;
@@ -19,17 +20,17 @@ pub fn video_info(caps: &gst::CapsRef) -> Result<gst_video::VideoInfo, gst::glib
     gst_video::VideoInfo::builder_from_info(&info).colorimetry(&colour).build()
 }
 
-/// A mapped video frame, or a part of it. It holds a reference to the buffer until the engine has read the pixels.
+/// A mapped video frame, or a part of it. Holds a reference to the buffer until the engine has read the pixels.
 pub struct MappedFrame {
     frame: gst_video::VideoFrame<gst_video::video_frame::Readable>,
     area: Option<detect::Area>,
 }
 
 impl MappedFrame {
-    /// Maps `buffer`, of which `area` is to be seen.
+    /// Maps `buffer`, of which the model sees `area`.
     ///
     /// # Errors
-    /// When it cannot be read as `info` says.
+    /// When it cannot be mapped as `info`.
     pub fn new(
         buffer: gst::Buffer,
         info: &gst_video::VideoInfo,

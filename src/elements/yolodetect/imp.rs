@@ -1,4 +1,5 @@
-//! Pads, events, queries, properties and states of `vxyolodetect`. What happens to frames is in `streaming.rs`.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pads, events, queries, properties and states of `vxyolodetect`. `streaming.rs` handles frames.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,16 +8,18 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::engine::{Note, Ready};
+use super::engine::{LoadedEngine, SetupWarning};
+use super::enums::Meta;
 use super::frame;
+use super::frame_selection::{FrameSelector, Region};
 use super::queue::Queue;
-use super::scope::{Region, Scope};
-use super::settings::{Meta, PROPERTIES, Settings};
-use super::streaming::{Counts, Outlet};
+use super::settings::{PROPERTIES, Settings};
+use super::streaming::{Counts, OutputState};
 use crate::detect;
 use crate::elements::detector::{self, MODEL_DETAILS};
+use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
-use crate::elements::refusal;
+use crate::elements::property_lock;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -27,17 +30,17 @@ pub struct YoloDetect {
     pub(super) sinkpad: gst::Pad,
     pub(super) srcpad: gst::Pad,
     pub(super) settings: Mutex<Arc<Settings>>,
-    pub(super) ready: Mutex<Option<Ready>>,
+    pub(super) ready: Mutex<Option<LoadedEngine>>,
     pub(super) counts: Mutex<Counts>,
-    /// What frames on the sink pad are.
+    /// Format of frames on the sink pad.
     pub(super) info: Mutex<Option<gst_video::VideoInfo>>,
     pub(super) queue: Queue,
-    /// Of the frames on the sink pad; `None` where it is not in time.
+    /// Segment of the frames on the sink pad; `None` where it is not in time format.
     pub(super) segment: Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>,
-    /// Of upstream's thread.
-    pub(super) scope: Mutex<Scope>,
-    /// Of the source pad's task.
-    pub(super) outlet: Mutex<Outlet>,
+    /// Used by upstream's thread.
+    pub(super) frame_selector: Mutex<FrameSelector>,
+    /// Used by the source pad's task.
+    pub(super) output: Mutex<OutputState>,
 }
 
 #[glib::object_subclass]
@@ -84,8 +87,8 @@ impl ObjectSubclass for YoloDetect {
             info: Mutex::default(),
             queue: Queue::default(),
             segment: Mutex::default(),
-            scope: Mutex::default(),
-            outlet: Mutex::default(),
+            frame_selector: Mutex::default(),
+            output: Mutex::default(),
         }
     }
 }
@@ -102,11 +105,11 @@ impl ObjectImpl for YoloDetect {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        if refusal::is_refused(&*self.obj(), pspec) {
+        if property_lock::rejects_change(&*self.obj(), pspec) {
             return;
         }
         if let Err(error) = self.check_change(pspec.name(), value) {
-            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{error}: {} stays as it is", pspec.name()));
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{error}; {} is unchanged", pspec.name()));
             return;
         }
         let settings = {
@@ -131,7 +134,7 @@ impl ElementImpl for YoloDetect {
             gst::subclass::ElementMetadata::new(
                 "YOLO object detector",
                 "Filter/Analyzer/Video",
-                "Finds objects in frames with a YOLO model in ONNX form and puts them on the frames as metas",
+                "Detects objects in frames with a YOLO model in ONNX format and attaches them as metas",
                 "The vx developers",
             )
         });
@@ -161,8 +164,8 @@ impl ElementImpl for YoloDetect {
                 *self.counts.lock() = Counts::default();
                 *self.info.lock() = None;
                 *self.segment.lock() = None;
-                *self.scope.lock() = Scope::default();
-                *self.outlet.lock() = Outlet::default();
+                *self.frame_selector.lock() = FrameSelector::default();
+                *self.output.lock() = OutputState::default();
                 let settings = Arc::clone(&self.settings.lock());
                 // Properties may have changed in READY.
                 let fits = self.ready.lock().as_ref().is_some_and(|ready| ready.fits(&settings));
@@ -187,7 +190,7 @@ impl ElementImpl for YoloDetect {
 }
 
 impl YoloDetect {
-    /// Whether a property may get this value now. Before PAUSED anything may be set; what is wrong is told at the start.
+    /// Checks whether a property may get this value now. Before PAUSED any value may be set; errors are reported at the start.
     fn check_change(&self, name: &str, value: &glib::Value) -> Result<(), detect::Error> {
         if self.obj().current_state() <= gst::State::Ready {
             return Ok(());
@@ -199,7 +202,7 @@ impl YoloDetect {
                 labels.map_or(Ok(()), |labels| super::engine::classes(&labels, &text).map(drop))
             }
             ("region-of-interest", Some(text)) => text.parse::<Region>().map(drop),
-            ("meta", _) if value.get::<Meta>().is_ok_and(|meta| !meta.is_possible()) => Err(detect::Error::Setting {
+            ("meta", _) if value.get::<Meta>().is_ok_and(|meta| !meta.is_supported()) => Err(detect::Error::Setting {
                 setting: "meta",
                 reason: "this plugin was built without GstAnalyticsRelationMeta".to_owned(),
             }),
@@ -207,7 +210,7 @@ impl YoloDetect {
         }
     }
 
-    /// The closing line.
+    /// Logs the totals of a stream.
     fn log_totals(&self) {
         let counts = self.counts.lock().clone();
         let each =
@@ -215,7 +218,7 @@ impl YoloDetect {
         gst::info!(
             CAT,
             imp = self,
-            "{} frames, {} pictures looked at, {} detections; for each picture: queued {:.1?}, prepared {:.1?}, inferred {:.1?}, \
+            "{} frames, {} inference runs, {} detections; per run: queued {:.1?}, prepared {:.1?}, inferred {:.1?}, \
              decoded {:.1?}",
             counts.frames,
             counts.looks,
@@ -229,35 +232,35 @@ impl YoloDetect {
 
     fn prepare(&self) -> Result<(), gst::StateChangeError> {
         let settings = Arc::clone(&self.settings.lock());
-        if !settings.meta.is_possible() {
+        if !settings.meta.is_supported() {
             gst::element_imp_error!(
                 self,
                 gst::LibraryError::Settings,
-                ("this plugin was built without GstAnalyticsRelationMeta, which needs GStreamer 1.24 or newer. Set meta=roi, or build it on such a system")
+                ("this plugin was built without GstAnalyticsRelationMeta, which needs GStreamer 1.24 or newer. Set meta=roi, or rebuild the plugin on such a system")
             );
             return Err(gst::StateChangeError);
         }
-        let warn = |note: Note| match note {
-            Note::Setup(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
-            Note::Model(text) => gst::element_imp_warning!(
+        let warn = |note: SetupWarning| match note {
+            SetupWarning::Setup(text) => gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{text}")),
+            SetupWarning::Model(text) => gst::element_imp_warning!(
                 self,
                 gst::LibraryError::Settings,
                 ("{text}"),
                 details: gst::Structure::new_empty(MODEL_DETAILS)
             ),
         };
-        let takes_long = settings.execution_provider.eq_ignore_ascii_case("tensorrt");
+        let takes_long = matches!(settings.execution_provider.parse(), Ok(detect::Provider::TensorRt));
         if takes_long {
             self.post_progress(
                 gst::ProgressType::Start,
-                "TensorRT builds an engine for the model, which takes minutes the first time",
+                "TensorRT is building an engine for the model, which takes minutes the first time",
             );
         }
-        let made = Ready::new(&settings, warn);
+        let made = LoadedEngine::new(&settings, warn);
         if takes_long {
             let (kind, text) = match &made {
-                Ok(_) => (gst::ProgressType::Complete, "the engine is built and kept for the next time"),
-                Err(_) => (gst::ProgressType::Error, "no engine was built"),
+                Ok(_) => (gst::ProgressType::Complete, "the engine is built and cached"),
+                Err(_) => (gst::ProgressType::Error, "building the engine failed"),
             };
             self.post_progress(kind, text);
         }
@@ -268,15 +271,15 @@ impl YoloDetect {
                 Ok(())
             }
             Err(error) => {
-                let debug = format!("{error:?}");
+                let (reason, debug) = (error.to_string(), format!("{error:?}"));
                 match &error {
                     detect::Error::ModelUnreadable { .. } | detect::Error::LabelFile { .. } => {
-                        gst::element_imp_error!(self, gst::ResourceError::NotFound, ("{error}"), ["{debug}"]);
+                        post_error!(self, gst::ResourceError::NotFound, reason, debug);
                     }
                     detect::Error::UnknownClass { .. } | detect::Error::Setting { .. } => {
-                        gst::element_imp_error!(self, gst::LibraryError::Settings, ("{error}"), ["{debug}"]);
+                        post_error!(self, gst::LibraryError::Settings, reason, debug);
                     }
-                    _ => gst::element_imp_error!(self, gst::LibraryError::Init, ("{error}"), ["{debug}"]),
+                    _ => post_error!(self, gst::LibraryError::Init, reason, debug),
                 }
                 Err(gst::StateChangeError)
             }
@@ -286,7 +289,7 @@ impl YoloDetect {
     fn post_progress(&self, kind: gst::ProgressType, text: &str) {
         gst::info!(CAT, imp = self, "{text}");
         let message = gst::message::Progress::builder(kind, "tensorrt", text).src(&*self.obj()).build();
-        // Nobody has to listen.
+        // The result does not matter: there may be no receiver.
         let _ = self.obj().post_message(message);
     }
 
@@ -298,11 +301,11 @@ impl YoloDetect {
                 passed_on
             }
             gst::EventView::FlushStop(_) => {
-                // Again, for what came between the two, or if there was no start.
+                // Again, for what came in between, or if there was no start.
                 self.flush();
                 let passed_on = self.srcpad.push_event(event);
-                *self.scope.lock() = Scope::default();
-                *self.outlet.lock() = Outlet::default();
+                *self.frame_selector.lock() = FrameSelector::default();
+                *self.output.lock() = OutputState::default();
                 self.queue.open();
                 self.start_task().is_ok() && passed_on
             }
@@ -314,18 +317,18 @@ impl YoloDetect {
                 self.warn_of_region(&info);
                 *self.info.lock() = Some(info);
                 // Boxes are in pixels, so they do not carry over to frames of another size.
-                *self.scope.lock() = Scope::default();
+                *self.frame_selector.lock() = FrameSelector::default();
                 self.put_event(event)
             }
             gst::EventView::StreamStart(_) => {
-                *self.scope.lock() = Scope::default();
+                *self.frame_selector.lock() = FrameSelector::default();
                 self.put_event(event)
             }
             gst::EventView::Segment(segment) => {
                 *self.segment.lock() = segment.segment().downcast_ref().cloned();
-                // Frames that were decided on may have been dropped: see `queue.rs`.
-                *self.scope.lock() = Scope::default();
-                let detector = self.ready.lock().as_ref().map(Ready::detector);
+                // Frames that were selected may have been dropped: see `queue.rs`.
+                *self.frame_selector.lock() = FrameSelector::default();
+                let detector = self.ready.lock().as_ref().map(LoadedEngine::detector);
                 let passed_on = self.put_event(event);
                 detector.is_none_or(|detector| self.put_event(detector::event(&detector))) && passed_on
             }
@@ -341,8 +344,8 @@ impl YoloDetect {
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }
 
-    /// Stops the task and empties the queue. Sticky events that were in it are kept on the source pad, since nobody would send
-    /// them again.
+    /// Stops the task and empties the queue. Sticky events that were in it are stored on the source pad, since they would not be sent
+    /// again.
     fn flush(&self) {
         self.queue.close();
         let _ = self.srcpad.pause_task();
@@ -361,7 +364,7 @@ impl YoloDetect {
                 self,
                 gst::LibraryError::Settings,
                 (
-                    "region-of-interest={} lies outside of frames of {}x{}: nothing will be found in them",
+                    "region-of-interest={} is outside of frames of {}x{}: nothing will be detected in them",
                     settings.region_of_interest,
                     info.width(),
                     info.height()
@@ -374,7 +377,7 @@ impl YoloDetect {
         use gst::QueryViewMut;
         match query.view_mut() {
             QueryViewMut::Allocation(_) => {
-                // What came before the query goes before it.
+                // Items from before the query are pushed before it.
                 if !self.queue.wait_until_empty() {
                     return false;
                 }
@@ -404,7 +407,7 @@ impl YoloDetect {
         answered
     }
 
-    /// As long as the frames last that may be held.
+    /// Returns the duration of the frames that the element may hold.
     fn latency(&self) -> gst::ClockTime {
         let frames = self.ready.lock().as_ref().map_or(0, |ready| ready.max_inflight as u64);
         let rate = self.info.lock().as_ref().map(gst_video::VideoInfo::fps).filter(|fps| fps.numer() > 0);
@@ -449,7 +452,7 @@ impl YoloDetect {
             .field("infer-time", counts.infer.as_nanos() as u64)
             .field("decode-time", counts.decode.as_nanos() as u64)
             .field("push-time", counts.push.as_nanos() as u64);
-        let report = self.ready.lock().as_ref().map(Ready::report);
+        let report = self.ready.lock().as_ref().map(LoadedEngine::report);
         match report {
             Some(report) => report.describe(stats).build(),
             None => stats.build(),

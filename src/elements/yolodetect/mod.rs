@@ -1,46 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vxyolodetect`: frames in, the same frames with detections out.
-//!
-//! ```text
-//! gst-launch-1.0 filesrc location=clip.mp4 ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! filesink location=clip.jsonl
-//! ```
 
 mod engine;
+mod enums;
 mod frame;
+mod frame_selection;
 mod imp;
 mod queue;
-mod reading;
-mod running;
-mod scope;
 mod settings;
 mod streaming;
 
+/**
+ * SECTION:element-vxyolodetect
+ *
+ * Runs a YOLO model (or another detector) in ONNX format on frames and attaches its detections as metas. Pixels are not changed.
+ * Elements with the same model and settings share one engine in the process. Without `model-file` a built-in person detector is used.
+ *
+ * ## Example launch line
+ *
+ * ```bash
+ * gst-launch-1.0 -q filesrc location=examples/media/scenes.mp4 ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink
+ * ```
+ *
+ * Prints the people on the keyframes of a file.
+ *
+ * ```bash
+ * gst-launch-1.0 -q filesrc location=examples/media/scenes.mp4 ! vxkeyframedec ! vxyolodetect confidence-threshold=0.5 region-of-interest=0,0,0.5,1 ! vxjsonenc ! fdsink
+ * ```
+ *
+ * Runs inference only on the left half of the frames.
+ *
+ * Since: 0.1
+ */
 use gst::glib;
 use gst::prelude::*;
 
 glib::wrapper! {
-    /// Runs a YOLO model on frames and puts what it finds on them as metas.
+    /// Runs a YOLO model on frames and attaches its detections as metas.
     pub struct YoloDetect(ObjectSubclass<imp::YoloDetect>) @extends gst::Element, gst::Object;
 }
 
 /// Registers the element.
 ///
 /// # Errors
-/// When GStreamer refuses the name.
+/// When GStreamer rejects the name.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     gst::Element::register(Some(plugin), imp::FACTORY, gst::Rank::NONE, YoloDetect::static_type())
 }
 
-/// Its properties, for elements that pass some of them on.
-pub(super) fn properties() -> &'static [glib::ParamSpec] {
-    settings::PROPERTIES.as_ref()
+/// Creates the properties called `names`, for a bin that forwards them: a `ParamSpec` belongs to one class. None of them may change
+/// while the bin runs.
+pub(super) fn forwarded_properties(names: &[&str]) -> Vec<glib::ParamSpec> {
+    let mut properties = settings::param_specs(gst::PARAM_FLAG_MUTABLE_READY, glib::ParamFlags::empty());
+    properties.retain(|property| names.contains(&property.name()));
+    properties
 }
 
 impl YoloDetect {
-    /// ONNX Runtime's version and the providers that would be tried with the element's settings, in words. Loads ONNX Runtime, as
+    /// Describes ONNX Runtime's version and the providers that the element's settings would try. Loads ONNX Runtime, as
     /// the element does in READY, but no model.
     ///
     /// # Errors
-    /// Where ONNX Runtime, the model or the provider is not there.
+    /// When ONNX Runtime, the model or the provider is missing.
     pub fn candidates(&self) -> Result<String, crate::detect::Error> {
         use gst::subclass::prelude::*;
         let settings = std::sync::Arc::clone(&self.imp().settings.lock());

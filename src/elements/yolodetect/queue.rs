@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Items between the two pads of `vxyolodetect`: frames and serialized events in order, bounded by the number of frames.
 //!
-//! It behaves as GStreamer's own `queue`: once downstream has refused a frame, frames are dropped and upstream is told so, while
-//! events still travel; a new stream makes frames flow again.
+//! It behaves as GStreamer's own `queue`: once downstream has rejected a frame, frames are dropped and upstream gets the flow error, while
+//! events still pass; a new stream resets that.
 //!
-//! Thread rule: one thread puts items in (upstream's), one takes them out (the source pad's task); any thread flushes.
+//! Thread rule: one thread adds items (upstream's), one removes them (the source pad's task); any thread flushes.
 
 use std::collections::VecDeque;
 
@@ -11,24 +12,24 @@ use parking_lot::{Condvar, Mutex};
 
 use super::streaming::Pending;
 
-/// What travels from the sink pad to the source pad.
+/// An item on its way from the sink pad to the source pad.
 pub(super) enum Item {
     Frame(Pending),
     Event(gst::Event),
 }
 
-/// An item that the task has to deal with.
+/// An item for the task.
 pub(super) struct Taken {
     pub item: Item,
-    /// Downstream takes no frames: drop it if it is one.
-    pub is_refused: bool,
+    /// Downstream accepts no frames: drop it if it is one.
+    pub is_dropped: bool,
 }
 
-/// Why frames are not pushed.
+/// Why frames are no longer pushed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refusal {
+pub(super) struct PushFailure {
     pub flow: gst::FlowError,
-    /// Upstream or the application knows of it.
+    /// Reported to upstream or the application.
     pub is_reported: bool,
 }
 
@@ -41,16 +42,16 @@ pub(super) struct Queue {
 struct State {
     items: VecDeque<Item>,
     frames: usize,
-    /// The task works on an item that it has taken out.
+    /// The task works on an item that it has removed.
     is_busy: bool,
     is_flushing: bool,
-    /// Frames that the task takes out now are dropped.
-    refusal: Option<Refusal>,
+    /// Set while frames that the task removes are dropped.
+    failure: Option<PushFailure>,
 }
 
-impl Refusal {
-    /// Whether `event` begins something that downstream may take again. After the end of a segment, which is what
-    /// [`gst::FlowError::Eos`] says, that is the next segment; after an error only a new stream.
+impl PushFailure {
+    /// Whether `event` begins something that downstream may accept again. After the end of a segment, which
+    /// [`gst::FlowError::Eos`] means, that is the next segment; after an error only a new stream.
     fn ends_with(self, event: &gst::Event) -> bool {
         match event.type_() {
             gst::EventType::StreamStart => true,
@@ -59,55 +60,55 @@ impl Refusal {
         }
     }
 
-    /// Whether the pipeline would hang if nobody reported it.
+    /// Whether the pipeline would hang if it were not reported.
     fn is_error(self) -> bool {
         !matches!(self.flow, gst::FlowError::Eos | gst::FlowError::Flushing)
     }
 }
 
 impl State {
-    /// Why a frame that is put in now would be dropped.
-    fn refusal_at_end(&mut self) -> Option<&mut Refusal> {
-        let refusal = self.refusal?;
-        let ends = |item: &Item| matches!(item, Item::Event(event) if refusal.ends_with(event));
-        if self.items.iter().any(ends) { None } else { self.refusal.as_mut() }
+    /// Returns why a frame that is added now would be dropped.
+    fn failure_at_end(&mut self) -> Option<&mut PushFailure> {
+        let failure = self.failure?;
+        let ends = |item: &Item| matches!(item, Item::Event(event) if failure.ends_with(event));
+        if self.items.iter().any(ends) { None } else { self.failure.as_mut() }
     }
 
-    /// Takes out the next item.
+    /// Removes the next item.
     fn next(&mut self) -> Option<Taken> {
         if self.is_flushing {
             return None;
         }
         let item = self.items.pop_front()?;
         self.is_busy = true;
-        if let (Item::Event(event), Some(refusal)) = (&item, self.refusal)
-            && refusal.ends_with(event)
+        if let (Item::Event(event), Some(failure)) = (&item, self.failure)
+            && failure.ends_with(event)
         {
-            self.refusal = None;
+            self.failure = None;
         }
-        Some(Taken { item, is_refused: self.refusal.is_some() })
+        Some(Taken { item, is_dropped: self.failure.is_some() })
     }
 
-    /// The error that upstream will not hear of, since it pushes no frame any more; it counts as reported from here on.
+    /// Returns the error that upstream does not get, since it pushes no more frames; it counts as reported from here on.
     fn take_unreported(&mut self) -> Option<gst::FlowError> {
         let is_eos = |item: &Item| matches!(item, Item::Event(event) if event.type_() == gst::EventType::Eos);
         let has_ended = self.items.iter().any(is_eos);
-        let refusal =
-            self.refusal.as_mut().filter(|refusal| has_ended && refusal.is_error() && !refusal.is_reported)?;
-        refusal.is_reported = true;
-        Some(refusal.flow)
+        let failure =
+            self.failure.as_mut().filter(|failure| has_ended && failure.is_error() && !failure.is_reported)?;
+        failure.is_reported = true;
+        Some(failure.flow)
     }
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        let state = State { items: VecDeque::new(), frames: 0, is_busy: false, is_flushing: true, refusal: None };
+        let state = State { items: VecDeque::new(), frames: 0, is_busy: false, is_flushing: true, failure: None };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
 
 impl Queue {
-    /// Ends every wait; nothing is taken or given until [`open`](Self::open).
+    /// Interrupts every wait; nothing is added or removed until [`open`](Self::open).
     pub fn close(&self) {
         self.state.lock().is_flushing = true;
         self.changed.notify_all();
@@ -118,14 +119,14 @@ impl Queue {
         self.state.lock().is_flushing
     }
 
-    /// Empties a closed queue; the events that were in it, in order.
+    /// Empties a closed queue. Returns the events that were in it, in order.
     pub fn drain(&self) -> Vec<gst::Event> {
         let items = {
             let mut state = self.state.lock();
             state.frames = 0;
-            // What the task still has in its hands was before the flush.
+            // An item that the task still works on is from before the flush.
             state.is_busy = false;
-            state.refusal = None;
+            state.failure = None;
             std::mem::take(&mut state.items)
         };
         let events = items.into_iter().filter_map(|item| match item {
@@ -135,15 +136,15 @@ impl Queue {
         events.collect()
     }
 
-    /// Takes items again.
+    /// Accepts items again.
     pub fn open(&self) {
         self.state.lock().is_flushing = false;
     }
 
-    /// Adds a frame as soon as there are fewer than `most`.
+    /// Adds a frame; see [`wait_for_room`](Self::wait_for_room).
     ///
     /// # Errors
-    /// `Flushing`, or what downstream answered to the last frame.
+    /// `Flushing`, or downstream's flow return for the last frame.
     pub fn put_frame(&self, frame: Pending) -> Result<(), gst::FlowError> {
         let mut state = self.state.lock();
         Self::check(&mut state)?;
@@ -154,7 +155,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds an event; gives the error of downstream that nobody but this element can report.
+    /// Adds an event. Returns an error of downstream that only this element can report.
     ///
     /// # Errors
     /// `Flushing`.
@@ -185,15 +186,15 @@ impl Queue {
         flow
     }
 
-    /// Whether frames are taken.
+    /// Checks whether frames are accepted.
     fn check(state: &mut State) -> Result<(), gst::FlowError> {
         if state.is_flushing {
             return Err(gst::FlowError::Flushing);
         }
-        match state.refusal_at_end() {
-            Some(refusal) => {
-                refusal.is_reported = true;
-                Err(refusal.flow)
+        match state.failure_at_end() {
+            Some(failure) => {
+                failure.is_reported = true;
+                Err(failure.flow)
             }
             None => Ok(()),
         }
@@ -214,30 +215,30 @@ impl Queue {
         state.next()
     }
 
-    /// The frame taken last is dealt with; gives the error of downstream that nobody but this element can report.
-    pub fn frame_done(&self, refused: Option<Refusal>) -> Option<gst::FlowError> {
+    /// Marks the frame removed last as finished. Returns an error of downstream that only this element can report.
+    pub fn frame_done(&self, failed: Option<PushFailure>) -> Option<gst::FlowError> {
         let mut state = self.state.lock();
         if !state.is_busy {
             return None;
         }
         state.is_busy = false;
         state.frames = state.frames.saturating_sub(1);
-        state.refusal = refused.or(state.refusal);
+        state.failure = failed.or(state.failure);
         let unreported = state.take_unreported();
         drop(state);
         self.changed.notify_all();
         unreported
     }
 
-    /// The event taken last was pushed.
+    /// Marks the event removed last as pushed.
     pub fn event_done(&self) {
         self.state.lock().is_busy = false;
         self.changed.notify_all();
     }
 
-    /// Downstream is linked again, so frames can be pushed again.
+    /// Resets `NotLinked` when downstream is linked again.
     pub fn relinked(&self) {
         let mut state = self.state.lock();
-        state.refusal = state.refusal.filter(|refusal| refusal.flow != gst::FlowError::NotLinked);
+        state.failure = state.failure.filter(|failure| failure.flow != gst::FlowError::NotLinked);
     }
 }

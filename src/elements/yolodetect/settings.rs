@@ -1,49 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The properties of `vxyolodetect` and their defaults.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
 
-use super::reading::{ChannelOrder, InputRange, ModelLayout, ResizeFilter, ResizeMode};
-use super::running::{OptimizeFor, Precision};
-use super::scope::Region;
-use crate::{detect, meta};
+use super::enums::{ChannelOrder, InputRange, Meta, ModelLayout, OptimizeFor, Precision, ResizeFilter, ResizeMode};
+use super::frame_selection::Region;
+use crate::detect;
 
-/// Which metas are put on frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstVxMeta")]
-pub enum Meta {
-    /// Region-of-interest metas.
-    #[enum_value(name = "GstVideoRegionOfInterestMeta", nick = "roi")]
-    Roi,
-    /// Analytics metas.
-    #[enum_value(name = "GstAnalyticsRelationMeta (in builds for GStreamer 1.24 or newer)", nick = "analytics")]
-    Analytics,
-    /// Both.
-    #[enum_value(name = "Both", nick = "both")]
-    Both,
-}
-
-impl Default for Meta {
-    fn default() -> Self {
-        if meta::Kinds::HAS_ANALYTICS { Self::Both } else { Self::Roi }
-    }
-}
-
-impl Meta {
-    pub fn kinds(self) -> meta::Kinds {
-        meta::Kinds { roi: self != Self::Analytics, analytics: self != Self::Roi }
-    }
-
-    /// Whether this build can write them.
-    pub fn is_possible(self) -> bool {
-        meta::Kinds::HAS_ANALYTICS || self == Self::Roi
-    }
-}
-
-/// What a user can set.
+/// Values of the properties.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub model_file: Option<PathBuf>,
@@ -68,7 +37,7 @@ pub struct Settings {
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
     pub load_timeout: u64,
-    /// As written; a wrong one is told when the element starts.
+    /// As written; errors are reported when the element starts.
     pub input_size: String,
     pub resize_mode: ResizeMode,
     pub resize_filter: ResizeFilter,
@@ -78,7 +47,7 @@ pub struct Settings {
     pub inference_interval: u32,
     pub carry_over: bool,
     pub scene_change: f64,
-    /// `region-of-interest` as written, and what it means; wrong ones are told when the element starts.
+    /// `region-of-interest` as written, and parsed; errors are reported when the element starts.
     pub region_of_interest: String,
     pub region: Option<Region>,
     pub region_type: String,
@@ -127,7 +96,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings, with those of `other` that may change at any time; `classes` are not among them.
+    /// Returns these settings, with those of `other` that may change at any time; `classes` are not among them.
     pub fn with_changeable_of(&self, other: &Self) -> Self {
         Self {
             meta: other.meta,
@@ -145,7 +114,51 @@ impl Settings {
         }
     }
 
-    /// Takes a property's new value.
+    /// Converts the settings into the specification of an engine, whose provider libraries are in `provider_dirs`.
+    ///
+    /// # Errors
+    /// When a setting cannot be parsed.
+    pub fn to_engine_spec(&self, provider_dirs: Vec<PathBuf>) -> Result<detect::EngineSpec, detect::Error> {
+        Ok(detect::EngineSpec {
+            model: self.model_file.clone().map_or(detect::ModelSource::BuiltIn, detect::ModelSource::File),
+            provider: self.execution_provider.parse()?,
+            tuning: detect::Tuning {
+                precision: self.precision.into(),
+                options: detect::Tuning::parse_options(&self.execution_provider_options)?,
+            },
+            hints: detect::ModelHints {
+                layout: self.model_layout.into(),
+                resize_mode: self.resize_mode.into(),
+                order: self.channel_order.into(),
+                range: self.input_range.into(),
+                filter: self.resize_filter.into(),
+                size: detect::ModelHints::parse_size(&self.input_size)?,
+            },
+            sessions: self.sessions as usize,
+            intra_op_threads: self.intra_op_threads as usize,
+            inter_op_threads: self.inter_op_threads as usize,
+            batch_size: self.batch_size as usize,
+            batch_timeout: Duration::from_nanos(self.batch_timeout),
+            optimize_for: self.optimize_for.into(),
+            pin_threads: self.cpu_affinity,
+            memory_limit: self.memory_limit,
+            load_timeout: (self.load_timeout > 0).then(|| Duration::from_nanos(self.load_timeout)),
+            provider_dirs,
+        })
+    }
+
+    /// Converts the settings for single frames; `classes` as numbers, `None` for all.
+    pub fn to_detect_settings(&self, classes: Option<Vec<usize>>) -> detect::DetectSettings {
+        detect::DetectSettings {
+            confidence_threshold: self.confidence_threshold,
+            iou_threshold: self.iou_threshold,
+            max_detections: self.max_detections as usize,
+            classes,
+            class_agnostic: self.class_agnostic,
+        }
+    }
+
+    /// Sets a property.
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         let fits = "GObject has checked the value against the property's type";
         let path = || value.get::<Option<String>>().expect(fits).filter(|text| !text.is_empty()).map(PathBuf::from);
@@ -191,7 +204,7 @@ impl Settings {
         }
     }
 
-    /// A property's value; `None` for those that are not settings.
+    /// Returns a property's value; `None` for those that are not settings.
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).to_value();
         Some(match name {
@@ -234,8 +247,15 @@ impl Settings {
 }
 
 /// The properties.
-pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> =
+    LazyLock::new(|| param_specs(gst::PARAM_FLAG_MUTABLE_PLAYING, gst::PARAM_FLAG_CONTROLLABLE));
+
+/// Creates the properties. `live` flags those that this element accepts while it runs, `controllable` those of them that can follow
+/// a curve.
+pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Vec<glib::ParamSpec> {
     let defaults = Settings::default();
+    let live = glib::ParamFlags::READWRITE | live;
+    let controllable = live | controllable;
     let text = |name, nick, blurb| glib::ParamSpecString::builder(name).nick(nick).blurb(blurb).mutable_ready().build();
     let count = |name, nick, blurb, most: usize| {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -243,14 +263,14 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     };
     let share = |name, nick, blurb, default| {
         let spec = glib::ParamSpecFloat::builder(name).nick(nick).blurb(blurb);
-        spec.minimum(0.0).maximum(1.0).default_value(default).mutable_playing().controllable().build()
+        spec.minimum(0.0).maximum(1.0).default_value(default).flags(controllable).build()
     };
     vec![
         text("model-file", "Model file", "ONNX model (default: the built-in person detector)"),
         text(
             "label-file",
             "Label file",
-            "Class names, one in a line, or an Ultralytics data.yaml (default: the model's own, else COCO's where there are 80)",
+            "Class names, one per line, or an Ultralytics data.yaml (default: the model's own, else COCO's if there are 80)",
         ),
         text(
             "runtime-library",
@@ -260,7 +280,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         share(
             "confidence-threshold",
             "Confidence threshold",
-            "Confidence above which a detection counts",
+            "Minimum confidence of a detection",
             defaults.confidence_threshold,
         ),
         share(
@@ -271,25 +291,25 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         ),
         glib::ParamSpecUInt::builder("max-detections")
             .nick("Maximum detections")
-            .blurb("Most detections on one frame")
+            .blurb("Most detections per frame")
             .default_value(defaults.max_detections)
-            .mutable_playing()
+            .flags(live)
             .build(),
         glib::ParamSpecString::builder("classes")
             .nick("Classes")
-            .blurb("Only these classes: names or numbers, separated by commas (default: all)")
-            .mutable_playing()
+            .blurb("Classes to detect: names or numbers, separated by commas (default: all)")
+            .flags(live)
             .build(),
         glib::ParamSpecBoolean::builder("class-agnostic")
             .nick("Class agnostic")
-            .blurb("Whether boxes of different classes suppress each other")
+            .blurb("Let boxes of different classes suppress each other")
             .default_value(defaults.class_agnostic)
-            .mutable_playing()
+            .flags(live)
             .build(),
         glib::ParamSpecString::builder("execution-provider")
             .nick("Execution provider")
             .blurb(
-                "What runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, coreml, directml, webgpu, or \
+                "Provider that runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, coreml, directml, webgpu, or \
                  the path of a plugin provider's library",
             )
             .default_value(Some(defaults.execution_provider.as_str()))
@@ -297,39 +317,39 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecString::builder("execution-provider-options")
             .nick("Execution provider options")
-            .blurb("Options of the provider by its own names, as key=value,key=value; device=GPU or NPU for openvino")
+            .blurb("Options of the provider, by its own names, as key=value,key=value; device=GPU or NPU for openvino")
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<Precision>("precision")
             .nick("Precision")
-            .blurb("Number format of the arithmetic; one that the provider does not know is an error")
+            .blurb("Number format of computations; one that the provider does not support is an error")
             .default_value(defaults.precision)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<OptimizeFor>("optimize-for")
             .nick("Optimize for")
-            .blurb("What automatic numbers of sessions and threads are planned for")
+            .blurb("Goal of automatic numbers of sessions and threads")
             .default_value(defaults.optimize_for)
             .mutable_ready()
             .build(),
         glib::ParamSpecBoolean::builder("cpu-affinity")
             .nick("CPU affinity")
-            .blurb("Whether the threads of the CPU provider are tied to processor cores")
+            .blurb("Pin the CPU provider's threads to processor cores")
             .default_value(defaults.cpu_affinity)
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt64::builder("batch-timeout")
             .nick("Batch timeout")
-            .blurb("How long a run waits for its batch to fill, in nanoseconds (0 = takes what is there)")
+            .blurb("Longest wait of a run for its batch to fill, in nanoseconds (0 = run with the frames present)")
             .default_value(defaults.batch_timeout)
             .mutable_ready()
             .build(),
-        count("sessions", "Sessions", "Models run side by side (0 = automatic)", detect::MAX_THREADS),
+        count("sessions", "Sessions", "Sessions that run the model in parallel (0 = automatic)", detect::MAX_THREADS),
         count("intra-op-threads", "Intra-op threads", "Threads of each session (0 = automatic)", detect::MAX_THREADS),
         count(
             "inter-op-threads",
             "Inter-op threads",
-            "Operators of one session run side by side (0 = automatic: 1)",
+            "Operators of one session that run in parallel (0 = automatic: 1)",
             detect::MAX_THREADS,
         ),
         count(
@@ -338,39 +358,39 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             "Most frames in one run of the model (0 = automatic)",
             detect::MAX_BATCH_SIZE,
         ),
-        count("max-inflight", "Maximum in flight", "Most frames held by the element (0 = automatic)", 1024),
+        count("max-inflight", "Maximum in flight", "Most frames in the element (0 = automatic)", 1024),
         glib::ParamSpecUInt64::builder("memory-limit")
             .nick("Memory limit")
-            .blurb("Refuse a model whose weights need more bytes of memory than this (0 = 80 % of what is available)")
+            .blurb("Reject a model whose weights need more bytes of memory than this (0 = 80 % of the available memory)")
             .default_value(defaults.memory_limit)
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt64::builder("load-timeout")
             .nick("Load timeout")
-            .blurb("Fail when the model has not loaded after this long, in nanoseconds (0 = wait as long as it takes)")
+            .blurb("Fail when loading the model takes longer than this, in nanoseconds (0 = no limit)")
             .default_value(defaults.load_timeout)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")
             .nick("Model layout")
-            .blurb("How the model's output is read, where the model does not show it")
+            .blurb("Layout of the model's output, where it cannot be inferred")
             .default_value(defaults.model_layout)
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("input-size")
             .nick("Input size")
-            .blurb("WIDTHxHEIGHT of the model's input, where the model leaves it free (empty = as it was trained, else 640x640)")
+            .blurb("WIDTHxHEIGHT of the model's input, where the model accepts several sizes (empty = as trained, else 640x640)")
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ResizeMode>("resize-mode")
             .nick("Resize mode")
-            .blurb("How a frame is fitted to the model's input")
+            .blurb("How frames are fitted to the model's input")
             .default_value(defaults.resize_mode)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ResizeFilter>("resize-filter")
             .nick("Resize filter")
-            .blurb("What a frame is scaled to the model's input with")
+            .blurb("Filter used to scale frames to the model's input")
             .default_value(defaults.resize_filter)
             .mutable_ready()
             .build(),
@@ -388,44 +408,43 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .build(),
         glib::ParamSpecUInt::builder("inference-interval")
             .nick("Inference interval")
-            .blurb("The model looks at every n-th frame")
+            .blurb("Run inference on every n-th frame")
             .minimum(1)
             .default_value(defaults.inference_interval)
-            .mutable_playing()
+            .flags(live)
             .build(),
         glib::ParamSpecBoolean::builder("carry-over")
             .nick("Carry over")
-            .blurb("Whether frames that the model does not look at get the detections of the one before")
+            .blurb("Copy detections of the frame before to frames without inference")
             .default_value(defaults.carry_over)
-            .mutable_playing()
+            .flags(live)
             .build(),
         glib::ParamSpecDouble::builder("scene-change")
             .nick("Scene change")
             .blurb(
-                "Do not look at frames that differ by less than this share of white, on average, from the last one looked \
-                 at; they get its detections (0 = look at all)",
+                "Skip inference on frames that differ from the last one with inference by less than this fraction of white, on average; \
+                 they get its detections (0 = skip none)",
             )
             .minimum(0.0)
             .maximum(1.0)
             .default_value(defaults.scene_change)
-            .mutable_playing()
-            .controllable()
+            .flags(controllable)
             .build(),
         glib::ParamSpecString::builder("region-of-interest")
             .nick("Region of interest")
-            .blurb("The part of frames to look at: left,top,width,height in pixels, or in shares of the frame (unset = all)")
-            .mutable_playing()
+            .blurb("Part of frames to run inference on: left,top,width,height in pixels, or as fractions of the frame (unset = all)")
+            .flags(live)
             .build(),
         glib::ParamSpecString::builder("region-type")
             .nick("Region type")
-            .blurb("Look inside the region-of-interest metas of this type that frames come with, * for all types (unset = not)")
-            .mutable_playing()
+            .blurb("Run inference inside the region-of-interest metas of this type on incoming frames, * for all types (unset = off)")
+            .flags(live)
             .build(),
         glib::ParamSpecEnum::builder::<Meta>("meta")
             .nick("Meta")
-            .blurb("Which metas are put on frames")
+            .blurb("Metas to attach to frames")
             .default_value(defaults.meta)
-            .mutable_playing()
+            .flags(live)
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
@@ -433,4 +452,4 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             .read_only()
             .build(),
     ]
-});
+}

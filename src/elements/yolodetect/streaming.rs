@@ -1,5 +1,6 @@
-//! The way of frames through `vxyolodetect`: submitted by upstream's thread, pushed in order by the source pad's task. No lock is
-//! held while a frame is mapped, while the engine is asked, or while anything is pushed, posted or queried.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The path of frames through `vxyolodetect`: submitted by upstream's thread, pushed in order by the source pad's task. No lock is
+//! held while a frame is mapped, while the engine is called, or while anything is pushed, posted or queried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,19 +9,20 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::frame::MappedFrame;
+use super::frame_selection::{Selection, thumbnail};
 use super::imp::{CAT, YoloDetect};
-use super::queue::{Item, Refusal, Taken};
-use super::scope::{Look, thumbnail};
+use super::queue::{Item, PushFailure, Taken};
 use crate::detect::Frame as _;
+use crate::elements::buffer_layout;
 use crate::elements::detector::MODEL_DETAILS;
-use crate::elements::layout;
+use crate::elements::error_details::post_error;
 use crate::{detect, meta};
 
-/// What `stats` sums up.
+/// Sums for `stats`.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Counts {
     pub frames: u64,
-    /// Pictures that the model looked at: all frames, unless some are left out or several parts of one are seen.
+    /// Inference runs: one per frame, unless frames are skipped or several parts of one are selected.
     pub looks: u64,
     pub detections: u64,
     pub queued: Duration,
@@ -30,7 +32,7 @@ pub(super) struct Counts {
     pub push: Duration,
 }
 
-/// A frame whose detections are awaited.
+/// A frame that waits for its detections.
 pub(super) struct Pending {
     buffer: gst::Buffer,
     wait: Wait,
@@ -38,27 +40,34 @@ pub(super) struct Pending {
     labels: Arc<detect::Labels>,
 }
 
-/// Where a frame's detections come from.
+/// Source of a frame's detections.
 enum Wait {
-    /// It gets none: it has no picture, or is not looked at.
+    /// None: it has no picture, or is skipped.
     Nothing,
     /// The frame before.
     Before,
-    /// The engine, for each part that is looked at: with the place of its left upper corner in the frame.
-    Engine(Vec<(detect::Ticket, [f32; 2])>),
+    /// The engine, for each selected part.
+    Engine(Vec<Part>),
 }
 
-/// What the source pad's task knows of the frames before and of downstream.
+/// A part of a frame in the engine.
+struct Part {
+    ticket: detect::Ticket,
+    /// Its top left corner in the frame.
+    corner: [f32; 2],
+}
+
+/// State of the source pad's task.
 #[derive(Default)]
-pub(super) struct Outlet {
-    /// Detections of the frame that was pushed last.
+pub(super) struct OutputState {
+    /// Detections of the last frame.
     last: Vec<detect::Detection>,
-    /// Whether downstream reads GstVideoMeta; `None` where that has to be asked.
+    /// Whether downstream reads GstVideoMeta; `None` where that must be queried.
     takes_video_meta: Option<bool>,
 }
 
 impl YoloDetect {
-    /// Upstream's thread: submits a frame and queues it.
+    /// Submits a frame and queues it, on upstream's thread.
     pub(super) fn chain(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let info = self.info.lock().clone();
         let Some(info) = info else {
@@ -71,25 +80,26 @@ impl YoloDetect {
         });
         let Some((engine, settings, labels, most)) = tools else { return Err(gst::FlowError::Flushing) };
         self.queue.wait_for_room(most)?;
-        let wait = match self.look(&buffer, &info) {
-            Look::Away => Wait::Nothing,
-            Look::AsBefore => Wait::Before,
-            Look::At(areas) => {
-                let mut tickets = Vec::with_capacity(areas.len());
+        let wait = match self.select(&buffer, &info) {
+            Selection::Skip => Wait::Nothing,
+            Selection::Repeat => Wait::Before,
+            Selection::Detect(areas) => {
+                let mut parts = Vec::with_capacity(areas.len());
                 for area in areas {
                     let frame = MappedFrame::new(buffer.clone(), &info, area).map_err(|error| self.failed(&error))?;
                     let corner = area.map_or([0.0; 2], |area| [area.x as f32, area.y as f32]);
-                    let goes_on = || !self.queue.is_closed();
-                    tickets.push((engine.submit_while(Box::new(frame), Arc::clone(&settings), goes_on), corner));
+                    let is_open = || !self.queue.is_closed();
+                    let ticket = engine.submit_while(Box::new(frame), Arc::clone(&settings), is_open);
+                    parts.push(Part { ticket, corner });
                 }
-                Wait::Engine(tickets)
+                Wait::Engine(parts)
             }
         };
         let pending = Pending { buffer, wait, info, labels };
         self.queue.put_frame(pending).map(|()| gst::FlowSuccess::Ok)
     }
 
-    /// Gives properties that are controlled their values at the time of `buffer`.
+    /// Updates controlled properties to the time of `buffer`.
     fn sync_controlled(&self, buffer: &gst::BufferRef) {
         let element = self.obj();
         if !element.has_active_control_bindings() {
@@ -104,21 +114,21 @@ impl YoloDetect {
         }
     }
 
-    /// Decides which parts of a frame the model looks at.
-    fn look(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Look {
+    /// Selects the parts of a frame on which inference runs.
+    fn select(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Selection {
         if buffer.size() == 0 {
-            return Look::Away;
+            return Selection::Skip;
         }
         let settings = Arc::clone(&self.settings.lock());
         let coarse = || MappedFrame::new(buffer.clone(), info, None).ok()?.picture().ok().map(|p| thumbnail(&p));
-        // Taken out, because the frame is mapped meanwhile. Only this thread has to do with it.
-        let mut scope = std::mem::take(&mut *self.scope.lock());
-        let look = scope.look(&settings, buffer, info, coarse);
-        *self.scope.lock() = scope;
+        // Taken out of its lock, because the frame is mapped meanwhile. Only this thread uses it.
+        let mut frame_selector = std::mem::take(&mut *self.frame_selector.lock());
+        let look = frame_selector.select(&settings, buffer, info, coarse);
+        *self.frame_selector.lock() = frame_selector;
         look
     }
 
-    /// Upstream's thread: queues an event behind the frames that came before it.
+    /// Queues an event after the frames that came before it, on upstream's thread.
     pub(super) fn put_event(&self, event: gst::Event) -> bool {
         let put = self.queue.put_event(event);
         if let Ok(Some(flow)) = put {
@@ -127,7 +137,7 @@ impl YoloDetect {
         put.is_ok()
     }
 
-    /// One round of the source pad's task: one item.
+    /// Runs one iteration of the source pad's task: one item.
     pub(super) fn iterate(&self) {
         match self.queue.take() {
             None => {
@@ -135,21 +145,21 @@ impl YoloDetect {
             }
             Some(Taken { item: Item::Event(event), .. }) => {
                 match event.type_() {
-                    gst::EventType::StreamStart => *self.outlet.lock() = Outlet::default(),
-                    gst::EventType::Caps => self.outlet.lock().takes_video_meta = None,
+                    gst::EventType::StreamStart => *self.output.lock() = OutputState::default(),
+                    gst::EventType::Caps => self.output.lock().takes_video_meta = None,
                     _ => {}
                 }
                 self.srcpad.push_event(event);
                 self.queue.event_done();
             }
-            Some(Taken { item: Item::Frame(pending), is_refused: true }) => {
+            Some(Taken { item: Item::Frame(pending), is_dropped: true }) => {
                 drop(pending);
                 self.queue.frame_done(None);
             }
-            Some(Taken { item: Item::Frame(pending), is_refused: false }) => {
+            Some(Taken { item: Item::Frame(pending), is_dropped: false }) => {
                 let refused = match self.complete(pending) {
-                    Ok(buffer) => self.push(buffer).err().map(|flow| Refusal { flow, is_reported: false }),
-                    Err(flow) => Some(Refusal { flow, is_reported: true }),
+                    Ok(buffer) => self.push(buffer).err().map(|flow| PushFailure { flow, is_reported: false }),
+                    Err(flow) => Some(PushFailure { flow, is_reported: true }),
                 };
                 if let Some(flow) = self.queue.frame_done(refused) {
                     self.report(flow);
@@ -158,7 +168,7 @@ impl YoloDetect {
         }
     }
 
-    /// Says that downstream takes no frames, where upstream has ended and so cannot.
+    /// Posts that downstream accepts no frames, where upstream has ended and so cannot.
     fn report(&self, flow: gst::FlowError) {
         gst::element_imp_error!(
             self,
@@ -168,29 +178,29 @@ impl YoloDetect {
         );
     }
 
-    /// Waits for a frame's detections and puts them on it; the buffer as downstream takes it.
+    /// Waits for a frame's detections and attaches them. Returns the buffer in a layout that downstream reads.
     fn complete(&self, pending: Pending) -> Result<gst::Buffer, gst::FlowError> {
         let Pending { mut buffer, wait, info, labels } = pending;
-        let (is_seen, is_looked_at) = (!matches!(wait, Wait::Nothing), matches!(wait, Wait::Engine(_)));
+        let (has_result, is_looked_at) = (!matches!(wait, Wait::Nothing), matches!(wait, Wait::Engine(_)));
         let detections = match wait {
             Wait::Nothing => Vec::new(),
-            Wait::Before => std::mem::take(&mut self.outlet.lock().last),
-            Wait::Engine(tickets) => self.collect(tickets, &buffer)?,
+            Wait::Before => std::mem::take(&mut self.output.lock().last),
+            Wait::Engine(parts) => self.collect(parts, &buffer)?,
         };
-        // Also where nothing was found: an empty analytics meta says that, where none makes overlays go on with the last.
-        if is_seen {
-            let kinds = self.settings.lock().meta.kinds();
+        // Also without detections: an empty analytics meta shows that; without a meta overlays keep the last detections.
+        if has_result {
+            let kinds = self.settings.lock().meta.into();
             let size = (info.width(), info.height());
             meta::write(buffer.make_mut(), &detections, &labels, size, kinds, is_looked_at);
             self.counts.lock().detections += detections.len() as u64;
-            self.outlet.lock().last = detections;
+            self.output.lock().last = detections;
         } else {
-            meta::write_unlooked(buffer.make_mut(), (info.width(), info.height()));
+            meta::write_skipped(buffer.make_mut(), (info.width(), info.height()));
         }
         if self.takes_video_meta() {
             return Ok(buffer);
         }
-        layout::default_layout(buffer, &info).map_err(|error| {
+        buffer_layout::default_layout(buffer, &info).map_err(|error| {
             gst::element_imp_error!(
                 self,
                 gst::StreamError::Format,
@@ -200,15 +210,15 @@ impl YoloDetect {
         })
     }
 
-    /// Whether downstream reads GstVideoMeta. Asked after caps were sent and after something else was linked.
+    /// Whether downstream reads GstVideoMeta. Queried after caps were sent and after downstream was relinked.
     fn takes_video_meta(&self) -> bool {
         let is_stale = self.srcpad.check_reconfigure();
-        let known = self.outlet.lock().takes_video_meta.filter(|_| !is_stale);
+        let known = self.output.lock().takes_video_meta.filter(|_| !is_stale);
         if let Some(takes) = known {
             return takes;
         }
-        let takes = self.srcpad.current_caps().is_some_and(|caps| layout::takes_video_meta(&self.srcpad, &caps));
-        self.outlet.lock().takes_video_meta = Some(takes);
+        let takes = self.srcpad.current_caps().is_some_and(|caps| buffer_layout::takes_video_meta(&self.srcpad, &caps));
+        self.output.lock().takes_video_meta = Some(takes);
         takes
     }
 
@@ -227,15 +237,11 @@ impl YoloDetect {
         flow
     }
 
-    /// Waits for the engine and puts together what it found, by falling confidence.
-    fn collect(
-        &self,
-        tickets: Vec<(detect::Ticket, [f32; 2])>,
-        buffer: &gst::BufferRef,
-    ) -> Result<Vec<detect::Detection>, gst::FlowError> {
+    /// Waits for the engine and combines its detections, by descending confidence.
+    fn collect(&self, parts: Vec<Part>, buffer: &gst::BufferRef) -> Result<Vec<detect::Detection>, gst::FlowError> {
         let mut detections = Vec::new();
-        let parts = tickets.len();
-        for (ticket, corner) in tickets {
+        let is_combined = parts.len() > 1;
+        for Part { ticket, corner } in parts {
             let result = ticket.wait_while(|| !self.queue.is_closed()).map_err(|error| self.failed(&error))?;
             gst::log!(
                 CAT,
@@ -261,7 +267,7 @@ impl YoloDetect {
             }
             detections.extend(result.detections.into_iter().map(|found| found.moved(corner)));
         }
-        if parts > 1 {
+        if is_combined {
             detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         }
         Ok(detections)
@@ -273,25 +279,22 @@ impl YoloDetect {
             self,
             gst::StreamError::Decode,
             (
-                "{model}: {complaint}. The model may be broken, or be read in the wrong way: `vx inspect {model}` prints how it is \
-                 read and why, with --try PICTURE also what else it could be; set model-layout, resize-mode, channel-order or \
+                "{model}: {complaint}. The model may be broken, or its output misread: `vx inspect {model}` prints how it is \
+                 read and why, with --try PICTURE also the alternatives; set model-layout, resize-mode, channel-order or \
                  input-range"
             ),
             details: gst::Structure::new_empty(MODEL_DETAILS)
         );
     }
 
+    /// Posts an error of the engine and returns its flow.
     fn failed(&self, error: &detect::Error) -> gst::FlowError {
+        let (reason, debug) = (error.to_string(), format!("{error:?}"));
         match error {
-            detect::Error::EngineClosed => gst::FlowError::Flushing,
-            detect::Error::Picture { .. } => {
-                gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"), ["{error:?}"]);
-                gst::FlowError::Error
-            }
-            _ => {
-                gst::element_imp_error!(self, gst::StreamError::Failed, ("{error}"), ["{error:?}"]);
-                gst::FlowError::Error
-            }
+            detect::Error::EngineClosed => return gst::FlowError::Flushing,
+            detect::Error::Picture { .. } => post_error!(self, gst::StreamError::Format, reason, debug),
+            _ => post_error!(self, gst::StreamError::Failed, reason, debug),
         }
+        gst::FlowError::Error
     }
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keyframes saved as JPEG files, on request with their detections drawn in.
 //!
 //! Frames are read between detector and encoder of each lane, in the lane's own thread. A picture that cannot be written fails its
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use super::settings::WhichFrames;
-use crate::elements::origin;
+use crate::elements::container_time;
 use crate::meta;
 use crate::path::name_of;
 
@@ -142,7 +143,7 @@ impl Saver {
             }
             gst::EventView::Segment(segment) => self.segment = segment.segment().downcast_ref().cloned(),
             _ => {
-                if let Some(origin_ns) = origin::from_event(event) {
+                if let Some(origin_ns) = container_time::from_event(event) {
                     self.origin_ns = origin_ns;
                 }
             }
@@ -154,7 +155,7 @@ impl Saver {
     fn next(&mut self, buffer: &gst::Buffer) -> Option<Picture> {
         self.number += 1;
         let segment = self.segment.as_ref();
-        let pts_ns = buffer.pts().and_then(|pts| origin::container_ns(segment?, pts, self.origin_ns));
+        let pts_ns = buffer.pts().and_then(|pts| container_time::container_ns(segment?, pts, self.origin_ns));
         Some(Picture {
             which: self.settings.which,
             draw: self.settings.draw,

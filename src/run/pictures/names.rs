@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Names of saved pictures: a folder for each file, and in it `NUMBER-TIME.jpg`. Tables that refer to pictures use the same names.
 
 use std::path::Path;

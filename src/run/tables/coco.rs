@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! COCO's annotation format (cocodataset.org/#format-data): each frame an image, each detection an annotation.
 //!
 //! Images have the names of saved pictures, whether or not these were saved. There are fields beyond COCO's: `source`, `pts_ns`, `seconds` and `keyframe` of images, `score`, `rotated_box` and `keypoint_scores` of annotations, `class_id` of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! CSV: a row for each detection, under a heading. A cell with several values is JSON text.
 
 use std::io::Write;

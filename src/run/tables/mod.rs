@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tables of detections: each format is a file here with a type that implements [`Table`], and a line in [`TABLES`].
 //!
 //! Tables get the records of whole files, in the order in which files are done, and appear in their place when they are complete.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Parquet: a row for each detection, in parts that appear when they are complete. Columns with several values are nested.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shapes of detections in tables: masks of whole frames, outlines of masks, corners of rotated boxes.
 
 use super::super::pictures::canvas;

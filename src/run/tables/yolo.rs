@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A data set as Ultralytics' tools read it (docs.ultralytics.com/datasets): pictures in `images/`, beside each a text file in
 //! `labels/` with a line for each detection, and `data.yaml` with the names of the classes.
 //!

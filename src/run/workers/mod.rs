@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading files in worker processes: a crash, a leak or, with a timeout, a hang costs one file and one worker, which is replaced.
 //!
 //! `supervisor` starts the workers and hands out files, one thread for each worker; `pool` decides how many workers run. `process` is

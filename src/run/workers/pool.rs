@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The number of workers: as many as are wanted, fit into memory by the need of the first, and can be started.
 //!
 //! Shared by the supervisor's threads.

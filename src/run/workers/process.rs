@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The supervisor's side of one worker process: starts it, exchanges messages, ends it. Knows no files and no other workers. One
 //! thread at a time.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The messages between a supervisor and its workers, as frames on a socket.
 //!
 //! A frame is its kind (1 byte), the number of the file that it belongs to (4 bytes; 0 for none), the length of its payload

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The supervisor: hands out files to worker processes and replaces workers that are lost, with a thread for each worker.
 //!
 //! A file gets a summary if it was read, or if its worker was lost while reading it. A file that no worker has begun gets none, so that

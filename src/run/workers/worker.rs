@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The worker process: loads the model once, then reads files as the supervisor names them.
 //!
 //! The supervisor decides when it ends; the program that runs it should ignore the signals that a terminal sends to the whole process

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The arguments of `vx detect`, and the settings of a run that they stand for.
 
 use std::ffi::OsString;

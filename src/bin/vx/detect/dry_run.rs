@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! `vx detect --dry-run`: prints the plan of a run.
 
 use gstvx::run::Plan;

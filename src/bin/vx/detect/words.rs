@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Messages of the library in the terms of the command line.
 
 use gstvx::run::{Comparison, Error};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks the plugin: where it is, whether GStreamer finds it there, and why it cannot be loaded.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tries a model with other layouts and other preparation of the picture: the answer to "it finds nothing".
 //!
 //! Opens the model once for each setting, on the CPU provider.

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A media file: container, streams, keyframes and their spacing, what would be read.
 
 use std::fmt;
 use std::path::Path;
 
-use gstvx::av::{Error, Listed, Step};
+use gstvx::av::{Error, KeyframeEntry, Step};
 use gstvx::run::open_media;
 use serde::Serialize;
 
@@ -100,7 +101,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         width: first.as_ref().map_or(0, |first| first.frame.width()),
         height: first.as_ref().map_or(0, |first| first.frame.height()),
         pixel_format: pixel_format.map_or_else(|| "unknown".to_owned(), |format| format.name().to_owned()),
-        turned: first.as_ref().is_some_and(|first| !first.turn.is_identity()),
+        turned: first.as_ref().is_some_and(|first| !first.rotation.is_identity()),
         frame_rate: info.frame_rate.map(|(frames, seconds)| f64::from(frames) / f64::from(seconds)),
         is_interlaced: info.is_interlaced,
         duration_seconds: info.duration_ns.map(|ns| ns as f64 / 1e9),
@@ -116,7 +117,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
 }
 
 /// Returns the shortest, median and longest time from keyframe to keyframe.
-fn spacing(listed: &[Listed]) -> Option<[f64; 3]> {
+fn spacing(listed: &[KeyframeEntry]) -> Option<[f64; 3]> {
     let mut times: Vec<i64> = listed.iter().filter_map(|keyframe| keyframe.pts_ns).collect();
     times.sort_unstable();
     let mut gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e9).collect();
@@ -176,11 +177,14 @@ mod tests {
 
     #[test]
     fn spacing_is_in_order_of_time() {
-        let listed = |times: &[i64]| -> Vec<Listed> {
-            times.iter().map(|seconds| Listed { pts_ns: Some(seconds * 1_000_000_000), bytes: 1 }).collect()
+        let listed = |times: &[i64]| -> Vec<KeyframeEntry> {
+            times.iter().map(|seconds| KeyframeEntry { pts_ns: Some(seconds * 1_000_000_000), bytes: 1 }).collect()
         };
         assert_eq!(spacing(&listed(&[0, 9, 1, 3])), Some([1.0, 2.0, 6.0]));
         assert_eq!(spacing(&listed(&[4])), None);
-        assert_eq!(spacing(&[Listed { pts_ns: None, bytes: 1 }, Listed { pts_ns: Some(1), bytes: 1 }]), None);
+        assert_eq!(
+            spacing(&[KeyframeEntry { pts_ns: None, bytes: 1 }, KeyframeEntry { pts_ns: Some(1), bytes: 1 }]),
+            None
+        );
     }
 }

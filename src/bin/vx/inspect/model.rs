@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A model: inputs, outputs, how they are read and why, classes, how frames would be prepared.
 
 use std::fmt;

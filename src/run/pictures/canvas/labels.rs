@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Placement of labels: at their box, inside the picture, without overlap.
 
 /// An upright rectangle in pixels.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Detections drawn into a picture: masks, boxes, keypoints and labels.
 //!
 //! The most confident detection is drawn last, so that it is on top, and its label is placed first, so that it has the best place.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Pixels: filled rectangles, lines with smooth edges, discs, tinted areas.
 
 use crate::detect::Mask;

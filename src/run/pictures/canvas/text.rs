@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Text in pixels: glyphs of a font that is part of the program, and of the system's fonts for characters that it lacks.
 //!
 //! The built-in font (`fonts/README.md`) has Latin, Greek, Cyrillic and Vietnamese letters. A character without a

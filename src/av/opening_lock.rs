@@ -1,13 +1,15 @@
-//! The opening lock: one process-wide lock under which libav opens and probes.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The opening lock: one process-wide lock under which FFmpeg opens and probes files.
 //!
-//! `avformat_open_input`, `avformat_find_stream_info` and `avcodec_open2` run between [`enter`] and the drop of what it
-//! returns. Reads from a [`ByteSource`](super::ByteSource) give the lock up for as long as they last
-//! ([`while_waiting`]), so one source that never delivers holds up nobody else. Decoding never takes it.
+//! `avformat_open_input`, `avformat_find_stream_info` and `avcodec_open2` run between [`acquire`] and the drop of the guard that it
+//! returns. Reads from a [`ByteSource`](crate::av::ByteSource) release the lock while they wait ([`released_while`]), so a source
+//! that never delivers blocks nobody else. Decoding never takes the lock.
 //!
-//! Measured on two cores: 1 to 3 ms for a 1080p file of those containers that tell what is in them (see probe.rs), 32 to 35 ms
-//! for the same video in ts or avi, of which avformat_find_stream_info decodes frames. A thread of its own for opening would queue just the same.
+//! Measured on two cores: 1 to 3 ms for a 1080p file in a container that describes its streams (see `Input::probe`), 32 to 35 ms
+//! for the same video in ts or avi, where avformat_find_stream_info decodes frames. A dedicated opening thread would queue just the
+//! same.
 //!
-//! Thread rule: any thread; the lock belongs to the thread that entered.
+//! Thread rule: any thread; the lock belongs to the thread that acquired it.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -19,16 +21,16 @@ static TAKEN: Mutex<bool> = Mutex::new(false);
 static FREED: Condvar = Condvar::new();
 
 thread_local! {
-    /// What this thread holds of the lock, while it does.
+    /// Set while this thread holds the lock.
     static HELD: Cell<Option<Times>> = const { Cell::new(None) };
 }
 
-/// How long one opening waited for the lock and held it.
+/// How long one opening waited for the lock, and how long it held it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LockTimes {
-    /// Time spent waiting for others.
+    /// Time spent waiting for the lock.
     pub waited: Duration,
-    /// Time during which others had to wait.
+    /// Time during which the lock was held.
     pub held: Duration,
 }
 
@@ -45,40 +47,40 @@ struct Times {
     since: Instant,
 }
 
-/// The lock, held by this thread until dropped.
+/// Holds the lock for this thread until dropped.
 #[must_use]
-pub struct Opening {
+pub struct OpeningGuard {
     /// A lock that belongs to a thread must not move to another.
     _not_send: PhantomData<*const ()>,
 }
 
-/// Waits for the lock and takes it.
-pub fn enter() -> Opening {
+/// Waits for the lock and acquires it.
+pub fn acquire() -> OpeningGuard {
     debug_assert!(HELD.get().is_none(), "the opening lock is not recursive");
     take(LockTimes::default());
-    Opening { _not_send: PhantomData }
+    OpeningGuard { _not_send: PhantomData }
 }
 
-impl Opening {
-    /// Gives the lock back and tells what it cost.
+impl OpeningGuard {
+    /// Releases the lock and returns how long it was waited for and held.
     #[must_use]
-    pub fn leave(self) -> LockTimes {
+    pub fn release(self) -> LockTimes {
         let times = give_back().unwrap_or_default();
         std::mem::forget(self);
         times
     }
 }
 
-impl Drop for Opening {
+impl Drop for OpeningGuard {
     fn drop(&mut self) {
         give_back();
     }
 }
 
-/// Runs `wait` without the lock if this thread holds it, and takes it again afterwards.
-pub fn while_waiting<R>(wait: impl FnOnce() -> R) -> R {
+/// Runs `wait` with the lock released, if this thread holds it, and acquires it again afterwards.
+pub fn released_while<R>(wait: impl FnOnce() -> R) -> R {
     let Some(times) = give_back() else { return wait() };
-    // Taken again on the way out even if `wait` panics: the caller still believes it holds the lock.
+    // Acquired again even if `wait` panics: the caller still assumes that it holds the lock.
     struct Again(LockTimes);
     impl Drop for Again {
         fn drop(&mut self) {
@@ -120,16 +122,16 @@ mod tests {
         let (finish, finished) = mpsc::channel::<()>();
         let (started, has_started) = mpsc::channel();
         let stalled = std::thread::spawn(move || {
-            let opening = enter();
-            while_waiting(|| {
+            let guard = acquire();
+            released_while(|| {
                 started.send(()).unwrap();
                 finished.recv().unwrap();
             });
-            opening.leave()
+            guard.release()
         });
         has_started.recv().unwrap();
         for _ in 0..16 {
-            std::thread::spawn(|| enter().leave()).join().unwrap();
+            std::thread::spawn(|| acquire().release()).join().unwrap();
         }
         finish.send(()).unwrap();
         stalled.join().unwrap();
@@ -142,10 +144,10 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        let opening = enter();
+                        let guard = acquire();
                         assert_eq!(std::mem::replace(&mut *INSIDE.lock(), 1), 0);
                         *INSIDE.lock() = 0;
-                        drop(opening);
+                        drop(guard);
                     }
                 });
             }

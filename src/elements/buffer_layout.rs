@@ -1,14 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory layout of video buffers.
 
 use gst_video::prelude::*;
 
-/// Whether downstream of `pad` reads GstVideoMeta, and so takes any strides. Asked with the caps just sent.
+/// Whether downstream of `pad` reads GstVideoMeta, and so accepts any strides. `caps` are those just sent.
 pub fn takes_video_meta(pad: &gst::Pad, caps: &gst::Caps) -> bool {
     let mut query = gst::query::Allocation::new(Some(caps), false);
     pad.peer_query(&mut query) && query.find_allocation_meta::<gst_video::VideoMeta>().is_some()
 }
 
-/// `buffer` itself if its planes lie as `info` says, else a copy in which they do.
+/// Returns `buffer` itself if its planes have the layout of `info`, else a copy in that layout.
 ///
 /// # Errors
 /// When the buffer cannot be mapped as a frame, or memory is short.

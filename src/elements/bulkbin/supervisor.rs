@@ -1,4 +1,5 @@
-//! Conducting a run: lanes made, a thread for each, what they report passed on.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starts, supervises and stops a run: creates lanes, runs a thread for each, and forwards what they report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,64 +11,64 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::imp::{BulkBin, CAT};
-use super::lane::{Lane, Running};
-use super::plan::{Plan, Situation};
-use super::run::{Files, Gate, Sums};
+use super::lane::{FileProgress, Lane};
+use super::plan::{Plan, PlanInputs};
 use super::settings::{OnError, Order};
-use super::threads::lanes_with_threads;
+use super::thread_probe::lanes_with_threads;
+use super::{file_queue::FileQueue, memory_gate::MemoryGate, totals::Totals};
 use crate::memory;
 use crate::record::Summary;
 
 /// One pass over the list of files.
 pub(super) struct Run {
-    pub files: Files,
-    pub gate: Gate,
+    pub files: FileQueue,
+    pub gate: MemoryGate,
     pub plan: Plan,
-    pub sums: Mutex<Sums>,
+    pub totals: Mutex<Totals>,
     /// Lanes that have not ended.
     pub active: AtomicUsize,
     pub is_stopping: AtomicBool,
     pub has_warned: AtomicBool,
-    /// How far the messages about its progress are.
-    pub told: Mutex<Told>,
+    /// State of the progress messages.
+    pub progress: Mutex<ProgressState>,
     pub on_error: OnError,
-    /// Of the first file that failed, where that ends the run.
+    /// Summary of the first file that failed, where that ends the run.
     pub failure: Mutex<Option<Summary>>,
     pub timeout: Option<Duration>,
     pub started: Instant,
 }
 
-/// What has been told of a run's progress. Applications stay in PAUSED while there is progress (gst-launch-1.0 does), so nothing
-/// is told before PLAYING.
+/// State of a run's progress messages. Applications stay in PAUSED while there is progress (gst-launch-1.0 does), so none is
+/// posted before PLAYING.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Told {
+pub(super) enum ProgressState {
     #[default]
-    Nothing,
-    Start,
-    End,
+    NotStarted,
+    Started,
+    Ended,
 }
 
 impl Run {
-    /// How its progress ends.
-    pub fn end(&self) -> gst::ProgressType {
+    /// Returns the type of the last progress message.
+    pub fn final_progress(&self) -> gst::ProgressType {
         if self.failure.lock().is_some() { gst::ProgressType::Error } else { gst::ProgressType::Complete }
     }
 }
 
-/// Tells of a lane's end when it is dropped.
-struct Ended<'a> {
+/// Reports the end of a lane when it is dropped.
+struct LaneEndGuard<'a> {
     bin: &'a BulkBin,
     run: &'a Run,
 }
 
-impl Drop for Ended<'_> {
+impl Drop for LaneEndGuard<'_> {
     fn drop(&mut self) {
         self.bin.lane_ended(self.run);
     }
 }
 
 impl BulkBin {
-    /// Makes lanes until there are `count`, like the first.
+    /// Creates lanes until there are `count`, like the first.
     pub(super) fn add_lanes(&self, count: usize) -> Result<(), glib::BoolError> {
         let mut lanes = self.lanes.lock().clone();
         while lanes.len() < count {
@@ -78,7 +79,7 @@ impl BulkBin {
             lane.link()?;
             self.guard_memory(&lane);
             if lane.index == 0 {
-                self.equipment.watch(&lane);
+                self.child_properties.watch(&lane);
             }
             lanes.push(lane);
         }
@@ -86,7 +87,7 @@ impl BulkBin {
         Ok(())
     }
 
-    /// Makes frames of `lane` wait where there is no memory for them.
+    /// Blocks frames of `lane` while there is no memory for them.
     fn guard_memory(&self, lane: &Lane) {
         let Some(pad) = lane.decoder.static_pad("src") else { return };
         let (bin, index) = (self.obj().downgrade(), lane.index);
@@ -117,7 +118,7 @@ impl BulkBin {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::NoSpaceLeft,
-                ("lanes wait for one another, because all at once do not fit into memory-limit; raise it if there is more")
+                ("lanes wait for each other because together they exceed memory-limit; raise it if more memory is available")
             );
         }
     }
@@ -129,35 +130,36 @@ impl BulkBin {
         let files: Vec<(String, u64)> = files.map(|file| (file.clone(), byte_len(&file))).collect();
         let sessions = self.first_stats().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
         let budget = memory::budget(settings.memory_limit);
-        let mut plan = Plan::new(Situation {
+        let mut plan = Plan::new(PlanInputs {
             cores: num_cpus::get(),
             memory: budget,
             files: files.len(),
-            bytes: (files.iter().map(|file| file.1).max().unwrap_or(0), files.iter().map(|file| file.1).sum()),
+            largest_file_bytes: files.iter().map(|file| file.1).max().unwrap_or(0),
+            total_bytes: files.iter().map(|file| file.1).sum(),
             lanes: settings.lanes as usize,
             sessions: sessions as usize,
         });
         self.limit_lanes(&mut plan)?;
-        let failed = |error: glib::BoolError| format!("lanes cannot be made: {error}");
+        let failed = |error: glib::BoolError| format!("cannot create lanes: {error}");
         self.add_lanes(plan.lanes).map_err(failed)?;
         let lanes: Vec<Lane> = self.lanes.lock().iter().take(plan.lanes).cloned().collect();
-        self.equipment.equip(&lanes, &mut plan);
+        self.child_properties.apply(&lanes, &mut plan);
         gst::info!(CAT, imp = self, "{} files: {plan:?}", files.len());
         self.output.start();
         self.has_begun.store(false, Ordering::Relaxed);
         let total = files.len() as u64;
-        // Files of an earlier run are not of this one.
+        // Files of an earlier run do not count.
         let all_lanes = self.lanes.lock().clone();
-        let last_of_lane = all_lanes.iter().map(|lane| (lane.index, lane.running().number)).collect();
+        let last_counted = all_lanes.iter().map(|lane| (lane.index, lane.running().number)).collect();
         let run = Arc::new(Run {
-            files: Files::new(files, settings.order == Order::LargestFirst),
-            gate: Gate::new(plan.frame_memory, budget),
+            files: FileQueue::new(files, settings.order == Order::LargestFirst),
+            gate: MemoryGate::new(plan.frame_memory, budget),
             plan,
-            sums: Mutex::new(Sums { files: total, last_of_lane, ..Sums::default() }),
+            totals: Mutex::new(Totals { files: total, last_counted, ..Totals::default() }),
             active: AtomicUsize::new(lanes.len()),
             is_stopping: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
-            told: Mutex::default(),
+            progress: Mutex::default(),
             on_error: settings.on_error,
             failure: Mutex::default(),
             timeout: (settings.file_timeout > 0).then(|| Duration::from_nanos(settings.file_timeout)),
@@ -169,19 +171,19 @@ impl BulkBin {
             let (bin, for_lane) = (self.obj().downgrade(), Arc::clone(&run));
             let thread = std::thread::Builder::new().name(format!("vxlane-{index}")).spawn(move || {
                 if let Some(bin) = bin.upgrade() {
-                    bin.imp().work(&lane, &for_lane);
+                    bin.imp().run_lane(&lane, &for_lane);
                 }
             });
             match thread {
                 Ok(thread) => self.threads.lock().push(thread),
-                Err(error) if index == 0 => return Err(format!("no thread could be started to read files: {error}")),
+                Err(error) if index == 0 => return Err(format!("cannot start a thread to read files: {error}")),
                 Err(error) => {
                     gst::element_imp_warning!(
                         self,
                         gst::ResourceError::NoSpaceLeft,
-                        ("lane {index} cannot be used: no thread could be started: {error}; the others go on without it")
+                        ("lane {index} is not used because its thread cannot be started: {error}; the others continue without it")
                     );
-                    // The others may have ended already.
+                    // The other lanes may have ended already.
                     self.lane_ended(&run);
                 }
             }
@@ -189,33 +191,33 @@ impl BulkBin {
         Ok(())
     }
 
-    /// Leaves out lanes for which no threads can be started.
+    /// Reduces the lanes to those whose threads can be started.
     fn limit_lanes(&self, plan: &mut Plan) -> Result<(), String> {
         let lanes = lanes_with_threads(plan.lanes).map_err(|error| {
-            format!("no threads could be started to read files: {error}. Raise the limit on processes (`ulimit -u`)")
+            format!("cannot start threads to read files: {error}. Raise the limit on processes (`ulimit -u`)")
         })?;
         if lanes < plan.lanes {
             gst::element_imp_warning!(
                 self,
                 gst::ResourceError::NoSpaceLeft,
-                ("{lanes} of {} lanes are used: no threads could be started for the others", plan.lanes)
+                ("{lanes} of {} lanes are used: threads for the others cannot be started", plan.lanes)
             );
             plan.lanes = lanes;
         }
         Ok(())
     }
 
-    /// A lane's thread: file after file.
-    fn work(&self, lane: &Lane, run: &Run) {
-        // Whatever happens in it, a lane's end is seen.
-        let _ended = Ended { bin: self, run };
-        // Those beyond the first, which has come up before the run, do so here, side by side. The others do without one.
-        let up = lane.come_up();
+    /// Runs a lane's thread: file after file.
+    fn run_lane(&self, lane: &Lane, run: &Run) {
+        // Whatever happens, the end of the lane is reported.
+        let _ended = LaneEndGuard { bin: self, run };
+        // The first lane is in READY before the run; the others get there here, in parallel. A run continues without those that fail.
+        let up = lane.bring_to_ready();
         if let Err(failure) = &up {
             gst::element_imp_warning!(
                 self,
                 gst::CoreError::StateChange,
-                ("lane {} cannot be used: {}; the others go on without it", lane.index, failure.message),
+                ("lane {} is not used: {}; the others continue without it", lane.index, failure.message),
                 ["{}", failure.debug]
             );
         }
@@ -225,32 +227,32 @@ impl BulkBin {
                 self.warn_of_memory(run);
             }
             gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
-            let begun = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
-            let _ = self.obj().post_message(gst::message::Element::builder(begun).src(&*self.obj()).build());
-            let tick = || self.tell_progress(run, gst::ProgressType::Continue);
-            let Some(mut summary) = lane.play(&file, &run.gate, run.timeout, tick) else { break };
+            let started = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
+            let _ = self.obj().post_message(gst::message::Element::builder(started).src(&*self.obj()).build());
+            let tick = || self.report_progress(run, gst::ProgressType::Continue);
+            let Some(mut summary) = lane.process_file(&file, &run.gate, run.timeout, tick) else { break };
             let Ok(all_lost) = self.output.finish(lane.index, &mut summary) else { break };
             let number = lane.running().number;
             {
-                let mut sums = run.sums.lock();
-                sums.add(&summary);
-                sums.last_of_lane.insert(lane.index, number);
+                let mut totals = run.totals.lock();
+                totals.add(&summary);
+                totals.last_counted.insert(lane.index, number);
             }
-            self.tell(run, &summary);
-            // Files of other lanes, which were reported as read.
+            self.report_file(run, &summary);
+            // Files of other lanes that were already reported.
             for lost in all_lost {
-                run.sums.lock().replace(&lost.before, &lost.summary);
-                self.tell(run, &lost.summary);
+                run.totals.lock().replace(&lost.before, &lost.summary);
+                self.report_file(run, &lost.summary);
             }
         }
     }
 
-    /// A lane has ended; the last one ends the run.
+    /// Handles the end of a lane; the last one ends the run.
     fn lane_ended(&self, run: &Run) {
         if run.active.fetch_sub(1, Ordering::AcqRel) > 1 || run.is_stopping.load(Ordering::Acquire) {
             return;
         }
-        self.tell_progress(run, run.end());
+        self.report_progress(run, run.final_progress());
         let failure = run.failure.lock().clone();
         if let Some((summary, error)) = failure.as_ref().and_then(|summary| Some((summary, summary.error.as_ref()?))) {
             gst::element_imp_error!(
@@ -263,8 +265,8 @@ impl BulkBin {
         self.output.end();
     }
 
-    /// Says on the bus and in the log what a file came to.
-    fn tell(&self, run: &Run, summary: &Summary) {
+    /// Reports the result of a file on the bus and in the log.
+    fn report_file(&self, run: &Run, summary: &Summary) {
         gst::info!(
             CAT,
             imp = self,
@@ -276,9 +278,9 @@ impl BulkBin {
             summary.seconds.total
         );
         let message = gst::message::Element::builder(summary.to_structure()).src(&*self.obj()).build();
-        // Nobody has to listen.
+        // The result does not matter: there may be no receiver.
         let _ = self.obj().post_message(message);
-        self.tell_progress(run, gst::ProgressType::Continue);
+        self.report_progress(run, gst::ProgressType::Continue);
         let Some(error) = &summary.error else { return };
         if run.on_error == OnError::Continue {
             gst::element_imp_warning!(
@@ -289,25 +291,27 @@ impl BulkBin {
                 details: summary.to_structure()
             );
         } else {
-            // Those that are begun are ended, then there is an error.
+            // Files that were started are finished, then the run fails.
             run.files.stop();
             run.failure.lock().get_or_insert_with(|| summary.clone());
         }
     }
 
-    /// Tells of progress what is due at this moment, which is of `kind`.
-    pub(super) fn tell_progress(&self, run: &Run, kind: gst::ProgressType) {
+    /// Posts progress of type `kind`, preceded by the start if that is still due.
+    pub(super) fn report_progress(&self, run: &Run, kind: gst::ProgressType) {
         let is_end = !matches!(kind, gst::ProgressType::Start | gst::ProgressType::Continue);
         let before = {
-            let mut told = run.told.lock();
-            let before = *told;
-            if before == Told::End || before == Told::Nothing && !self.is_playing.load(Ordering::Acquire) {
+            let mut progress = run.progress.lock();
+            let before = *progress;
+            if before == ProgressState::Ended
+                || before == ProgressState::NotStarted && !self.is_playing.load(Ordering::Acquire)
+            {
                 return;
             }
-            *told = if is_end { Told::End } else { Told::Start };
+            *progress = if is_end { ProgressState::Ended } else { ProgressState::Started };
             before
         };
-        if before == Told::Nothing {
+        if before == ProgressState::NotStarted {
             self.post_progress(gst::ProgressType::Start, run);
         }
         if kind != gst::ProgressType::Start {
@@ -315,47 +319,47 @@ impl BulkBin {
         }
     }
 
-    /// Sums of a run with what its files came to so far that have not ended, and these.
-    pub(super) fn sums(&self, run: &Run) -> (Sums, Vec<Running>) {
+    /// Returns the totals of a run including the progress of files that have not ended, and that progress.
+    pub(super) fn totals(&self, run: &Run) -> (Totals, Vec<FileProgress>) {
         let lanes = self.lanes.lock().clone();
-        // First what may end meanwhile: sums then know of it.
+        // Progress first: a file that ends meanwhile is then in the totals.
         let lanes: Vec<_> = lanes.iter().map(|lane| (lane.index, lane.running())).collect();
-        let mut sums = run.sums.lock().clone();
-        let running = sums.add_running(&lanes);
-        (sums, running)
+        let mut totals = run.totals.lock().clone();
+        let running = totals.add_running(&lanes);
+        (totals, running)
     }
 
     fn post_progress(&self, kind: gst::ProgressType, run: &Run) {
-        let (sums, _) = self.sums(run);
+        let (totals, _) = self.totals(run);
         let text = format!(
             "{} of {} files, {} failed, {} damaged, {} keyframes, {} detections, {:.1} s",
-            sums.done,
-            sums.files,
-            sums.failed,
-            sums.damaged,
-            sums.keyframes,
-            sums.detections,
+            totals.done,
+            totals.files,
+            totals.failed,
+            totals.damaged,
+            totals.keyframes,
+            totals.detections,
             run.started.elapsed().as_secs_f64()
         );
         let message = gst::message::Progress::builder(kind, "bulk", &text).src(&*self.obj()).build();
         let _ = self.obj().post_message(message);
     }
 
-    /// Ends what lanes do and wait for, since nobody takes their lines any more.
+    /// Cancels the lanes, since downstream takes no more lines.
     pub(super) fn abandon(&self, kind: gst::ProgressType) {
         let run = self.run.lock().clone();
         if let Some(run) = run {
             run.is_stopping.store(true, Ordering::Release);
             run.files.stop();
             run.gate.open();
-            self.tell_progress(&run, kind);
+            self.report_progress(&run, kind);
         }
         self.output.flush();
         let lanes = self.lanes.lock().clone();
         lanes.iter().for_each(Lane::cancel);
     }
 
-    /// Ends a run, whatever its lanes wait for.
+    /// Stops a run, whatever its lanes wait for.
     pub(super) fn stop(&self) {
         let run = self.run.lock().clone();
         if let Some(run) = &run {
@@ -363,7 +367,7 @@ impl BulkBin {
             run.files.stop();
             run.gate.open();
             if run.active.load(Ordering::Acquire) > 0 {
-                self.tell_progress(run, gst::ProgressType::Canceled);
+                self.report_progress(run, gst::ProgressType::Canceled);
             }
         }
         self.output.flush();
@@ -380,7 +384,7 @@ impl BulkBin {
     }
 }
 
-/// Length of a file; 0 for what cannot be looked at.
+/// Returns the size of a file; 0 if it cannot be read.
 fn byte_len(file: &str) -> u64 {
     std::fs::metadata(crate::path::path_of(file)).map_or(0, |metadata| metadata.len())
 }

@@ -1,35 +1,36 @@
-//! How many threads can be started, asked before a run needs them.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Determines how many threads can be started, before a run needs them.
 //!
-//! GStreamer queues a pad's task for which no thread could be started, and waits for its end for ever (`gst_task_join`, seen with
-//! 1.22): a run must not come to that.
+//! GStreamer queues a pad's task for which no thread can be started, and then waits for its end for ever (`gst_task_join`, seen with
+//! 1.22): a run must not get there.
 
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-/// Threads beside those of lanes: the source pad's task, and two for whoever needs one meanwhile.
-const OF_RUN: usize = 3;
+/// Threads beside those of lanes: the source pad's task, and two spare ones.
+const RUN_THREADS: usize = 3;
 
-/// Threads of a lane: its own, the tasks of decoder and detector, one that decodes, and as many of the file before that may not
-/// have ended. The decoder makes do without the others.
-const OF_LANE: usize = 6;
+/// Threads of a lane: its own, the tasks of decoder and detector, one that decodes, and as many of the previous file that may not
+/// have ended. The decoder works without the others.
+const LANE_THREADS: usize = 6;
 
-/// How long to try if there are none even for one lane: other processes of the user may ask at the same moment.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to retry if there are none even for one lane: other processes of the user may start threads at the same moment.
+const RETRY_TIME: Duration = Duration::from_secs(1);
 
-/// Longest time for ended threads to be counted as such.
-const COUNTED: Duration = Duration::from_millis(100);
+/// Longest wait until ended threads are no longer counted.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// How many lanes there are threads for, of `wanted`.
+/// Returns how many of `wanted` lanes can start their threads.
 ///
 /// # Errors
-/// Why there are none for even one.
+/// When there are not enough threads for one lane.
 pub(super) fn lanes_with_threads(wanted: usize) -> std::io::Result<usize> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETRY_TIME;
     loop {
         match probe(wanted) {
             Err(_) if Instant::now() < deadline => {
-                // Not all in step.
+                // Processes that retry at the same time must not stay in step.
                 std::thread::sleep(Duration::from_millis(20 + u64::from(std::process::id()) % 41));
             }
             result => return result,
@@ -42,7 +43,7 @@ fn probe(wanted: usize) -> std::io::Result<usize> {
     let (release, wait) = bounded::<()>(0);
     let mut threads = Vec::new();
     let mut refused = None;
-    while threads.len() < OF_RUN + wanted * OF_LANE {
+    while threads.len() < RUN_THREADS + wanted * LANE_THREADS {
         let wait: Receiver<()> = wait.clone();
         match std::thread::Builder::new().name("vxprobe".to_owned()).stack_size(16 << 10).spawn(move || wait.recv()) {
             Ok(thread) => threads.push(thread),
@@ -53,10 +54,10 @@ fn probe(wanted: usize) -> std::io::Result<usize> {
         }
     }
     drop(release);
-    let lanes = threads.len().saturating_sub(OF_RUN) / OF_LANE;
+    let lanes = threads.len().saturating_sub(RUN_THREADS) / LANE_THREADS;
     threads.into_iter().for_each(|thread| drop(thread.join()));
-    // A joined thread may count for a moment yet.
-    let deadline = Instant::now() + COUNTED;
+    // A joined thread may still be counted for a moment.
+    let deadline = Instant::now() + SETTLE_TIME;
     while running() > before && Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -66,7 +67,7 @@ fn probe(wanted: usize) -> std::io::Result<usize> {
     }
 }
 
-/// Threads of this process; 0 where that is not known.
+/// Returns the threads of this process; 0 where unknown.
 fn running() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));

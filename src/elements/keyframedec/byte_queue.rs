@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bounded byte queue between upstream's thread and the demuxer's.
 //!
-//! Thread rule: upstream's thread puts in, the element's task takes out, any thread may flush.
+//! Thread rule: upstream's thread writes, the element's task reads, any thread may flush.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,16 +14,16 @@ use crate::av::SourceError;
 /// Most bytes waiting for the demuxer.
 const QUEUE_BYTES: usize = 4 << 20;
 
-/// How long to wait for upstream.
+/// How long a read waits for upstream.
 #[derive(Clone)]
-pub struct Patience {
-    /// Longest wait for the next bytes; `None` for ever.
+pub struct WaitLimit {
+    /// Longest wait for the next bytes; `None` for no limit.
     pub limit: Option<Duration>,
-    /// Whether upstream has a reason to deliver nothing now: then the wait begins anew.
-    pub is_excused: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Whether upstream may deliver nothing now: then the wait restarts.
+    pub is_idle_allowed: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// Between upstream's thread and the demuxer's.
+/// The queue.
 #[derive(Default)]
 pub struct ByteQueue {
     state: Mutex<State>,
@@ -38,30 +39,30 @@ struct State {
     ended: bool,
     flushing: bool,
     interrupted: bool,
-    is_cut: bool,
+    is_discontinuous: bool,
     /// Most bytes that may wait; 0 for [`QUEUE_BYTES`].
     limit: usize,
-    /// The reader is telling upstream to push from elsewhere.
+    /// The reader is sending a seek upstream.
     seeking: bool,
-    /// What arrives is still from before that.
+    /// What arrives is still from before that seek.
     is_stale: bool,
-    /// The reader wants nothing more.
-    refused: bool,
+    /// The reader needs nothing more.
+    rejects_input: bool,
     /// Bytes or an end have come since the queue was reset.
     has_begun: bool,
     /// Another stream waits for the end of this one.
     is_followed: bool,
-    /// The reader has dealt with the stream.
+    /// The reader has finished the stream.
     is_finished: bool,
-    traffic: Traffic,
+    upstream_stats: UpstreamStats,
 }
 
-/// What upstream was asked for and what it sent.
+/// Counts of what upstream sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct UpstreamStats {
     /// Bytes that arrived, read or not.
     pub bytes_received: u64,
-    /// Times that upstream was told to push from elsewhere.
+    /// Seeks that were sent upstream.
     pub seeks: u64,
 }
 
@@ -70,9 +71,9 @@ impl State {
         if self.limit == 0 { QUEUE_BYTES } else { self.limit }
     }
 
-    /// Whether nothing more is taken in.
+    /// Whether no more bytes are accepted.
     fn closed(&self) -> bool {
-        self.flushing || self.refused || self.ended || self.is_stale
+        self.flushing || self.rejects_input || self.ended || self.is_stale
     }
 }
 
@@ -80,20 +81,20 @@ impl ByteQueue {
     /// Adds a buffer, waiting for room.
     #[allow(
         clippy::significant_drop_tightening,
-        reason = "the wait gives the lock up, and what it waited for is used under it"
+        reason = "the wait releases the lock, and its result is used under it"
     )]
     pub fn push(&self, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
         let chunk = buffer.into_mapped_buffer_readable().map_err(|_| gst::FlowError::Error)?;
         let mut state = self.state.lock();
         state.has_begun = true;
-        state.traffic.bytes_received += chunk.len() as u64;
+        state.upstream_stats.bytes_received += chunk.len() as u64;
         while state.bytes >= state.limit() && !state.closed() {
             self.changed.wait(&mut state);
         }
         if state.flushing || state.is_stale {
             return Err(gst::FlowError::Flushing);
         }
-        if state.refused || state.ended {
+        if state.rejects_input || state.ended {
             return Err(gst::FlowError::Eos);
         }
         if !chunk.is_empty() {
@@ -104,7 +105,7 @@ impl ByteQueue {
         Ok(())
     }
 
-    /// Upstream has nothing more.
+    /// Marks the end of the stream.
     pub fn end(&self) {
         {
             let mut state = self.state.lock();
@@ -113,15 +114,15 @@ impl ByteQueue {
         self.changed.notify_all();
     }
 
-    /// Whether anything has come since the last reset.
+    /// Whether anything has arrived since the last reset.
     pub fn has_begun(&self) -> bool {
         self.state.lock().has_begun
     }
 
-    /// Ends the stream because another follows, and waits until the reader has dealt with it; false if that was flushed.
-    pub fn end_before_next(&self) -> bool {
+    /// Ends the stream because another follows, and waits until the reader has finished it; false if flushed.
+    pub fn end_and_wait(&self) -> bool {
         let mut state = self.state.lock();
-        // Where upstream has ended the stream itself, downstream is told so too.
+        // If upstream has ended the stream itself, its end is sent downstream too.
         state.is_followed = !state.ended;
         state.ended = true;
         self.changed.notify_all();
@@ -131,7 +132,7 @@ impl ByteQueue {
         state.is_finished
     }
 
-    /// The reader has dealt with the stream; whether another one waits for that, so that it is not the end of all.
+    /// Marks the stream as finished by the reader. Returns whether another stream waits, so that this is not the end of all.
     pub fn finish(&self) -> bool {
         let is_followed = {
             let mut state = self.state.lock();
@@ -142,9 +143,9 @@ impl ByteQueue {
         is_followed
     }
 
-    /// Counts since the last reset.
-    pub fn traffic(&self) -> Traffic {
-        self.state.lock().traffic
+    /// Returns the counts since the last reset.
+    pub fn upstream_stats(&self) -> UpstreamStats {
+        self.state.lock().upstream_stats
     }
 
     /// Whether the reader was asked to stop.
@@ -153,36 +154,36 @@ impl ByteQueue {
         state.flushing || state.interrupted
     }
 
-    /// The reader wants nothing more: what upstream still sends is answered with EOS.
-    #[allow(clippy::significant_drop_tightening, reason = "the reader must not see half of it")]
-    pub fn refuse(&self) {
+    /// Rejects further input: upstream's buffers are answered with EOS.
+    #[allow(clippy::significant_drop_tightening, reason = "the reader must see all changes at once")]
+    pub fn reject_input(&self) {
         let mut state = self.state.lock();
-        (state.refused, state.is_cut) = (true, true);
+        (state.rejects_input, state.is_discontinuous) = (true, true);
         state.chunks.clear();
         (state.bytes, state.taken) = (0, 0);
         self.changed.notify_all();
     }
 
-    /// Lets only this many bytes wait from now on.
+    /// Limits the bytes that wait from now on.
     pub fn set_limit(&self, bytes: usize) {
         self.state.lock().limit = bytes;
     }
 
-    /// Runs `seek`, which makes upstream push from elsewhere; its flush is met by [`flush_of_seek`](Self::flush_of_seek).
+    /// Runs `seek`, which sends a seek upstream; its flush is handled by [`handle_own_flush`](Self::handle_own_flush).
     pub fn while_seeking(&self, seek: impl FnOnce() -> bool) -> bool {
         {
             let mut state = self.state.lock();
             state.seeking = true;
-            state.traffic.seeks += 1;
+            state.upstream_stats.seeks += 1;
         }
         let done = seek();
         self.state.lock().seeking = false;
         done
     }
 
-    /// A flush from upstream: true if the reader's own seek is the cause, and then all that waits is gone.
-    #[allow(clippy::significant_drop_tightening, reason = "the reader must not see half of it")]
-    pub fn flush_of_seek(&self, starts: bool) -> bool {
+    /// Handles a flush from upstream: true if the reader's own seek caused it; the queue is then emptied.
+    #[allow(clippy::significant_drop_tightening, reason = "the reader must see all changes at once")]
+    pub fn handle_own_flush(&self, starts: bool) -> bool {
         let mut state = self.state.lock();
         if !state.seeking {
             return false;
@@ -194,43 +195,43 @@ impl ByteQueue {
         true
     }
 
-    /// Ends every wait, now and until [`reset`](Self::reset).
+    /// Interrupts every wait, until [`reset`](Self::reset).
     pub fn flush(&self) {
         self.state.lock().flushing = true;
         self.changed.notify_all();
     }
 
-    /// Ends the reader's waits, now and until [`resume`](Self::resume); upstream goes on.
+    /// Interrupts the reader's waits, until [`resume`](Self::resume); upstream continues.
     pub fn interrupt(&self) {
         self.state.lock().interrupted = true;
         self.changed.notify_all();
     }
 
-    /// The reader goes on after an interrupt, or wants more after all.
+    /// Lets the reader continue after an interrupt, or accept input again.
     pub fn resume(&self) {
         let mut state = self.state.lock();
-        (state.interrupted, state.refused, state.is_finished) = (false, false, false);
+        (state.interrupted, state.rejects_input, state.is_finished) = (false, false, false);
     }
 
-    /// Whether bytes were thrown away since this was last asked: what comes next does not follow on what was read.
-    pub fn was_cut(&self) -> bool {
-        std::mem::take(&mut self.state.lock().is_cut)
+    /// Whether bytes were dropped since the last call: the next ones do not follow what was read.
+    pub fn take_discontinuity(&self) -> bool {
+        std::mem::take(&mut self.state.lock().is_discontinuous)
     }
 
-    /// Empty and open again.
+    /// Empties and reopens the queue.
     pub fn reset(&self) {
         *self.state.lock() = State::default();
         self.changed.notify_all();
     }
 
-    /// Takes at least one byte, 0 at the end.
+    /// Reads at least one byte, 0 at the end.
     #[allow(
         clippy::significant_drop_tightening,
-        reason = "the wait gives the lock up, and what it waited for is used under it"
+        reason = "the wait releases the lock, and its result is used under it"
     )]
-    pub fn read(&self, buffer: &mut [u8], patience: &Patience) -> Result<usize, SourceError> {
+    pub fn read(&self, buffer: &mut [u8], wait_limit: &WaitLimit) -> Result<usize, SourceError> {
         let mut state = self.state.lock();
-        let mut deadline = patience.deadline();
+        let mut deadline = wait_limit.deadline();
         loop {
             if state.flushing || state.interrupted {
                 return Err(SourceError::Interrupted);
@@ -252,19 +253,19 @@ impl ByteQueue {
             if state.ended {
                 return Ok(0);
             }
-            self.wait(&mut state, &mut deadline, patience)?;
+            self.wait(&mut state, &mut deadline, wait_limit)?;
         }
     }
 
-    /// The first `count` bytes, without taking them; fewer at the end.
-    pub fn peek(&self, count: usize, patience: &Patience) -> Result<Vec<u8>, SourceError> {
+    /// Returns the first `count` bytes without removing them; fewer at the end.
+    pub fn peek(&self, count: usize, wait_limit: &WaitLimit) -> Result<Vec<u8>, SourceError> {
         let mut state = self.state.lock();
-        let mut deadline = patience.deadline();
+        let mut deadline = wait_limit.deadline();
         let mut bytes = state.bytes;
         while state.bytes < count && !state.ended && !state.flushing && !state.interrupted {
-            self.wait(&mut state, &mut deadline, patience)?;
+            self.wait(&mut state, &mut deadline, wait_limit)?;
             if std::mem::replace(&mut bytes, state.bytes) != state.bytes {
-                deadline = patience.deadline();
+                deadline = wait_limit.deadline();
             }
         }
         if state.flushing || state.interrupted {
@@ -283,7 +284,7 @@ impl ByteQueue {
         &self,
         state: &mut MutexGuard<'_, State>,
         deadline: &mut Option<Instant>,
-        patience: &Patience,
+        wait_limit: &WaitLimit,
     ) -> Result<(), SourceError> {
         let Some(until) = *deadline else {
             self.changed.wait(state);
@@ -292,17 +293,17 @@ impl ByteQueue {
         if !self.changed.wait_until(state, until).timed_out() {
             return Ok(());
         }
-        // Outside the lock: the question goes to the pipeline.
-        if MutexGuard::unlocked(state, || (patience.is_excused)()) {
-            *deadline = patience.deadline();
+        // Outside the lock: this queries the pipeline.
+        if MutexGuard::unlocked(state, || (wait_limit.is_idle_allowed)()) {
+            *deadline = wait_limit.deadline();
             return Ok(());
         }
-        let limit = patience.limit.unwrap_or_default().as_secs_f64();
+        let limit = wait_limit.limit.unwrap_or_default().as_secs_f64();
         Err(SourceError::Failed(format!("upstream delivered nothing for {limit} s (io-timeout)")))
     }
 }
 
-impl Patience {
+impl WaitLimit {
     fn deadline(&self) -> Option<Instant> {
         self.limit.and_then(|limit| Instant::now().checked_add(limit))
     }
@@ -322,7 +323,7 @@ mod tests {
             move || queue.push(gst::Buffer::from_slice([8_u8; 4]))
         });
         let mut byte = [0];
-        let patient = Patience { limit: None, is_excused: Arc::new(|| false) };
+        let patient = WaitLimit { limit: None, is_idle_allowed: Arc::new(|| false) };
         assert_eq!(queue.read(&mut byte, &patient), Ok(1));
         writer.join().unwrap().unwrap();
         let writer = std::thread::spawn({
@@ -335,16 +336,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_after_the_timeout_but_not_while_it_is_excused() {
+    fn a_wait_ends_after_the_timeout_unless_upstream_may_be_idle() {
         use std::sync::atomic::{AtomicU32, Ordering};
         let queue = Arc::new(ByteQueue::default());
         let asked = Arc::new(AtomicU32::new(0));
         let limit = Some(Duration::from_millis(20));
-        let is_excused = {
+        let is_idle_allowed = {
             let asked = Arc::clone(&asked);
             Arc::new(move || asked.fetch_add(1, Ordering::SeqCst) < 3)
         };
-        let failed = queue.read(&mut [0], &Patience { limit, is_excused }).unwrap_err();
+        let failed = queue.read(&mut [0], &WaitLimit { limit, is_idle_allowed }).unwrap_err();
         assert!(failed.to_string().contains("nothing for 0.02 s (io-timeout)"), "{failed}");
         assert_eq!(asked.load(Ordering::SeqCst), 4);
     }

@@ -1,8 +1,8 @@
-//! Properties of the lanes' elements: those that the user sets are the same in all lanes, those that the user leaves open are
-//! the plan's.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Properties of the lanes' elements: those that the user sets are the same in all lanes, those that the user leaves at automatic are
+//! set by the plan.
 //!
-//! Whether the user has set a property is known from its notifications, not from its value, which may happen to be that of a
-//! plan.
+//! Whether the user has set a property is known from its notifications, not from its value, which may be equal to a planned one.
 //!
 //! Thread rule: any thread.
 
@@ -17,42 +17,44 @@ use parking_lot::Mutex;
 use super::lane::Lane;
 use super::plan::Plan;
 
-/// See the module.
+/// Copies properties to all lanes; see the module.
 #[derive(Default)]
-pub(super) struct Equipment {
-    /// Properties of [`planned`] that the user has set.
+pub(super) struct ChildProperties {
+    /// Which of the planned properties the user has set.
     is_set: [AtomicBool; 2],
-    /// The thread that sets the plan's values now.
+    /// The thread that is setting planned values.
     planner: Mutex<Option<ThreadId>>,
 }
 
-/// The properties that the plan sets.
-fn planned(lane: &Lane) -> [(&gst::Element, &'static str); 2] {
+/// Returns the properties that the plan sets.
+fn planned_properties(lane: &Lane) -> [(&gst::Element, &'static str); 2] {
     [(&lane.decoder, "thread-count"), (&lane.detector, "max-inflight")]
 }
 
-impl Equipment {
-    /// Takes note of what the user sets on `first`, the lane that the others are made like.
+impl ChildProperties {
+    /// Records what the user sets on `first`, the lane that the others copy.
     pub fn watch(self: &Arc<Self>, first: &Lane) {
-        for (index, (element, name)) in planned(first).into_iter().enumerate() {
-            let equipment = Arc::clone(self);
+        for (index, (element, name)) in planned_properties(first).into_iter().enumerate() {
+            let properties = Arc::clone(self);
             element.connect_notify(Some(name), move |element, _| {
-                if *equipment.planner.lock() != Some(std::thread::current().id()) {
-                    // 0 leaves it open.
+                if *properties.planner.lock() != Some(std::thread::current().id()) {
+                    // 0 is automatic.
                     let is_set = element.property::<u32>(name) != 0;
-                    equipment.is_set[index].store(is_set, Ordering::Release);
+                    properties.is_set[index].store(is_set, Ordering::Release);
                 }
             });
         }
     }
 
-    /// Gives all lanes the properties of the first, and the values of `plan` where those are left open; `plan` then has the
+    /// Copies the properties of the first lane to all, and sets the values of `plan` where they are automatic; `plan` then has the
     /// values in use.
-    pub fn equip(&self, lanes: &[Lane], plan: &mut Plan) {
+    pub fn apply(&self, lanes: &[Lane], plan: &mut Plan) {
         let Some((first, others)) = lanes.split_first() else { return };
         *self.planner.lock() = Some(std::thread::current().id());
         let values = [&mut plan.decoder_threads, &mut plan.frames_in_flight];
-        for (value, ((element, name), is_set)) in values.into_iter().zip(planned(first).into_iter().zip(&self.is_set)) {
+        for (value, ((element, name), is_set)) in
+            values.into_iter().zip(planned_properties(first).into_iter().zip(&self.is_set))
+        {
             if is_set.load(Ordering::Acquire) {
                 *value = element.property::<u32>(name) as usize;
             } else {
@@ -68,7 +70,7 @@ impl Equipment {
     }
 }
 
-/// Sets on `to` what is set on `from`.
+/// Copies all settable properties, of any type, from `from` to `to`.
 fn copy_properties(from: &gst::Element, to: &gst::Element) {
     let is_setting = |property: &glib::ParamSpec| {
         let flags = property.flags();
