@@ -10,5 +10,6 @@ pub mod modelinfo;
 mod protobuf;
 pub mod python_literal;
 pub mod quantised;
+pub mod resize;
 pub mod tensor;
 mod weights;
