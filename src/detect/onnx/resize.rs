@@ -224,7 +224,7 @@ impl Tensor {
 
     /// Returns the values; `None` for other types, and where their number is not that of the shape.
     fn values(&self) -> Option<Values> {
-        if self.data_location.unwrap_or(0) != 0 || self.count()? > MAX_VALUES {
+        if self.data_location.unwrap_or(0) != 0 {
             return None;
         }
         let raw = self.raw_data.as_deref();
@@ -477,6 +477,9 @@ impl<'a> Graph<'a> {
             return Ok(None);
         }
         let Ok(tensor) = Tensor::decode(bytes) else { return Ok(None) };
+        if tensor.count().is_none_or(|count| count > MAX_VALUES) {
+            return Ok(None);
+        }
         let unknown = || {
             let name = String::from_utf8_lossy(name);
             format!("its constant \"{name}\" depends on the input size in a way that is not known")
@@ -629,20 +632,80 @@ fn declared(part: &Field<'_>, change: Change) -> Option<Vec<u8>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    /// Rewrites the models that `VX_RESIZE` names: a line for each, `FROM TO WIDTH HEIGHT NEW_WIDTH NEW_HEIGHT`.
-    #[test]
-    #[ignore = "needs models"]
-    fn rewrite() {
-        for line in std::env::var("VX_RESIZE").unwrap().lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let number = |index: usize| words[index].parse::<usize>().unwrap();
-            let model = std::fs::read(words[0]).unwrap();
-            match resized(&model, (number(2), number(3)), (number(4), number(5))) {
-                Ok(made) => std::fs::write(words[1], made).unwrap(),
-                Err(reason) => println!("{}: {reason}", words[0]),
+    fn read(name: &str, (width, height): Size) -> Vec<u8> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/sizes");
+        std::fs::read(folder.join(format!("{name}_{width}x{height}.onnx"))).unwrap()
+    }
+
+    /// The constants of a model by name, and the shapes of its inputs.
+    fn facts(model: &[u8]) -> (HashMap<Vec<u8>, (Vec<i64>, Option<Values>)>, Vec<Vec<Option<i64>>>) {
+        let (mut constants, mut inputs) = (HashMap::new(), Vec::new());
+        let mut add = |name: &[u8], tensor: &[u8]| {
+            let tensor = Tensor::decode(tensor).unwrap();
+            constants.insert(name.to_owned(), (tensor.dims.clone(), tensor.values()));
+        };
+        let parts = fields(model).unwrap();
+        let graph = parts.iter().find(|part| part.number == MODEL_GRAPH).unwrap();
+        for part in fields(graph.payload).unwrap() {
+            let of = |fields: &[Field<'_>], number: u32| fields.iter().position(|field| field.number == number);
+            match part.number {
+                GRAPH_INITIALIZER => add(name_of(part.payload), part.payload),
+                GRAPH_INPUT => {
+                    let value = ValueInfo::decode(part.payload).unwrap();
+                    let shape = value.kind.unwrap().tensor.unwrap().shape.unwrap();
+                    inputs.push(shape.dims.iter().map(|length| length.value).collect());
+                }
+                GRAPH_NODE => {
+                    let node = fields(part.payload).unwrap();
+                    if node[of(&node, NODE_OP_TYPE).unwrap()].payload == b"Constant" {
+                        let attribute = fields(node[of(&node, NODE_ATTRIBUTE).unwrap()].payload).unwrap();
+                        let tensor = attribute[of(&attribute, ATTRIBUTE_TENSOR).unwrap()].payload;
+                        add(node[of(&node, NODE_OUTPUT).unwrap()].payload, tensor);
+                    }
+                }
+                _ => {}
             }
         }
+        (constants, inputs)
+    }
+
+    #[test]
+    fn a_rewritten_model_is_the_one_exported_for_that_size() {
+        let square = (160, 160);
+        for name in ["v8", "v5", "v5_half", "yolox", "raw"] {
+            for to in [(160, 96), (96, 160)] {
+                let made = resized(&read(name, square), square, to).unwrap();
+                let (made, exported) = (facts(&made), facts(&read(name, to)));
+                assert_eq!(made.1, exported.1, "{name} {to:?}");
+                assert_eq!(made.0.len(), exported.0.len(), "{name} {to:?}");
+                for (constant, expected) in &exported.0 {
+                    let name_of = String::from_utf8_lossy(constant);
+                    assert_eq!(made.0.get(constant), Some(expected), "{name} {to:?} {name_of}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_constant_that_is_not_understood_is_named() {
+        let square = (160, 160);
+        let reason = resized(&read("learned", square), square, (160, 96)).unwrap_err();
+        assert!(reason.contains("constant_") && reason.contains("depends on the input size"), "{reason}");
+    }
+
+    #[test]
+    fn damaged_models_are_refused_or_rewritten() {
+        let model = read("v8", (160, 160));
+        for cut in (0..model.len()).step_by(97) {
+            let _ = resized(&model[..cut], (160, 160), (160, 96));
+            let mut damaged = model.clone();
+            damaged[cut] ^= 0x55;
+            let _ = resized(&damaged, (160, 160), (160, 96));
+        }
+        assert!(resized(b"", (160, 160), (160, 96)).is_err());
     }
 }
