@@ -47,7 +47,7 @@ pub(crate) use layouts::selectable_layouts;
 pub use layouts::task::Task;
 pub use layouts::{COCO, ModelLayout, OutputLayout};
 pub use model::description::{Batch, Model};
-pub use model::hints::{InputRange, ModelHints};
+pub use model::hints::{InputRange, InputSize, ModelHints};
 pub use model::labels::{Labels, MAX_LABEL_FILE};
 pub use onnx::file::{MAX_MODEL, ModelSource, read_regular};
 pub use onnx::input::{DEFAULT_SIDE, MAX_SIDE};

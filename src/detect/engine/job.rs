@@ -111,17 +111,24 @@ impl Drop for Reply {
 /// A frame in the queue. Fields drop in this order: the frame is gone before its ticket is answered.
 pub(super) struct Job {
     pub frame: Option<Box<dyn Frame>>,
+    /// Width and height of the model's input for this frame.
+    pub size: (usize, usize),
     pub settings: Arc<DetectSettings>,
     pub submitted: Instant,
     pub reply: Reply,
 }
 
 impl Job {
-    pub fn new(frame: Box<dyn Frame>, settings: Arc<DetectSettings>, spare: &Arc<ResultSlots>) -> (Self, Ticket) {
+    pub fn new(
+        frame: Box<dyn Frame>,
+        size: (usize, usize),
+        settings: Arc<DetectSettings>,
+        spare: &Arc<ResultSlots>,
+    ) -> (Self, Ticket) {
         let slot = spare.0.lock().pop().unwrap_or_default();
         let reply = Reply { slot: Some(Arc::clone(&slot)) };
         let ticket = Ticket { slot, spare: Arc::clone(spare) };
-        (Self { frame: Some(frame), settings, submitted: Instant::now(), reply }, ticket)
+        (Self { frame: Some(frame), size, settings, submitted: Instant::now(), reply }, ticket)
     }
 }
 
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_dropped_job_answers_that_the_engine_is_closed() {
-        let (job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
+        let (job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &Arc::default());
         assert!(!ticket.is_done());
         drop(job);
         assert!(ticket.is_done());
@@ -149,11 +156,11 @@ mod tests {
 
     #[test]
     fn only_the_first_answer_counts_and_a_ticket_may_be_dropped() {
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &Arc::default());
         job.reply.answer(Ok(FrameResult::default()));
         job.reply.answer(Err(Error::EngineClosed));
         assert!(ticket.wait().is_ok());
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &Arc::default());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &Arc::default());
         drop(ticket);
         job.reply.answer(Ok(FrameResult::default()));
     }
@@ -161,11 +168,11 @@ mod tests {
     #[test]
     fn result_slots_are_reused_and_empty() {
         let spare = Arc::default();
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &spare);
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &spare);
         job.reply.answer(Ok(FrameResult::default()));
         assert!(ticket.wait().is_ok());
         assert_eq!(spare.0.lock().len(), 1);
-        let (job, ticket) = Job::new(Box::new(NoFrame), Arc::default(), &spare);
+        let (job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &spare);
         assert!(spare.0.lock().is_empty() && !ticket.is_done());
         drop(job);
         assert!(ticket.wait().is_err());

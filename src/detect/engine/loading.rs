@@ -188,7 +188,7 @@ fn profile_folder() -> std::io::Result<tempfile::TempDir> {
 }
 
 /// Returns lengths for the named dynamic dimensions of the input; compilers generate better code for fixed shapes.
-fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
+pub(super) fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String, usize)> {
     let picture = model.inputs.iter().find(|input| input.name == model.input.name);
     let shape = picture.map_or(&[][..], |input| &input.shape);
     let lengths = model.input.shape(batch_size);

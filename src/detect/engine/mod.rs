@@ -10,6 +10,7 @@ pub mod job;
 pub mod loading;
 pub mod plan;
 mod registry;
+mod sizes;
 mod worker;
 
 use std::convert::Infallible;
@@ -31,14 +32,15 @@ use crate::detect::pixels::picture::Frame;
 use crate::detect::runtime::cancel::CancelToken;
 use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::provider::{Provider, ProviderReport, choose};
-use crate::detect::runtime::session::{Session, Setup};
+use crate::detect::runtime::session::Setup;
 use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
 use job::{Job, POLL_INTERVAL, ResultSlots, Ticket};
 use loading::{OpenedModel, cpu_setup, open_first};
 use plan::{EngineSpec, Plan};
 use registry::Key;
-use worker::{Counters, CpuFallback, Shared, Worker, WorkerGuard};
+use sizes::{SizedModel, Sizes};
+use worker::{Counters, SessionOpener, Shared, SizedSession, Worker, WorkerGuard};
 
 /// A running detector; see the module.
 #[derive(Debug, Clone)]
@@ -73,6 +75,10 @@ pub struct EngineStats {
     pub missing_sessions: Option<String>,
     /// Why the engine fell back to the CPU provider while running.
     pub cpu_fallback: Option<String>,
+    /// Frames by width and height of the model's input.
+    pub frames_by_size: Vec<((usize, usize), u64)>,
+    /// Why the model does not run at a size that fits the frames ([`InputSize::Auto`](crate::detect::InputSize::Auto)).
+    pub refused_size: Option<String>,
 }
 
 static MODEL_LOADS: AtomicU64 = AtomicU64::new(0);
@@ -151,7 +157,7 @@ impl Engine {
 
     /// Returns the model.
     pub fn model(&self) -> &Model {
-        &self.inner.shared.model
+        self.inner.shared.model()
     }
 
     /// Returns what the engine runs on.
@@ -172,7 +178,10 @@ impl Engine {
         settings: Arc<DetectSettings>,
         keep_waiting: impl Fn() -> bool,
     ) -> Ticket {
-        let (mut job, ticket) = Job::new(frame, settings, &self.inner.answers);
+        let sizes = &self.inner.shared.sizes;
+        let size = sizes.size_for(frame.size());
+        sizes.submitted(size);
+        let (mut job, ticket) = Job::new(frame, size, settings, &self.inner.answers);
         while !self.inner.shared.is_closing.load(Ordering::Acquire) {
             match self.inner.queue.send_timeout(job, POLL_INTERVAL) {
                 Err(SendTimeoutError::Timeout(again)) if keep_waiting() => job = again,
@@ -199,6 +208,8 @@ impl Engine {
             sessions: counters.sessions,
             missing_sessions: counters.missing_sessions,
             cpu_fallback: counters.cpu_fallback,
+            frames_by_size: counters.frames_by_size,
+            refused_size: self.inner.shared.sizes.refused(),
         }
     }
 }
@@ -215,8 +226,9 @@ impl Inner {
             open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
+        let exported = SizedModel { model: description, bytes: Arc::new(model), overrides };
         let shared = Arc::new(Shared {
-            model: description,
+            sizes: Sizes::new(exported, spec.hints.size, &report.provider, plan.batch_size),
             batch_timeout: spec.batch_timeout,
             has_warned: AtomicBool::new(false),
             repetition: Mutex::default(),
@@ -242,35 +254,30 @@ impl Inner {
             running: Mutex::new(Some(running)),
             opening: Mutex::default(),
         };
-        let model = Arc::new(model);
         // The CPU provider may replace an automatically chosen provider, but not one that was requested by name.
         let may_fall_back = inner.key.choices.len() > 1 && inner.report.provider != Provider::Cpu;
-        let fallback = may_fall_back.then(|| CpuFallback {
-            runtime,
-            model: Arc::clone(&model),
-            setup: cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)),
-        });
-        let first = Worker::new(Arc::clone(&shared), session, plan.batch_size, fallback.clone())?;
-        let (queue, stop) = (receiver.clone(), stopped.clone());
+        let fallback = may_fall_back.then(|| cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)));
         let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
+        let opener = |index: usize| {
+            let cancel = Arc::<CancelToken>::default();
+            inner.opening.lock().push(Arc::clone(&cancel));
+            SessionOpener { runtime, setup: setup.for_core(pinned(index)), cancel, batch_size: plan.batch_size }
+        };
+        let session = SizedSession::new(Arc::clone(shared.sizes.exported()), session, plan.batch_size)
+            .map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
+        let first = Worker::new(Arc::clone(&shared), opener(0), session, fallback.clone());
+        let (queue, stop) = (receiver.clone(), stopped.clone());
         let core = pinned(0);
         inner.start(0, move || {
             pin(core);
             first.run(&queue, &stop);
         })?;
         for index in 1..plan.sessions {
-            let cancel = Arc::<CancelToken>::default();
-            inner.opening.lock().push(Arc::clone(&cancel));
             let worker = BackgroundWorker {
-                runtime,
-                cancel,
+                opener: opener(index),
                 stop: stopped.clone(),
-                model: Arc::clone(&model),
-                setup: setup.for_core(pinned(index)),
-                overrides: overrides.clone(),
                 shared: Arc::clone(&shared),
                 queue: receiver.clone(),
-                batch_size: plan.batch_size,
                 fallback: fallback.clone(),
             };
             let core = pinned(index);
@@ -335,36 +342,23 @@ fn pin(core: Option<usize>) {
 
 /// A worker that opens its session on its own thread while the first worker already runs.
 struct BackgroundWorker {
-    runtime: &'static Runtime,
-    cancel: Arc<CancelToken>,
+    opener: SessionOpener,
     stop: Receiver<Infallible>,
-    model: Arc<ModelBytes>,
-    setup: Setup,
-    overrides: Vec<(String, usize)>,
     shared: Arc<Shared>,
     queue: Receiver<Job>,
-    batch_size: usize,
-    fallback: Option<CpuFallback>,
+    fallback: Option<Setup>,
 }
 
 impl BackgroundWorker {
     fn run(self) {
-        let Self { runtime, cancel, stop, model, setup, overrides, shared, queue, batch_size, fallback } = self;
-        if shared.is_closing.load(Ordering::Acquire) {
-            return;
-        }
-        let opened =
-            catch_unwind(AssertUnwindSafe(|| Session::open(runtime, &model, &setup, &overrides, None, Some(&cancel))))
-                .map_err(|panic| panic_message(panic.as_ref()))
-                .and_then(|opened| opened.map(|(session, _)| session).map_err(|error| error.reason));
-        drop(model);
-        let worker = opened.and_then(|session| {
-            Worker::new(Arc::clone(&shared), session, batch_size, fallback).map_err(|error| error.to_string())
-        });
-        match worker {
-            Ok(worker) => {
+        let Self { opener, stop, shared, queue, fallback } = self;
+        let Some(sized) = shared.sizes.wait_for_first(|| shared.is_closing.load(Ordering::Acquire)) else { return };
+        let opened = catch_unwind(AssertUnwindSafe(|| opener.open(&sized)))
+            .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
+        match opened {
+            Ok(session) => {
                 shared.counters.lock().sessions += 1;
-                worker.run(&queue, &stop);
+                Worker::new(Arc::clone(&shared), opener, session, fallback).run(&queue, &stop);
             }
             Err(reason) => shared.counters.lock().missing_sessions = Some(reason),
         }

@@ -140,16 +140,6 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_width_and_height() {
-        for (text, size) in [(" ", None), ("640x384", Some((640, 384))), ("1280", Some((1280, 1280)))] {
-            assert_eq!(ModelHints::parse_size(text).unwrap(), size, "{text}");
-        }
-        for wrong in ["0", "640x", "x", "wide", "-3x3", "640x99999", "1x2x3"] {
-            assert!(ModelHints::parse_size(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
-        }
-    }
-
-    #[test]
     fn explicit_numbers_are_kept() {
         assert_eq!(plan(3, 5, 2), (3, 5));
         assert_eq!(plan(0, 4, 8), (2, 4));

@@ -14,18 +14,21 @@ use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
 use super::job::{FrameResult, Job};
+use super::sizes::{Size, SizedModel, Sizes, difference};
+use crate::detect::detection::{DetectSettings, Detection};
 use crate::detect::error::{Error, panic_message};
 use crate::detect::layouts::Outputs;
 use crate::detect::layouts::decoder::Decoder;
 use crate::detect::layouts::sanity::{CHECKED_RUNS, RepetitionCheck, check_outputs, sample};
 use crate::detect::layouts::task::Task;
 use crate::detect::model::description::{Batch, Model, max_images};
-use crate::detect::onnx::file::ModelBytes;
+use crate::detect::model::identification::photograph;
 use crate::detect::pixels::input_format::InputFormat;
 use crate::detect::pixels::letterbox::Letterbox;
 use crate::detect::pixels::picture::{Area, Picture};
 use crate::detect::pixels::preparer::Preparer;
 use crate::detect::runtime::binding::InputTensor;
+use crate::detect::runtime::cancel::CancelToken;
 use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::session::{Session, Setup};
 use crate::detect::runtime::shutdown;
@@ -33,7 +36,8 @@ use crate::detect::runtime::shutdown;
 /// The state that the workers and the handles of one engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub model: Model,
+    /// The model at each of its input sizes.
+    pub sizes: Sizes,
     /// How long a run waits for its batch to fill.
     pub batch_timeout: Duration,
     /// Whether a fault in the model's outputs has been reported.
@@ -52,6 +56,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Returns the model at the size that it was opened with.
+    pub fn model(&self) -> &Model {
+        &self.sizes.exported().model
+    }
+
     /// Waits until at most `left` workers are running; returns false after `timeout`.
     pub fn wait_for_workers(&self, left: usize, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
@@ -99,23 +108,46 @@ pub(super) struct Counters {
     pub missing_sessions: Option<String>,
     /// Why the engine fell back to the CPU provider.
     pub cpu_fallback: Option<String>,
+    /// Frames by input size.
+    pub frames_by_size: Vec<(Size, u64)>,
 }
 
-/// Opens a session on the CPU provider to replace a provider that fails while it runs.
+impl Counters {
+    fn count_frames(&mut self, size: Size, count: u64) {
+        self.frames += count;
+        match self.frames_by_size.iter_mut().find(|(known, _)| *known == size) {
+            Some((_, frames)) => *frames += count,
+            None => self.frames_by_size.push((size, count)),
+        }
+    }
+}
+
+/// How a worker opens its sessions.
 #[derive(Clone)]
-pub(super) struct CpuFallback {
+pub(super) struct SessionOpener {
     pub runtime: &'static Runtime,
-    pub model: Arc<ModelBytes>,
-    /// The setup for the CPU provider.
     pub setup: Setup,
+    pub cancel: Arc<CancelToken>,
+    /// Most images in one run of a model with a dynamic batch.
+    pub batch_size: usize,
 }
 
-/// A worker.
-pub(super) struct Worker {
-    shared: Arc<Shared>,
+impl SessionOpener {
+    /// Opens a session for `sized`.
+    pub fn open(&self, sized: &Arc<SizedModel>) -> Result<SizedSession, String> {
+        let opened = Session::open(self.runtime, &sized.bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
+        let (session, _) = opened.map_err(|error| error.reason)?;
+        SizedSession::new(Arc::clone(sized), session, self.batch_size)
+    }
+}
+
+/// Most sessions of a worker, each for an input size of its own.
+const MAX_SESSIONS: usize = 3;
+
+/// A session for one input size, with its input tensor.
+pub(super) struct SizedSession {
+    sized: Arc<SizedModel>,
     session: Session,
-    /// Used at most once.
-    fallback: Option<CpuFallback>,
     format: InputFormat,
     input: InputTensor,
     /// For each image of the input: the letterbox whose padding it contains.
@@ -123,9 +155,56 @@ pub(super) struct Worker {
     /// Images of each run, if the model has a fixed batch.
     fixed_batch: Option<usize>,
     capacity: usize,
+}
+
+impl SizedSession {
+    /// The error is a reason: there is not enough memory for the model's input.
+    pub fn new(sized: Arc<SizedModel>, mut session: Session, batch_size: usize) -> Result<Self, String> {
+        let model = &sized.model;
+        if model.layout.is_dense() {
+            session.expect_same_shapes();
+        }
+        let format = model.input_format();
+        let fixed_batch = match model.batch {
+            Batch::Fixed(count) => Some(count),
+            Batch::Dynamic => None,
+        };
+        let limit = max_images(format.width, format.height);
+        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, limit));
+        let input = session.input(capacity, &model.input)?;
+        Ok(Self { sized, session, format, input, padded: vec![None; capacity], fixed_batch, capacity })
+    }
+
+    /// Detects objects in one picture. The error is a reason.
+    fn detect(&mut self, picture: &Picture<'_>, settings: &DetectSettings) -> Result<Vec<Detection>, String> {
+        let images = self.fixed_batch.unwrap_or(1);
+        let mut preparer = Preparer::default();
+        let fit = preparer.prepare(picture, &self.format, self.input.slot(0), &mut self.padded[0]);
+        let (model, size) = (&self.sized.model, self.sized.size());
+        self.session.run(&self.input, images, &model.read_outputs, |views| {
+            let outputs = Outputs { views, images };
+            if !model.layout.reader().accepts(outputs, size) {
+                return Err("its outputs then have other shapes than expected".to_owned());
+            }
+            Ok(Decoder::default().decode(&model.layout, model.task, outputs, 0, settings, &fit))
+        })?
+    }
+}
+
+/// A worker.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    opener: SessionOpener,
+    /// The most recently used last; that of the current jobs while they are processed.
+    sessions: Vec<SizedSession>,
+    /// The setup for the CPU provider, which replaces a provider that fails while it runs; used at most once.
+    fallback: Option<Setup>,
     preparer: Preparer,
     decoder: Decoder,
+    /// All for the same input size.
     jobs: Vec<Job>,
+    /// The first job for another input size than that of `jobs`.
+    next: Option<Job>,
     /// Empty between runs.
     prepared: Vec<Prepared>,
     /// Runs whose outputs were checked.
@@ -145,60 +224,41 @@ struct Prepared {
 }
 
 impl Worker {
-    /// Creates a worker. Without `fallback` a failing provider is an error of the frame.
-    ///
-    /// # Errors
-    /// If there is not enough memory for the model's input.
-    pub fn new(
-        shared: Arc<Shared>,
-        mut session: Session,
-        batch_size: usize,
-        fallback: Option<CpuFallback>,
-    ) -> Result<Self, Error> {
-        if shared.model.layout.is_dense() {
-            session.expect_same_shapes();
-        }
-        let format = shared.model.input_format();
-        let fixed_batch = match shared.model.batch {
-            Batch::Fixed(count) => Some(count),
-            Batch::Dynamic => None,
-        };
-        let limit = max_images(format.width, format.height);
-        let capacity = fixed_batch.unwrap_or_else(|| batch_size.clamp(1, limit));
-        let input = session
-            .input(capacity, &shared.model.input)
-            .map_err(|reason| Error::Inference { model: shared.model.source.clone(), reason })?;
-        let (preparer, decoder) = (Preparer::default(), Decoder::default());
-        let jobs = Vec::with_capacity(capacity);
-        Ok(Self {
+    /// Creates a worker with an open session. Without `fallback` a failing provider is an error of the frame.
+    pub fn new(shared: Arc<Shared>, opener: SessionOpener, session: SizedSession, fallback: Option<Setup>) -> Self {
+        let capacity = session.capacity;
+        Self {
             shared,
-            session,
+            opener,
+            sessions: vec![session],
             fallback,
-            format,
-            input,
-            padded: vec![None; capacity],
-            fixed_batch,
-            capacity,
-            preparer,
-            decoder,
-            jobs,
+            preparer: Preparer::default(),
+            decoder: Decoder::default(),
+            jobs: Vec::with_capacity(capacity),
+            next: None,
             prepared: Vec::with_capacity(capacity),
             checked_runs: 0,
-        })
+        }
     }
 
     /// Processes jobs until the other end of `stop` is dropped.
     pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Infallible>) {
         loop {
-            let first = crossbeam_channel::select! {
-                recv(queue) -> job => job,
-                recv(stop) -> _ => return,
+            let first = match self.next.take() {
+                Some(job) => job,
+                None => crossbeam_channel::select! {
+                    recv(queue) -> job => match job {
+                        Ok(job) => job,
+                        Err(_) => return,
+                    },
+                    recv(stop) -> _ => return,
+                },
             };
-            let Ok(first) = first else { return };
             self.jobs.push(first);
             self.collect(queue);
             if self.shared.is_closing.load(Ordering::Acquire) {
                 self.jobs.clear();
+                self.next = None;
                 return;
             }
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
@@ -207,15 +267,74 @@ impl Worker {
         }
     }
 
-    /// Fills the batch with jobs that are in the queue or arrive within the batch timeout.
+    /// Fills the batch with jobs for the same input size that are in the queue or arrive within the batch timeout.
     fn collect(&mut self, queue: &Receiver<Job>) {
         let timeout = self.shared.batch_timeout;
         let deadline = Instant::now() + timeout;
-        while self.jobs.len() < self.capacity {
+        let size = self.jobs[0].size;
+        let capacity = match self.shared.model().batch {
+            Batch::Fixed(count) => count,
+            Batch::Dynamic => self.opener.batch_size.clamp(1, max_images(size.0, size.1)),
+        };
+        while self.jobs.len() < capacity {
             let next = queue.try_recv().ok();
             let next = next.or_else(|| if timeout.is_zero() { None } else { queue.recv_deadline(deadline).ok() });
-            let Some(next) = next else { return };
-            self.jobs.push(next);
+            match next {
+                Some(job) if job.size == size => self.jobs.push(job),
+                other => {
+                    self.next = other;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes the session for input size `size` the last of `sessions`, and opens it if necessary.
+    fn select_session(&mut self, size: Size) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        let is_closing = || shared.is_closing.load(Ordering::Acquire);
+        let sized = shared.sizes.get(size, is_closing, |made| self.verify(made)).ok_or(Error::EngineClosed)?;
+        self.open_session(&sized).map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })
+    }
+
+    fn open_session(&mut self, sized: &Arc<SizedModel>) -> Result<(), String> {
+        if let Some(index) = self.sessions.iter().position(|open| open.sized.size() == sized.size()) {
+            self.sessions[index..].rotate_left(1);
+            return Ok(());
+        }
+        let opened = self.opener.open(sized)?;
+        if self.sessions.len() >= MAX_SESSIONS {
+            self.sessions.remove(0);
+        }
+        self.sessions.push(opened);
+        Ok(())
+    }
+
+    /// Checks that the model rewritten for another input size detects the same on a photograph, cut to the shape of that size, as the
+    /// exported one. The error is the reason why the rewritten one is not usable.
+    fn verify(&mut self, made: &Arc<SizedModel>) -> Result<(), String> {
+        let exported = Arc::clone(self.shared.sizes.exported());
+        let photograph = photograph().map_err(|error| error.to_string())?;
+        let (width, height) = (photograph.width(), photograph.height());
+        let (columns, rows) = made.size();
+        let area = Area {
+            x: 0,
+            y: 0,
+            width: width.min(height * columns / rows).max(1),
+            height: height.min(width * rows / columns).max(1),
+        };
+        let picture = photograph.cropped(area).map_err(|error| error.to_string())?;
+        let settings = DetectSettings::default();
+        let mut detect = |sized: &Arc<SizedModel>| {
+            self.open_session(sized)?;
+            let open = self.sessions.last_mut().ok_or("no session is open")?;
+            open.detect(&picture, &settings)
+        };
+        let before = detect(&exported)?;
+        let after = detect(made)?;
+        match difference(&before, &after) {
+            Some(difference) => Err(difference),
+            None => Ok(()),
         }
     }
 
@@ -224,6 +343,11 @@ impl Worker {
         let mut prepared = std::mem::take(&mut self.prepared);
         prepared.clear();
         let mut failures = 0;
+        if let Err(error) = self.select_session(self.jobs[0].size) {
+            failures = self.jobs.len() as u64;
+            self.jobs.iter_mut().for_each(|job| job.reply.answer(Err(error.clone())));
+            self.jobs.clear();
+        }
         for index in 0..self.jobs.len() {
             match self.prepare(index, prepared.len()) {
                 Ok(job) => prepared.push(job),
@@ -239,18 +363,20 @@ impl Worker {
                 && let Some(fallback) = self.fallback.take()
             {
                 let reason = error.to_string();
-                outcome = self.fall_back(&fallback, &reason).and_then(|()| self.infer(&mut prepared));
+                outcome = self.fall_back(fallback, &reason).and_then(|()| self.infer(&mut prepared));
                 if let (Ok(_), Some(first)) = (&outcome, prepared.first_mut()) {
                     first.result.warning = Some(format!("{reason}; the model now runs on the CPU provider"));
                 }
             }
+            let size =
+                self.sessions.last().map_or_else(|| self.shared.sizes.exported().size(), |open| open.sized.size());
             let mut counters = self.shared.counters.lock();
             counters.batches += 1;
             let is_first = counters.batches == 1;
             match &outcome {
                 Ok(infer) => {
                     counters.infer += *infer;
-                    counters.frames += prepared.len() as u64;
+                    counters.count_frames(size, prepared.len() as u64);
                     for Prepared { result, .. } in &prepared {
                         counters.queued += result.queued;
                         counters.prepare += result.prepare;
@@ -274,15 +400,19 @@ impl Worker {
         self.jobs.clear();
     }
 
-    /// Replaces the session by one on the CPU provider.
-    fn fall_back(&mut self, fallback: &CpuFallback, reason: &str) -> Result<(), Error> {
+    /// Replaces the sessions by one on the CPU provider; the prepared pixels stay.
+    fn fall_back(&mut self, setup: Setup, reason: &str) -> Result<(), Error> {
         let failed = |cause: String| Error::Inference {
-            model: self.shared.model.source.clone(),
+            model: self.shared.model().source.clone(),
             reason: format!("{reason}; falling back to the CPU provider failed too: {cause}"),
         };
-        let (session, _) = Session::open(fallback.runtime, &fallback.model, &fallback.setup, &[], None, None)
+        // Sessions for other sizes run on the provider that failed.
+        self.sessions.drain(..self.sessions.len().saturating_sub(1));
+        let Some(open) = self.sessions.last_mut() else { return Err(failed("no session is open".to_owned())) };
+        let (session, _) = Session::open(self.opener.runtime, &open.sized.bytes, &setup, &[], None, None)
             .map_err(|error| failed(error.reason))?;
-        self.session = session;
+        open.session = session;
+        self.opener.setup = setup;
         self.shared.counters.lock().cpu_fallback = Some(reason.to_owned());
         Ok(())
     }
@@ -295,19 +425,21 @@ impl Worker {
         let Some(frame) = job.frame.take() else {
             return Err(Error::Picture { reason: "its pixels have already been read".to_owned() });
         };
+        let task = self.shared.model().task;
+        let Some(open) = self.sessions.last_mut() else { return Err(Error::EngineClosed) };
         let size;
         let fit = {
             let mut picture = frame.picture()?;
             size = (picture.width(), picture.height());
-            if self.shared.model.task == Task::Classify {
-                picture = centre_crop(&picture, &self.format)?;
+            if task == Task::Classify {
+                picture = centre_crop(&picture, &open.format)?;
             }
-            self.preparer.prepare(&picture, &self.format, self.input.slot(slot), &mut self.padded[slot])
+            self.preparer.prepare(&picture, &open.format, open.input.slot(slot), &mut open.padded[slot])
         };
         drop(frame);
         // More runs than are checked, so that enough of their pictures differ.
-        let is_first = self.checked_runs < 2 * CHECKED_RUNS && self.shared.model.task != Task::Classify;
-        let sample = is_first.then(|| sample(&self.input.slot(slot)));
+        let is_first = self.checked_runs < 2 * CHECKED_RUNS && task != Task::Classify;
+        let sample = is_first.then(|| sample(&open.input.slot(slot)));
         Ok(Prepared {
             job: index,
             fit,
@@ -319,15 +451,17 @@ impl Worker {
 
     /// Runs the model on the prepared images and stores their detections. Returns the time of the run.
     fn infer(&mut self, prepared: &mut [Prepared]) -> Result<Duration, Error> {
-        let model = &self.shared.model;
-        let images = self.fixed_batch.unwrap_or(prepared.len());
-        let size = (model.width, model.height);
+        let Some(SizedSession { sized, session, input, fixed_batch, .. }) = self.sessions.last_mut() else {
+            return Err(Error::EngineClosed);
+        };
+        let (model, size) = (&sized.model, sized.size());
+        let images = fixed_batch.unwrap_or(prepared.len());
         let start = Instant::now();
         let (decoder, jobs) = (&mut self.decoder, &self.jobs);
         let (checked_runs, has_warned) = (&mut self.checked_runs, &self.shared.has_warned);
         let repetition = &self.shared.repetition;
         let first_warning = |warning: Option<String>| warning.filter(|_| !has_warned.swap(true, Ordering::Relaxed));
-        let outcome = self.session.run(&self.input, images, &model.read_outputs, |views| {
+        let outcome = session.run(input, images, &model.read_outputs, |views| {
             let infer = start.elapsed();
             let outputs = Outputs { views, images };
             if !model.layout.reader().accepts(outputs, size) {
@@ -381,7 +515,8 @@ impl Worker {
             job.reply.answer(Err(Error::WorkerPanicked { reason: reason.to_owned() }));
         }
         self.shared.counters.lock().failures += failures;
-        self.padded.fill(None);
+        self.next = None;
+        self.sessions.iter_mut().for_each(|open| open.padded.fill(None));
         self.preparer = Preparer::default();
         self.decoder = Decoder::default();
     }
@@ -402,11 +537,12 @@ fn centre_crop<'a>(picture: &Picture<'a>, format: &InputFormat) -> Result<Pictur
 mod tests {
     use std::path::Path;
 
-    use super::super::loading::open_first;
+    use super::super::loading::{OpenedModel, open_first};
     use super::super::plan::EngineSpec;
     use super::*;
     use crate::detect::PixelFormat;
-    use crate::detect::onnx::file::ModelSource;
+    use crate::detect::model::hints::InputSize;
+    use crate::detect::onnx::file::{ModelBytes, ModelSource};
     use crate::detect::pixels::picture::{Frame, Matrix, Plane, Range};
     use crate::detect::runtime::cancel::CancelToken;
     use crate::detect::runtime::library::RuntimeOptions;
@@ -435,11 +571,17 @@ mod tests {
             let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default()).unwrap();
             (opened, bytes)
         };
-        let (right, bytes) = open("yolo_nas.onnx");
-        let fallback = CpuFallback { runtime, model: Arc::new(bytes), setup: right.setup.clone() };
-        for (fallback, works) in [(Some(fallback), true), (None, false)] {
+        let sized = |opened: &OpenedModel, bytes: ModelBytes| SizedModel {
+            model: opened.model.clone(),
+            bytes: Arc::new(bytes),
+            overrides: Vec::new(),
+        };
+        for works in [true, false] {
+            let (right, bytes) = open("yolo_nas.onnx");
+            let fallback = works.then(|| right.setup.clone());
+            let opener = SessionOpener { runtime, setup: right.setup.clone(), cancel: Arc::default(), batch_size: 1 };
             let shared = Arc::new(Shared {
-                model: right.model.clone(),
+                sizes: Sizes::new(sized(&right, bytes), InputSize::Model, &Provider::Cpu, 1),
                 batch_timeout: Duration::ZERO,
                 has_warned: AtomicBool::new(true),
                 repetition: Mutex::default(),
@@ -450,9 +592,11 @@ mod tests {
                 counters: Mutex::default(),
             });
             let (wrong, _) = open("picodet.onnx");
-            let mut worker = Worker::new(Arc::clone(&shared), wrong.session, 1, fallback).unwrap();
+            let session = SizedSession::new(Arc::clone(shared.sizes.exported()), wrong.session, 1).unwrap();
+            let mut worker = Worker::new(Arc::clone(&shared), opener, session, fallback);
             for round in 0..2 {
-                let (job, ticket) = Job::new(Box::new(Grey(vec![90; 64 * 64])), Arc::default(), &Arc::default());
+                let (job, ticket) =
+                    Job::new(Box::new(Grey(vec![90; 64 * 64])), (64, 64), Arc::default(), &Arc::default());
                 worker.jobs.push(job);
                 worker.process();
                 let result = ticket.wait();

@@ -26,6 +26,8 @@ pub(crate) struct Metadata {
     pub has_nms: bool,
     pub is_ultralytics: bool,
     pub channels: Option<usize>,
+    /// Largest stride, in pixels of the input.
+    pub stride: Option<usize>,
     /// Height and width.
     pub image_size: Option<(usize, usize)>,
     /// Keypoints of an object, and values of each.
@@ -79,6 +81,7 @@ impl Metadata {
             has_nms: text("nms").and_then(flag) == Some(true) || text("args").is_some_and(has_nms),
             is_ultralytics: text("author").is_some_and(|author| author.contains("Ultralytics")),
             channels: text("channels").and_then(|text| text.parse().ok()),
+            stride: text("stride").and_then(|text| text.parse().ok()),
             image_size: text("imgsz").and_then(python_literal::image_size),
             keypoints: text("kpt_shape")
                 .and_then(python_literal::image_size)

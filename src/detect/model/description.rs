@@ -20,6 +20,10 @@ use crate::detect::pixels::input_format::{ChannelOrder, InputFormat, Normalise};
 
 /// Largest fixed batch of a model.
 pub const MAX_BATCH: usize = 64;
+/// Largest stride of most detectors, in pixels of the input.
+const DEFAULT_STRIDE: usize = 32;
+/// Largest stride in metadata that is used.
+const MAX_STRIDE: usize = 256;
 /// Most values in an input tensor: half a gigabyte of f32.
 pub(super) const MAX_INPUT_VALUES: usize = 1 << 27;
 /// Side of DETR's input, if the model leaves it free: the size that pictures are scaled to in training.
@@ -87,6 +91,8 @@ pub struct Model {
     pub(crate) preparation: Preparation,
     /// What the user says about the model.
     pub(crate) hints: ModelHints,
+    /// The sides of its input are multiples of this, if its size can be chosen.
+    pub(crate) stride: usize,
     /// Values of black and white in each channel, from the file beside the model.
     pub(crate) ranges: Option<[(f32, f32); 3]>,
 }
@@ -367,6 +373,7 @@ impl DeclaredModel {
             input,
             preparation,
             hints,
+            stride: metadata.stride.filter(|stride| (1..=MAX_STRIDE).contains(stride)).unwrap_or(DEFAULT_STRIDE),
             ranges: info.ranges,
         }
     }

@@ -22,8 +22,58 @@ pub struct ModelHints {
     pub range: Option<InputRange>,
     /// The filter that scales pictures.
     pub filter: Filter,
-    /// Width and height of the input, if the model leaves them free.
-    pub size: Option<(usize, usize)>,
+    /// The size of its input.
+    pub size: InputSize,
+}
+
+/// The size at which a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum InputSize {
+    /// For each frame the smallest size that contains the scaled frame, in multiples of the model's stride, if the model allows
+    /// it; otherwise as [`Model`](Self::Model).
+    #[default]
+    Auto,
+    /// The size that the model was exported for, or trained with if it leaves its size free.
+    Model,
+    /// This width and height, for models that leave their size free.
+    Fixed(usize, usize),
+}
+
+impl InputSize {
+    /// Returns the size that the user selected.
+    pub(crate) fn fixed(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Fixed(width, height) => Some((width, height)),
+            Self::Auto | Self::Model => None,
+        }
+    }
+}
+
+impl std::str::FromStr for InputSize {
+    type Err = Error;
+
+    /// Parses "auto" or an empty text, "model", "WIDTHxHEIGHT", or one number for a square.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for anything else, and for sides outside of 1 to [`MAX_SIDE`].
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.trim();
+        match text {
+            "" | "auto" => return Ok(Self::Auto),
+            "model" => return Ok(Self::Model),
+            _ => {}
+        }
+        let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=MAX_SIDE).contains(side));
+        let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
+        let size = side(width).zip(side(height)).ok_or_else(|| Error::Setting {
+            setting: "input-size",
+            reason: format!(
+                "\"{text}\" is not a size; write auto, model, WIDTHxHEIGHT such as 640x384, or one number for a square, each side \
+                 1 to {MAX_SIDE} pixels"
+            ),
+        })?;
+        Ok(Self::Fixed(size.0, size.1))
+    }
 }
 
 /// The values that a model expects for black and white.
@@ -39,24 +89,25 @@ pub enum InputRange {
     ImageNet,
 }
 
-impl ModelHints {
-    /// Parses "WIDTHxHEIGHT", one number for a square, or an empty text.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for anything else, and for sides outside of 1 to [`MAX_SIDE`].
-    pub fn parse_size(text: &str) -> Result<Option<(usize, usize)>> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Ok(None);
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_names_or_width_and_height() {
+        let sizes = [
+            (" ", InputSize::Auto),
+            ("auto", InputSize::Auto),
+            ("model", InputSize::Model),
+            ("640x384", InputSize::Fixed(640, 384)),
+            ("1280", InputSize::Fixed(1280, 1280)),
+        ];
+        for (text, size) in sizes {
+            assert_eq!(text.parse::<InputSize>().unwrap(), size, "{text}");
         }
-        let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=MAX_SIDE).contains(side));
-        let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
-        let size = side(width).zip(side(height)).ok_or_else(|| Error::Setting {
-            setting: "input-size",
-            reason: format!(
-                "\"{text}\" is not a size; write WIDTHxHEIGHT, such as 640x384, or one number for a square, each 1 to {MAX_SIDE} pixels"
-            ),
-        })?;
-        Ok(Some(size))
+        for wrong in ["0", "640x", "x", "wide", "-3x3", "640x99999", "1x2x3"] {
+            assert!(wrong.parse::<InputSize>().unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
     }
 }

@@ -60,7 +60,7 @@ pub fn identify_model(
     info: &ModelInfo,
     cancel: &CancelToken,
 ) -> Result<Model> {
-    let model = DeclaredModel::new(name, session.declaration(), hints.size)?;
+    let model = DeclaredModel::new(name, session.declaration(), hints.size.fixed())?;
     let mut report = TrialReport::default();
     let declared = match &model.declared_outputs {
         Some(outputs) => model.match_layout(outputs, hints, info)?,
@@ -82,6 +82,14 @@ pub fn identify_model(
     Ok(model.finish(matched, preparation, hints, info, report))
 }
 
+/// Returns the photograph of trial runs.
+pub(crate) fn photograph() -> Result<Picture<'static>> {
+    let (luma, colour) = PHOTOGRAPH.split_at(WIDTH * HEIGHT);
+    let (blue, red) = colour.split_at(colour.len() / 2);
+    let planes = [(luma, WIDTH), (blue, WIDTH / 2), (red, WIDTH / 2)].map(|(data, stride)| Plane { data, stride });
+    Picture::new(PixelFormat::I420, WIDTH, HEIGHT, &planes, Matrix::Bt601, Range::Limited)
+}
+
 /// Returns the index of the best of these scores, and whether it is clearly the best.
 fn best_score(scores: &[f32]) -> (usize, bool) {
     let mut best = 0;
@@ -99,8 +107,8 @@ fn size_advice((width, height): (usize, usize)) -> String {
     let [near_width, near_height] = [width, height].map(|side| ((side + STRIDE / 2) / STRIDE).max(1) * STRIDE);
     if (near_width, near_height) == (width, height) {
         return format!(
-            "; input-size is {width}x{height}. The model declares that its size is free, but may work with one size only: leave \
-             input-size unset, or try another size"
+            "; input-size is {width}x{height}. The model declares that its size is free, but may work with one size only: set \
+             input-size=model, or try another size"
         );
     }
     format!(
@@ -190,12 +198,7 @@ impl Trial<'_> {
         let images = self.model.batch.images();
         let mut input = self.session.input(images, &self.model.input)?;
         if let TestImage::Photograph(preparation) = image {
-            let chroma = WIDTH / 2;
-            let (luma, colour) = PHOTOGRAPH.split_at(WIDTH * HEIGHT);
-            let (blue, red) = colour.split_at(colour.len() / 2);
-            let planes = [(luma, WIDTH), (blue, chroma), (red, chroma)].map(|(data, stride)| Plane { data, stride });
-            let picture = Picture::new(PixelFormat::I420, WIDTH, HEIGHT, &planes, Matrix::Bt601, Range::Limited)
-                .map_err(|error| error.to_string())?;
+            let picture = photograph().map_err(|error| error.to_string())?;
             let format = input_format(&self.model.input, preparation, self.hints, self.info.ranges);
             for index in 0..images {
                 Preparer::default().prepare(&picture, &format, input.slot(index), &mut None);
@@ -206,7 +209,7 @@ impl Trial<'_> {
 
     /// Returns the outputs of a trial run.
     fn observe(&mut self, image: TestImage) -> Result<Vec<ObservedOutput>> {
-        let (name, size) = (self.name, self.hints.size.filter(|_| self.model.has_free_size()));
+        let (name, size) = (self.name, self.hints.size.fixed().filter(|_| self.model.has_free_size()));
         let failed = |reason: String| {
             let advice = size.map(size_advice).unwrap_or_default();
             Error::Inference { model: name.to_owned(), reason: format!("{reason}{advice}") }
@@ -272,7 +275,7 @@ mod tests {
     fn the_advice_for_a_size_that_fits_no_grid_is_the_nearest_that_does() {
         assert!(size_advice((641, 480)).ends_with("try 640x480"));
         assert!(size_advice((10, 1000)).ends_with("try 32x992"));
-        assert!(size_advice((640, 480)).contains("leave input-size unset"));
+        assert!(size_advice((640, 480)).contains("set input-size=model"));
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl ModelBytes {
         self.embedded.get_or_init(make).as_deref().map_or(LoadFrom::File(path), LoadFrom::Memory)
     }
 
+    /// Returns this model with other bytes, rewritten from its own.
+    pub fn rewritten(&self, bytes: Vec<u8>) -> Self {
+        Self::new(self.name.clone(), Content::Owned(bytes), self.identity.clone(), self.is_quantised)
+    }
+
     /// Returns the model without rewriting for any provider.
     #[cfg(test)]
     pub fn unchanged(mut self) -> Self {

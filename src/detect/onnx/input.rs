@@ -73,7 +73,7 @@ pub(crate) fn picture_size(
                 wanted.0,
                 wanted.1
             ),
-            "Leave input-size unset, or export the model with a free size (dynamic=True in Ultralytics' export)",
+            "Set input-size=auto, or export the model with a free size (dynamic=True in Ultralytics' export)",
         )),
         _ => Ok((width, height)),
     }

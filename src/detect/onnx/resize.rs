@@ -25,7 +25,7 @@ use std::collections::{HashMap, HashSet};
 use half::f16;
 use prost::Message;
 
-use super::quantised::{Field, GRAPH_INITIALIZER, MODEL_GRAPH, fields, put_bytes};
+use super::protobuf::{Field, GRAPH_INITIALIZER, MODEL_GRAPH, fields, put_bytes};
 
 /// Width and height in pixels.
 type Size = (usize, usize);

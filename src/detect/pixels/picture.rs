@@ -66,6 +66,12 @@ pub trait Frame: Send {
     /// # Errors
     /// If the memory cannot be read; the engine passes the error to whoever waits for the frame.
     fn picture(&self) -> Result<Picture<'_>>;
+
+    /// Returns width and height of the picture, if they are known without reading it. The engine then chooses an input size that fits
+    /// them ([`InputSize::Auto`](crate::detect::InputSize::Auto)).
+    fn size(&self) -> Option<(usize, usize)> {
+        None
+    }
 }
 
 /// A rectangle of a picture, in pixels.

@@ -43,6 +43,13 @@ impl MappedFrame {
 }
 
 impl detect::Frame for MappedFrame {
+    fn size(&self) -> Option<(usize, usize)> {
+        use gst_video::VideoFrameExt;
+        // Regions have many sizes, for which sessions would be opened again and again.
+        let info = self.frame.info();
+        self.area.is_none().then(|| (info.width() as usize, info.height() as usize))
+    }
+
     fn picture(&self) -> Result<detect::Picture<'_>, detect::Error> {
         use gst_video::VideoFrameExt;
         let refuse = |reason: String| detect::Error::Picture { reason };

@@ -79,7 +79,7 @@ impl Default for Settings {
             model_layout: ModelLayout::default(),
             memory_limit: 0,
             load_timeout: 0,
-            input_size: String::new(),
+            input_size: "auto".to_owned(),
             resize_mode: ResizeMode::default(),
             resize_filter: ResizeFilter::default(),
             channel_order: ChannelOrder::default(),
@@ -132,7 +132,7 @@ impl Settings {
                 order: self.channel_order.into(),
                 range: self.input_range.into(),
                 filter: self.resize_filter.into(),
-                size: detect::ModelHints::parse_size(&self.input_size)?,
+                size: self.input_size.parse()?,
             },
             sessions: self.sessions as usize,
             intra_op_threads: self.intra_op_threads as usize,
@@ -379,7 +379,11 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             .build(),
         glib::ParamSpecString::builder("input-size")
             .nick("Input size")
-            .blurb("WIDTHxHEIGHT of the model's input, where the model accepts several sizes (empty = as trained, else 640x640)")
+            .blurb(
+                "Size of the model's input: auto (the smallest that contains the scaled frame), model (as exported), or WIDTHxHEIGHT if \
+                 the model leaves its size free",
+            )
+            .default_value(Some(defaults.input_size.as_str()))
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder::<ResizeMode>("resize-mode")
