@@ -299,7 +299,7 @@ fn the_families_of_models_are_those_that_are_read() {
     let mut files = Vec::new();
     sources(&root().join("src/detect/layouts"), &mut files);
     let names = |text: &str| {
-        let calls = text.match_indices("Claim::new(").map(|(at, call)| text[at + call.len()..].trim_start());
+        let calls = text.match_indices("LayoutMatch::new(").map(|(at, call)| text[at + call.len()..].trim_start());
         calls.filter_map(|call| Some(call.strip_prefix('"')?.split_once('"')?.0.to_owned())).collect::<Vec<_>>()
     };
     let read: BTreeSet<String> = files.iter().flat_map(|(_, text)| names(text)).collect();

@@ -396,7 +396,83 @@ fn models_of_free_size_are_given_the_size_that_is_asked_for() {
     assert!(text.contains("input-size") && text.contains("\"wide\""), "{text}");
     let fixed = format!("filesrc location={} ! vxkeyframedec ! {DETECT} input-size=320x192", quoted(&clip()));
     let text = run(&fixed).error_text();
-    assert!(text.contains("fixed (320) width") && text.contains("Leave input-size unset"), "{text}");
+    assert!(text.contains("fixed (320) width") && text.contains("Set input-size=auto"), "{text}");
+}
+
+/// Runs frames of this size through a model; returns `stats` and the lines.
+fn sized(width: u32, height: u32, settings: &str) -> (gst::Structure, Vec<Value>) {
+    let source = format!("videotestsrc num-buffers=3 ! video/x-raw,format=I420,width={width},height={height}");
+    let (pipeline, sink) = pipeline(&format!("{source} ! {DETECT} name=detect {settings} ! vxjsonenc"));
+    let lines = play(&pipeline, &sink).json();
+    let stats = pipeline.by_name("detect").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    (stats, lines)
+}
+
+#[test]
+fn a_model_runs_at_the_smallest_size_that_contains_the_frame() {
+    for (width, height, settings, expected) in [
+        (640, 360, "", "320x192: 3"),
+        (360, 640, "input-size=auto", "192x320: 3"),
+        (640, 480, "input-size=auto batch-size=2", "320x256: 3"),
+        (400, 400, "input-size=auto", "320x320: 3"),
+        (640, 360, "input-size=model", "320x320: 3"),
+    ] {
+        let (stats, _) = sized(width, height, settings);
+        assert_eq!(stats.get::<&str>("input-sizes").unwrap(), expected, "{settings} {stats}");
+        assert!(!stats.has_field("refused-input-size"), "{stats}");
+    }
+}
+
+#[test]
+fn the_same_people_are_found_at_a_tight_size() {
+    let wide = "videoscale ! videocrop top=60 bottom=60 ! video/x-raw,width=640,height=360";
+    let found = |size: &str| {
+        let source = format!("filesrc location={} ! vxkeyframedec ! {wide}", quoted(&clip()));
+        run(&format!("{source} ! {DETECT} input-size={size} ! vxjsonenc")).json()
+    };
+    let (square, tight) = (found("model"), found("auto"));
+    assert_eq!(square.len(), tight.len());
+    for (square, tight) in square.iter().zip(&tight) {
+        let (ones, others) = (&square["detections"], &tight["detections"]);
+        assert_eq!(ones.as_array().unwrap().len(), others.as_array().unwrap().len(), "{square} {tight}");
+        for (one, other) in ones.as_array().unwrap().iter().zip(others.as_array().unwrap()) {
+            assert!(overlap(one, other) > 0.8, "{square} {tight}");
+        }
+    }
+    assert!(square.iter().any(|line| !line["detections"].as_array().unwrap().is_empty()));
+}
+
+#[test]
+fn streams_of_other_shapes_follow_each_other() {
+    let part = |width: u32, height: u32| {
+        format!(
+            "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width={width},height={height},framerate=30/1 ! c."
+        )
+    };
+    let sizes = [(640, 360), (360, 640), (640, 480), (400, 400), (640, 160), (640, 360)];
+    let parts: Vec<String> = sizes.iter().map(|&(width, height)| part(width, height)).collect();
+    let (pipeline, sink) = pipeline(&format!("{} concat name=c ! {DETECT} name=detect ! vxjsonenc", parts.join(" ")));
+    let lines = play(&pipeline, &sink).json();
+    assert_eq!(lines.len(), 2 * sizes.len());
+    let stats: gst::Structure = pipeline.by_name("detect").unwrap().property("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let used = stats.get::<String>("input-sizes").unwrap();
+    for expected in ["320x192: 4", "192x320: 2", "320x256: 2", "320x320: 2", "320x96: 2"] {
+        assert!(used.contains(expected), "{used}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_rewritten_runs_at_its_own_size() {
+    let model = common::root().join("tests/models/pose.onnx");
+    let (stats, lines) = sized(640, 160, &format!("model-file={}", quoted(&model)));
+    let reason = stats.get::<String>("refused-input-size").unwrap();
+    assert!(reason.starts_with("not at 64x"), "{reason}");
+    assert_eq!(stats.get::<&str>("input-sizes").unwrap(), "64x64: 3");
+    let (_, expected) = sized(640, 160, &format!("model-file={} input-size=model", quoted(&model)));
+    assert_eq!(lines, expected);
+    assert!(!lines[0]["detections"].as_array().unwrap().is_empty());
 }
 
 #[test]

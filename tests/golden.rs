@@ -88,7 +88,7 @@ fn keyframes_and_detections_are_those_of_an_independent_detector() {
         let golden: Golden = serde_json::from_str(line).unwrap();
         let Some(file) = shared(&golden.file) else { continue };
         let outcome = run(&format!(
-            "filesrc location={} ! vxkeyframedec ! vxyolodetect execution-provider=cpu model-file={} ! vxjsonenc",
+            "filesrc location={} ! vxkeyframedec ! vxyolodetect input-size=model execution-provider=cpu model-file={} ! vxjsonenc",
             quoted(&file),
             quoted(&model)
         ));

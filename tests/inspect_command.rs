@@ -92,7 +92,7 @@ fn what_cannot_be_read_is_told_and_the_rest_is_shown() {
     assert!(out.contains("16, every"), "{out}");
     let lines: Vec<&str> = errors.lines().collect();
     assert_eq!(lines.len(), 3, "{errors}");
-    assert!(lines[0].contains("inspected.mp4: the input is not a media file"), "{errors}");
+    assert!(lines[0].contains("inspected.mp4: not a media file"), "{errors}");
     assert!(lines[1].contains("inspected.onnx"), "{errors}");
     assert!(lines[2].contains("/nowhere/a.mp4: No such file"), "{errors}");
 }

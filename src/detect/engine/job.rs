@@ -18,6 +18,8 @@ use crate::detect::pixels::picture::Frame;
 pub struct FrameResult {
     /// Detections, by falling confidence.
     pub detections: Vec<Detection>,
+    /// Width and height of the model's input for this frame.
+    pub input_size: (usize, usize),
     /// Time from [`Engine::submit`](super::Engine::submit) to a worker.
     pub queued: Duration,
     /// Time to write the pixels into the model's input.

@@ -75,8 +75,6 @@ pub struct EngineStats {
     pub missing_sessions: Option<String>,
     /// Why the engine fell back to the CPU provider while running.
     pub cpu_fallback: Option<String>,
-    /// Frames by width and height of the model's input.
-    pub frames_by_size: Vec<((usize, usize), u64)>,
     /// Why the model does not run at a size that fits the frames ([`InputSize::Auto`](crate::detect::InputSize::Auto)).
     pub refused_size: Option<String>,
 }
@@ -208,7 +206,6 @@ impl Engine {
             sessions: counters.sessions,
             missing_sessions: counters.missing_sessions,
             cpu_fallback: counters.cpu_fallback,
-            frames_by_size: counters.frames_by_size,
             refused_size: self.inner.shared.sizes.refused(),
         }
     }

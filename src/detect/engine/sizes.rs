@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-
 //! The input sizes at which an engine runs its model.
 //!
 //! A frame with another aspect ratio than the model's input leaves a part of the input empty: a 16:9 frame in a square 44 %. With
@@ -73,6 +72,24 @@ struct State {
     first: Option<Size>,
     /// Why a size is not used.
     refused: Option<String>,
+}
+
+impl State {
+    /// Returns the entry for `size`, and makes it the most recently used.
+    fn use_entry(&mut self, size: Size) -> Option<Entry> {
+        let index = self.entries.iter().position(|(known, _)| *known == size)?;
+        self.entries[index..].rotate_left(1);
+        self.entries.last().map(|(_, entry)| entry.clone())
+    }
+
+    /// Adds a size that is being built, in place of the one that was not used for longest.
+    fn add_building(&mut self, size: Size) {
+        let oldest = self.entries.iter().position(|(_, entry)| !matches!(entry, Entry::Building));
+        if let Some(oldest) = oldest.filter(|_| self.entries.len() >= MAX_SIZES) {
+            self.entries.remove(oldest);
+        }
+        self.entries.push((size, Entry::Building));
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -170,28 +187,20 @@ impl Sizes {
 
     /// Waits until the model at `size` is ready. With `claim` the caller builds it if nobody does, which is `Some(None)`.
     fn wait(&self, size: Size, claim: bool, is_closing: &impl Fn() -> bool) -> Option<Option<Arc<SizedModel>>> {
-        let mut state = self.state.lock();
         loop {
-            let index = state.entries.iter().position(|(known, _)| *known == size);
-            match index.map(|index| state.entries[index].1.clone()) {
-                Some(Entry::Ready(found)) => {
-                    let last = state.entries.len() - 1;
-                    let index = index.unwrap_or(last);
-                    state.entries[index..].rotate_left(1);
-                    return Some(Some(found));
-                }
+            let mut state = self.state.lock();
+            match state.use_entry(size) {
+                Some(Entry::Ready(found)) => return Some(Some(found)),
                 Some(Entry::Refused) => return Some(Some(Arc::clone(&self.exported))),
                 None if claim => {
-                    if state.entries.len() == MAX_SIZES
-                        && let Some(oldest) = state.entries.iter().position(|entry| !matches!(entry.1, Entry::Building))
-                    {
-                        state.entries.remove(oldest);
-                    }
-                    state.entries.push((size, Entry::Building));
+                    state.add_building(size);
                     return Some(None);
                 }
-                _ if is_closing() => return None,
-                _ => drop(self.changed.wait_for(&mut state, POLL_INTERVAL)),
+                Some(Entry::Building) | None => drop(self.changed.wait_for(&mut state, POLL_INTERVAL)),
+            }
+            drop(state);
+            if is_closing() {
+                return None;
             }
         }
     }

@@ -108,18 +108,6 @@ pub(super) struct Counters {
     pub missing_sessions: Option<String>,
     /// Why the engine fell back to the CPU provider.
     pub cpu_fallback: Option<String>,
-    /// Frames by input size.
-    pub frames_by_size: Vec<(Size, u64)>,
-}
-
-impl Counters {
-    fn count_frames(&mut self, size: Size, count: u64) {
-        self.frames += count;
-        match self.frames_by_size.iter_mut().find(|(known, _)| *known == size) {
-            Some((_, frames)) => *frames += count,
-            None => self.frames_by_size.push((size, count)),
-        }
-    }
 }
 
 /// How a worker opens its sessions.
@@ -368,15 +356,13 @@ impl Worker {
                     first.result.warning = Some(format!("{reason}; the model now runs on the CPU provider"));
                 }
             }
-            let size =
-                self.sessions.last().map_or_else(|| self.shared.sizes.exported().size(), |open| open.sized.size());
             let mut counters = self.shared.counters.lock();
             counters.batches += 1;
             let is_first = counters.batches == 1;
             match &outcome {
                 Ok(infer) => {
                     counters.infer += *infer;
-                    counters.count_frames(size, prepared.len() as u64);
+                    counters.frames += prepared.len() as u64;
                     for Prepared { result, .. } in &prepared {
                         counters.queued += result.queued;
                         counters.prepare += result.prepare;
@@ -440,12 +426,13 @@ impl Worker {
         // More runs than are checked, so that enough of their pictures differ.
         let is_first = self.checked_runs < 2 * CHECKED_RUNS && task != Task::Classify;
         let sample = is_first.then(|| sample(&open.input.slot(slot)));
+        let input_size = open.sized.size();
         Ok(Prepared {
             job: index,
             fit,
             frame: size,
             sample,
-            result: FrameResult { queued, prepare: start.elapsed(), ..FrameResult::default() },
+            result: FrameResult { input_size, queued, prepare: start.elapsed(), ..FrameResult::default() },
         })
     }
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-
 //! Rewrites a model that was exported for one input size for another size.
 //!
 //! Convolutional detectors work at any input size that is a multiple of their stride, but an export of a fixed size stores facts
@@ -641,8 +640,11 @@ mod tests {
         std::fs::read(folder.join(format!("{name}_{width}x{height}.onnx"))).unwrap()
     }
 
-    /// The constants of a model by name, and the shapes of its inputs.
-    fn facts(model: &[u8]) -> (HashMap<Vec<u8>, (Vec<i64>, Option<Values>)>, Vec<Vec<Option<i64>>>) {
+    /// Constants by name, with their shapes.
+    type Constants = HashMap<Vec<u8>, (Vec<i64>, Option<Values>)>;
+
+    /// Returns the constants of a model, and the shapes of its inputs.
+    fn facts(model: &[u8]) -> (Constants, Vec<Vec<Option<i64>>>) {
         let (mut constants, mut inputs) = (HashMap::new(), Vec::new());
         let mut add = |name: &[u8], tensor: &[u8]| {
             let tensor = Tensor::decode(tensor).unwrap();

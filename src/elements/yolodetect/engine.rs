@@ -189,8 +189,6 @@ impl EngineReport {
             .field("engine-users", engine.users.saturating_sub(1) as u32)
             .field("engine-frames", engine.frames)
             .field("engine-batches", engine.batches);
-        let sizes = engine.frames_by_size.iter().map(|((width, height), frames)| format!("{width}x{height}: {frames}"));
-        stats = stats.field("input-sizes", sizes.collect::<Vec<_>>().join(", "));
         if let Some(reason) = &engine.refused_size {
             stats = stats.field("refused-input-size", reason);
         }

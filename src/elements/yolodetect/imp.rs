@@ -443,9 +443,11 @@ impl YoloDetect {
 
     fn stats(&self) -> gst::Structure {
         let counts = self.counts.lock().clone();
+        let sizes = counts.input_sizes.iter().map(|((width, height), runs)| format!("{width}x{height}: {runs}"));
         let stats = gst::Structure::builder("vxyolodetect-stats")
             .field("frames", counts.frames)
             .field("looks", counts.looks)
+            .field("input-sizes", sizes.collect::<Vec<_>>().join(", "))
             .field("detections", counts.detections)
             .field("queued-time", counts.queued.as_nanos() as u64)
             .field("prepare-time", counts.prepare.as_nanos() as u64)

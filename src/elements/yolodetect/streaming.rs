@@ -30,6 +30,17 @@ pub(super) struct Counts {
     pub infer: Duration,
     pub decode: Duration,
     pub push: Duration,
+    /// Inference runs by width and height of the model's input.
+    pub input_sizes: Vec<((usize, usize), u64)>,
+}
+
+impl Counts {
+    fn count_input_size(&mut self, size: (usize, usize)) {
+        match self.input_sizes.iter_mut().find(|(known, _)| *known == size) {
+            Some((_, count)) => *count += 1,
+            None => self.input_sizes.push((size, 1)),
+        }
+    }
 }
 
 /// A frame that waits for its detections.
@@ -260,6 +271,7 @@ impl YoloDetect {
             {
                 let mut counts = self.counts.lock();
                 counts.looks += 1;
+                counts.count_input_size(result.input_size);
                 counts.queued += result.queued;
                 counts.prepare += result.prepare;
                 counts.infer += result.infer;

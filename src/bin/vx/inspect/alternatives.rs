@@ -39,13 +39,24 @@ const MOST: usize = 100;
 
 /// A picture in memory, RGB.
 #[derive(Clone)]
-struct Rgb {
+pub(super) struct Rgb {
     pixels: Arc<Vec<u8>>,
     width: usize,
     height: usize,
 }
 
+impl Rgb {
+    /// Returns a black picture.
+    pub(super) fn black(width: usize, height: usize) -> Self {
+        Self { pixels: Arc::new(vec![0; 3 * width * height]), width, height }
+    }
+}
+
 impl Frame for Rgb {
+    fn size(&self) -> Option<(usize, usize)> {
+        Some((self.width, self.height))
+    }
+
     fn picture(&self) -> Result<Picture<'_>, Error> {
         let plane = Plane { data: &self.pixels, stride: 3 * self.width };
         Picture::new(gstvx::detect::PixelFormat::Rgb, self.width, self.height, &[plane], Matrix::default(), Range::Full)

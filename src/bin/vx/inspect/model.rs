@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use gstvx::detect::{
     Batch, ChannelOrder, Engine, EngineSpec, InputFormat, Labels, ModelSource, PADDING, Provider, ResizeMode, Runtime,
@@ -10,7 +11,7 @@ use gstvx::detect::{
 };
 use serde::Serialize;
 
-use super::alternatives::{Alternative, compare};
+use super::alternatives::{Alternative, Rgb, compare};
 
 /// Most names that are printed; the others are counted.
 const NAMES_SHOWN: usize = 12;
@@ -32,6 +33,8 @@ pub struct ModelFile {
     classes: Vec<String>,
     /// How a frame becomes the model's input.
     frames: String,
+    /// The size of the input for 16:9 frames (`input-size=auto`), or why it is the exported one.
+    wide_frames: String,
     warnings: Vec<String>,
     /// Detections on a picture with other settings, the best first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,8 +85,20 @@ pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String>
         class_count: labels.len(),
         classes: (0..labels.len()).map(|class| labels.name(class).into_owned()).collect(),
         frames: preparation(&model.input_format()),
+        wide_frames: wide_frames(&engine)?,
         warnings,
         alternatives,
+    })
+}
+
+/// Runs the model on a picture of 16:9 and returns the size of its input.
+fn wide_frames(engine: &Engine) -> Result<String, String> {
+    let frame = Box::new(Rgb::black(320, 180));
+    let result = engine.submit(frame, Arc::default()).wait().map_err(|error| error.to_string())?;
+    let (width, height) = result.input_size;
+    Ok(match engine.stats().refused_size {
+        Some(reason) => format!("{width}x{height}, {reason}"),
+        None => format!("{width}x{height}"),
     })
 }
 
@@ -113,6 +128,7 @@ impl fmt::Display for ModelFile {
         writeln!(f, "  layout   {}: {}", self.layout, self.reason)?;
         writeln!(f, "  task     {}", self.task)?;
         writeln!(f, "  frames   {}; {}", self.frames, self.batch)?;
+        writeln!(f, "  16:9     {}", self.wide_frames)?;
         let names = self.classes.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if self.class_count > NAMES_SHOWN { ", …" } else { "" };
         if self.class_count == 0 {
