@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files of kinds that people report for other tools, with the right answers: times that repeat or go back, wrong key flags,
-//! parameter sets that stand in earlier packets, clips that begin between keyframes, colours, stills.
+//! Kinds of files that users report as bugs of other tools, with the correct result: repeated or decreasing times, wrong key flags,
+//! parameter sets in earlier packets, clips that start between keyframes, colours, still images.
 //!
-//! Each is read from a file and through a pipe, with one decoder thread and with four.
+//! Each file is read directly and through a pipe, with one decoder thread and with four.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use common::{clip, made, piped, pixels, planes, quoted, root, run, scratch};
 use gst::prelude::*;
 
-/// What is right for a file.
+/// The correct result for a file.
 struct Case {
     file: PathBuf,
-    /// Presentation times of its keyframes in milliseconds, in the file's order; `None` where it has no times.
+    /// Presentation times of the keyframes in milliseconds, in file order; `None` where a keyframe has no time.
     times: Vec<Option<i64>>,
     sizes: Vec<[u64; 2]>,
-    /// Every picture is one that a full decode shows.
+    /// Every picture also occurs in a full decode.
     has_pictures: bool,
 }
 
@@ -35,7 +35,7 @@ fn media(name: &str) -> PathBuf {
     root().join("tests/media").join(name)
 }
 
-/// Luma of every frame of a full decode, with its size.
+/// Returns the luma of every frame of a full decode, with its size.
 fn full_decode(file: &Path) -> Vec<(usize, Vec<u8>)> {
     let size = |index: usize, line: &str| line.split(',').nth(index).and_then(|text| text.trim().parse::<usize>().ok());
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -115,14 +115,14 @@ fn assert_right(cases: &[Case]) {
 }
 
 #[test]
-fn times_that_repeat_or_go_back_lose_nothing() {
+fn repeated_or_decreasing_times_lose_no_keyframes() {
     assert_right(&[
         Case::new(
             media("fmp4_last_fragment_sent_twice.mp4"),
             &[80, 1080, 2080, 3080, 4080, 5080, 5080],
             size_of(&media("fmp4_last_fragment_sent_twice.mp4")),
         ),
-        // FFmpeg's full decode leaves out the fragment whose times overlap: its first keyframe is none of those frames.
+        // FFmpeg's full decode drops the fragment whose times overlap, so its first keyframe is not among those frames.
         Case {
             has_pictures: false,
             ..Case::new(
@@ -159,7 +159,7 @@ fn encoded(name: &str, how: &str) -> PathBuf {
 }
 
 #[test]
-fn a_stream_of_two_recordings_starts_over_and_moves() {
+fn a_stream_of_two_recordings_is_read_completely() {
     let how = "-t 3 -s 320x240 -c:v libx264 -preset ultrafast -bf 0 -g 25";
     let first = encoded("first.ts", how);
     let second = encoded("second.ts", &format!("{how} -mpegts_start_pid 0x200 -mpegts_pmt_start_pid 0x1000"));
@@ -176,7 +176,7 @@ fn a_stream_of_two_recordings_starts_over_and_moves() {
     let outcome =
         run(&format!("filesrc location={} ! vxkeyframedec", quoted(&joined("moved_again.ts", &[&first, &second]))));
     assert!(outcome.warnings.iter().any(|text| text.contains("continues in stream 1")), "{:?}", outcome.warnings);
-    // Running time goes on where times start over, so that sinks show all frames in turn.
+    // Running time continues where times restart, so that sinks show all frames in order.
     let running: Vec<_> = outcome
         .samples
         .iter()
@@ -191,7 +191,7 @@ fn a_stream_of_two_recordings_starts_over_and_moves() {
 }
 
 #[test]
-fn two_programmes_beside_each_other_are_not_mixed() {
+fn two_programmes_in_one_stream_are_not_mixed() {
     let source = clip();
     let file = made(
         "two_programmes.ts",
@@ -208,7 +208,7 @@ fn two_programmes_beside_each_other_are_not_mixed() {
 }
 
 #[test]
-fn parameter_sets_hold_for_all_keyframes_after_them() {
+fn parameter_sets_apply_to_all_later_keyframes() {
     let raw = |name: &str, how: &str| encoded(name, &format!("{how} -c:v libx264 -preset ultrafast -g 25 -bf 0"));
     let strip = |name: &str, file: &Path| {
         let bsf = ["-c", "copy", "-bsf:v", "filter_units=remove_types=7-8"];
@@ -223,7 +223,7 @@ fn parameter_sets_hold_for_all_keyframes_after_them() {
     let times = run(&format!("filesrc location={} ! vxkeyframedec ! vxjsonenc", quoted(&copied)));
     let times = times.json().iter().map(|line| line["pts_ns"].as_i64().map(|ns| (ns + 500_000) / 1_000_000)).collect();
     assert_right(&[Case { file: copied.clone(), times, sizes, has_pictures: false }]);
-    // The keyframe that brings them is one that is left out.
+    // The keyframe that carries them is one of the skipped ones.
     for interval in [1_500_000_000_u64, 2_500_000_000] {
         let decoder = format!("vxkeyframedec min-interval={interval}");
         let outcome = run(&format!("filesrc location={} ! {decoder} ! vxjsonenc", quoted(&copied)));
@@ -234,7 +234,7 @@ fn parameter_sets_hold_for_all_keyframes_after_them() {
 }
 
 #[test]
-fn keyframes_that_the_container_does_not_mark_are_found() {
+fn keyframes_without_a_container_flag_are_found() {
     let seconds = [0, 1000, 2000, 3000, 4000, 5000];
     let size = size_of(&media("mkv_only_first_block_flagged_key.mkv"));
     assert_right(&[
@@ -244,11 +244,11 @@ fn keyframes_that_the_container_does_not_mark_are_found() {
     let file = media("mp4_stss_names_first_only.mp4");
     let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&file)));
     assert!(outcome.warnings.iter().any(|text| text.contains("does not flag all keyframes")), "{:?}", outcome.warnings);
-    // Every frame of an intra-only codec is one, whatever the container says.
+    // Every frame of an intra-only codec is a keyframe, regardless of the container's flags.
     let lying = encoded("lying.mkv", "-t 1 -s 160x120 -c:v mjpeg");
     let mut bytes = std::fs::read(&lying).unwrap();
     let mut blocks = 0;
-    // A SimpleBlock of track 1 (its size in two bytes), then time and flags.
+    // A SimpleBlock: track 1 (its size in two bytes), then time and flags.
     for at in 0..bytes.len() - 8 {
         if bytes[at] == 0xa3 && bytes[at + 1] & 0xe0 != 0 && bytes[at + 3] == 0x81 && bytes[at + 6] == 0x80 {
             bytes[at + 6] = 0;
@@ -262,7 +262,7 @@ fn keyframes_that_the_container_does_not_mark_are_found() {
 }
 
 #[test]
-fn a_clip_that_begins_between_keyframes_has_its_first_frame() {
+fn a_clip_that_starts_between_keyframes_includes_its_first_frame() {
     let file = media("trimmed_clip_keyframe_before_edit_list.mp4");
     for source in [format!("filesrc location={}", quoted(&file)), piped(&file)] {
         let outcome = run(&format!("{source} ! vxkeyframedec ! vxjsonenc"));
@@ -272,7 +272,7 @@ fn a_clip_that_begins_between_keyframes_has_its_first_frame() {
     }
 }
 
-/// Colour at places of the first picture, as shares of its size.
+/// Returns the colours of the first picture at positions given as fractions of its size.
 fn colours(launch: &str, places: &[[f64; 2]]) -> Vec<[i32; 3]> {
     let outcome = run(&format!("{launch} ! videoconvert ! video/x-raw,format=RGB"));
     assert!(outcome.error.is_none(), "{launch}: {:?}", outcome.error);
@@ -286,7 +286,7 @@ fn colours(launch: &str, places: &[[f64; 2]]) -> Vec<[i32; 3]> {
 }
 
 #[test]
-fn colours_are_right_also_after_conversions() {
+fn colours_are_correct_after_conversions() {
     const QUARTERS: [[f64; 2]; 4] = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]];
     let bars = [[220, 30, 30], [30, 200, 40], [40, 60, 220]];
     let cases: [(&str, &[[i32; 3]]); 4] = [
@@ -305,7 +305,7 @@ fn colours_are_right_also_after_conversions() {
             }
         }
     }
-    // Formats that GStreamer has no name for, made from the same bars.
+    // Formats that have no GStreamer equivalent, made from the same bars.
     let bars_file = media("rgb_to_I420.gif");
     let convert =
         |name: &str, how: &[&str]| made(name, &[&["-i", bars_file.to_str().unwrap(), "-frames:v", "1"], how].concat());
@@ -325,7 +325,7 @@ fn colours_are_right_also_after_conversions() {
             }
         }
     }
-    // Grey, with alpha and without.
+    // Grey, with and without alpha.
     let gray = media("gray_to_I420.jpg");
     let convert =
         |name: &str, how: &[&str]| made(name, &[&["-i", gray.to_str().unwrap(), "-frames:v", "1"], how].concat());
@@ -349,7 +349,7 @@ fn colours_are_right_also_after_conversions() {
 }
 
 #[test]
-fn stills_are_one_upright_picture_or_a_message_that_says_what_they_are() {
+fn still_images_give_one_upright_picture_or_an_error_that_names_the_format() {
     let lines =
         |name: &str| run(&format!("filesrc location={} ! vxkeyframedec ! vxjsonenc", quoted(&media(name)))).json();
     assert_eq!(lines("mpf.jpg").len(), 1, "the preview is no second frame");
@@ -360,14 +360,14 @@ fn stills_are_one_upright_picture_or_a_message_that_says_what_they_are() {
     for (name, word) in [("animated_webp.webp", "animated WebP"), ("heic.heic", "HEIC still image")] {
         for source in [format!("filesrc location={}", quoted(&media(name))), piped(&media(name))] {
             let outcome = run(&format!("{source} ! vxkeyframedec"));
-            // A newer FFmpeg may be able to read it.
+            // A newer FFmpeg may support it.
             assert!(outcome.error.is_none() || outcome.error_text().contains(word), "{}", outcome.error_text());
         }
     }
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_pictures_are_reported() {
     let whole = encoded("whole.mp4", "-t 8 -s 320x240 -c:v libx264 -preset ultrafast -g 25 -movflags +faststart");
     let bytes = std::fs::read(&whole).unwrap();
     let cut = scratch("cut.mp4");
@@ -389,7 +389,7 @@ fn what_is_missing_is_said() {
     let (outcome, found) = stats(&whole);
     assert!(outcome.warnings.is_empty() && !found.has_field("problems"), "{:?} {found}", outcome.warnings);
 
-    // Half of a JPEG is half of a picture: the rest is black, not what was in memory, and it is said.
+    // Half of a JPEG yields half of a picture: the rest is black instead of old memory, and a warning reports it.
     let picture = made("whole.jpg", &["-i", clip().to_str().unwrap(), "-frames:v", "1", "-q:v", "2"]);
     let bytes = std::fs::read(&picture).unwrap();
     let cut = scratch("half.jpg");
@@ -401,9 +401,9 @@ fn what_is_missing_is_said() {
     assert!(is_flagged && !outcome.warnings.is_empty());
 }
 
-/// The cases beside the project, of which some are not the project's to ship.
+/// Checks the cases in the shared test material, some of which the project cannot redistribute.
 #[test]
-fn cases_beside_the_project_are_right() {
+fn shared_cases_give_the_correct_result() {
     let Some(folder) = common::shared("cases/media") else { return };
     let expected: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json")).unwrap()).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every codec and container that FFmpeg's command can make here: the keyframes that `vxkeyframedec` puts out are, bit
-//! for bit and with the same times, those of a full decode by the command.
+//! Tests every codec and container that the local FFmpeg command can create: the keyframes from `vxkeyframedec` are bit-exact and
+//! have the same times as in a full decode by the command.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -8,7 +8,7 @@ mod common;
 
 use common::{clip, made, planes, quoted, run, scratch};
 
-/// Name, and how it is made of the clip. Most are six seconds with a keyframe every second.
+/// Name, and the arguments that create the file from the clip. Most files are six seconds long with one keyframe per second.
 const FILES: &[(&str, &str)] = &[
     ("h264.mp4", "-t 6 -c:v libx264 -preset ultrafast -g 25"),
     ("h264_pyramid.mp4", "-t 6 -c:v libx264 -preset fast -bf 4 -x264-params b-pyramid=normal -g 40"),
@@ -108,7 +108,7 @@ const FILES: &[(&str, &str)] = &[
     ("line.mkv", "-frames:v 3 -vf scale=640:1 -c:v libx264 -pix_fmt yuv444p"),
 ];
 
-/// Time in microseconds and bytes of each keyframe of a full decode.
+/// Returns the time in microseconds and the bytes of each keyframe of a full decode.
 fn expected(file: &std::path::Path) -> Vec<(i64, Vec<u8>)> {
     let name = file.file_name().unwrap().to_str().unwrap();
     let decode =
@@ -136,7 +136,7 @@ fn expected(file: &std::path::Path) -> Vec<(i64, Vec<u8>)> {
 }
 
 #[test]
-fn keyframes_are_those_of_a_full_decode() {
+fn keyframes_match_a_full_decode() {
     let source = clip();
     let mut failures = Vec::new();
     for (name, how) in FILES {
@@ -147,7 +147,7 @@ fn keyframes_are_those_of_a_full_decode() {
         let outcome = run(&format!("filesrc location={} ! vxkeyframedec ! vxjsonenc", quoted(&file)));
         let times: Vec<i64> = outcome.json().iter().map(|line| line["pts_ns"].as_i64().unwrap_or(0) / 1000).collect();
         let wanted: Vec<i64> = expected.iter().map(|(time, _)| *time).collect();
-        // Streams without times get some from FFmpeg's command.
+        // FFmpeg's command assigns times to streams that have none.
         let has_times = !["h264.h264", "hevc.h265", "mpeg4.m4v", "mpeg2.m2v", "mjpeg.mjpeg"].contains(name);
         let same = |(a, b): (&i64, &i64)| (a - b).abs() <= 1;
         if times.len() != wanted.len() || has_times && !times.iter().zip(&wanted).all(same) {

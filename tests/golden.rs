@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keyframes and detections of real files against an independent detector's (`tests/golden/README.md`).
+//! Compares keyframes and detections of real files with the results of an independent detector (`tests/golden/README.md`).
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -8,12 +8,12 @@ mod common;
 use common::{quoted, root, run, shared};
 use serde::Deserialize;
 
-/// Unmatched detections at or under this confidence are left aside: the threshold is 0.25, and rounding moves some over it.
+/// Unmatched detections up to this confidence are ignored: the threshold is 0.25, and rounding moves some detections above it.
 const FLOOR: f64 = 0.30;
-/// Overlap from which two boxes are the same.
+/// Minimum overlap at which two boxes count as equal.
 const SAME: f64 = 0.9;
-/// Most that the confidences of matching detections may differ by. Decoders of different FFmpeg releases conceal damage
-/// differently, and scaling of 4:4:4 is rounded differently; on most files they are equal to four digits.
+/// Maximum difference between the confidences of matching detections. Decoders of different FFmpeg releases conceal damage
+/// differently, and scaling of 4:4:4 is rounded differently. On most files the confidences agree to four digits.
 const TOLERANCE: f64 = 0.05;
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ fn overlap(a: &Found, b: &Found) -> f64 {
     if either > 0.0 { both / either } else { 0.0 }
 }
 
-/// What differs between two lists of detections.
+/// Returns the differences between two lists of detections.
 fn differences(golden: &[Found], found: &[Found]) -> Vec<String> {
     let mut rest = found.to_vec();
     let mut differences = Vec::new();
@@ -79,7 +79,7 @@ fn differences(golden: &[Found], found: &[Found]) -> Vec<String> {
 }
 
 #[test]
-fn keyframes_and_detections_are_those_of_an_independent_detector() {
+fn keyframes_and_detections_match_an_independent_detector() {
     let Some(model) = shared("models/yolov8n_fp32_dynamic.onnx") else { return };
     let golden = std::fs::read_to_string(root().join("tests/golden/keyframes.jsonl")).unwrap();
     let mut wrong = Vec::new();
@@ -94,7 +94,7 @@ fn keyframes_and_detections_are_those_of_an_independent_detector() {
         ));
         if let Some((error, _)) = &outcome.error {
             let text = error.message();
-            // Whether there is a decoder is a matter of the FFmpeg release (VVC came with 7.0).
+            // The FFmpeg release decides whether a decoder exists (VVC was added in 7.0).
             if !golden.frames.is_empty() && !text.contains("has no decoder")
                 || !text.contains(file.file_name().unwrap().to_str().unwrap())
             {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The built plugin in the hands of GStreamer's own tools: gst-launch-1.0, gst-inspect-1.0, and the command `vx`.
+//! Runs the built plugin with GStreamer's tools gst-launch-1.0 and gst-inspect-1.0, and with the `vx` command.
 //!
-//! `make test` builds the plugin and names its folder in VX_PLUGIN_DIR; without that these tests skip.
+//! `make test` builds the plugin and sets VX_PLUGIN_DIR to its folder. Without this variable the tests are skipped.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -22,7 +22,7 @@ fn plugin_dir() -> Option<PathBuf> {
     dir
 }
 
-/// A command that sees the plugin in `plugins` and, of what the surroundings set, nothing that matters.
+/// Creates a command that finds the plugin in `plugins` and inherits no environment variable that affects the result.
 fn command(program: impl AsRef<std::ffi::OsStr>, plugins: &Path) -> Command {
     let mut command = Command::new(program);
     let registry = format!("registry-{:x}.bin", plugins.as_os_str().len());
@@ -52,7 +52,7 @@ fn finish(mut command: Command) -> Finished {
     Finished { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-/// The exit status; `None` if the program had to be ended.
+/// Returns the exit status, or `None` if the program had to be killed.
 fn wait(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -82,7 +82,7 @@ fn lines(output: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn a_file_and_a_pipe_give_the_same_lines() {
+fn a_file_and_a_pipe_produce_the_same_lines() {
     let Some(plugins) = plugin_dir() else { return };
     let from_file = finish(launch(&plugins, &format!("-q filesrc location={CLIP} ! {DETECT}")));
     assert_eq!(from_file.status, Some(0), "{}", from_file.stderr);
@@ -94,14 +94,14 @@ fn a_file_and_a_pipe_give_the_same_lines() {
     assert_eq!(from_file.len(), 16);
     for line in &mut from_file {
         assert!(line["file"].as_str().unwrap().ends_with("/scenes.mp4"));
-        // A pipe has no name.
+        // A pipe has no file name.
         line["file"] = serde_json::Value::Null;
     }
     assert_eq!(from_file, piped);
 }
 
 #[test]
-fn nothing_is_left_behind() {
+fn no_objects_leak() {
     let Some(plugins) = plugin_dir() else { return };
     let text = scratch("text.mp4");
     std::fs::write(&text, "no video").unwrap();
@@ -122,7 +122,7 @@ fn nothing_is_left_behind() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_the_reason() {
+fn errors_name_the_unreadable_file_and_the_reason() {
     let Some(plugins) = plugin_dir() else { return };
     let file = |name: &str, bytes: &[u8]| {
         let path = scratch(name);
@@ -155,7 +155,7 @@ fn what_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
-fn the_rest_of_a_cut_file_is_not_lost_nor_what_comes_before_damage() {
+fn intact_parts_of_truncated_and_damaged_files_are_read() {
     let Some(plugins) = plugin_dir() else { return };
     let mut bytes = std::fs::read(clip()).unwrap();
     let cut = scratch("cut_in_the_middle.mp4");
@@ -166,7 +166,7 @@ fn the_rest_of_a_cut_file_is_not_lost_nor_what_comes_before_damage() {
     ));
     let found = lines(&run.stdout).len();
     assert!((4..16).contains(&found), "{found} keyframes; {}", run.stderr);
-    // Noise over a part of the data: the pictures in it suffer, no other.
+    // Overwrites a part of the data with noise: only the pictures in that part are affected.
     let middle = bytes.len() / 2;
     for (index, byte) in bytes[middle..middle + 30_000].iter_mut().enumerate() {
         *byte = (index * 31 % 251) as u8;
@@ -182,7 +182,7 @@ fn the_rest_of_a_cut_file_is_not_lost_nor_what_comes_before_damage() {
 }
 
 #[test]
-fn without_onnx_runtime_everything_else_works_and_the_error_says_how_to_get_it() {
+fn without_onnx_runtime_other_elements_work_and_the_error_explains_the_installation() {
     let Some(plugins) = plugin_dir() else { return };
     let alone = scratch("alone/plugins");
     std::fs::create_dir_all(&alone).unwrap();
@@ -207,7 +207,7 @@ fn without_onnx_runtime_everything_else_works_and_the_error_says_how_to_get_it()
 }
 
 #[test]
-fn the_plugin_is_not_blacklisted_and_neither_is_anything_beside_it() {
+fn the_plugin_folder_contains_nothing_blacklisted() {
     let Some(plugins) = plugin_dir() else { return };
     let mut inspect = command("gst-inspect-1.0", &plugins);
     inspect.arg("-b");
@@ -217,7 +217,7 @@ fn the_plugin_is_not_blacklisted_and_neither_is_anything_beside_it() {
     }
 }
 
-/// The blocks of a page that are fenced as `sh`: these are run. Other commands are indented or fenced as `console`.
+/// Returns the fenced `sh` blocks of a page; the test runs these. Other commands are indented or fenced as `console`.
 fn shell_blocks(text: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut rest = text;
@@ -241,7 +241,7 @@ fn the_commands_of_the_readme_and_the_manual_run() {
         pages.chain([root().join("README.md")]).filter(|path| path.extension().is_some_and(|name| name == "md"));
     let mut lines = 0;
     for page in pages {
-        // A folder for each page: commands of one page may use what earlier ones wrote, as readers do.
+        // One folder for each page: as for a reader, commands of a page can use the output of earlier commands.
         let folder = folder.join(page.strip_prefix(root()).unwrap());
         std::fs::create_dir_all(&folder).unwrap();
         for name in ["examples", "models"] {
@@ -260,7 +260,7 @@ fn the_commands_of_the_readme_and_the_manual_run() {
     assert!(lines >= 9, "README and manual show {lines} commands");
 }
 
-/// Runs launch lines as a user of the source tree would, with outputs in a folder of their own.
+/// Runs launch lines from the source tree like a user, with outputs in a separate folder.
 fn run_lines<'a>(plugins: &Path, name: &str, lines: impl IntoIterator<Item = &'a str>) {
     let folder = scratch(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -306,7 +306,7 @@ fn the_launch_lines_of_the_elements_documentation_run() {
 }
 
 #[test]
-fn vx_doctor_says_what_is_there_and_what_is_missing() {
+fn vx_doctor_reports_what_is_installed_and_what_is_missing() {
     let Some(plugins) = plugin_dir() else { return };
     let doctor = |plugins: &Path| {
         let mut doctor = command(env!("CARGO_BIN_EXE_vx"), plugins);
@@ -326,11 +326,11 @@ fn vx_doctor_says_what_is_there_and_what_is_missing() {
 }
 
 #[test]
-fn many_lines_pass_while_gst_launch_waits_for_nothing() {
+fn many_lines_do_not_block_the_pipeline() {
     let Some(plugins) = plugin_dir() else { return };
     let (list, found) = (scratch("launched.txt"), scratch("launched.jsonl"));
     std::fs::write(&list, format!("{}\n", root().join(CLIP).display()).repeat(24)).unwrap();
-    // With every candidate a detection, lines are more than any buffer between elements holds.
+    // Every candidate becomes a detection, so the lines exceed what the buffers between elements hold.
     let line = format!(
         "vxbulkbin execution-provider=cpu confidence-threshold=0 file-list={} ! filesink location={}",
         list.display(),
@@ -344,9 +344,9 @@ fn many_lines_pass_while_gst_launch_waits_for_nothing() {
     assert!(run.stdout.contains("24 of 24 files"), "{}", run.stdout);
 }
 
-/// OpenVINO where set-up found it worth its place, and only for models that it is good at.
+/// Expects OpenVINO where setup found that it is faster, and only for models that it runs well.
 #[test]
-fn the_fastest_provider_is_taken_by_itself() {
+fn the_fastest_provider_is_selected_automatically() {
     let Some(plugins) = plugin_dir() else { return };
     let has = |file: &str| plugins.join("../vx").join(file).exists();
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -370,7 +370,7 @@ fn the_fastest_provider_is_taken_by_itself() {
 }
 
 #[test]
-fn the_log_of_the_elements_is_not_drowned_in_that_of_onnx_runtime() {
+fn the_onnx_runtime_log_does_not_flood_the_element_log() {
     let Some(plugins) = plugin_dir() else { return };
     let logged = |levels: &str| {
         let mut command = launch(&plugins, &format!("filesrc location={CLIP} ! {DETECT}"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The layers of the source tree: who may know whom, where `unsafe` may stand.
+//! Checks the layers of the source tree: which modules may use which others, and where `unsafe` is allowed.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -23,13 +23,13 @@ fn layer(name: &str) -> Vec<(PathBuf, String)> {
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name))
 }
 
-/// Lines of code, without comments.
+/// Returns the lines of code without comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"))
 }
 
 #[test]
-fn layers_know_only_what_is_below_them() {
+fn layers_use_only_lower_layers() {
     let forbidden: [(&str, &[&str]); 6] = [
         (
             "av",
@@ -75,14 +75,14 @@ fn layers_know_only_what_is_below_them() {
     }
 }
 
-/// The rooms of a layer, lowest first. Each uses only those before it, and any file that is in no room.
+/// The groups of modules in each layer, lowest first. A group may use the groups before it and any file outside the groups.
 const ROOMS: [(&str, &[&str]); 2] = [
     ("av", &["frame", "input", "containers", "decode", "keyframes"]),
     ("detect", &["pixels", "onnx", "layouts", "runtime", "model", "engine"]),
 ];
 
 #[test]
-fn rooms_know_only_the_rooms_below_them() {
+fn module_groups_use_only_lower_groups() {
     for (name, rooms) in ROOMS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name);
         let mut folders: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -93,7 +93,7 @@ fn rooms_know_only_the_rooms_below_them() {
                 if path.to_string_lossy().ends_with("_tests.rs") {
                     continue;
                 }
-                // Unit tests, which stand at the end of a file, may use everything.
+                // Unit tests at the end of a file may use everything.
                 let text = text.split("\nmod tests {").next();
                 for line in code(text.unwrap()) {
                     for above in &rooms[index + 1..] {
@@ -113,7 +113,7 @@ fn is_path(character: char) -> bool {
 }
 
 #[test]
-fn unsafe_stands_in_the_ffmpeg_layer_only() {
+fn unsafe_is_used_only_in_the_ffmpeg_layer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for (path, text) in sources(&root) {
         if path.starts_with(root.join("av")) {
@@ -143,7 +143,7 @@ fn only_the_binary_prints() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_starts_with_a_license_and_a_module_comment() {
     const LICENCE: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0\n";
     for folder in ["src", "tests", "examples", "benches"] {
         for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests of `vx detect` share: a folder of short files, runs of the command, outputs to compare.
+//! Shared helpers for the tests of `vx detect`: a folder of short files, runs of the command, comparison of outputs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use super::{clip, made, scratch};
 
-/// Six short files and one that is no video, in a folder.
+/// A folder with six short video files and one file that is not a video.
 pub static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = scratch("corpus");
     std::fs::create_dir_all(&folder).unwrap();
@@ -31,7 +31,7 @@ pub fn vx(arguments: &[&str]) -> Command {
     command
 }
 
-/// Detects on the folder into `output`, on the CPU provider.
+/// Runs detection on the folder with the CPU provider and writes to `output`.
 pub fn detect(output: &Path, more: &[&str]) -> Output {
     let folder = FOLDER.display().to_string();
     let output = output.display().to_string();
@@ -44,8 +44,7 @@ pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Lines without what differs from run to run, so that two runs can be compared: times, and headers about the detector, of which each
-/// run adds its own.
+/// Returns the lines without the parts that differ between runs: times, and the detector headers, because every run adds one.
 pub fn records(path: &Path) -> BTreeSet<String> {
     let text = std::fs::read_to_string(path).unwrap();
     let lines: Vec<String> = text

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests of the elements share: GStreamer with the plugin in it, media to run on, pipelines run to their end.
+//! Shared helpers for the element tests: GStreamer with the plugin, test media, and pipelines that run until EOS or an error.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -16,14 +16,14 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use serde_json::Value;
 
-/// Longest wait for anything: only a hang takes that long.
+/// Upper limit for every wait. Only a hang takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Starts GStreamer with the plugin built into this process.
+/// Initializes GStreamer and registers the plugin in this process.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -32,12 +32,12 @@ pub fn init() {
     });
 }
 
-/// The clip that comes with the project.
+/// Returns the path of the clip in the repository.
 pub fn clip() -> PathBuf {
     root().join("examples/media/scenes.mp4")
 }
 
-/// A file of the test material beside the project; says so where it is missing.
+/// Returns the path of a file in the shared test material; prints a message if it is missing.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let found = root().join("../shared").join(path);
     if found.exists() {
@@ -47,7 +47,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// A file for this test made by the `ffmpeg` command with `arguments` between its global options and the output.
+/// Creates a file for this test with the `ffmpeg` command. `arguments` go between the global options and the output.
 pub fn made(name: &str, arguments: &[&str]) -> PathBuf {
     let output = scratch(name);
     let ffmpeg = Command::new("ffmpeg")
@@ -60,7 +60,8 @@ pub fn made(name: &str, arguments: &[&str]) -> PathBuf {
     output
 }
 
-/// A file of 8 keyframes, some of which cannot be decoded. `None`, with a reason, while `vxkeyframedec` does not report problems.
+/// Creates a file with 8 keyframes, some of which cannot be decoded. Returns `None` and prints the reason while `vxkeyframedec`
+/// does not report problems.
 pub fn damaged(name: &str) -> Option<PathBuf> {
     let source = clip();
     let whole = made(
@@ -96,16 +97,16 @@ pub fn damaged(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// A source element that reads `file` through a pipe.
+/// Returns a source element that reads `file` through a pipe.
 pub fn piped(file: &Path) -> String {
     let mut cat = Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let output = std::os::fd::OwnedFd::from(cat.stdout.take().unwrap());
-    // It ends with the file, or when nobody reads on.
+    // The writer ends at the end of the file, or when the reader stops.
     std::thread::spawn(move || cat.wait());
     format!("fdsrc fd={}", std::os::fd::IntoRawFd::into_raw_fd(output))
 }
 
-/// A place of this test process's own for a file called `name`.
+/// Returns a path for a file called `name` that only this test process uses.
 pub fn scratch(name: &str) -> PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
         let name = format!("{}-", std::process::id());
@@ -114,11 +115,11 @@ pub fn scratch(name: &str) -> PathBuf {
     FOLDER.join(name)
 }
 
-/// What a run of a pipeline came to.
+/// The result of a pipeline run.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub samples: Vec<gst::Sample>,
-    /// The first error message and the error it carries.
+    /// The first error message, and the error in it.
     pub error: Option<(gst::glib::Error, String)>,
     pub warnings: Vec<String>,
 }
@@ -129,12 +130,12 @@ impl Outcome {
         self.samples.iter().map(|sample| sample.buffer().unwrap().pts().unwrap().nseconds()).collect()
     }
 
-    /// The text of the error message; panics if there was none.
+    /// Returns the text of the error message. Panics if there was no error.
     pub fn error_text(&self) -> String {
         self.error.as_ref().expect("an error message").0.message().to_owned()
     }
 
-    /// JSON lines in the buffers; panics on an error message.
+    /// Parses the buffers as JSON lines. Panics on an error message.
     pub fn json(&self) -> Vec<Value> {
         assert!(self.error.is_none(), "{:?}", self.error);
         let line = |sample: &gst::Sample| {
@@ -146,7 +147,7 @@ impl Outcome {
     }
 }
 
-/// Builds `launch` with an appsink called `sink` at its end.
+/// Builds `launch` with an appsink called `sink` at the end.
 pub fn pipeline(launch: &str) -> (gst::Pipeline, gst_app::AppSink) {
     init();
     let launch = format!("{launch} ! appsink name=sink sync=false");
@@ -155,7 +156,7 @@ pub fn pipeline(launch: &str) -> (gst::Pipeline, gst_app::AppSink) {
     (pipeline, sink)
 }
 
-/// Runs `launch` from NULL to its end and back.
+/// Runs `launch` from NULL to EOS or an error, then back to NULL.
 pub fn run(launch: &str) -> Outcome {
     let (pipeline, sink) = pipeline(launch);
     let outcome = play(&pipeline, &sink);
@@ -163,7 +164,7 @@ pub fn run(launch: &str) -> Outcome {
     outcome
 }
 
-/// Plays until EOS or an error, taking every sample.
+/// Plays until EOS or an error and collects every sample.
 pub fn play(pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Outcome {
     let mut outcome = Outcome::default();
     let bus = pipeline.bus().unwrap();
@@ -191,7 +192,7 @@ pub fn play(pipeline: &gst::Pipeline, sink: &gst_app::AppSink) -> Outcome {
     }
 }
 
-/// Plays a pipeline without appsink until EOS; panics on an error.
+/// Plays a pipeline without an appsink until EOS. Panics on an error.
 pub fn play_to_end(pipeline: &gst::Element) {
     pipeline.set_state(gst::State::Playing).unwrap();
     let types = [gst::MessageType::Eos, gst::MessageType::Error];
@@ -200,12 +201,12 @@ pub fn play_to_end(pipeline: &gst::Element) {
     assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
 }
 
-/// A path as gst-launch syntax wants it.
+/// Quotes a path for gst-launch syntax.
 pub fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
 }
 
-/// Bytes of the picture without what lies between lines.
+/// Returns the bytes of the picture without the padding between lines.
 pub fn pixels(sample: &gst::Sample) -> Vec<u8> {
     let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
@@ -223,7 +224,7 @@ pub fn pixels(sample: &gst::Sample) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of the picture plane by plane without what lies between lines, as FFmpeg's rawvideo has them.
+/// Returns the bytes of the picture plane by plane without line padding, like FFmpeg's rawvideo.
 pub fn planes(sample: &gst::Sample) -> Vec<u8> {
     let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
@@ -244,7 +245,7 @@ pub fn planes(sample: &gst::Sample) -> Vec<u8> {
     bytes
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP stop the programs that this test starts.
+/// Resets SIGINT, SIGTERM and SIGHUP so that they stop the programs that this test starts.
 ///
 /// A shell without job control starts background jobs with SIGINT ignored, and `vx` leaves ignored signals ignored. A signal that
 /// this process handles is reset to its default action in the programs that it starts.

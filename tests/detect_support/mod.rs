@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the tests of the detection layer share: ONNX Runtime, a picture that every detector knows, frames over it.
+//! Shared helpers for the tests of the detection layer: ONNX Runtime, a picture that every detector recognizes, and frames made
+//! from it.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
@@ -11,7 +12,7 @@ use gstvx::detect::{
     DetectSettings, Detection, Error, Frame, Matrix, Picture, PixelFormat, Plane, Range, Runtime, RuntimeOptions,
 };
 
-/// ONNX Runtime from where the set-up puts it.
+/// Loads ONNX Runtime from the folder where `make setup` installs it.
 pub fn runtime() -> &'static Runtime {
     let options = RuntimeOptions {
         search_dirs: vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/lib")],
@@ -23,7 +24,7 @@ pub fn runtime() -> &'static Runtime {
     }
 }
 
-/// A file of the test material beside the project; says so where it is missing.
+/// Returns the path of a file in the shared test material; prints a message if it is missing.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
     if found.exists() {
@@ -36,7 +37,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 pub const WIDTH: usize = 320;
 pub const HEIGHT: usize = 240;
 
-/// A stop sign on a pole before sky and grass, as RGB.
+/// Draws a stop sign on a pole in front of sky and grass, as RGB.
 pub fn stop_sign() -> Vec<u8> {
     let mut pixels = Vec::with_capacity(WIDTH * HEIGHT * 3);
     for y in 0..HEIGHT {
@@ -86,7 +87,7 @@ pub fn settings(confidence_threshold: f32) -> Arc<DetectSettings> {
     Arc::new(DetectSettings { confidence_threshold, ..DetectSettings::default() })
 }
 
-/// Intersection over union of a detection and [x, y, width, height].
+/// Returns the intersection over union of a detection and [x, y, width, height].
 pub fn overlap(found: &Detection, [x, y, width, height]: [f32; 4]) -> f32 {
     let across = (found.x_max.min(x + width) - found.x_min.max(x)).max(0.0);
     let down = (found.y_max.min(y + height) - found.y_min.max(y)).max(0.0);
