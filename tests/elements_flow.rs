@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxyolodetect` between an upstream and a downstream that do what pipelines rarely do: refuse frames, begin one stream after the
-//! other, flush, link anew.
+//! Tests `vxyolodetect` between neighbours that do unusual things: refuse frames, send several streams in a row, flush, relink.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -13,18 +12,18 @@ use common::{PATIENCE, clip, init, pipeline, play, quoted, root};
 use gst::prelude::*;
 use parking_lot::Mutex;
 
-/// What downstream was given.
+/// What downstream received.
 #[derive(Debug, Clone, PartialEq)]
 enum Given {
-    /// A frame: its time, and how many objects are on it.
+    /// A frame: its time and the number of objects attached to it.
     Frame(u64, usize),
     Event(gst::EventType),
 }
 
-/// How downstream answers to a frame of this time.
+/// Returns downstream's answer to a frame with this time.
 type Answer = Arc<Mutex<Box<dyn Fn(u64) -> Result<gst::FlowSuccess, gst::FlowError> + Send>>>;
 
-/// A detector between two pads of the test's own. Its model finds one box on every frame.
+/// A detector between two pads of the test. Its model finds one box in every frame.
 struct Rig {
     pipeline: gst::Pipeline,
     detector: gst::Element,
@@ -39,7 +38,7 @@ const HEIGHT: u32 = 192;
 
 fn sink_pad(name: &str, takes_video_meta: bool, given: Sender<Given>, answer: &Answer) -> gst::Pad {
     let (answer, events) = (Arc::clone(answer), given.clone());
-    // Without a template a pad takes no other caps than its last.
+    // A pad without a template accepts only its current caps.
     let (direction, presence) = (gst::PadDirection::Sink, gst::PadPresence::Always);
     let template = gst::PadTemplate::new(name, direction, presence, &gst::Caps::new_any()).unwrap();
     let sink = gst::Pad::builder_from_template(&template)
@@ -118,7 +117,7 @@ impl Rig {
         self.source.push_event(gst::event::Eos::new());
     }
 
-    /// Pushes an even grey frame, with room after each of its lines.
+    /// Pushes a uniform grey frame with padding after each line.
     fn frame(&self, pts: u64) -> Result<gst::FlowSuccess, gst::FlowError> {
         let caps = self.source.current_caps().unwrap();
         let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
@@ -139,12 +138,12 @@ impl Rig {
         self.source.push(buffer)
     }
 
-    /// What downstream is given next.
+    /// Returns the next item that downstream receives.
     fn next(&self) -> Given {
         self.given.recv_timeout(PATIENCE).expect("the element hangs")
     }
 
-    /// What downstream is given until the end of a stream, without the events that are beside the point.
+    /// Returns everything that downstream receives until the end of a stream, without irrelevant events.
     fn until_end(&self) -> Vec<Given> {
         let mut all = Vec::new();
         loop {
@@ -189,7 +188,7 @@ const SEGMENT: Given = Given::Event(gst::EventType::Segment);
 const END: Given = Given::Event(gst::EventType::Eos);
 
 #[test]
-fn a_pipeline_ends_when_downstream_has_had_enough() {
+fn a_pipeline_ends_when_downstream_returns_eos() {
     for settings in ["max-inflight=1", "max-inflight=7", "max-inflight=64"] {
         let launch = format!(
             "filesrc location={} ! vxkeyframedec ! vxyolodetect execution-provider=cpu {settings} ! identity eos-after=3",
@@ -203,7 +202,7 @@ fn a_pipeline_ends_when_downstream_has_had_enough() {
 }
 
 #[test]
-fn after_the_end_of_a_segment_events_still_travel_and_frames_do_again_with_the_next() {
+fn after_eos_from_downstream_events_still_pass_and_a_new_segment_resumes_frames() {
     let rig = Rig::new("max-inflight=2");
     rig.answer(|pts| if (2..100).contains(&pts) { Err(gst::FlowError::Eos) } else { Ok(gst::FlowSuccess::Ok) });
     rig.begin("first");
@@ -221,10 +220,10 @@ fn after_the_end_of_a_segment_events_still_travel_and_frames_do_again_with_the_n
 }
 
 #[test]
-fn an_end_follows_whatever_downstream_answered_and_errors_are_reported_once() {
+fn eos_follows_every_downstream_error_and_errors_are_reported_once() {
     use gst::FlowError::{Eos, Error, Flushing, NotLinked, NotNegotiated};
     for flow in [Eos, Error, Flushing, NotLinked, NotNegotiated] {
-        // Upstream pushes until it is refused, or ends before it can know.
+        // Upstream pushes until a frame is refused, or ends the stream before it can see the refusal.
         for is_told in [true, false] {
             let rig = Rig::new("max-inflight=4");
             rig.answer(move |_| Err(flow));
@@ -233,7 +232,7 @@ fn an_end_follows_whatever_downstream_answered_and_errors_are_reported_once() {
                 let answered = (0..).find_map(|pts| rig.frame(pts).err());
                 assert_eq!(answered, Some(flow));
             } else {
-                // Downstream waits for the end before it answers.
+                // Downstream answers only after the end of the stream was sent.
                 let answer = rig.answer.lock();
                 rig.frame(0).unwrap();
                 rig.end();
@@ -245,7 +244,7 @@ fn an_end_follows_whatever_downstream_answered_and_errors_are_reported_once() {
             let errors = rig.errors();
             assert_eq!(errors.len(), usize::from(is_ours), "{flow:?}: {errors:?}");
             assert!(errors.iter().all(|error| error.contains(&format!("{flow:?}"))), "{errors:?}");
-            // Another stream is tried again.
+            // The next stream gets another try.
             rig.answer(|_| Ok(gst::FlowSuccess::Ok));
             rig.begin("second");
             rig.frame(50).unwrap();
@@ -256,7 +255,7 @@ fn an_end_follows_whatever_downstream_answered_and_errors_are_reported_once() {
 }
 
 #[test]
-fn streams_that_follow_each_other_at_once_all_arrive() {
+fn streams_in_quick_succession_all_arrive() {
     let rig = Rig::new("max-inflight=3 sessions=2");
     for stream in 0..100_u64 {
         rig.begin(&format!("stream {stream}"));
@@ -270,7 +269,7 @@ fn streams_that_follow_each_other_at_once_all_arrive() {
 }
 
 #[test]
-fn nothing_carries_over_into_another_stream_or_over_a_flush() {
+fn detections_do_not_carry_over_into_another_stream_or_across_a_flush() {
     for settings in ["inference-interval=1000 carry-over=true", "scene-change=0.5"] {
         let rig = Rig::new(settings);
         let two_frames = |first: u64| (first..first + 2).for_each(|pts| assert!(rig.frame(pts).is_ok()));
@@ -284,7 +283,7 @@ fn nothing_carries_over_into_another_stream_or_over_a_flush() {
         rig.end();
         rig.until_end();
         assert_eq!(rig.looks(), 2, "{settings}: another stream");
-        // A flush, also one that begins while frames are in flight.
+        // A flush, including one that starts while frames are in flight.
         rig.begin("third");
         two_frames(20);
         assert!(rig.source.push_event(gst::event::FlushStart::new()));
@@ -292,7 +291,7 @@ fn nothing_carries_over_into_another_stream_or_over_a_flush() {
         let looks = rig.looks();
         rig.segment();
         two_frames(30);
-        // Boxes of another size of frames are not theirs.
+        // Boxes from frames of another size are not carried over.
         rig.announce(2 * WIDTH, 2 * HEIGHT);
         two_frames(40);
         rig.end();
@@ -302,9 +301,9 @@ fn nothing_carries_over_into_another_stream_or_over_a_flush() {
 }
 
 #[test]
-fn what_a_flush_takes_out_of_the_queue_is_not_lost_downstream() {
+fn caps_and_tags_flushed_from_the_queue_still_reach_downstream() {
     let rig = Rig::new("max-inflight=1");
-    // Downstream takes nothing until the flush, so that caps and tags wait in the queue.
+    // Downstream blocks until the flush, so that caps and tags wait in the queue.
     let (release, released) = channel::<()>();
     let released = Mutex::new(released);
     rig.answer(move |pts| {
@@ -335,17 +334,17 @@ fn what_a_flush_takes_out_of_the_queue_is_not_lost_downstream() {
 }
 
 #[test]
-fn whoever_is_linked_while_it_plays_is_asked_what_it_takes() {
+fn a_peer_linked_while_playing_is_queried_for_its_capabilities() {
     let rig = Rig::new("");
     rig.begin("first");
     rig.frame(0).unwrap();
     while rig.next() != Given::Frame(0, 1) {}
     let output = rig.detector.static_pad("src").unwrap();
     let (sender, given) = channel();
-    // It checks that frames have no gaps.
+    // This pad checks that lines have no padding.
     let plain = sink_pad("plain-sink", false, sender, &rig.answer);
     output.unlink(&rig.sink).unwrap();
-    // Frames that find nobody are lost, and that is forgotten when somebody is there again.
+    // Frames are dropped while the pad is unlinked; after a new link the error is cleared.
     assert_eq!((1..).find_map(|pts| rig.frame(pts).err()), Some(gst::FlowError::NotLinked));
     output.link(&plain).unwrap();
     rig.frame(1000).unwrap();
@@ -360,7 +359,7 @@ fn whoever_is_linked_while_it_plays_is_asked_what_it_takes() {
 }
 
 #[test]
-fn no_lock_is_held_while_others_are_called() {
+fn no_lock_is_held_during_callbacks() {
     let rig = Rig::new("region-of-interest=5000,0,10,10 inter-op-threads=3");
     let read = |detector: &gst::Element| {
         for property in detector.list_properties() {
@@ -370,7 +369,7 @@ fn no_lock_is_held_while_others_are_called() {
         }
         detector.set_property("confidence-threshold", 0.5_f32);
     };
-    // Whoever is called reads and sets properties: messages, queries, events and frames.
+    // Every callee reads and sets properties: on messages, queries, events and frames.
     let detector = rig.detector.clone();
     rig.pipeline.bus().unwrap().set_sync_handler(move |_bus, _message| {
         read(&detector);

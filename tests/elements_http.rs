@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxkeyframedec` behind `souphttpsrc` and a real server, with and without range requests, and one that stalls.
+//! Tests `vxkeyframedec` behind `souphttpsrc` and a real server: with and without range requests, and with a server that stalls.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -17,11 +17,11 @@ use gst::prelude::*;
 enum Manner {
     Ranges,
     NoRanges,
-    /// Ranges, but nothing more after some bytes.
+    /// Supports ranges, but sends nothing more after some bytes.
     Stalls,
 }
 
-/// Serves one file; keeps what each request asked for.
+/// Serves one file and records every request.
 struct Server {
     url: String,
     requests: Arc<Mutex<Vec<Asked>>>,
@@ -31,9 +31,9 @@ struct Server {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     from: u64,
-    /// The first byte that it does not want; `None` where it wants all that follows.
+    /// The first byte after the requested range; `None` for an open range.
     end: Option<u64>,
-    /// Bytes of the file that were handed to the connection.
+    /// Bytes of the file that were written to the connection.
     sent: u64,
 }
 
@@ -52,7 +52,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (file, log) = (file.clone(), Arc::clone(&log));
-                // A client that has enough hangs up.
+                // A client closes the connection when it needs no more data.
                 std::thread::spawn(move || serve(stream.unwrap(), &file, manner, &log).ok());
             }
         });
@@ -107,16 +107,16 @@ fn serve(mut stream: TcpStream, file: &PathBuf, manner: Manner, log: &Mutex<Vec<
     }
 }
 
-/// souphttpsrc is in GStreamer's "good" plugins, which `make setup` installs.
+/// souphttpsrc is part of GStreamer's "good" plugins, which `make setup` installs.
 fn launch(server: &Server, properties: &str) -> String {
     init();
     assert!(gst::ElementFactory::find("souphttpsrc").is_some(), "souphttpsrc is missing: run `make setup`");
     format!("souphttpsrc location={} ! vxkeyframedec name=dec {properties}", server.url)
 }
 
-/// A file with much between its keyframes and its index at the end.
+/// Creates a file with much data between its keyframes and the index at the end.
 fn large() -> PathBuf {
-    // Made once: the tests run side by side.
+    // Created once, because the tests run in parallel.
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
         let source = clip();
@@ -127,7 +127,7 @@ fn large() -> PathBuf {
 }
 
 #[test]
-fn a_server_gives_the_frames_of_the_file() {
+fn frames_over_http_match_those_of_the_file() {
     let copies = [
         large(),
         made("served.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy"]),
@@ -149,7 +149,7 @@ fn a_server_gives_the_frames_of_the_file() {
 }
 
 #[test]
-fn only_what_is_needed_is_asked_for_and_sent() {
+fn only_needed_ranges_are_requested_and_sent() {
     let file = large();
     let server = Server::start(&file, Manner::Ranges);
     let (pipeline, sink) = common::pipeline(&launch(&server, ""));
@@ -163,9 +163,9 @@ fn only_what_is_needed_is_asked_for_and_sent() {
     let (first, ranges) = asked.split_first().unwrap();
     let sent: u64 = ranges.iter().map(|asked| asked.sent).sum();
     println!("{size} bytes, read {read}, sent {} and {sent}: {asked:?}, {stats}", first.sent);
-    // The first is that of a source that knows nothing yet, and ends when the second begins.
+    // The source sends the first request before it knows the file; it ends when the second one starts.
     assert!(first.end.is_none() && ranges.iter().all(|asked| asked.end.is_some()), "{asked:?}");
-    // The index at the end, four keyframes, and three frames of their size that are looked at; the first one's length is not known.
+    // The index at the end, four keyframes, and three probed frames of similar size; the length of the first keyframe is unknown.
     assert!((5..=10).contains(&ranges.len()), "{asked:?}");
     assert!(sent <= read + (1 << 20), "{sent} bytes sent, {read} read: {asked:?}");
     let received = stats.get::<u64>("bytes-received").unwrap();
@@ -173,9 +173,9 @@ fn only_what_is_needed_is_asked_for_and_sent() {
     assert_eq!(stats.get::<u64>("upstream-seeks").unwrap(), ranges.len() as u64);
 }
 
-/// A file that is read from front to back: ranges grow.
+/// For a file that is read from front to back, the requested ranges grow.
 #[test]
-fn reading_on_takes_few_requests() {
+fn sequential_reading_takes_few_requests() {
     let file = made("on.ts", &["-i", large().to_str().unwrap(), "-c", "copy"]);
     let size = file.metadata().unwrap().len();
     let server = Server::start(&file, Manner::Ranges);
@@ -202,7 +202,7 @@ fn seeks_work_over_the_network() {
         let found = sample.buffer().unwrap().pts().unwrap();
         assert!(found <= position && position - found < gst::ClockTime::from_seconds(4), "{position}: {found}");
     }
-    // To the end, and back from there.
+    // To the end, then back.
     let outcome = play(&pipeline, &sink);
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
     let start = gst::ClockTime::from_seconds(8);
@@ -213,14 +213,14 @@ fn seeks_work_over_the_network() {
 }
 
 #[test]
-fn a_server_that_stalls_is_given_up() {
+fn a_stalled_server_causes_a_timeout_error() {
     let server = Server::start(&large(), Manner::Stalls);
     let outcome = run(&launch(&server, "io-timeout=300000000"));
     assert!(outcome.error_text().contains("io-timeout"), "{outcome:?}");
 }
 
 #[test]
-fn a_server_that_stalls_does_not_hold_up_a_stop() {
+fn a_stalled_server_does_not_delay_a_stop() {
     let server = Server::start(&large(), Manner::Stalls);
     let (pipeline, _sink) = common::pipeline(&launch(&server, ""));
     pipeline.set_state(gst::State::Playing).unwrap();

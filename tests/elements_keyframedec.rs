@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxkeyframedec` in pipelines: what it puts out, from any upstream, after seeks and restarts.
+//! Tests `vxkeyframedec` in pipelines: its output for every kind of upstream, after seeks and after restarts.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -8,7 +8,7 @@ mod common;
 use common::{clip, made, piped, pipeline, pixels, play, quoted, run, scratch};
 use gst::prelude::*;
 
-/// Keyframes of a file as ffprobe sees them: presentation times in nanoseconds.
+/// Returns the keyframes of a file according to ffprobe, as presentation times in nanoseconds.
 fn probed(path: &std::path::Path) -> Vec<u64> {
     let probe = std::process::Command::new("ffprobe")
         .args(["-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts,flags:stream=time_base"])
@@ -27,7 +27,7 @@ fn probed(path: &std::path::Path) -> Vec<u64> {
 }
 
 #[test]
-fn every_keyframe_comes_out_with_the_containers_time() {
+fn every_keyframe_has_the_time_from_the_container() {
     let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
     assert!(outcome.error.is_none() && outcome.warnings.is_empty(), "{outcome:?}");
     assert_eq!(outcome.pts(), probed(&clip()));
@@ -39,7 +39,7 @@ fn every_keyframe_comes_out_with_the_containers_time() {
 }
 
 #[test]
-fn pixels_are_those_of_the_ffmpeg_command_bit_for_bit() {
+fn pixels_match_the_ffmpeg_command_bit_for_bit() {
     let raw = made(
         "keyframes.yuv",
         &["-skip_frame", "nokey", "-i", clip().to_str().unwrap(), "-vsync", "passthrough", "-f", "rawvideo"],
@@ -50,8 +50,8 @@ fn pixels_are_those_of_the_ffmpeg_command_bit_for_bit() {
     assert!(found == expected, "{} and {} bytes", found.len(), expected.len());
 }
 
-/// Of an open GOP, frames before the keyframe refer to those of the GOP before. A decoder that is fed only keyframes loses
-/// count of them, and with them most keyframes (FFmpeg's command with `-skip_frame nokey` puts out 3 of these 16).
+/// In an open GOP, frames before the keyframe in display order refer to the previous GOP. A decoder that receives only keyframes
+/// loses its reference state there, and with it most keyframes (FFmpeg's command with `-skip_frame nokey` outputs 3 of these 16).
 #[test]
 fn no_keyframe_of_open_gops_is_lost() {
     let source = clip();
@@ -83,7 +83,7 @@ fn no_keyframe_of_open_gops_is_lost() {
 }
 
 #[test]
-fn pushed_and_pulled_files_give_the_same_frames() {
+fn push_and_pull_mode_produce_the_same_frames() {
     let source = clip();
     let source = source.to_str().unwrap();
     let copies = [
@@ -102,7 +102,7 @@ fn pushed_and_pulled_files_give_the_same_frames() {
     ];
     for copy in copies {
         let pulled = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&copy)));
-        // Through a queue nothing can be pulled, but upstream takes seeks; through a pipe there is neither.
+        // Through a queue, pull mode is not available, but upstream handles seeks. Through a pipe, neither is available.
         let seeked = run(&format!("filesrc location={} ! queue ! vxkeyframedec", quoted(&copy)));
         let piped = run(&format!("{} ! vxkeyframedec", piped(&copy)));
         let name = copy.display();
@@ -118,8 +118,8 @@ fn pushed_and_pulled_files_give_the_same_frames() {
 }
 
 #[test]
-fn little_but_keyframes_is_read() {
-    // Long groups of pictures with much in between.
+fn little_data_besides_keyframes_is_read() {
+    // Long groups of pictures with much data in between.
     let source = clip();
     let how = "-vf noise=alls=40:allf=t -c:v mpeg4 -q:v 3 -g 100 -sc_threshold 1000000000";
     let how: Vec<_> = ["-i", source.to_str().unwrap()].into_iter().chain(how.split(' ')).collect();
@@ -140,7 +140,7 @@ fn little_but_keyframes_is_read() {
         let (read, keyframes): (u64, u64) = (stats.get("bytes-read").unwrap(), stats.get("keyframe-bytes").unwrap());
         let size = std::fs::metadata(&file).unwrap().len();
         assert!(keyframes < size / 10, "{keyframes} of {size} bytes are keyframes: the test is off");
-        // The index, block headers and what opening looks at.
+        // The index, block headers, and the data that is read while the file is opened.
         let most = keyframes * 12 / 10 + 64 * 1024;
         assert!(read < most, "{file:?}: {read} of {size} bytes were read for {keyframes} bytes of keyframes");
         assert_eq!(stats.get::<u64>("keyframes").unwrap(), outcome.samples.len() as u64);
@@ -148,7 +148,7 @@ fn little_but_keyframes_is_read() {
 }
 
 #[test]
-fn fifty_restarts_give_the_same_frames() {
+fn fifty_restarts_produce_the_same_frames() {
     let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
     let expected = probed(&clip());
     for round in 0..50 {
@@ -158,8 +158,8 @@ fn fifty_restarts_give_the_same_frames() {
 }
 
 #[test]
-fn planes_are_the_decoders_own() {
-    // Shared by two branches without a copy: the same memory at both ends, one memory for each plane.
+fn planes_are_not_copied_from_the_decoder() {
+    // Two branches share frames without a copy: both ends see the same memory, with one memory block per plane.
     let (pipeline, sink) = pipeline(&format!(
         "filesrc location={} ! vxkeyframedec name=dec ! identity ! vxyolodetect execution-provider=cpu",
         quoted(&clip())
@@ -179,7 +179,7 @@ fn planes_are_the_decoders_own() {
     let after: Vec<_> = outcome.samples.iter().map(|sample| plane_addresses(sample.buffer().unwrap())).collect();
     assert_eq!(before, after);
     assert!(!before.is_empty() && before.iter().all(|planes| planes.len() == 3));
-    // FFmpeg pads its lines; a copy into GStreamer's own layout would not.
+    // FFmpeg pads its lines. A copy into GStreamer's own layout would not have this padding.
     let meta = outcome.samples[0].buffer().unwrap().meta::<gst_video::VideoMeta>().unwrap();
     assert!(meta.stride()[0] as u32 >= meta.width());
 }
@@ -192,7 +192,7 @@ fn plane_addresses(buffer: &gst::BufferRef) -> Vec<usize> {
 fn pictures_are_upright_or_stored_with_a_tag() {
     const ONE: i32 = 1 << 16;
     let source = std::fs::read(clip()).unwrap();
-    // The display matrix stands in the track header (ISO/IEC 14496-12, 8.3.2), 40 bytes behind its name.
+    // The display matrix is in the track header (ISO/IEC 14496-12, 8.3.2), 40 bytes after the box name.
     let matrix_at = source.windows(4).position(|word| word == b"tkhd").unwrap() + 4 + 40;
     let mut sizes = Vec::new();
     let turns = [
@@ -222,7 +222,7 @@ fn pictures_are_upright_or_stored_with_a_tag() {
         let stored = size("vxkeyframedec orientation=stored");
         sizes.push((upright.0, upright.1));
         assert_eq!(upright.2 == stored.2, rotate == "0", "rotated by {rotate}");
-        // GStreamer's own turning of the stored picture by its tag is the measure.
+        // The reference is the stored picture, rotated by GStreamer according to its tag.
         let turned_by_tag = size("vxkeyframedec orientation=stored ! videoflip video-direction=auto");
         assert!(upright == turned_by_tag, "rotated by {rotate}");
     }
@@ -231,7 +231,7 @@ fn pictures_are_upright_or_stored_with_a_tag() {
 }
 
 #[test]
-fn a_seek_goes_to_keyframes() {
+fn a_seek_selects_keyframes() {
     let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&clip())));
     let decoder = pipeline.by_name("dec").unwrap();
     let all = probed(&clip());
@@ -246,10 +246,10 @@ fn a_seek_goes_to_keyframes() {
         pipeline.seek_simple(nearest, gst::ClockTime::from_nseconds(middle + after_ns)).unwrap();
         assert_eq!(play(&pipeline, &sink).pts(), all[all.len() / 2 + first..], "nearest to {after_ns} ns behind");
     }
-    // Behind the last keyframe there is only that one.
+    // After the start of the last keyframe, only that keyframe follows.
     pipeline.seek_simple(nearest, duration - gst::ClockTime::from_mseconds(100)).unwrap();
     assert_eq!(play(&pipeline, &sink).pts(), all[all.len() - 1..]);
-    // Not backwards: the pipeline plays on as it was.
+    // Reverse playback is refused, and the pipeline continues as before.
     let (zero, rate) = (gst::ClockTime::ZERO, -1.0);
     assert!(pipeline.seek(rate, nearest, gst::SeekType::Set, zero, gst::SeekType::Set, between).is_err());
     let cases = [
@@ -266,7 +266,7 @@ fn a_seek_goes_to_keyframes() {
         let segment = segment.downcast_ref::<gst::ClockTime>().unwrap();
         assert!(segment.to_running_time(start.buffer().unwrap().pts()).is_some(), "{flags:?}: {segment:?}");
     }
-    // A range.
+    // A range with a start and a stop.
     let (start, stop) = (gst::ClockTime::from_nseconds(all[1]), gst::ClockTime::from_nseconds(all[4]));
     let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
     pipeline.seek(1.0, flags, gst::SeekType::Set, start, gst::SeekType::Set, stop).unwrap();
@@ -276,9 +276,9 @@ fn a_seek_goes_to_keyframes() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-/// Keyframes a second apart are not shown for the 40 ms that they were recorded for.
+/// Keyframes one second apart do not get the 40 ms duration of the recorded frames.
 #[test]
-fn buffers_have_a_duration_where_no_frame_is_left_out() {
+fn buffers_have_a_duration_only_if_no_frame_is_skipped() {
     let source = clip();
     let intra = made("intra.mkv", &["-i", source.to_str().unwrap(), "-an", "-t", "1", "-c:v", "mjpeg", "-r", "25"]);
     let frame = gst::ClockTime::from_mseconds(40);
@@ -295,9 +295,9 @@ fn buffers_have_a_duration_where_no_frame_is_left_out() {
     }
 }
 
-/// Pulled, a Matroska file is walked through by its block headers; piped, FFmpeg's demuxer reads it all.
+/// In pull mode, a Matroska file is scanned by its block headers. Through a pipe, FFmpeg's demuxer reads the whole file.
 #[test]
-fn damage_costs_no_more_where_keyframes_are_jumped_to() {
+fn jumping_to_keyframes_loses_no_more_to_damage_than_sequential_reading() {
     let whole = made("damaged.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy"]);
     let whole = std::fs::read(whole).unwrap();
     let file = scratch("damaged_copy.mkv");
@@ -319,11 +319,11 @@ fn damage_costs_no_more_where_keyframes_are_jumped_to() {
     }
 }
 
-/// Between `filesrc` and `vxkeyframedec`: nothing, so that bytes are pulled, or a queue, so that they are pushed and sought.
+/// The element between `filesrc` and `vxkeyframedec`: none for pull mode, or a queue for push mode with seeks.
 const BETWEEN: [&str; 2] = ["", "! queue"];
 
 #[test]
-fn many_seeks_while_playing_end_well() {
+fn many_seeks_while_playing_succeed() {
     for between in BETWEEN {
         let (pipeline, sink) = pipeline(&format!("filesrc location={} {between} ! vxkeyframedec", quoted(&clip())));
         let all = probed(&clip());
@@ -341,7 +341,7 @@ fn many_seeks_while_playing_end_well() {
 }
 
 #[test]
-fn states_may_change_at_any_moment() {
+fn states_can_change_at_any_moment() {
     for between in BETWEEN {
         let (pipeline, sink) = pipeline(&format!("filesrc location={} {between} ! vxkeyframedec", quoted(&clip())));
         for round in 0..30_u64 {
@@ -355,7 +355,7 @@ fn states_may_change_at_any_moment() {
 }
 
 #[test]
-fn a_stream_that_must_be_searched_is_spooled_up_to_a_limit() {
+fn a_stream_that_requires_seeking_is_spooled_up_to_a_limit() {
     let last = made("spooled.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy"]);
     let outcome = run(&format!("{} ! vxkeyframedec spool-limit=100000", piped(&last)));
     assert!(outcome.samples.is_empty());
@@ -363,7 +363,7 @@ fn a_stream_that_must_be_searched_is_spooled_up_to_a_limit() {
     assert!(text.contains("spool-limit") && text.contains("faststart"), "{text}");
 }
 
-/// The tags that come with a copy of the clip whose metadata says this.
+/// Returns the tags of a copy of the clip with this metadata.
 fn tags_of(metadata: &str) -> gst::TagList {
     let titled = made("titled.mkv", &["-i", clip().to_str().unwrap(), "-c", "copy", "-metadata", metadata]);
     let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&titled)));
@@ -386,7 +386,7 @@ fn a_title_and_codecs_are_tags() {
 }
 
 #[test]
-fn shape_and_colour_of_the_file_are_in_the_caps() {
+fn caps_contain_pixel_aspect_ratio_and_colorimetry_of_the_file() {
     let described = made(
         "described.mkv",
         &[
@@ -420,10 +420,10 @@ fn shape_and_colour_of_the_file_are_in_the_caps() {
     let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
     assert_eq!(info.colorimetry().matrix(), gst_video::VideoColorMatrix::Bt601);
     assert_eq!((info.width(), info.height()), (352, 288));
-    // A file that says nothing of colour gets caps that say nothing either.
+    // A file without colour information gets caps without it.
     let plain = made("plain.avi", &["-i", clip().to_str().unwrap(), "-t", "1", "-c:v", "mpeg4"]);
     assert!(!caps_of(&plain).structure(0).unwrap().has_field("colorimetry"));
-    // A JPEG is full-range BT.601 whatever its size.
+    // A JPEG is full-range BT.601 at every size.
     let jpeg = made("full.jpg", &["-i", clip().to_str().unwrap(), "-frames:v", "1", "-vf", "scale=1280:720"]);
     let info = gst_video::VideoInfo::from_caps(&caps_of(&jpeg)).unwrap();
     assert_eq!(info.colorimetry().matrix(), gst_video::VideoColorMatrix::Bt601);
@@ -431,7 +431,7 @@ fn shape_and_colour_of_the_file_are_in_the_caps() {
 }
 
 #[test]
-fn what_downstream_cannot_take_is_converted_or_refused_with_advice() {
+fn unsupported_formats_are_converted_or_refused_with_advice() {
     let source = quoted(&clip());
     let outcome = run(&format!("filesrc location={source} ! vxkeyframedec ! video/x-raw,format=RGB"));
     assert_eq!(outcome.samples[0].caps().unwrap().structure(0).unwrap().get::<&str>("format").unwrap(), "RGB");
@@ -441,7 +441,7 @@ fn what_downstream_cannot_take_is_converted_or_refused_with_advice() {
 }
 
 #[test]
-fn a_new_size_or_format_in_mid_stream_is_new_caps() {
+fn a_new_size_or_format_within_a_stream_sends_new_caps() {
     let source = clip();
     let part = |name: &str, how: &str| {
         let how: Vec<_> = how.split_whitespace().collect();
@@ -469,7 +469,7 @@ fn a_new_size_or_format_in_mid_stream_is_new_caps() {
     }
 }
 
-/// A pipeline whose disk fails in the middle of the clip.
+/// Returns a pipeline whose source fails in the middle of the clip.
 fn on_a_dying_disk() -> (gst::Pipeline, gst_app::AppSink) {
     common::init();
     let pipeline = gst::Pipeline::new();
@@ -482,7 +482,7 @@ fn on_a_dying_disk() -> (gst::Pipeline, gst_app::AppSink) {
 }
 
 #[test]
-fn an_upstream_that_fails_is_an_error_that_says_where_after_what_could_be_read() {
+fn an_upstream_failure_gives_the_readable_frames_and_then_an_error_with_the_position() {
     let (pipeline, sink) = on_a_dying_disk();
     let outcome = play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
@@ -501,11 +501,11 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
         pipeline.set_state(gst::State::Paused).unwrap();
         sink.pull_preroll().unwrap();
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT;
-        // Between two keyframes: the segment ends there all the same.
+        // The stop is between two keyframes: the segment still ends there.
         let stop = gst::ClockTime::from_mseconds(15_300);
         pipeline.seek(1.0, flags, gst::SeekType::Set, gst::ClockTime::ZERO, gst::SeekType::Set, stop).unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
-        // Downstream is told last of all.
+        // Downstream is the last one to receive the message.
         let told = sink.static_pad("sink").unwrap();
         let (end, ended) = std::sync::mpsc::channel();
         told.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -537,7 +537,7 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
 }
 
 #[test]
-fn an_upstream_that_fails_while_pushing_ends_the_stream() {
+fn an_upstream_failure_in_push_mode_ends_the_stream() {
     let launch = format!(
         "filesrc blocksize=4096 location={} ! queue ! identity error-after=20 ! vxkeyframedec",
         quoted(&clip())
@@ -548,7 +548,7 @@ fn an_upstream_that_fails_while_pushing_ends_the_stream() {
 }
 
 #[test]
-fn an_upstream_that_delivers_nothing_does_not_hold_up_a_stop() {
+fn an_upstream_without_data_does_not_delay_a_stop() {
     for given in [0, 5000, 200_000] {
         let (pipeline, sink) = pipeline("appsrc name=source ! vxkeyframedec");
         let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
@@ -565,7 +565,7 @@ fn an_upstream_that_delivers_nothing_does_not_hold_up_a_stop() {
 }
 
 #[test]
-fn a_flush_from_upstream_starts_another_file() {
+fn after_a_flush_from_upstream_another_file_can_follow() {
     let (pipeline, sink) = pipeline("appsrc name=source ! vxkeyframedec");
     let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
     let bytes = std::fs::read(clip()).unwrap();
@@ -581,7 +581,7 @@ fn a_flush_from_upstream_starts_another_file() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-/// A source with random access whose disk dies after some reads.
+/// A source with random access that fails after a number of reads.
 mod dying {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

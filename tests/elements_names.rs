@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The file that `vxjsonenc` names where several sources feed it, or one that reads several files.
+//! Tests the file name that `vxjsonenc` writes when several sources feed it, or when one source reads several files.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{clip, made, quoted, run, scratch};
 use serde_json::Value;
 
-/// Two clips of two and of three keyframes.
+/// Creates two clips with two and three keyframes.
 fn clips() -> [PathBuf; 2] {
     ["1.9", "2.9"].map(|seconds| {
         let name = format!("names-{seconds}.mp4");
@@ -32,7 +32,7 @@ fn each_file_behind_concat_has_its_own_name() {
     let [first, second] = files.each_ref().map(|file| quoted(file));
     let expected: Vec<Value> =
         [(&files[0], 2), (&files[1], 3)].into_iter().flat_map(|(file, count)| vec![name(file); count]).collect();
-    // The bytes of one file after the other, and also frames of one file after the other.
+    // Concatenates the bytes of the files, and also the frames of the files.
     let bytes = format!(
         "filesrc location={first} ! c. filesrc location={second} ! c. concat name=c ! vxkeyframedec ! vxjsonenc"
     );
@@ -45,7 +45,7 @@ fn each_file_behind_concat_has_its_own_name() {
 }
 
 #[test]
-fn a_source_of_many_files_gives_no_wrong_name() {
+fn a_source_of_several_files_produces_no_wrong_name() {
     let folder = scratch("numbered");
     std::fs::create_dir_all(&folder).unwrap();
     for number in 0..3 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many elements that open files at once: nobody waits for an upstream that delivers nothing but those behind it, and
-//! every wait ends when it should.
+//! Tests many elements that open files at the same time: a blocked upstream delays only the elements behind it, and every wait ends
+//! in time.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use common::{clip, made, pipeline, play, quoted, run};
 use gst::prelude::*;
 
-/// Far more than a wait that ends at once takes, far less than one that does not.
+/// Much longer than a wait that ends immediately takes, and much shorter than one that does not.
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
-fn an_upstream_that_delivers_nothing_holds_up_nobody_else() {
-    // One has sent nothing, one a part of the index: FFmpeg is inside its opening call there.
+fn an_upstream_without_data_does_not_delay_other_elements() {
+    // One source has sent nothing, another one a part of the index: here FFmpeg is inside its opening call.
     let index_first = made("opening.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy", "-movflags", "+faststart"]);
     let head = std::fs::read(index_first).unwrap()[..600].to_vec();
     let stalled: Vec<_> = [Vec::new(), head]
@@ -70,7 +70,7 @@ fn sixty_four_elements_open_at_once() {
 }
 
 #[test]
-fn a_range_that_never_comes_is_an_error_in_time() {
+fn a_range_that_never_arrives_causes_an_error_in_time() {
     let bytes = std::fs::read(clip()).unwrap();
     for delivered in [0, 20_000] {
         let launch = "appsrc name=source stream-type=random-access ! vxkeyframedec name=dec io-timeout=300000000";
@@ -106,7 +106,7 @@ fn a_range_that_never_comes_is_an_error_in_time() {
 fn a_stop_ends_every_wait() {
     let index_first = made("stopped.mp4", &["-i", clip().to_str().unwrap(), "-c", "copy", "-movflags", "+faststart"]);
     let bytes = std::fs::read(index_first).unwrap();
-    // Before anything, in the index, between index and first keyframe, amid the keyframes.
+    // Before any data, in the index, between index and first keyframe, and between keyframes.
     for delivered in [0, 200, 6000, bytes.len() / 2] {
         let (pipeline, _sink) = pipeline("appsrc name=source ! vxkeyframedec");
         let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
@@ -119,7 +119,7 @@ fn a_stop_ends_every_wait() {
         pipeline.set_state(gst::State::Null).unwrap();
         assert!(started.elapsed() < SOON, "{delivered} bytes");
     }
-    // Downstream takes no frame.
+    // Downstream accepts no frames.
     let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec", quoted(&clip())));
     sink.set_max_buffers(1);
     pipeline.set_state(gst::State::Playing).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that name other files or addresses: nothing but their own bytes is ever opened.
+//! Tests files that refer to other files or addresses: only their own bytes are ever opened.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{clip, made, piped, quoted, run, scratch};
 
-/// A file that tells whether it was opened: a named pipe, whose writer waits for a reader.
+/// A file that detects whether it was opened: a named pipe, whose writer waits for a reader.
 struct Canary {
     path: std::path::PathBuf,
     opened: Arc<AtomicBool>,
@@ -33,7 +33,7 @@ impl Canary {
 }
 
 #[test]
-fn nothing_that_a_file_names_is_opened() {
+fn references_in_a_file_are_never_opened() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -93,18 +93,18 @@ fn nothing_that_a_file_names_is_opened() {
             assert!(!canary.opened.load(Ordering::SeqCst), "{name} opened {target}");
             assert!(listener.accept().is_err(), "{name} connected to {url}");
         }
-        // Lets the writer go.
+        // Releases the writer.
         drop(std::fs::File::open(&canary.path));
     }
 }
 
-/// A QuickTime reference movie has its media data in another file.
+/// A QuickTime reference movie stores its media data in another file.
 #[test]
-fn a_movie_with_its_data_elsewhere_reads_only_itself() {
+fn a_movie_with_external_media_data_reads_only_itself() {
     let canary = Canary::new("elsewhere.mov");
     let movie = made("reference.mov", &["-i", clip().to_str().unwrap(), "-c", "copy", "-movflags", "+faststart"]);
     let mut bytes = std::fs::read(&movie).unwrap();
-    // The only data reference says "in this file" (flag 1): make it name the canary instead.
+    // The only data reference is "in this file" (flag 1); the test replaces it by a reference to the canary.
     let at = bytes.windows(4).position(|word| word == b"dref").unwrap();
     let entry = at + 12;
     let kind = String::from_utf8_lossy(&bytes[entry + 4..entry + 8]).into_owned();
@@ -117,7 +117,7 @@ fn a_movie_with_its_data_elsewhere_reads_only_itself() {
     let old = u32::from_be_bytes(bytes[entry..entry + 4].try_into().unwrap()) as usize;
     let grown = reference.len() - old;
     bytes.splice(entry..entry + old, reference);
-    // Every box around it is longer now.
+    // Every enclosing box becomes longer.
     for kind in [b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"] {
         let at = bytes.windows(4).position(|word| word == kind).unwrap() - 4;
         let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) + u32::try_from(grown).unwrap();

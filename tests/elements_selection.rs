@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which frames `vxkeyframedec` puts out: intervals, counts, gaps, streams, limits.
+//! Tests which frames `vxkeyframedec` outputs: intervals, counts, gaps, streams, limits.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Times in milliseconds of the frames of `file`, those between keyframes negative.
+/// Returns the times of the frames of `file` in milliseconds; frames between keyframes have negative times.
 fn times(file: &std::path::Path, properties: &str) -> Vec<i64> {
     let lines = run(&format!("filesrc location={} ! vxkeyframedec {properties} ! vxjsonenc", quoted(file))).json();
     let time = |line: &Value| line["pts_ns"].as_i64().unwrap() / 1_000_000;
@@ -24,8 +24,8 @@ fn encoded(name: &str, arguments: &[&str]) -> std::path::PathBuf {
 }
 
 #[test]
-fn keyframes_that_follow_too_closely_are_left_out() {
-    // Keyframes every second.
+fn keyframes_that_follow_too_closely_are_skipped() {
+    // One keyframe per second.
     let interval = |ns| format!("min-interval={ns}");
     let containers = [clip(), encoded("interval.mkv", &["-c", "copy"]), encoded("interval.ts", &["-c", "copy"])];
     for file in containers {
@@ -41,7 +41,7 @@ fn keyframes_that_follow_too_closely_are_left_out() {
 }
 
 #[test]
-fn keyframes_left_out_are_not_read_from_an_indexed_file() {
+fn skipped_keyframes_are_not_read_from_an_indexed_file() {
     let read = |properties: &str| {
         let launch = format!("filesrc location={} ! vxkeyframedec name=dec {properties}", quoted(&clip()));
         let (pipeline, sink) = common::pipeline(&launch);
@@ -57,7 +57,7 @@ fn keyframes_left_out_are_not_read_from_an_indexed_file() {
 }
 
 #[test]
-fn as_many_frames_come_as_are_asked_for() {
+fn the_requested_number_of_frames_is_output() {
     for count in [1, 3, 16, 99] {
         for threads in [1, 4] {
             let found = times(&clip(), &format!("max-frames={count} thread-count={threads}"));
@@ -71,8 +71,8 @@ fn as_many_frames_come_as_are_asked_for() {
 }
 
 #[test]
-fn a_long_gap_is_filled_with_the_frames_that_follow_it() {
-    // One keyframe, 25 frames a second, B-frames between.
+fn a_long_gap_is_filled_with_frames_between_keyframes() {
+    // One keyframe, 25 frames per second, with B-frames.
     let one_gop =
         encoded("one_gop.mp4", &["-c:v", "libx264", "-bf", "2", "-x264-params", "keyint=infinite:scenecut=0"]);
     assert_eq!(times(&one_gop, ""), [0]);
@@ -90,24 +90,24 @@ fn a_long_gap_is_filled_with_the_frames_that_follow_it() {
 }
 
 #[test]
-fn one_interval_for_both_is_a_steady_sampling() {
+fn equal_interval_and_gap_sample_at_a_steady_rate() {
     let sampled = |file: &std::path::Path| times(file, "min-interval=1000000000 max-gap=1000000000");
     let of_gop = |frames: &str| {
         let x264 = format!("keyint={frames}:min-keyint={frames}:scenecut=0");
         encoded(&format!("gop_{frames}.mp4"), &["-c:v", "libx264", "-bf", "2", "-x264-params", &x264])
     };
-    // 25 frames a second. Keyframes every 0.4 s are near enough to one another: none of what lies between is decoded.
+    // 25 frames per second. Keyframes every 0.4 s are close enough together: no frame between them is decoded.
     let found = sampled(&of_gop("10"));
     assert!(found.windows(2).all(|pair| pair[1] - pair[0] == 1200) && found[0] == 0 && found.len() == 14, "{found:?}");
-    // Every 1.68 s: the one that follows a frame of a gap too closely is left out.
+    // Every 1.68 s: a keyframe that follows a gap frame too closely is skipped.
     assert_eq!(sampled(&of_gop("42"))[..5], [0, -1000, -2000, -3000, -4000]);
-    // Every 3 s, where the frame that is due is a keyframe.
+    // Every 3 s, where the next due frame is a keyframe.
     assert_eq!(sampled(&of_gop("75"))[..7], [0, -1000, -2000, 3000, -4000, -5000, 6000]);
     assert_eq!(sampled(&of_gop("250"))[..3], [0, -1000, -2000]);
 }
 
 #[test]
-fn a_recording_without_keyframes_is_seen_too() {
+fn a_recording_without_keyframes_produces_frames() {
     let file = encoded("refresh.ts", &["-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=50:scenecut=0"]);
     let found = times(&file, "max-gap=2000000000");
     let times: Vec<i64> = found.iter().map(|time| time.abs()).collect();
@@ -115,7 +115,7 @@ fn a_recording_without_keyframes_is_seen_too() {
 }
 
 #[test]
-fn frames_between_keyframes_are_those_of_a_full_decode() {
+fn frames_between_keyframes_match_a_full_decode() {
     let file = encoded("gap.mp4", &["-c:v", "libx264", "-g", "100", "-sc_threshold", "0", "-bf", "3"]);
     let whole = made(
         "gap.yuv",
@@ -133,7 +133,7 @@ fn frames_between_keyframes_are_those_of_a_full_decode() {
 }
 
 #[test]
-fn any_video_of_a_file_can_be_chosen() {
+fn any_video_stream_of_a_file_can_be_selected() {
     let source = clip();
     let source = source.to_str().unwrap();
     let two = made(
@@ -153,7 +153,7 @@ fn any_video_of_a_file_can_be_chosen() {
 }
 
 #[test]
-fn a_picture_that_is_too_large_is_refused() {
+fn a_picture_over_the_size_limit_is_refused() {
     let pictures = [clip(), made("large.png", &["-f", "lavfi", "-i", "color=s=640x480", "-frames:v", "1"])];
     for file in pictures {
         let error = run(&format!("filesrc location={} ! vxkeyframedec max-pixels=307199", quoted(&file))).error_text();
@@ -164,7 +164,7 @@ fn a_picture_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn an_upstream_that_stalls_is_given_up() {
+fn a_stalled_upstream_causes_a_timeout_error() {
     let started = std::time::Instant::now();
     let error = run("appsrc is-live=true ! vxkeyframedec io-timeout=200000000").error_text();
     assert!(error.contains("delivered nothing for 0.2 s (io-timeout)"), "{error}");
@@ -172,7 +172,7 @@ fn an_upstream_that_stalls_is_given_up() {
 }
 
 #[test]
-fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
+fn missing_hardware_causes_an_error_or_a_software_fallback() {
     let file = quoted(&clip());
     let software = run(&format!("filesrc location={file} ! vxkeyframedec"));
     let (automatic, sink) = pipeline(&format!("filesrc location={file} ! vxkeyframedec name=dec hardware=auto"));
@@ -198,7 +198,7 @@ fn hardware_that_is_not_there_is_an_error_or_left_to_the_processor() {
     } else {
         assert!(told.is_empty(), "{told:?}");
     }
-    // No machine has this one under Linux.
+    // This API does not exist on Linux.
     let text = run(&format!("filesrc location={file} ! vxkeyframedec hardware=dxva2")).error_text();
     let expected = ["scenes.mp4", "dxva2 cannot decode this file", "hardware=auto"];
     assert!(expected.iter().all(|part| text.contains(part)), "{text}");

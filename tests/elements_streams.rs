@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxkeyframedec` and what happens around a stream: others that follow it, seeks at any moment, an upstream that fails in its
-//! midst.
+//! Tests `vxkeyframedec` at the edges of a stream: streams in a row, seeks at any moment, an upstream that fails in the middle.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -24,7 +23,7 @@ fn times(file: &Path) -> Vec<Option<i64>> {
     lines.iter().map(|line| line["pts_ns"].as_i64()).collect()
 }
 
-/// Four containers that are read from front to back, with three keyframes each.
+/// Creates four container files that are read from front to back, with three keyframes each.
 fn streams() -> Vec<PathBuf> {
     let how = "-t 3 -s 320x240 -c:v libx264 -preset ultrafast -g 25";
     vec![
@@ -36,7 +35,7 @@ fn streams() -> Vec<PathBuf> {
 }
 
 #[test]
-fn files_behind_concat_come_one_after_the_other() {
+fn files_behind_concat_are_decoded_in_order() {
     let files = streams();
     let sources: Vec<_> = files.iter().map(|file| format!("filesrc location={} ! all.", quoted(file))).collect();
     let launch = format!("{} concat name=all ! vxkeyframedec ! vxjsonenc", sources.join(" "));
@@ -57,7 +56,7 @@ fn files_behind_concat_come_one_after_the_other() {
     assert!(running.is_sorted_by(|a, b| a < b), "{running:?}");
 }
 
-/// Pushes a file's bytes into `pad` as a source element does, until the decoder has enough of them.
+/// Pushes the bytes of a file into `pad` like a source element, until the decoder needs no more.
 fn push(pad: &gst::Pad, file: &Path, number: usize) {
     pad.push_event(gst::event::StreamStart::new(&format!("stream-{number}")));
     pad.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
@@ -71,7 +70,7 @@ fn push(pad: &gst::Pad, file: &Path, number: usize) {
 }
 
 #[test]
-fn streams_follow_each_other_without_a_flush() {
+fn several_streams_work_without_a_flush_between_them() {
     let files = streams();
     for has_eos in [true, false] {
         let (pipeline, _) = pipeline("vxkeyframedec name=decoder ! vxjsonenc name=encoder");
@@ -90,7 +89,7 @@ fn streams_follow_each_other_without_a_flush() {
                 }
                 _ => {}
             }
-            // Sinks take nothing after EOS without a flush: it does not get there.
+            // Sinks accept nothing after EOS without a flush, so the probe drops it.
             gst::PadProbeReturn::Drop
         });
         pipeline.set_state(gst::State::Playing).unwrap();
@@ -132,10 +131,10 @@ fn streams_follow_each_other_without_a_flush() {
 }
 
 #[test]
-fn what_was_decoded_before_a_failure_is_delivered() {
+fn frames_decoded_before_a_failure_are_delivered() {
     let file = encoded("fails.mkv", "-t 8 -s 640x480 -c:v libx264 -preset ultrafast -g 25");
     let bytes = std::fs::read(&file).unwrap();
-    // Whole keyframes within the part that arrives: those of the file cut there, but for the last, which may be cut itself.
+    // Whole keyframes in the part that arrives: those of the truncated file, except the last one, which can be truncated.
     let part = &bytes[..bytes.len() / 2];
     let cut = common::scratch("fails_cut.mkv");
     std::fs::write(&cut, part).unwrap();
@@ -146,7 +145,7 @@ fn what_was_decoded_before_a_failure_is_delivered() {
     let part = part.to_vec();
     let writing = std::thread::spawn(move || {
         writer.write_all(&part).unwrap();
-        // Nothing more comes, nor an end.
+        // No more data follows, and no EOS.
         let _ = has_stalled.recv();
     });
     let fd = std::os::fd::IntoRawFd::into_raw_fd(std::os::fd::OwnedFd::from(reader));
@@ -157,14 +156,14 @@ fn what_was_decoded_before_a_failure_is_delivered() {
     assert!(outcome.samples.len() >= least, "{} of {least}", outcome.samples.len());
 }
 
-/// Moments between 0 and 80 ms that are the same in every run.
+/// Returns moments between 0 and 80 ms that are the same in every run.
 fn moment(state: &mut u64) -> Duration {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     Duration::from_micros((*state >> 33) % 80_000)
 }
 
-/// Seeks to the beginning at random moments of the start: every run comes to its end, with frames. As many for each container as
-/// the environment variable VX_SEEKS says (20).
+/// Seeks to the beginning at random moments during start-up: every run ends with frames. The environment variable VX_SEEKS sets the
+/// number of runs for each container (default 20).
 #[test]
 fn a_seek_at_any_moment_is_carried_out() {
     let count: usize = std::env::var("VX_SEEKS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
@@ -184,7 +183,7 @@ fn a_seek_at_any_moment_is_carried_out() {
             let wait = moment(&mut state);
             std::thread::sleep(wait);
             let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
-            // Refused where nothing is linked up yet.
+            // Refused while the elements are not linked yet.
             let _ = pipeline.seek_simple(flags, gst::ClockTime::ZERO);
             let outcome = play(&pipeline, &sink);
             pipeline.set_state(gst::State::Null).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxyolodetect` and `vxjsonenc` in pipelines, with the built-in model on the clip that comes with the project.
+//! Tests `vxyolodetect` and `vxjsonenc` in pipelines, with the built-in model and the clip in the repository.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -17,7 +17,7 @@ fn people(launch: &str) -> Vec<serde_json::Value> {
     run(&format!("filesrc location={} ! vxkeyframedec ! {launch} ! vxjsonenc", quoted(&clip()))).json()
 }
 
-/// Intersection over union of two detections.
+/// Returns the intersection over union of two detections.
 fn overlap(a: &serde_json::Value, b: &serde_json::Value) -> f64 {
     let [a, b] = [a, b].map(|value| {
         let numbers = value["box"].as_array().unwrap().iter().map(|number| number.as_f64().unwrap());
@@ -30,7 +30,7 @@ fn overlap(a: &serde_json::Value, b: &serde_json::Value) -> f64 {
 }
 
 #[test]
-fn people_are_found_where_they_are_and_every_keyframe_has_a_line() {
+fn people_are_found_at_their_positions_and_every_keyframe_has_a_line() {
     let lines = people(DETECT);
     assert_eq!(lines.len(), 16);
     for (second, line) in (0..).zip(&lines) {
@@ -49,7 +49,7 @@ fn people_are_found_where_they_are_and_every_keyframe_has_a_line() {
 }
 
 #[test]
-fn detections_are_region_of_interest_metas_with_what_others_read() {
+fn detections_are_region_of_interest_metas_that_other_elements_can_read() {
     let outcome = run(&format!("filesrc location={} ! vxkeyframedec ! {DETECT}", quoted(&clip())));
     let buffer = outcome.samples[0].buffer().unwrap();
     let metas: Vec<_> = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>().collect();
@@ -66,7 +66,7 @@ fn detections_are_region_of_interest_metas_with_what_others_read() {
     let (right, bottom) = (edge("x_max") * 640.0, edge("y_max") * 480.0);
     assert!((right - f64::from(x + width)).abs() <= 0.5 && (bottom - f64::from(y + height)).abs() <= 0.5);
     assert!(edge("x_max") <= 1.0 && edge("y_max") <= 1.0);
-    // Frames in which nothing was found pass as they are.
+    // Frames without detections pass unchanged.
     let empty = outcome.samples[5].buffer().unwrap();
     assert!(empty.meta::<gst_video::VideoRegionOfInterestMeta>().is_none());
 }
@@ -97,7 +97,7 @@ fn every_format_is_read_from_its_own_planes() {
         let lines = people(&format!("videoconvert ! video/x-raw,format={format} ! {DETECT}"));
         for (line, expected) in lines.iter().zip(&expected) {
             let (found, expected) = (&line["detections"][0], &expected["detections"][0]);
-            // Without colour a cat may be taken for a person; the photograph of the man is black and white anyway.
+            // Without colour a cat can be detected as a person; the photograph of the man is black and white anyway.
             let is_colourless =
                 format == "GRAY8" && !(8..12).contains(&(line["pts_ns"].as_u64().unwrap() / 1_000_000_000));
             if !is_colourless {
@@ -119,7 +119,7 @@ fn several_sessions_keep_the_order() {
 }
 
 #[test]
-fn fifty_restarts_give_the_same_lines() {
+fn fifty_restarts_produce_the_same_lines() {
     let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc", quoted(&clip()));
     let (pipeline, sink) = pipeline(&launch);
     let expected = play(&pipeline, &sink).json();
@@ -131,7 +131,7 @@ fn fifty_restarts_give_the_same_lines() {
 }
 
 #[test]
-fn restarts_from_ready_give_the_same_lines() {
+fn restarts_from_ready_produce_the_same_lines() {
     common::init();
     let output = scratch("restarts.jsonl");
     let launch = format!(
@@ -144,7 +144,7 @@ fn restarts_from_ready_give_the_same_lines() {
         play_to_end(&pipeline);
         pipeline.set_state(gst::State::Ready).unwrap();
         let found = std::fs::read_to_string(&output).unwrap();
-        // filesink keeps its file open in READY and goes on writing.
+        // filesink keeps its file open in READY and continues to write.
         let lines: Vec<_> = found.lines().collect();
         assert_eq!(lines.len(), 16 * round);
         assert_eq!(lines[..16], lines[16 * (round - 1)..], "round {round}");
@@ -153,7 +153,7 @@ fn restarts_from_ready_give_the_same_lines() {
 }
 
 #[test]
-fn seeks_while_frames_are_in_flight_end_well() {
+fn seeks_while_frames_are_in_flight_succeed() {
     let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc", quoted(&clip()));
     let (pipeline, sink) = pipeline(&launch);
     pipeline.set_state(gst::State::Playing).unwrap();
@@ -170,7 +170,7 @@ fn seeks_while_frames_are_in_flight_end_well() {
 fn pipelines_share_one_engine() {
     let launch =
         format!("filesrc location={} ! vxkeyframedec ! {DETECT} inter-op-threads=2 name=detect", quoted(&clip()));
-    // An engine of its own, whatever other tests run at the same time: nobody else asks for two inter-op threads.
+    // Uses an engine that no other test shares: only this test sets two inter-op threads.
     let pipelines: Vec<_> = (0..3).map(|_| pipeline(&launch)).collect();
     for (pipeline, _) in &pipelines {
         pipeline.set_state(gst::State::Ready).unwrap();
@@ -189,7 +189,7 @@ fn pipelines_share_one_engine() {
 }
 
 #[test]
-fn thresholds_change_while_playing_and_the_rest_in_ready() {
+fn thresholds_can_change_while_playing_and_other_settings_in_ready() {
     let launch = format!(
         "filesrc location={} ! vxkeyframedec ! {DETECT} name=detect max-inflight=1 ! vxjsonenc",
         quoted(&clip())
@@ -210,7 +210,7 @@ fn thresholds_change_while_playing_and_the_rest_in_ready() {
 }
 
 #[test]
-fn what_is_missing_or_wrong_is_said_before_anything_runs() {
+fn missing_files_and_wrong_settings_are_reported_before_the_start() {
     let launch = |settings: &str| {
         let launch = format!("filesrc location={} ! vxkeyframedec ! {DETECT} {settings}", quoted(&clip()));
         let outcome = run(&launch);
@@ -232,7 +232,7 @@ fn what_is_missing_or_wrong_is_said_before_anything_runs() {
 }
 
 #[test]
-fn labels_and_classes_come_from_the_user_where_given() {
+fn labels_and_classes_from_the_user_take_precedence() {
     let labels = scratch("labels.txt");
     std::fs::write(&labels, "human being\n").unwrap();
     let lines = people(&format!("{DETECT} label-file={}", quoted(&labels)));
@@ -264,7 +264,7 @@ fn a_downstream_without_video_meta_gets_plain_frames() {
 }
 
 #[test]
-fn times_are_the_containers_own() {
+fn times_are_those_of_the_container() {
     let source = clip();
     let source = source.to_str().unwrap();
     let late = made("late.ts", &["-i", source, "-t", "4", "-c", "copy", "-output_ts_offset", "5000"]);
@@ -272,7 +272,7 @@ fn times_are_the_containers_own() {
     let first = lines[0]["pts_ns"].as_u64().unwrap();
     assert!(first >= 5_000_000_000_000, "{first}");
     assert_eq!(lines[1]["pts_ns"].as_u64().unwrap(), first + 1_000_000_000);
-    // Downstream sees a stream that starts at zero all the same.
+    // Downstream still sees a stream that starts at zero.
     let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&late)));
     let segment = outcome.samples[0].segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap().clone();
     let pts = outcome.samples[0].buffer().unwrap().pts();
@@ -281,7 +281,7 @@ fn times_are_the_containers_own() {
 }
 
 #[test]
-fn metas_of_others_are_written_as_they_are() {
+fn metas_of_other_elements_are_written_unchanged() {
     let outcome = {
         let (pipeline, sink) =
             pipeline("videotestsrc num-buffers=1 name=source ! video/x-raw,width=64,height=48 ! vxjsonenc");
@@ -303,7 +303,7 @@ fn metas_of_others_are_written_as_they_are() {
 }
 
 #[test]
-fn every_nth_frame_alone_is_looked_at() {
+fn only_every_nth_frame_is_analysed() {
     let source = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
     let all = run(&format!("{source} ! {DETECT} ! vxjsonenc")).json();
     let third = run(&format!("{source} ! {DETECT} inference-interval=3 ! vxjsonenc")).json();
@@ -317,7 +317,7 @@ fn every_nth_frame_alone_is_looked_at() {
 }
 
 #[test]
-fn frames_like_the_last_are_skipped_where_that_is_wanted() {
+fn frames_similar_to_the_previous_one_are_skipped_on_request() {
     let source = "videotestsrc num-buffers=5 pattern=red ! video/x-raw,format=I420,width=320,height=240";
     for (property, looks) in [("", 5), ("scene-change=0.01", 1)] {
         let (pipeline, sink) = pipeline(&format!("{source} ! {DETECT} name=detect {property}"));
@@ -330,7 +330,7 @@ fn frames_like_the_last_are_skipped_where_that_is_wanted() {
 }
 
 #[test]
-fn a_region_is_seen_as_if_it_were_cut_out() {
+fn a_region_gives_the_detections_of_a_cropped_frame() {
     let source = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
     let cut = run(&format!("{source} ! videocrop left=200 top=40 ! {DETECT} ! vxjsonenc")).json();
     let seen = run(&format!("{source} ! {DETECT} region-of-interest=200,40,2000,2000 ! vxjsonenc")).json();
@@ -353,7 +353,7 @@ fn a_region_is_seen_as_if_it_were_cut_out() {
 }
 
 #[test]
-fn a_second_detector_looks_inside_what_the_first_found() {
+fn a_second_detector_runs_inside_the_boxes_of_the_first() {
     let source = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
     let first = run(&format!("{source} ! {DETECT} ! vxjsonenc")).json();
     let (pipeline, sink) =
@@ -368,7 +368,7 @@ fn a_second_detector_looks_inside_what_the_first_found() {
 }
 
 #[test]
-fn what_the_user_says_of_a_model_is_believed() {
+fn user_settings_for_a_model_override_its_metadata() {
     let of = |properties: &str| people(&format!("{DETECT} {properties}"));
     let told = of("");
     assert_eq!(of("model-layout=v8 resize-mode=letterbox channel-order=rgb input-range=0-1"), told);
@@ -381,16 +381,16 @@ fn what_the_user_says_of_a_model_is_believed() {
 }
 
 #[test]
-fn models_of_free_size_are_given_the_size_that_is_asked_for() {
+fn models_with_a_dynamic_size_use_the_requested_size() {
     let model = common::root().join("tests/models/free_size.onnx");
-    // The model finds its box at (128, 80), 64 by 32 pixels, whatever the size of its input.
+    // The model finds its box at (128, 80), 64 by 32 pixels, at every input size.
     let source = "videotestsrc num-buffers=1 ! video/x-raw,format=I420,width=320,height=192";
     let launch =
         |size: &str| format!("{source} ! {DETECT} model-file={} input-size={size} ! vxjsonenc", quoted(&model));
     let found = |size: &str| run(&launch(size)).json()[0]["detections"][0]["box"].clone();
     assert_eq!(found("320x192"), serde_json::json!([128.0, 80.0, 64.0, 32.0]));
     assert_eq!(found("640x384"), serde_json::json!([64.0, 40.0, 32.0, 16.0]));
-    // A square: 64 lines of padding above the frame.
+    // A square input: 64 lines of padding above the frame.
     assert_eq!(found("320"), serde_json::json!([128.0, 16.0, 64.0, 32.0]));
     let text = run(&launch("wide")).error_text();
     assert!(text.contains("input-size") && text.contains("\"wide\""), "{text}");
@@ -399,7 +399,7 @@ fn models_of_free_size_are_given_the_size_that_is_asked_for() {
     assert!(text.contains("fixed (320) width") && text.contains("Set input-size=auto"), "{text}");
 }
 
-/// Runs frames of this size through a model; returns `stats` and the lines.
+/// Runs frames of this size through a model. Returns `stats` and the lines.
 fn sized(width: u32, height: u32, settings: &str) -> (gst::Structure, Vec<Value>) {
     let source = format!("videotestsrc num-buffers=3 ! video/x-raw,format=I420,width={width},height={height}");
     let (pipeline, sink) = pipeline(&format!("{source} ! {DETECT} name=detect {settings} ! vxjsonenc"));
@@ -444,7 +444,7 @@ fn the_same_people_are_found_at_a_tight_size() {
 }
 
 #[test]
-fn streams_of_other_shapes_follow_each_other() {
+fn streams_of_different_aspect_ratios_can_follow_each_other() {
     let part = |width: u32, height: u32| {
         format!(
             "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width={width},height={height},framerate=30/1 ! c."
@@ -476,7 +476,7 @@ fn a_model_that_cannot_be_rewritten_runs_at_its_own_size() {
 }
 
 #[test]
-fn other_tasks_go_through_metas_into_the_lines() {
+fn results_of_other_tasks_are_written_through_metas_into_the_lines() {
     let source = "videotestsrc num-buffers=1 pattern=red ! video/x-raw,format=I420,width=128,height=128";
     let line = |name: &str| {
         let model = common::root().join("tests/models").join(name).with_extension("onnx");
@@ -496,7 +496,7 @@ fn other_tasks_go_through_metas_into_the_lines() {
 }
 
 #[test]
-fn a_header_line_tells_what_found_it() {
+fn a_header_line_describes_the_detector() {
     let outcome =
         run(&format!("filesrc location={} ! vxkeyframedec ! {DETECT} ! vxjsonenc header=true", quoted(&clip())));
     let map = outcome.samples[0].buffer().unwrap().map_readable().unwrap();
@@ -516,7 +516,7 @@ fn a_header_line_tells_what_found_it() {
     assert_eq!(map.iter().filter(|byte| **byte == b'\n').count(), 1);
 }
 
-/// A launch line with a model that finds class 2 with confidence 0.75 on every frame.
+/// Returns a launch line with a model that finds class 2 with confidence 0.75 in every frame.
 fn class_two() -> String {
     let model = common::root().join("tests/models/yolo_nas.onnx");
     format!(
@@ -526,7 +526,7 @@ fn class_two() -> String {
     )
 }
 
-/// Calls `change` with the element `name` before its frame of each number goes in at `pad`.
+/// Calls `change` with the element `name` before each frame enters `pad`, with the frame's number.
 fn on_frame(
     pipeline: &gst::Pipeline,
     name: &str,
@@ -543,18 +543,18 @@ fn on_frame(
     });
 }
 
-/// How many detections each line has.
+/// Returns the number of detections in each line.
 fn counts(lines: &[Value]) -> Vec<usize> {
     lines.iter().map(|line| line["detections"].as_array().unwrap().len()).collect()
 }
 
-/// Warnings, but for the one that this model finds the same in every picture.
+/// Returns the warnings, except the one that this model finds the same boxes in every picture.
 fn refusals(outcome: &common::Outcome) -> Vec<&String> {
     outcome.warnings.iter().filter(|warning| !warning.contains("exactly the same boxes")).collect()
 }
 
 #[test]
-fn classes_and_regions_may_change_while_frames_flow() {
+fn classes_and_regions_can_change_while_playing() {
     let (pipeline, sink) = pipeline(&format!("{} ! vxjsonenc", class_two()));
     on_frame(&pipeline, "detector", "sink", |detector, number| match number {
         3 => detector.set_property("classes", "1"),
@@ -582,7 +582,7 @@ fn classes_and_regions_may_change_while_frames_flow() {
 }
 
 #[test]
-fn what_cannot_change_while_frames_flow_is_refused_with_a_warning() {
+fn invalid_changes_while_playing_are_refused_with_a_warning() {
     let (pipeline, sink) = pipeline(&class_two());
     let names = [("decoder", "stream-index"), ("detector", "sessions")];
     for (element, property) in names {
@@ -608,7 +608,7 @@ fn what_cannot_change_while_frames_flow_is_refused_with_a_warning() {
 }
 
 #[test]
-fn thresholds_follow_a_control_source() {
+fn thresholds_follow_a_control_binding() {
     use gst_controller::prelude::*;
     let (pipeline, sink) = pipeline(&format!("{} ! vxjsonenc", class_two()));
     let detector = pipeline.by_name("detector").unwrap();
@@ -625,7 +625,7 @@ fn thresholds_follow_a_control_source() {
 }
 
 #[test]
-fn the_least_interval_may_change_while_frames_flow() {
+fn the_minimum_interval_can_change_while_playing() {
     let (pipeline, sink) =
         pipeline(&format!("filesrc location={} ! vxkeyframedec name=decoder thread-count=1", quoted(&clip())));
     on_frame(&pipeline, "decoder", "src", |decoder, number| {
@@ -641,9 +641,9 @@ fn the_least_interval_may_change_while_frames_flow() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
-/// The time of a file is over although the model goes on for ever.
+/// The time limit for a file expires while the model runs forever.
 #[test]
-fn an_element_stops_whatever_its_model_is_in() {
+fn an_element_stops_while_its_model_is_running() {
     let model = common::root().join("tests/models/endless.onnx");
     let launch =
         format!("filesrc location={} ! vxkeyframedec ! {DETECT} model-file={}", quoted(&clip()), quoted(&model));
@@ -656,7 +656,7 @@ fn an_element_stops_whatever_its_model_is_in() {
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
-/// Lines of the clip's first frames, detected and then converted.
+/// Returns the lines of the clip's first frames, detected and then converted.
 fn converted(model: &str, conversion: &str) -> common::Outcome {
     run(&format!(
         "filesrc location={} ! vxkeyframedec max-frames=2 ! vxyolodetect execution-provider=cpu {model} ! {conversion} ! vxjsonenc",
@@ -665,7 +665,7 @@ fn converted(model: &str, conversion: &str) -> common::Outcome {
 }
 
 #[test]
-fn detections_survive_converters_whole() {
+fn detections_survive_converters_completely() {
     let pose =
         format!("model-file={} confidence-threshold=0.1", quoted(&common::root().join("tests/models/pose.onnx")));
     let turned =
@@ -713,7 +713,7 @@ fn detections_survive_converters_whole() {
 }
 
 #[test]
-fn detections_that_an_element_drops_are_counted_and_warned_of() {
+fn detections_dropped_by_an_element_are_counted_and_reported() {
     let outcome = converted("", "videocrop left=40 top=20");
     let lines = outcome.json();
     assert_eq!(
@@ -732,7 +732,7 @@ fn detections_that_an_element_drops_are_counted_and_warned_of() {
 }
 
 #[test]
-fn frames_that_were_not_looked_at_are_marked() {
+fn frames_without_analysis_are_marked() {
     let lines = people("vxyolodetect execution-provider=cpu inference-interval=3");
     let looked: Vec<_> = lines.iter().map(|line| line.get("looked").is_none()).collect();
     assert!((0..lines.len()).all(|index| looked[index] == (index % 3 == 0)), "{looked:?}");
@@ -747,7 +747,7 @@ fn frames_that_were_not_looked_at_are_marked() {
 }
 
 #[test]
-fn copies_that_videorate_makes_have_the_detections_of_their_original() {
+fn copies_from_videorate_have_the_detections_of_their_original() {
     let lines = people("videorate ! video/x-raw,framerate=2/1 ! vxyolodetect execution-provider=cpu");
     let copies: Vec<_> = lines.windows(2).filter(|pair| pair[1].get("looked").is_some()).collect();
     assert!(copies.len() > lines.len() / 3, "{} of {}", copies.len(), lines.len());
