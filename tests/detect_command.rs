@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command `vx detect`: outputs, continuing, the cache, worker processes.
+//! Tests the command `vx detect`: outputs, resuming, the cache, worker processes.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -14,7 +14,7 @@ use common::command::{FOLDER, assert_same, detect, errors, records, vx};
 use common::{clip, made, scratch};
 
 #[test]
-fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
+fn model_warnings_are_printed_and_in_every_summary_even_when_quiet() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/broken_names.onnx");
     let model = model.to_str().unwrap();
     let files = ["f0.mp4", "f1.mp4"].map(|name| FOLDER.join(name).display().to_string());
@@ -28,7 +28,7 @@ fn warnings_about_the_model_are_printed_and_in_every_summary_even_when_quiet() {
 }
 
 #[test]
-fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
+fn the_extension_selects_the_output_format_and_failures_are_listed() {
     let jsonl = scratch("whole.jsonl");
     let run = detect(&jsonl, &[]);
     assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
@@ -43,7 +43,7 @@ fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
         assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
         assert_eq!(errors(&run), "");
         assert!(path.metadata().unwrap().len() > 100);
-        // The lines that it is made of are kept, so that the next run can add to it.
+        // The JSON lines behind the table are kept, so that the next run can extend it.
         assert!(Path::new(&format!("{}.lines.jsonl", path.display())).exists());
     }
     let rows = std::fs::read_to_string(scratch("whole.csv")).unwrap().lines().count() - 1;
@@ -57,7 +57,7 @@ fn results_come_in_the_form_of_the_extension_with_a_table_of_what_failed() {
 }
 
 #[test]
-fn damaged_files_are_listed_with_reasons_and_are_done() {
+fn damaged_files_are_listed_with_reasons_and_count_as_done() {
     let Some(damaged) = common::damaged("damaged.mp4") else { return };
     let (damaged, clip) = (damaged.display().to_string(), clip().display().to_string());
     let cache = scratch("damaged-cache").display().to_string();
@@ -75,7 +75,7 @@ fn damaged_files_are_listed_with_reasons_and_are_done() {
         let summary: serde_json::Value = serde_json::from_str(summary).unwrap();
         let problem = summary["problems"][0].as_str().unwrap();
         assert!(text.contains(&format!("  damaged   {damaged}: {problem}")), "{text}");
-        // It is done, so that it is not read again.
+        // The file counts as done and is not read again.
         arguments.push("--resume");
         let again = vx(&arguments).output().unwrap();
         let text = errors(&again);
@@ -90,7 +90,7 @@ fn damaged_files_are_listed_with_reasons_and_are_done() {
 }
 
 #[test]
-fn files_that_are_cut_off_are_damaged_and_not_complete_in_every_container() {
+fn truncated_files_count_as_damaged_in_every_container() {
     let source = clip();
     let kinds: [(&str, &[&str]); 12] = [
         ("mp4", &["-c", "copy", "-movflags", "+faststart"]),
@@ -134,7 +134,7 @@ fn files_that_are_cut_off_are_damaged_and_not_complete_in_every_container() {
         };
         assert_eq!(inspected(&whole).0, Some(0), "{extension}");
         if ["ts", "nut", "mpg"].contains(&extension) {
-            // Only the decoder sees that its last frame is not whole.
+            // Only the decoder detects that the last frame is incomplete.
             continue;
         }
         let (code, text) = inspected(&cut);
@@ -143,7 +143,7 @@ fn files_that_are_cut_off_are_damaged_and_not_complete_in_every_container() {
 }
 
 #[test]
-fn what_ffmpeg_says_of_a_file_is_in_the_debug_log_with_its_name() {
+fn ffmpeg_messages_are_in_the_debug_log_with_the_file_name() {
     let Some(damaged) = common::damaged("said.mp4") else { return };
     let damaged = damaged.display().to_string();
     for more in [vec![], vec!["--isolate"]] {
@@ -159,7 +159,7 @@ fn what_ffmpeg_says_of_a_file_is_in_the_debug_log_with_its_name() {
 }
 
 #[test]
-fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
+fn an_interrupt_lets_workers_finish_their_files_and_resume_reads_the_others() {
     common::reset_ignored_signals();
     let files: Vec<String> = (0..8)
         .map(|number| {
@@ -171,7 +171,7 @@ fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
     let output = scratch("interrupted.jsonl").display().to_string();
     let mut arguments: Vec<&str> = files.iter().map(String::as_str).collect();
     arguments.extend(["-o", &output, "--provider", "cpu", "--isolate"]);
-    // A process group of its own: an interrupt goes to all of it, as from a terminal.
+    // Uses a separate process group: as from a terminal, the interrupt reaches the whole group.
     let run = std::os::unix::process::CommandExt::process_group(&mut vx(&arguments), 0)
         .stderr(Stdio::piped())
         .spawn()
@@ -194,7 +194,7 @@ fn an_interrupt_ends_workers_with_whole_files_and_leaves_the_rest_to_resume() {
 }
 
 #[test]
-fn on_a_terminal_progress_is_one_line_that_fits_and_leaves_nothing_behind() {
+fn terminal_progress_is_one_line_that_fits_and_is_cleared_at_the_end() {
     let long = made(
         "a long name of a clip that no narrow terminal has room for.mp4",
         &["-stream_loop", "3", "-i", clip().to_str().unwrap(), "-c", "copy", "-an"],
@@ -213,19 +213,19 @@ fn on_a_terminal_progress_is_one_line_that_fits_and_leaves_nothing_behind() {
         let lines: Vec<String> =
             progress.split(['\r', '\n']).map(plain).filter(|line| !line.trim().is_empty()).collect();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.chars().count() <= columns), "{columns}: {lines:?}");
-        // Within the only file, too.
+        // Progress is also shown within the only file.
         assert!(lines.iter().any(|line| line.contains(" left")), "{lines:?}");
-        // The last thing before the table is that the line is cleared.
+        // The line is cleared immediately before the table.
         assert!(progress.trim_end_matches('\r').ends_with("\u{1b}[2K"), "{progress:?}");
         assert!(table.contains("progress.jsonl"), "{table}");
     }
 }
 
 #[test]
-fn nobody_has_to_read_what_it_says_and_one_name_is_only_one_name() {
+fn closed_standard_streams_do_not_stop_a_run_and_patterns_do_not_repeat_files() {
     let clip = clip().display().to_string();
     let table = scratch("unread.csv").display().to_string();
-    // Standard error that cannot be written, standard output that nobody reads.
+    // Standard error cannot be written, and standard output has no reader.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let run = vx(&[&clip, "-o", &table, "--provider", "cpu"]).stderr(full).status().unwrap();
     assert!(run.success() && Path::new(&table).exists(), "{run}");
@@ -252,7 +252,7 @@ fn nobody_has_to_read_what_it_says_and_one_name_is_only_one_name() {
         let output = scratch(&format!("share-{number}.jsonl")).display().to_string();
         let share = vx(&[&clip, "--shard", &shard, "-o", &output, "--provider", "cpu"]).output().unwrap();
         assert!(share.status.success(), "{}", errors(&share));
-        // A share without files has an output too.
+        // A shard without files also has an output.
         summaries += std::fs::read_to_string(&output).unwrap().matches("\"status\"").count();
     }
     assert_eq!(summaries, 1);
@@ -265,7 +265,7 @@ fn nobody_has_to_read_what_it_says_and_one_name_is_only_one_name() {
 }
 
 #[test]
-fn workers_find_the_same_and_what_kills_one_costs_its_file() {
+fn workers_give_the_same_results_and_a_crash_fails_only_its_file() {
     let whole = scratch("one-process.jsonl");
     detect(&whole, &["--quiet"]);
     let isolated = scratch("isolated.jsonl");
@@ -297,9 +297,9 @@ fn workers_find_the_same_and_what_kills_one_costs_its_file() {
     assert!(errors(&run).contains("/nowhere/m.onnx"), "{}", errors(&run));
 }
 
-/// `v8_bytes_last.onnx` has ten classes, of which it finds the third.
+/// `v8_bytes_last.onnx` has ten classes and detects the third one.
 #[test]
-fn names_come_from_label_files_of_every_form_or_are_an_error() {
+fn label_files_of_every_format_are_read_or_cause_an_error() {
     let model = common::root().join("tests/models/v8_bytes_last.onnx").display().to_string();
     let clip = clip().display().to_string();
     let output = scratch("named.jsonl").display().to_string();
@@ -329,7 +329,7 @@ fn names_come_from_label_files_of_every_form_or_are_an_error() {
 }
 
 #[test]
-fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
+fn wrong_arguments_cause_usage_errors_and_dry_runs_print_plans() {
     let folder = FOLDER.display().to_string();
     let says = |arguments: &[&str], status: i32, word: &str| {
         let run = vx(arguments).output().unwrap();
@@ -360,7 +360,7 @@ fn what_is_asked_for_wrongly_is_said_and_plans_are_shown() {
     assert_eq!(String::from_utf8(debug.stdout).unwrap().matches("\"status\"").count(), 7);
 }
 
-/// JPEG files in the folders under `folder`: number and time of each, and its bytes.
+/// Returns the JPEG files in the folders under `folder`: number, time and bytes of each.
 fn pictures(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let folders = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
@@ -372,7 +372,7 @@ fn pictures(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn keyframes_are_saved_as_pictures_that_belong_to_their_lines() {
+fn saved_pictures_match_the_lines_of_their_keyframes() {
     let clip = clip().display().to_string();
     let save = |name: &str, more: &[&str]| {
         let (folder, lines) = (scratch(name), scratch(&format!("{name}.jsonl")));
@@ -387,7 +387,7 @@ fn keyframes_are_saved_as_pictures_that_belong_to_their_lines() {
         let names: Vec<(String, bool)> = (1..)
             .zip(lines.iter().filter(|line| line["pts_ns"].is_number()))
             .map(|(number, line)| {
-                // Seconds of a short clip with a keyframe each second.
+                // Seconds of a short clip with one keyframe per second.
                 let seconds = line["pts_ns"].as_u64().unwrap() / 1_000_000_000;
                 (format!("{number:06}-00h00m{seconds:02}.000s"), line["detections"] != serde_json::json!([]))
             })

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The engine: sharing, failing jobs, batches, providers.
+//! Tests the engine: sharing, failing jobs, batches, providers.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -14,12 +14,12 @@ use std::time::Duration;
 use detect_support::{HEIGHT, RgbFrame, WIDTH, overlap, runtime, settings, shared};
 use gstvx::detect::{Engine, EngineSpec, Error, Frame, ModelSource, OptimizeFor, Picture, Precision, Provider, Tuning};
 
-/// A spec that no other test here uses: engines of equal specs are shared.
+/// Returns a spec that no other test here uses, because engines with equal specs are shared.
 fn spec(inter_op_threads: usize) -> EngineSpec {
     EngineSpec { provider: Provider::Cpu, sessions: 1, intra_op_threads: 1, inter_op_threads, ..EngineSpec::default() }
 }
 
-/// A frame whose picture is a function, and whose end is counted.
+/// A frame that a function draws and whose drop is counted.
 struct Scripted<F>(F, Arc<AtomicUsize>);
 
 impl<F: Fn() -> Result<(), Error> + Send> Frame for Scripted<F> {
@@ -36,7 +36,7 @@ impl<F> Drop for Scripted<F> {
 }
 
 #[test]
-fn all_who_ask_at_once_get_one_engine() {
+fn simultaneous_requests_share_one_engine() {
     let start = Arc::new(Barrier::new(8));
     let threads: Vec<_> = (0..8)
         .map(|_| {
@@ -54,7 +54,7 @@ fn all_who_ask_at_once_get_one_engine() {
 }
 
 #[test]
-fn the_same_content_under_two_names_is_one_engine() {
+fn equal_models_with_two_names_share_one_engine() {
     let dir = tempfile::tempdir().unwrap();
     let engines = ["a.onnx", "b.onnx"].map(|name| {
         let path = dir.path().join(name);
@@ -65,7 +65,7 @@ fn the_same_content_under_two_names_is_one_engine() {
 }
 
 #[test]
-fn a_bad_frame_fails_alone() {
+fn a_bad_frame_fails_without_affecting_others() {
     let engine = Engine::acquire(runtime(), &spec(3)).unwrap();
     let ended = Arc::new(AtomicUsize::new(0));
     let panicking = engine.submit(Box::new(Scripted(|| panic!("scripted panic"), Arc::clone(&ended))), settings(0.5));
@@ -82,18 +82,18 @@ fn a_bad_frame_fails_alone() {
 }
 
 #[test]
-fn dropped_tickets_disturb_nobody() {
+fn dropped_tickets_do_not_affect_other_jobs() {
     let engine = Engine::acquire(runtime(), &spec(4)).unwrap();
     for _ in 0..20 {
         drop(engine.submit(RgbFrame::stop_sign(), settings(0.5)));
     }
     engine.submit(RgbFrame::stop_sign(), settings(0.5)).wait().unwrap();
-    // One session takes jobs in order, so the others have been worked on.
+    // One session processes jobs in order, so the other jobs are complete.
     assert_eq!(engine.stats().frames, 21);
 }
 
 #[test]
-fn jobs_left_in_a_closed_engine_are_answered() {
+fn pending_jobs_of_a_closed_engine_get_an_answer() {
     let engine = Engine::acquire(runtime(), &spec(5)).unwrap();
     let ended = Arc::new(AtomicUsize::new(0));
     let (release, gate) = crossbeam_channel::bounded::<()>(0);
@@ -115,7 +115,7 @@ fn jobs_left_in_a_closed_engine_are_answered() {
 }
 
 #[test]
-fn an_engine_may_be_dropped_by_its_own_frame() {
+fn a_frame_can_drop_its_own_engine() {
     struct Owner {
         _engine: Engine,
     }
@@ -131,7 +131,7 @@ fn an_engine_may_be_dropped_by_its_own_frame() {
 }
 
 #[test]
-fn batches_give_what_single_frames_give() {
+fn batches_give_the_same_results_as_single_frames() {
     let Some(path) = shared("models/yolov8n_fp32_dynamic.onnx") else {
         return;
     };
@@ -153,7 +153,7 @@ fn batches_give_what_single_frames_give() {
 }
 
 #[test]
-fn openvino_finds_what_the_cpu_provider_finds() {
+fn openvino_and_the_cpu_provider_give_the_same_detections() {
     let Some(path) = shared("models/yolov8n_fp32_dynamic.onnx") else {
         return;
     };
@@ -175,12 +175,12 @@ fn openvino_finds_what_the_cpu_provider_finds() {
 }
 
 #[test]
-fn a_broken_provider_library_is_an_error_by_name_and_a_reason_under_auto() {
+fn a_broken_provider_library_is_an_error_when_requested_and_a_reported_reason_under_auto() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("libonnxruntime_providers_openvino_plugin.so"), "no library").unwrap();
     let spec = |provider| EngineSpec { provider, provider_dirs: vec![dir.path().to_owned()], ..spec(7) };
     let automatic = Engine::acquire(runtime(), &spec(Provider::Auto)).unwrap();
-    // A working library that another test registers at any time takes the place of the broken one from then on.
+    // If another test registers a working library, it replaces the broken one from then on.
     if let Err(error) = Engine::acquire(runtime(), &spec(Provider::OpenVino)) {
         assert!(matches!(error, Error::ProviderUnavailable { .. }), "{error:?}");
         assert_eq!(automatic.provider().provider, Provider::Cpu);
@@ -189,7 +189,7 @@ fn a_broken_provider_library_is_an_error_by_name_and_a_reason_under_auto() {
 }
 
 #[test]
-fn frames_of_any_size_are_taken() {
+fn frames_of_any_size_are_accepted() {
     let engine = Engine::acquire(runtime(), &spec(8)).unwrap();
     for (width, height) in [(1, 1), (1, 500), (3000, 2), (WIDTH, HEIGHT)] {
         let pixels = Arc::new(vec![128; width * height * 3]);
@@ -198,7 +198,7 @@ fn frames_of_any_size_are_taken() {
 }
 
 #[test]
-fn a_second_library_is_noted_and_not_loaded() {
+fn a_second_library_is_reported_and_not_loaded() {
     let runtime = runtime();
     let dir = tempfile::tempdir().unwrap();
     let other = dir.path().join("libonnxruntime.so");
@@ -211,7 +211,7 @@ fn a_second_library_is_noted_and_not_loaded() {
 }
 
 #[test]
-fn a_provider_that_is_asked_for_and_not_there_says_what_is_missing() {
+fn a_requested_but_missing_provider_causes_an_error_that_names_what_is_missing() {
     let of = |provider: Provider, tuning: Tuning| {
         Engine::acquire(runtime(), &EngineSpec { provider, tuning, ..spec(9) }).map(|engine| engine.provider().clone())
     };
@@ -228,21 +228,21 @@ fn a_provider_that_is_asked_for_and_not_there_says_what_is_missing() {
     }
     let missing = text(Provider::Library("/nowhere/libep.so".into()), Tuning::default());
     assert!(missing.contains("/nowhere/libep.so") && missing.contains("no such file"), "{missing}");
-    // The CPU provider knows one number format and no options; as a fallback it need not.
+    // The CPU provider supports one number format and no options. As a fallback it may ignore both.
     let half = Tuning { precision: Precision::Fp16, options: Vec::new() };
     assert!(text(Provider::Cpu, half.clone()).contains("precision=auto"));
     let report = of(Provider::Auto, half).unwrap();
-    // Either no other provider is there, or the processor does not multiply that format.
+    // Either no other provider exists, or the processor cannot multiply this format.
     let is_reported = |reason: String| reason.contains("requested precision") || reason.contains("does not support");
     assert!(report.provider != Provider::Cpu || report.fallback.is_some_and(is_reported));
-    // What nobody knows is an error also where a fallback is allowed.
+    // Unknown names are an error even where a fallback is allowed.
     let toaster = Tuning { precision: Precision::Auto, options: Tuning::parse_options("device=TOASTER").unwrap() };
     let wrong = text(Provider::Auto, toaster);
     assert!(wrong.contains("TOASTER") && wrong.contains("CPU, GPU or NPU"), "{wrong}");
 }
 
 #[test]
-fn a_plugin_provider_runs_the_model_itself_as_it_is_told_to() {
+fn a_plugin_provider_runs_the_model_with_its_options() {
     let of = |precision: Precision, options: &str| {
         let tuning = Tuning { precision, options: Tuning::parse_options(options).unwrap() };
         Engine::acquire(runtime(), &EngineSpec { provider: Provider::OpenVino, tuning, ..spec(10) })
@@ -261,7 +261,7 @@ fn a_plugin_provider_runs_the_model_itself_as_it_is_told_to() {
 }
 
 #[test]
-fn a_run_waits_for_its_batch_and_threads_may_be_tied_to_cores() {
+fn a_run_waits_for_a_full_batch_and_threads_can_be_pinned_to_cores() {
     let Some(path) = shared("models/yolov8n_fp32_dynamic.onnx") else {
         return;
     };
@@ -304,9 +304,9 @@ fn bound_outputs_are_not_carried_over_to_the_next_frame() {
     }
 }
 
-/// Threads that open, use, abandon and close engines of two specs, and read their sums, all at once.
+/// Runs threads that open, use, abandon and close engines with two specs, and read their statistics, all at once.
 #[test]
-fn engines_may_be_opened_used_and_dropped_by_many_at_once() {
+fn many_threads_can_open_use_and_drop_engines_at_once() {
     let threads: Vec<_> = (0..8)
         .map(|thread: usize| {
             thread::spawn(move || {
@@ -320,7 +320,7 @@ fn engines_may_be_opened_used_and_dropped_by_many_at_once() {
                     drop(tickets);
                     assert!(engine.stats().users > 0);
                     if round % 3 == 0 {
-                        // Its last handle may go while frames are queued: they are answered all the same.
+                        // The last handle can be dropped while frames are queued: they still get an answer.
                         drop(engine);
                     }
                     for ticket in kept {

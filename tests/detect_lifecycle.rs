@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Engines opened and closed over and over: in a process of its own, because it counts threads.
+//! Opens and closes engines repeatedly. Runs in a separate process, because it counts threads.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -19,7 +19,7 @@ fn resident_kib() -> usize {
 }
 
 #[test]
-fn fifty_openings_leave_no_thread_and_no_memory() {
+fn fifty_openings_leak_no_threads_and_no_memory() {
     let spec = EngineSpec { provider: Provider::Cpu, sessions: 2, ..EngineSpec::default() };
     let mut after_warm_up = (0, 0);
     for round in 0..50 {

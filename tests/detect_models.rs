@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Real models of every layout against golden results, and files that are no detector.
+//! Compares real models of every layout with golden results, and tests files that are not detectors.
 //!
-//! The golden results are `../shared/reference/reference.py`'s for the same picture (ONNX Runtime 1.31.1, CPU provider).
+//! The golden results were computed for the same picture by `../shared/reference/reference.py` (ONNX Runtime 1.31.1, CPU provider).
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -26,7 +26,7 @@ fn open(path: PathBuf) -> Result<Engine, Error> {
     Engine::acquire(runtime(), &spec)
 }
 
-/// The stop sign is the only thing found, where and as surely as the reference finds it.
+/// Asserts that the stop sign is the only detection, with the box and the confidence of the reference.
 fn finds_the_stop_sign(file: &str, layout: &str, confidence: f32, box_: [f32; 4]) {
     let Some(path) = shared(&format!("models/{file}")) else {
         return;
@@ -71,7 +71,7 @@ fn v8_quantised_at_320() {
 
 #[test]
 fn detr_family_with_a_size_input() {
-    // Quantised so poorly that it is sure of nothing: what it is least unsure of is the sign.
+    // Quantisation makes all its scores low: the sign has the highest one.
     let Some(path) = shared("models/deimv2_atto_320_int8.onnx") else {
         return;
     };
@@ -81,9 +81,9 @@ fn detr_family_with_a_size_input() {
     assert!(!found.is_empty());
 }
 
-/// The output forms of families whose weights are not at hand: tests/models/make_models.py says what is in them.
+/// The output formats of families without available weights; tests/models/make_models.py describes their content.
 #[test]
-fn every_form_of_output_gives_the_same_box() {
+fn every_output_format_gives_the_same_box() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let forms = [
         ("detr_sized", "separate"),
@@ -117,8 +117,8 @@ fn every_form_of_output_gives_the_same_box() {
     }
 }
 
-/// What exporters write today, in forms that shapes alone do not tell apart: each finds the one box, of class 2 where nothing
-/// else is said. tests/models/make_models.py says what is in them.
+/// Outputs of current exporters that shapes alone cannot distinguish. Each model detects the one box, with class 2 unless stated
+/// otherwise. tests/models/make_models.py describes their content.
 #[test]
 fn every_family_is_recognised_by_its_evidence() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -184,12 +184,12 @@ fn every_family_is_recognised_by_its_evidence() {
 }
 
 #[test]
-fn names_of_classes_follow_the_family_where_the_file_has_none() {
+fn class_names_follow_the_family_if_the_file_has_none() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let families = [
         ("deepstream", "car", true),
         ("tensorflow", "car", true),
-        // COCO's category 2 is a bicycle: torchvision and DETR begin with the background.
+        // COCO's category 2 is a bicycle: torchvision and DETR number the background 0.
         ("torchvision_single", "bicycle", true),
         ("hf_detr", "bicycle", false),
         ("hf_rtdetr", "car", false),
@@ -204,7 +204,7 @@ fn names_of_classes_follow_the_family_where_the_file_has_none() {
 }
 
 #[test]
-fn pictures_are_prepared_as_the_family_was_trained() {
+fn preprocessing_follows_the_training_of_the_family() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let format = |name: &str| open(folder.join(name).with_extension("onnx")).unwrap().model().input_format();
     let mean = |name: &str| format(name).normalise.map(|normalise| normalise.mean[0]);
@@ -224,7 +224,7 @@ fn pictures_are_prepared_as_the_family_was_trained() {
 }
 
 #[test]
-fn what_is_assumed_or_contradictory_is_announced() {
+fn assumptions_and_contradictions_are_reported() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     for (name, words) in [
         ("mmdeploy", "input-range"),
@@ -247,7 +247,7 @@ fn what_is_assumed_or_contradictory_is_announced() {
 }
 
 #[test]
-fn raw_heads_are_decoded_with_the_anchors_that_are_set() {
+fn raw_heads_are_decoded_with_the_configured_anchors() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/v5_raw.onnx");
     let find = |layout| {
         let hints = ModelHints { layout, ..ModelHints::default() };
@@ -263,7 +263,7 @@ fn raw_heads_are_decoded_with_the_anchors_that_are_set() {
         let found = engine.submit(grey(90), settings(0.25)).wait().unwrap().detections;
         (found[0].x_max - found[0].x_min, found[0].y_max - found[0].y_min)
     };
-    // In pixels of the frame, which is twice the input: anchors of 62 by 45 and of 76 by 55.
+    // In pixels of the frame, which is twice the input size: anchors of 62 by 45 and of 76 by 55.
     let (five, seven) = (find(Some(ModelLayout::V5Raw)), find(Some(ModelLayout::V7Raw)));
     assert_eq!(find(None), five);
     assert!((five.0 - 64.0).abs() < 0.1 && (five.1 - 64.0).abs() < 0.1, "{five:?}");
@@ -271,7 +271,7 @@ fn raw_heads_are_decoded_with_the_anchors_that_are_set() {
 }
 
 #[test]
-fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
+fn scores_above_one_and_empty_boxes_cause_warnings() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let first = |name: &str| {
         let engine = open(folder.join(name).with_extension("onnx")).unwrap();
@@ -280,21 +280,21 @@ fn scores_above_one_and_boxes_of_no_size_are_warned_of() {
     let high = first("score_18");
     assert_eq!(high.detections[0].confidence, 1.0);
     assert!(high.warning.as_ref().is_some_and(|warning| warning.contains("1.80")), "{high:?}");
-    // What Ultralytics exports is in pixels, unless a converter has made shares of it.
+    // Ultralytics exports pixels, unless a converter has normalised them.
     let tiny = first("tiny_boxes");
     assert!(tiny.warning.as_ref().is_some_and(|warning| warning.contains("normalised")), "{tiny:?}");
     assert!(overlap(&tiny.detections[0], [32.0, 16.0, 64.0, 64.0]) > 0.99, "{tiny:?}");
-    // Pixels and angles behind the scores are no scores.
+    // Pixels and angles after the scores are not scores.
     for name in ["pose", "obb", "segment", "nms_pose", "nms_obb", "nms_segment", "v5_face"] {
         assert_eq!(first(name).warning, None, "{name}");
     }
 }
 
 #[test]
-fn a_model_that_does_not_look_at_its_pictures_is_noticed() {
+fn a_model_that_ignores_its_input_is_detected() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let engine = open(folder.join("two_heads.onnx")).unwrap();
-    // Left and right half of different brightness, so that pictures differ by more than a level.
+    // Left and right halves have different brightness, so that the pictures differ by more than one level.
     let mut warning = |number: u8| {
         let pixels = (0..3 * 128 * 128).map(|at| if at % 384 < 192 { 15 * number } else { 255 - 15 * number });
         let frame = RgbFrame { pixels: Arc::new(pixels.collect()), width: 128, height: 128 };
@@ -309,12 +309,12 @@ fn a_model_that_does_not_look_at_its_pictures_is_noticed() {
 }
 
 #[test]
-fn a_modelinfo_file_says_what_the_model_does_not() {
+fn a_modelinfo_file_supplies_missing_metadata() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("m.onnx");
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/not_a_number.onnx"), &model).unwrap();
     let info = folder.path().join("m.onnx.modelinfo");
-    // The model gives numbers only for pictures whose mean is at most 0.1.
+    // The model outputs numbers only for pictures whose mean is at most 0.1.
     let warning = || open(model.clone()).unwrap().submit(grey(200), settings(0.25)).wait().unwrap().warning;
     assert!(warning().is_some());
     std::fs::write(&info, "[images]\ndir=input\nranges=-1.0,0.0\n").unwrap();
@@ -325,7 +325,7 @@ fn a_modelinfo_file_says_what_the_model_does_not() {
 }
 
 #[test]
-fn other_tasks_tell_what_they_add_to_a_box() {
+fn other_tasks_add_their_results_to_a_box() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let find = |name: &str| {
         let engine = open(folder.join(name).with_extension("onnx")).unwrap();
@@ -353,9 +353,9 @@ fn other_tasks_tell_what_they_add_to_a_box() {
     assert_eq!((named.x_min, named.y_min, named.x_max, named.y_max), (0.0, 0.0, 128.0, 128.0));
 }
 
-/// Exports with nms=True, and segmenters and a face detector whose metadata names no task.
+/// Exports with nms=True, and segmenters and a face detector whose metadata contains no task.
 #[test]
-fn finished_boxes_and_unnamed_tasks_have_their_details_too() {
+fn final_boxes_and_unnamed_tasks_also_have_details() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let find = |name: &str, task: &str| {
         let engine = open(folder.join(name).with_extension("onnx")).unwrap();
@@ -384,9 +384,9 @@ fn finished_boxes_and_unnamed_tasks_have_their_details_too() {
     assert!(find("scrfd_boxes", "detect").details.keypoints.is_empty());
 }
 
-/// Boxes that are offsets from prior boxes of unknown sizes, or values in an unknown order.
+/// Boxes as offsets from prior boxes of unknown sizes, or values in an unknown order.
 #[test]
-fn what_only_its_makers_could_read_is_refused() {
+fn ambiguous_outputs_are_refused() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     for name in ["retinaface_plate", "retinaface_joined"] {
         let error = open(folder.join(name).with_extension("onnx")).unwrap_err().to_string();
@@ -403,7 +403,7 @@ fn grey(level: u8) -> Box<RgbFrame> {
 }
 
 #[test]
-fn outputs_that_make_no_sense_are_warned_of_once() {
+fn implausible_outputs_cause_one_warning() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     for (name, complaint) in [
         ("not_a_number", "NaN"),
@@ -423,7 +423,7 @@ fn outputs_that_make_no_sense_are_warned_of_once() {
 }
 
 #[test]
-fn outputs_that_change_their_shape_are_an_error_of_that_frame() {
+fn an_output_with_a_changed_shape_fails_only_that_frame() {
     let engine = open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/changing.onnx")).unwrap();
     assert_eq!(engine.submit(grey(0), settings(0.25)).wait().unwrap().detections.len(), 1);
     let error = engine.submit(grey(255), settings(0.25)).wait().unwrap_err().to_string();
@@ -432,7 +432,7 @@ fn outputs_that_change_their_shape_are_an_error_of_that_frame() {
 }
 
 #[test]
-fn a_model_that_is_wrong_for_batches_is_run_one_by_one() {
+fn a_model_with_wrong_batch_results_runs_on_single_frames() {
     let model = |name: &str| EngineSpec {
         model: ModelSource::File(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name)),
         provider: Provider::Cpu,
@@ -455,7 +455,7 @@ fn a_model_that_is_wrong_for_batches_is_run_one_by_one() {
 }
 
 #[test]
-fn files_that_are_no_model_are_refused_by_name() {
+fn files_that_are_not_models_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let built_in = include_bytes!("../models/person-320.onnx");
     let cases: [(&str, &[u8]); 5] = [
@@ -480,7 +480,7 @@ fn files_that_are_no_model_are_refused_by_name() {
 }
 
 #[test]
-fn models_that_cannot_be_run_as_they_lie_say_what_to_do() {
+fn errors_for_incomplete_models_name_a_remedy() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let newer = open(models.join("opset_99.onnx")).unwrap_err().to_string();
     assert!(newer.contains("opset_99.onnx") && newer.contains("99") && newer.contains("older opset"), "{newer}");
@@ -499,7 +499,7 @@ fn models_that_cannot_be_run_as_they_lie_say_what_to_do() {
 
 #[test]
 #[cfg(unix)]
-fn pipes_are_not_waited_for() {
+fn reading_a_model_does_not_wait_for_pipes() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = |name: &str| {
         let path = folder.path().join(name);
@@ -520,7 +520,7 @@ fn pipes_are_not_waited_for() {
 }
 
 #[test]
-fn a_model_larger_than_the_memory_that_is_allowed_is_refused_before_it_is_read() {
+fn a_model_over_the_memory_limit_is_refused_before_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("external.onnx");
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/external.onnx"), &model).unwrap();
@@ -528,7 +528,7 @@ fn a_model_larger_than_the_memory_that_is_allowed_is_refused_before_it_is_read()
         let spec = EngineSpec { model: ModelSource::File(model.clone()), memory_limit, ..EngineSpec::default() };
         Engine::acquire(runtime(), &spec)
     };
-    // A file of a terabyte in which nothing is stored.
+    // A sparse file of one terabyte without data.
     let weights = std::fs::File::create(folder.path().join("external.weights")).unwrap();
     weights.set_len(1 << 40).unwrap();
     for (limit, allowed) in [(0, "MiB are allowed"), (64 << 20, "64 MiB are allowed")] {
@@ -540,7 +540,7 @@ fn a_model_larger_than_the_memory_that_is_allowed_is_refused_before_it_is_read()
 }
 
 #[test]
-fn the_built_in_model_is_a_person_detector() {
+fn the_built_in_model_detects_people() {
     let spec = EngineSpec { provider: Provider::Cpu, sessions: 1, ..EngineSpec::default() };
     let engine = Engine::acquire(runtime(), &spec).unwrap();
     let model = engine.model();

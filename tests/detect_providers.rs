@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Several providers in one process: what one of them leaves behind is nothing to the others.
+//! Tests several providers in one process: one provider must not affect the results of another.
 //!
-//! A registration lasts as long as the process, so each test that depends on the order runs in a process of its own: this
-//! program again, with that test alone.
+//! A registration lasts as long as the process, so each test that depends on the order runs this program again, with that test
+//! alone.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -31,7 +31,7 @@ fn open(model: &Path, provider: Provider) -> Result<Engine, Error> {
     Engine::acquire(runtime(), &spec(model, provider))
 }
 
-/// Bits of all scores and edges found with `engine`.
+/// Returns the bits of all scores and edges detected with `engine`.
 fn found(engine: &Engine) -> Vec<[u32; 5]> {
     let result = engine.submit(RgbFrame::stop_sign(), settings(0.001)).wait().unwrap();
     let bits = result
@@ -45,7 +45,7 @@ fn trained() -> Option<PathBuf> {
     shared("models/yolov8n_fp32_dynamic.onnx")
 }
 
-/// An engine on OpenVINO; says so where there is none.
+/// Opens an engine on OpenVINO; prints a message if OpenVINO is missing.
 fn openvino(model: &Path) -> Option<Engine> {
     match open(model, Provider::OpenVino) {
         Err(error @ Error::ProviderUnavailable { .. }) => {
@@ -56,10 +56,10 @@ fn openvino(model: &Path) -> Option<Engine> {
     }
 }
 
-/// Where a process that runs alone leaves what it found for the next.
+/// The environment variable with the file in which one process leaves its results for the next one.
 const RESULTS: &str = "VX_TEST_RESULTS";
 
-/// Runs the ignored tests `names`, each in a process of its own, one after the other. The second finds what the first has left.
+/// Runs the ignored tests `names` one after the other, each in a separate process. The second one reads the results of the first.
 fn alone<const N: usize>(names: [&str; N]) {
     let folder = tempfile::tempdir().unwrap();
     names.iter().for_each(|name| run_alone(name, &folder.path().join("results")));
@@ -76,7 +76,7 @@ fn run_alone(name: &str, results: &Path) {
     text.lines().filter(|line| line.starts_with("skipped")).for_each(|line| println!("{line}"));
 }
 
-/// Leaves `found` for the next process; in that process it must be the same.
+/// Writes `found` for the next process, or asserts that it equals the result of the previous one.
 fn same_as_in_the_process_before(found: &str) {
     let place = std::env::var_os(RESULTS).map(PathBuf::from).unwrap();
     match std::fs::read_to_string(&place) {
@@ -86,7 +86,7 @@ fn same_as_in_the_process_before(found: &str) {
 }
 
 #[test]
-fn cpu_stays_the_cpu_provider_whatever_comes_first() {
+fn the_cpu_provider_is_unaffected_by_earlier_providers() {
     alone(["cpu_before_and_after_openvino", "cpu_after_openvino"]);
 }
 
@@ -118,11 +118,12 @@ fn cpu_after_openvino() {
 }
 
 #[test]
-fn elements_of_one_process_keep_to_their_providers() {
+fn elements_in_one_process_keep_their_providers() {
     alone(["element_on_cpu_first", "element_on_openvino_first"]);
 }
 
-/// What an element on `provider` finds in the clip, to the last digit, and what it runs on; `None` where there is no such provider.
+/// Returns the exact detections of an element on `provider` in the clip, and the provider that it used; `None` without this
+/// provider.
 fn lines(provider: &str) -> Option<String> {
     gstvx::elements::library_paths::set_library_dirs(vec![common::root().join(".deps/lib")]);
     let detect = format!(
@@ -171,14 +172,14 @@ fn element_on_openvino_first() {
 }
 
 #[test]
-fn a_model_that_openvino_refuses_runs_on_the_cpu_with_the_reason() {
+fn a_model_that_openvino_refuses_runs_on_the_cpu_and_reports_the_reason() {
     alone(["refused_under_auto"]);
 }
 
 #[test]
 #[ignore = "in a process of its own"]
 fn refused_under_auto() {
-    // Weights among the inputs are removed from there; not from a model in two parts, which protobuf merges.
+    // Weights are removed from the inputs; except in a model in two parts, which protobuf merges.
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("refused.onnx");
     let mut bytes = std::fs::read(own("weights_as_inputs.onnx")).unwrap();
@@ -203,7 +204,7 @@ fn refused_under_auto() {
 }
 
 #[test]
-fn weights_among_the_inputs_are_no_trouble_to_any_provider() {
+fn weights_among_the_inputs_work_with_every_provider() {
     let mut models = vec![own("weights_as_inputs.onnx")];
     models.extend(shared("cases/real/ultraface_rfb320.onnx"));
     for model in models {
@@ -218,10 +219,10 @@ fn weights_among_the_inputs_are_no_trouble_to_any_provider() {
     assert_eq!(found(&cpu), found(&plain));
 }
 
-/// As caches of downloads keep files: the model and its weights are links to files named by their content.
+/// Download caches store files like this: the model and its weights are links to files named by their content.
 #[test]
 #[cfg(unix)]
-fn weights_behind_links_are_found_by_every_provider() {
+fn every_provider_finds_weights_behind_links() {
     let folder = tempfile::tempdir().unwrap();
     let [blobs, snapshot] = ["blobs", "snapshots/main"].map(|name| folder.path().join(name));
     for (name, blob) in [("outside.onnx", "4f2a"), ("outside.weights", "91c0")] {
@@ -242,7 +243,7 @@ fn weights_behind_links_are_found_by_every_provider() {
 }
 
 #[test]
-fn an_invalid_model_is_an_error_and_not_the_end_of_the_process() {
+fn an_invalid_model_causes_an_error_and_not_a_crash() {
     alone(["invalid_model"]);
 }
 
@@ -261,7 +262,7 @@ fn invalid_model() {
 }
 
 #[test]
-fn loading_a_model_that_never_ends_is_given_up_in_time_and_leaves_no_thread() {
+fn loading_an_endless_model_times_out_and_leaks_no_thread() {
     let limit = Duration::from_millis(600);
     for provider in [Provider::Cpu, Provider::Auto] {
         let spec = EngineSpec { load_timeout: Some(limit), ..spec(&own("endless_unknown.onnx"), provider) };
@@ -272,7 +273,7 @@ fn loading_a_model_that_never_ends_is_given_up_in_time_and_leaves_no_thread() {
         assert!(text.contains("endless_unknown.onnx") && text.contains("0.6 s"), "{text}");
         assert!(started.elapsed() >= limit && started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
-    // The run by which it is examined ends with it.
+    // The initial probe run ends with it.
     let deadline = Instant::now() + Duration::from_secs(10);
     while threads("vxload") > 0 {
         assert!(Instant::now() < deadline, "a thread goes on loading");
@@ -280,22 +281,22 @@ fn loading_a_model_that_never_ends_is_given_up_in_time_and_leaves_no_thread() {
     }
 }
 
-/// Threads of this process with that name.
+/// Returns the number of threads with this name in the process.
 fn threads(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)).count()
 }
 
-/// Its output is declared, so that nobody sees that it never ends until it runs.
+/// Its output shape is declared, so only a run shows that it never ends.
 #[test]
-fn waiting_for_a_model_that_never_ends_can_be_given_up() {
+fn waiting_for_an_endless_model_can_be_cancelled() {
     let engine = open(&own("endless.onnx"), Provider::Cpu).unwrap();
     let ticket = engine.submit(RgbFrame::stop_sign(), settings(0.5));
     let queued = engine.submit(RgbFrame::stop_sign(), settings(0.5));
     let started = Instant::now();
     let goes_on = || started.elapsed() < Duration::from_millis(300);
     assert!(matches!(ticket.wait_while(goes_on), Err(Error::EngineClosed)));
-    // It closes without its worker, and answers what was queued.
+    // The engine closes without its worker and answers the queued jobs.
     drop(engine);
     assert!(matches!(queued.wait(), Err(Error::EngineClosed)));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! ONNX Runtime missing or broken: an error, never a panic or a hang, and another try may succeed.
+//! Tests a missing or broken ONNX Runtime: it causes an error, never a panic or a hang, and a retry can succeed.
 //!
-//! In a process of its own, because a process can load ONNX Runtime only once. One test, because the order matters.
+//! Runs in a separate process, because a process can load ONNX Runtime only once. It is one test, because the order matters.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -10,7 +10,7 @@ mod detect_support;
 use gstvx::detect::{Engine, EngineSpec, Error, Provider, Runtime, RuntimeOptions};
 
 #[test]
-fn a_missing_or_broken_library_is_an_error_and_may_be_retried() {
+fn a_missing_or_broken_library_causes_an_error_and_can_be_retried() {
     let dir = tempfile::tempdir().unwrap();
     let load = |path: &std::path::Path| {
         Runtime::load(&RuntimeOptions { library: Some(path.to_owned()), ..RuntimeOptions::default() })
@@ -33,7 +33,7 @@ fn a_missing_or_broken_library_is_an_error_and_may_be_retried() {
         assert!(error.to_string().contains(&missing.display().to_string()), "{error}");
     }
 
-    // A library that loads, and is another one: whatever shared object this test runs on.
+    // A library that loads but is not ONNX Runtime: any shared object on this system.
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let libc = maps.lines().filter_map(|line| line.split_whitespace().last()).find(|path| path.contains("libc.so"));
     if let Some(libc) = libc {
