@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames a second of the engine beside those of a bare loop of ONNX Runtime's `run`, on as many sessions and threads.
+//! Compares the frames per second of the engine with a plain loop of ONNX Runtime's `run`, with the same number of sessions and
+//! threads.
 //!
-//! `cargo bench --bench engine [-- MODEL.onnx]`; without a model the built-in one. The loop does nothing but run the model on
-//! a tensor that is there already; the engine also takes 720p frames through its queue, prepares them and reads what was
-//! found. Each round measures both, in processes of their own; printed are medians and extremes.
+//! `cargo bench --bench engine [-- MODEL.onnx]`; the default is the built-in model. The loop only runs the model on an existing
+//! tensor. The engine also queues 720p frames, prepares them and reads the detections. Each round measures both in separate
+//! processes; the output shows medians and extremes.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -34,7 +35,7 @@ fn model() -> PathBuf {
     std::env::args().skip(1).find(|argument| argument.ends_with(".onnx")).map_or(built_in, PathBuf::from)
 }
 
-/// An I420 frame of stripes.
+/// Returns an I420 frame of stripes.
 struct Stripes(Arc<Vec<u8>>);
 
 impl Frame for Stripes {
@@ -47,7 +48,7 @@ impl Frame for Stripes {
     }
 }
 
-/// Frames a second of the engine.
+/// Returns the frames per second of the engine.
 fn engine() -> f64 {
     let options = RuntimeOptions { search_dirs: vec![library().parent().unwrap().to_owned()], ..Default::default() };
     let (runtime, _) = Runtime::load(&options).unwrap();
@@ -72,7 +73,7 @@ fn engine() -> f64 {
     work(MEASURED)
 }
 
-/// Runs a second of the bare loop, on a session for each core.
+/// Returns the runs per second of the plain loop, with one session per core.
 fn bare() -> f64 {
     let environment = ort::init_from(library()).unwrap().build().unwrap();
     let threads = num_cpus::get();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Resident memory while one `vxkeyframedec` reads file after file.
+//! Measures resident memory while one `vxkeyframedec` reads many files.
 //!
-//! `cargo bench --bench memory [-- COUNT]`. First 500 files of 20 kinds and sizes in turn: memory every tenth of the way and how
-//! much it grew over the second half, which is what a leak would show in. Then one 8K file before 500 small ones: memory
-//! before, after the large file, and after the small ones, which is what frame pools that never shrink would show in.
+//! `cargo bench --bench memory [-- COUNT]`. The first run reads 500 files of 20 kinds and sizes in turn, and prints the memory at
+//! every tenth and the growth over the second half, which shows a leak. The second run reads one 8K file and then 500 small ones,
+//! and prints the memory before, after the large file, and after the small ones, which shows frame pools that never shrink.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use common::{clip, made, play_to_end};
 use gst::prelude::*;
 
-/// Size and encoder: from 320x240 to 4K, as a folder of mixed recordings has them.
+/// Size and encoder: from 320x240 to 4K, like a folder of mixed recordings.
 const KINDS: [(&str, &str); 5] = [
     ("mp4", "-c:v libx264 -preset ultrafast -g 10"),
     ("mkv", "-c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=10"),
@@ -39,7 +39,7 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// Memory of this process in MiB, as Linux tells it: now, and the most so far.
+/// Returns the memory of this process in MiB according to Linux: current and peak.
 fn memory() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").expect("needs Linux's /proc");
     let of = |name: &str| {
@@ -49,7 +49,7 @@ fn memory() -> (u64, u64) {
     (of("VmRSS:"), of("VmHWM:"))
 }
 
-/// Resident memory of a run that mixes one 8K file with small ones.
+/// Returns the resident memory of a run that reads one 8K file and then small ones.
 fn one_large_among_small(count: usize) {
     let source = clip();
     let encode = |name: &str, size: &str| {

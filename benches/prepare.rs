@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From planes to the model's input: [`Preparer`] beside FFmpeg's swscale to RGB and a loop that fills the tensor.
+//! Measures the conversion from planes to the model's input: [`Preparer`], compared with FFmpeg's swscale to RGB and a loop that
+//! fills the tensor.
 //!
-//! `cargo bench --bench prepare`. One core; 1080p and 720p in I420, NV12 and 10 bits to 640x640, letterboxed.
+//! `cargo bench --bench prepare`. One core; 1080p and 720p in I420, NV12 and 10 bits to 640x640 with letterbox.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -17,7 +18,7 @@ use gstvx::detect::{
 
 const SIDE: usize = 640;
 
-/// Planes of `format` with some structure in them.
+/// Planes of `format` that contain some structure.
 struct Planes {
     format: PixelFormat,
     width: usize,
@@ -48,7 +49,7 @@ impl Planes {
     }
 }
 
-/// What a program without a kernel of its own does: swscale to RGB of the letterbox's size, then a loop over the pixels.
+/// The approach of a program without its own kernel: swscale to RGB at the letterbox size, then a loop over the pixels.
 struct Swscale {
     context: *mut ffi::SwsContext,
     fit: Letterbox,

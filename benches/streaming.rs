@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One file streamed, each keyframe detected on while the next is decoded, beside decoding all of it and then detecting.
+//! Compares streaming, where each keyframe is detected while the next one is decoded, with decoding the whole file before
+//! detection.
 //!
-//! `cargo bench --bench streaming`. Both have one thread that decodes and one that runs the built-in model, in processes of
-//! their own, and are timed from the loaded model to the last detection. Sizes are such that decoding and detection cost about
-//! alike in one of them. Printed are medians and extremes, and each way's peak memory.
+//! `cargo bench --bench streaming`. Both ways use one thread for decoding and one for the built-in model, in separate processes,
+//! and are timed from the loaded model to the last detection. In one of the sizes, decoding and detection take about the same time.
+//! The output shows medians and extremes, and the peak memory of each way.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -21,7 +22,7 @@ const ROUNDS: usize = 7;
 const SIZES: [&str; 3] = ["1920:1080", "2880:1620", "3840:2160"];
 const KEYFRAMES: [usize; 3] = [10, 20, 50];
 
-/// What one run of one way took: seconds; seconds of decoding and of the model; MiB at most.
+/// The cost of one run: seconds; seconds of decoding and of the model; peak MiB.
 type Taken = [f64; 4];
 
 /// Runs one way on `file` in this process.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many files from an application: each frame with its detections, each file with its status.
+//! Detects objects in many files from an application: prints each frame with its detections and each file with its status.
 //!
 //! ```sh
 //! cargo run --example many_files -- FILE...

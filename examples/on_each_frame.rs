@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Detections in an application that has a pipeline of its own: read off each frame as it passes.
+//! Reads detections from each frame in an application with its own pipeline.
 //!
 //! ```sh
 //! make build
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let confidence = detection.and_then(|detection| detection.get::<f64>("confidence").ok());
                 let time = frame.pts().map_or_else(|| "?".to_owned(), |time| time.to_string());
                 let (label, confidence) = (region.roi_type(), confidence.unwrap_or(0.0));
-                // A panic must not leave a callback of GStreamer's, so this is no println.
+                // A panic must not unwind into a GStreamer callback, so this does not use println.
                 let _ = writeln!(std::io::stdout(), "{time} {label} {confidence:.2} {:?}", region.rect());
             }
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A frame's way through the engine allocates nothing: inputs, outputs and scratch memory stay from frame to frame.
+//! Asserts that a frame's way through the engine allocates no memory: inputs, outputs and scratch memory are reused.
 //!
-//! Alone in its binary, because the counting allocator counts what all threads do. It sees what Rust code allocates, ort's
-//! included; ONNX Runtime's own arena is not Rust's.
+//! Alone in its binary, because the counting allocator counts the allocations of all threads. It counts Rust allocations, including
+//! those of ort, but not those of ONNX Runtime's own arena.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -21,7 +21,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// A frame that needs no memory of its own.
+/// A frame without memory.
 struct Sign;
 
 impl Frame for Sign {
@@ -32,7 +32,8 @@ impl Frame for Sign {
     }
 }
 
-/// Allocations of 20 runs with a frame each, the least of several times, and what is found on a frame.
+/// Returns the allocations of 20 runs with one frame each, as the minimum of several measurements, and the number of detections in
+/// a frame.
 fn allocations(engine: &Engine, settings: &Arc<DetectSettings>, batch_size: usize) -> (usize, usize) {
     let mut tickets = Vec::with_capacity(batch_size);
     let mut found = 0;
@@ -43,10 +44,10 @@ fn allocations(engine: &Engine, settings: &Arc<DetectSettings>, batch_size: usiz
             found += ticket.wait().unwrap().detections.len();
         }
     };
-    // The first frames are looked at closely, and make the scratch memory as large as it gets.
+    // The first frames get additional checks, and grow the scratch memory to its maximum.
     (0..12).for_each(|_| run());
-    // Other threads of the process (the test harness, what the system brings up once) allocate now and then: a frame's own
-    // allocations are there every time.
+    // Other threads of the process (the test harness, one-time system setup) allocate occasionally. Allocations for a frame would
+    // occur in every measurement.
     let measured = (0..5).map(|_| {
         let region = Region::new(ALLOCATOR);
         (0..20).for_each(|_| run());
@@ -57,7 +58,7 @@ fn allocations(engine: &Engine, settings: &Arc<DetectSettings>, batch_size: usiz
 }
 
 #[test]
-fn a_frame_allocates_nothing_but_the_list_of_what_was_found() {
+fn a_frame_allocates_only_the_list_of_detections() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let file = |name: &str| ModelSource::File(models.join(name));
     let sources = [ModelSource::BuiltIn, file("v8_bytes_last.onnx"), file("yolo_nas.onnx"), file("detr_logits.onnx")];

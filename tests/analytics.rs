@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! GstAnalyticsRelationMeta: GStreamer's own elements read what `vxyolodetect` writes. Only in builds for GStreamer 1.24 or
+//! Tests GstAnalyticsRelationMeta: GStreamer's own elements read the metas of `vxyolodetect`. Only in builds for GStreamer 1.24 or
 //! newer.
 
 #![cfg(feature = "analytics")]
@@ -14,7 +14,7 @@ use gst_analytics::{AnalyticsClassificationMtd, AnalyticsODMtd, AnalyticsRelatio
 const DETECT: &str = "vxkeyframedec ! vxyolodetect execution-provider=cpu";
 
 #[test]
-fn every_detection_is_an_entry_with_its_class_related() {
+fn every_detection_is_an_entry_with_a_related_class() {
     let file = quoted(&clip());
     let lines = run(&format!("filesrc location={file} ! {DETECT} meta=roi ! vxjsonenc")).json();
     let outcome = run(&format!("filesrc location={file} ! {DETECT}"));
@@ -23,7 +23,7 @@ fn every_detection_is_an_entry_with_its_class_related() {
     for (sample, line) in outcome.samples.iter().zip(&lines) {
         let buffer = sample.buffer().unwrap();
         let detections = line["detections"].as_array().unwrap();
-        // There on every frame that was looked at: an empty one says that there is nothing.
+        // Present on every analysed frame: an empty meta means that there are no detections.
         let meta = buffer.meta::<AnalyticsRelationMeta>().unwrap();
         let entries: Vec<_> = meta.iter::<AnalyticsODMtd>().collect();
         assert_eq!(entries.len(), detections.len());
@@ -45,7 +45,7 @@ fn every_detection_is_an_entry_with_its_class_related() {
 }
 
 #[test]
-fn json_lines_come_from_either_meta() {
+fn json_lines_are_written_from_either_meta() {
     let file = quoted(&clip());
     let of = |kind: &str| run(&format!("filesrc location={file} ! {DETECT} meta={kind} ! vxjsonenc")).json();
     for (roi, analytics) in of("roi").iter().zip(&of("analytics")) {
@@ -57,7 +57,7 @@ fn json_lines_come_from_either_meta() {
 }
 
 #[test]
-fn gstreamers_own_overlay_draws_our_boxes_also_after_scaling() {
+fn the_gstreamer_overlay_draws_boxes_correctly_after_scaling() {
     if gst::init().is_ok() && gst::ElementFactory::find("objectdetectionoverlay").is_none() {
         println!("skipped: objectdetectionoverlay (gst-plugins-bad) is not there");
         return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The programs in docs/applications.md, as they stand there.
+//! Runs the programs in docs/applications.md exactly as printed there.
 //!
-//! `make test` builds the plugin and names its folder in VX_PLUGIN_DIR; without that these tests skip.
+//! `make test` builds the plugin and sets VX_PLUGIN_DIR to its folder. Without this variable the tests are skipped.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 
 use common::{clip, made, root, scratch};
 
-/// The first block of code of this language.
+/// Returns the first code block in this language.
 fn program(language: &str) -> String {
     let page = std::fs::read_to_string(root().join("docs/applications.md")).unwrap();
     let (_, code) = page.split_once(&format!("```{language}\n")).unwrap();
@@ -27,7 +27,7 @@ fn plugin_dir() -> Option<PathBuf> {
     dir
 }
 
-/// Two files, one with a comma and a space in its name.
+/// Creates two files, one with a comma and a space in its name.
 fn files() -> [PathBuf; 2] {
     let short = ["-i", clip().to_str().unwrap(), "-t", "1.9", "-an", "-c", "copy"].map(str::to_owned);
     let short: Vec<&str> = short.iter().map(String::as_str).collect();
@@ -42,7 +42,7 @@ fn run(mut command: Command, plugins: &PathBuf) -> Output {
     output
 }
 
-/// Asserts that a text has each file's name with this behind it.
+/// Asserts that a text contains each file's name followed by `behind`.
 fn assert_names(text: &str, behind: &str) {
     for file in files() {
         let wanted = format!("{}{behind}", file.display());

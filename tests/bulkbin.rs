@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxbulkbin`: lines, summaries, messages, states.
+//! Tests `vxbulkbin`: lines, summaries, messages, states.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -13,7 +13,7 @@ use common::{PATIENCE, clip, init, made, pipeline, play, run, scratch};
 use gst::prelude::*;
 use serde_json::Value;
 
-/// Five files of several kinds, one of them not there, one no video.
+/// Returns five files of several kinds. One of them does not exist, and one is not a video.
 fn files() -> Vec<String> {
     static FILES: LazyLock<Vec<String>> = LazyLock::new(make_files);
     FILES.clone()
@@ -37,7 +37,7 @@ fn list(files: &[String]) -> PathBuf {
     list
 }
 
-/// The lines of a run.
+/// Returns the lines of a run.
 fn lines(outcome: &common::Outcome) -> Vec<Value> {
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
     let bytes: Vec<u8> =
@@ -45,7 +45,7 @@ fn lines(outcome: &common::Outcome) -> Vec<Value> {
     String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Lines by file, each file's checked to stand together and to end with its summary.
+/// Groups lines by file, and asserts that the lines of each file are contiguous and end with its summary.
 fn by_file(lines: Vec<Value>) -> BTreeMap<String, Vec<Value>> {
     let mut found = BTreeMap::<String, Vec<Value>>::new();
     let mut current: Option<String> = None;
@@ -60,7 +60,7 @@ fn by_file(lines: Vec<Value>) -> BTreeMap<String, Vec<Value>> {
 }
 
 #[test]
-fn each_files_lines_are_those_of_a_pipeline_of_its_own_and_bad_files_fail_alone() {
+fn each_file_has_the_lines_of_a_single_pipeline_and_bad_files_fail_alone() {
     let files = files();
     let bulk = run(&format!("vxbulkbin file-list={} execution-provider=cpu lanes=4", list(&files).display()));
     let found = by_file(lines(&bulk));
@@ -94,7 +94,7 @@ fn each_files_lines_are_those_of_a_pipeline_of_its_own_and_bad_files_fail_alone(
 }
 
 #[test]
-fn the_bus_tells_of_each_file_and_of_the_whole() {
+fn bus_messages_report_each_file_and_the_whole_run() {
     let files = files();
     let (pipeline, sink) = pipeline(&format!("vxbulkbin file-list={} execution-provider=cpu", list(&files).display()));
     let (mut begun, mut done, mut progress) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
@@ -136,7 +136,7 @@ fn the_bus_tells_of_each_file_and_of_the_whole() {
 }
 
 #[test]
-fn statistics_move_while_files_are_read_and_never_back() {
+fn statistics_increase_while_files_are_read_and_never_decrease() {
     let long = common::made(
         "bulk-long.mp4",
         &["-stream_loop", "3", "-i", common::clip().to_str().unwrap(), "-c", "copy", "-an"],
@@ -178,7 +178,7 @@ fn statistics_move_while_files_are_read_and_never_back() {
 }
 
 #[test]
-fn a_damaged_file_is_neither_ok_nor_failed_and_says_what_is_wrong() {
+fn a_damaged_file_has_its_own_status_and_lists_its_problems() {
     init();
     let Some(damaged) = common::damaged("bulk-damaged.mp4") else { return };
     let files = [damaged.display().to_string(), clip().display().to_string()];
@@ -209,9 +209,9 @@ fn a_damaged_file_is_neither_ok_nor_failed_and_says_what_is_wrong() {
 }
 
 #[test]
-fn one_model_is_loaded_for_all_lanes_and_runs() {
+fn all_lanes_and_runs_share_one_model() {
     let files: Vec<String> = files().into_iter().take(3).collect();
-    // Settings that no other test here has, so that the engine is this test's own.
+    // Uses settings that no other test here has, so that this test does not share its engine.
     let launch = format!(
         "vxbulkbin name=bulk file-list={} execution-provider=cpu lanes=3 detector::inter-op-threads=2",
         list(&files).display()
@@ -219,7 +219,7 @@ fn one_model_is_loaded_for_all_lanes_and_runs() {
     let (pipeline, sink) = pipeline(&launch);
     let bulk = pipeline.by_name("bulk").unwrap();
     let detector = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector").unwrap();
-    // Of this engine, whatever other tests open meanwhile.
+    // Counts only this engine, regardless of what other tests open meanwhile.
     let users = || detector.property::<gst::Structure>("stats").get::<u32>("engine-users").unwrap();
     let frames = || detector.property::<gst::Structure>("stats").get::<u64>("engine-frames").unwrap();
     pipeline.set_state(gst::State::Ready).unwrap();
@@ -231,7 +231,7 @@ fn one_model_is_loaded_for_all_lanes_and_runs() {
         assert!(found.values().all(|lines| lines.last().unwrap()["status"] == "ok"), "{found:?}");
         seen.push(found.into_iter().map(|(file, lines)| (file, lines.len())).collect::<Vec<_>>());
         pipeline.set_state(gst::State::Ready).unwrap();
-        // appsink remembers the end until it is in NULL.
+        // appsink keeps the EOS state until it is in NULL.
         sink.set_state(gst::State::Null).unwrap();
     }
     assert_eq!(seen[0].len(), 3);
@@ -252,7 +252,7 @@ fn one_model_is_loaded_for_all_lanes_and_runs() {
 }
 
 #[test]
-fn the_first_failure_ends_the_run_where_that_is_wanted() {
+fn the_first_failure_ends_the_run_on_request() {
     init();
     let files = ["/nowhere/a.mp4".to_owned(), clip().display().to_string(), clip().display().to_string()];
     let outcome = run(&format!(
@@ -260,13 +260,13 @@ fn the_first_failure_ends_the_run_where_that_is_wanted() {
         list(&files).display()
     ));
     assert!(outcome.error_text().contains("/nowhere/a.mp4: No such file"), "{}", outcome.error_text());
-    // The missing file alone was begun, and has its summary.
+    // Only the missing file was started and has its summary.
     let lines: usize = outcome.samples.iter().map(|sample| sample.buffer().unwrap().size()).sum();
     assert!(lines == 0 || lines < 2000, "{lines} bytes: another file was begun");
 }
 
 #[test]
-fn states_and_the_end_from_outside() {
+fn state_changes_and_eos_events_end_a_run_cleanly() {
     let files: Vec<String> = (0..6).map(|_| clip().display().to_string()).collect();
     let launch = format!("vxbulkbin name=bulk file-list={} execution-provider=cpu lanes=2", list(&files).display());
     let (pipeline, sink) = pipeline(&launch);
@@ -279,7 +279,7 @@ fn states_and_the_end_from_outside() {
         let state = if round % 3 == 0 { gst::State::Ready } else { gst::State::Null };
         pipeline.set_state(state).unwrap();
     }
-    // Told to end, it ends what it has begun: whole files and no more.
+    // After an EOS event it finishes the files that it has started, and starts no others.
     pipeline.set_state(gst::State::Playing).unwrap();
     let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
     let mut samples = vec![sink.try_pull_sample(patience).unwrap()];
@@ -296,7 +296,7 @@ fn states_and_the_end_from_outside() {
 }
 
 #[test]
-fn what_is_wrong_with_the_run_itself_is_said_before_it_starts() {
+fn errors_of_the_whole_run_are_reported_before_it_starts() {
     init();
     let error = |launch: &str| run(launch).error_text();
     assert!(error("vxbulkbin file-list=/nowhere/list.txt").contains("/nowhere/list.txt"));
@@ -304,7 +304,7 @@ fn what_is_wrong_with_the_run_itself_is_said_before_it_starts() {
 }
 
 #[test]
-fn nothing_to_read_is_an_end_and_a_slow_file_is_given_up() {
+fn an_empty_list_ends_the_stream_and_a_slow_file_times_out() {
     let outcome = run("vxbulkbin execution-provider=cpu");
     assert!(outcome.error.is_none() && outcome.samples.is_empty());
     let files = [clip().display().to_string()];
@@ -316,7 +316,7 @@ fn nothing_to_read_is_an_end_and_a_slow_file_is_given_up() {
 }
 
 #[test]
-fn little_memory_makes_lanes_wait_and_says_so() {
+fn lanes_wait_while_memory_is_low_and_this_is_reported() {
     let files: Vec<String> = (0..4)
         .map(|number| {
             let name = format!("wide-{number}.mp4");
@@ -340,7 +340,7 @@ fn little_memory_makes_lanes_wait_and_says_so() {
             .to_string()
         })
         .collect();
-    // Enough for the lanes, not for the frames of both.
+    // Enough for the lanes, but not for the frames of both.
     let limit = 240 << 20;
     let outcome = run(&format!(
         "vxbulkbin file-list={} lanes=2 memory-limit={limit} execution-provider=cpu",
@@ -353,7 +353,7 @@ fn little_memory_makes_lanes_wait_and_says_so() {
 }
 
 #[test]
-fn what_is_no_regular_file_fails_instead_of_waiting() {
+fn a_path_that_is_not_a_regular_file_fails_without_blocking() {
     init();
     let pipe = scratch("pipe.mp4");
     let _ = std::fs::remove_file(&pipe);
@@ -367,7 +367,7 @@ fn what_is_no_regular_file_fails_instead_of_waiting() {
 }
 
 #[test]
-fn a_flush_drops_lines_and_repeats_none() {
+fn a_flush_drops_lines_and_does_not_repeat_any() {
     let files: Vec<String> = (0..6).map(|_| clip().display().to_string()).collect();
     let launch = format!("vxbulkbin name=bulk lanes=2 execution-provider=cpu file-list={}", list(&files).display());
     let (pipeline, sink) = pipeline(&launch);
@@ -383,7 +383,7 @@ fn a_flush_drops_lines_and_repeats_none() {
     }
     assert!(sink.is_eos());
     let text = String::from_utf8(bytes).unwrap();
-    // Six times the same file, of 16 keyframes and a summary.
+    // Six times the same file, with 16 keyframes and a summary.
     let times = text.lines().filter(|line| line.contains("\"pts_ns\":0,")).count();
     assert!(times <= 6 && text.lines().count() <= 6 * 17, "{times}, {}", text.lines().count());
     let stats: gst::Structure = bulk.property("stats");
@@ -392,7 +392,7 @@ fn a_flush_drops_lines_and_repeats_none() {
 }
 
 #[test]
-fn downstream_that_has_enough_ends_the_run() {
+fn eos_from_downstream_ends_the_run() {
     let files: Vec<String> = (0..6).map(|_| clip().display().to_string()).collect();
     let outcome = run(&format!(
         "vxbulkbin lanes=2 execution-provider=cpu file-list={} ! identity eos-after=3",
@@ -403,11 +403,11 @@ fn downstream_that_has_enough_ends_the_run() {
 }
 
 #[test]
-fn whoever_gets_a_message_may_ask_for_statistics() {
+fn message_handlers_can_read_statistics() {
     let files = files();
     let list = list(&files);
     let (done, is_done) = std::sync::mpsc::channel();
-    // In a thread of its own, so that a deadlock is a failure and no hang.
+    // Runs in a separate thread, so that a deadlock is a failure instead of a hang.
     std::thread::spawn(move || {
         let launch = |downstream: &str| {
             let launch = format!(
@@ -439,7 +439,7 @@ fn whoever_gets_a_message_may_ask_for_statistics() {
         pipeline.set_state(gst::State::Playing).unwrap();
         to_end(&sink);
         assert_eq!(bulk.property::<gst::Structure>("stats").get::<u64>("failed"), Ok(2));
-        // Back and forth, the run over or not.
+        // Back and forth, while the run continues or after its end.
         for state in [gst::State::Paused, gst::State::Playing, gst::State::Ready, gst::State::Paused, gst::State::Null]
         {
             pipeline.set_state(state).unwrap();
@@ -466,7 +466,7 @@ fn whoever_gets_a_message_may_ask_for_statistics() {
 }
 
 #[test]
-fn a_plan_is_made_for_each_run_and_leaves_alone_what_the_user_sets() {
+fn each_run_gets_a_plan_that_keeps_the_settings_of_the_user() {
     let (pipeline, sink) = pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();
     let decoder = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder").unwrap();
@@ -481,7 +481,7 @@ fn a_plan_is_made_for_each_run_and_leaves_alone_what_the_user_sets() {
     let cores = num_cpus::get();
     let one = cores.min(16);
     assert_eq!((threads(1), threads(4 * cores), threads(1)), (one, 1, one));
-    // What the user sets stays, also where it is what the last plan had set; 0 leaves it open again.
+    // Values from the user remain, even if they equal those of the last plan; 0 makes a setting automatic again.
     for by_user in [one as u32, 3] {
         decoder.set_property("thread-count", by_user);
         assert_eq!((threads(1), threads(4 * cores)), (by_user as usize, by_user as usize));

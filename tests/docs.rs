@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks the documentation against the program: property tables, links, messages, model families.
 //!
-//! The property tables in `docs/elements.md` are generated from the elements. After a change of a property run
-//! `UPDATE_DOCS=1 cargo test --test docs`, which writes them again.
+//! The property tables in `docs/elements.md` are generated from the elements. After a change to a property, run `UPDATE_DOCS=1
+//! cargo test --test docs` to regenerate them.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -23,7 +23,7 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// README.md and all pages in docs/, relative to the root.
+/// Returns README.md and all pages in docs/, relative to the root.
 fn pages() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join("docs")).unwrap();
     let mut pages: Vec<PathBuf> = entries
@@ -37,12 +37,12 @@ fn pages() -> Vec<PathBuf> {
 
 // ---------------------------------------------------------------- property tables
 
-/// Text that may stand in a cell of a table.
+/// Escapes text for a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// Name of the type and its range, where that is narrower than the type.
+/// Returns the name of the type, and its range if it is limited.
 fn type_of(property: &glib::ParamSpec) -> String {
     fn range<T: PartialEq + std::fmt::Display>(name: &str, limits: [T; 2], all: [T; 2]) -> String {
         let [low, high] = &limits;
@@ -79,11 +79,11 @@ fn type_of(property: &glib::ParamSpec) -> String {
     }
 }
 
-/// The default value as gst-launch-1.0 reads it; empty for strings that are not set.
+/// Returns the default value in gst-launch-1.0 syntax; empty for strings without a value.
 fn default_of(property: &glib::ParamSpec) -> String {
     let value = property.default_value();
     if let Some((_, value)) = glib::EnumValue::from_value(value) {
-        // What builds for GStreamer before 1.24 have.
+        // Builds for GStreamer before 1.24 have these.
         let is_meta = cfg!(feature = "analytics") && property.name() == "meta";
         return format!("`{}`", if is_meta { "roi" } else { value.nick() });
     }
@@ -103,7 +103,7 @@ fn description_of(property: &glib::ParamSpec) -> String {
     }
     if let Some(class) = glib::EnumClass::with_type(property.value_type()) {
         for value in class.values() {
-            // Names may begin with the nick: "Auto: several keyframes at once".
+            // Descriptions can begin with the nick: "Auto: several keyframes at once".
             let named =
                 value.name().split_once(": ").filter(|(name, _)| name.to_lowercase().replace(' ', "-") == value.nick());
             let detail = named.map_or(value.name(), |(_, detail)| detail);
@@ -127,7 +127,7 @@ fn description_of(property: &glib::ParamSpec) -> String {
     text
 }
 
-/// The table of an element's own properties.
+/// Returns the table of an element's own properties.
 fn table(factory: &str) -> String {
     common::init();
     let element = gst::ElementFactory::make(factory).build().unwrap();
@@ -145,7 +145,7 @@ fn table(factory: &str) -> String {
 }
 
 #[test]
-fn the_property_tables_are_those_of_the_elements() {
+fn the_property_tables_match_the_elements() {
     let before = page("docs/elements.md");
     let mut after = before.clone();
     for factory in ["vxkeyframedec", "vxyolodetect", "vxjsonenc", "vxbulkbin"] {
@@ -167,7 +167,7 @@ fn the_property_tables_are_those_of_the_elements() {
 
 // ---------------------------------------------------------------- links
 
-/// Lines outside fenced code.
+/// Returns the lines outside fenced code.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     text.lines().filter(move |line| {
@@ -177,7 +177,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// Returns the anchors of a page's headings, as GitHub generates them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     let headings = prose(text).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -193,11 +193,11 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Targets of `[text](target)` and `![text](target)`.
+/// Returns the targets of `[text](target)` and `![text](target)`.
 fn links(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in prose(text) {
-        // Code is not a link: every second piece between backticks.
+        // Code contains no links: every second part between backticks is code.
         let plain: String = line.split('`').step_by(2).collect::<Vec<_>>().join("code");
         let targets = plain.match_indices("](").filter_map(|(at, _)| plain[at + 2..].split_once(')'));
         found.extend(targets.map(|(target, _)| target.to_owned()));
@@ -265,7 +265,7 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// Source text with string literals that run over several lines joined.
+/// Returns source text in which string literals over several lines are joined.
 fn joined(text: &str) -> String {
     let mut joined = String::new();
     let mut rest = text;
@@ -277,15 +277,15 @@ fn joined(text: &str) -> String {
     joined.replace("\\\"", "\"")
 }
 
-/// Headings of docs/troubleshooting.md in quotes are messages, with `…` in place of what differs.
+/// Headings in quotes in docs/troubleshooting.md are messages, with `…` for the variable parts.
 #[test]
-fn the_messages_in_troubleshooting_are_those_of_the_source() {
+fn the_messages_in_troubleshooting_match_the_source() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
     let source: String = files.iter().map(|(_, text)| joined(text)).collect();
     let text = page("docs/troubleshooting.md");
     let messages = text.lines().filter_map(|line| line.strip_prefix("### \"")?.strip_suffix('"'));
-    // These are GStreamer's own.
+    // These messages are from GStreamer.
     let messages: Vec<_> = messages.filter(|message| !message.starts_with("No such element")).collect();
     assert!(messages.len() > 20, "{} messages", messages.len());
     let is_known = |message: &&&str| message.split('…').map(str::trim).all(|part| source.contains(part));
@@ -293,9 +293,9 @@ fn the_messages_in_troubleshooting_are_those_of_the_source() {
     assert!(stale.is_empty(), "no source file has these headings of docs/troubleshooting.md: {stale:#?}");
 }
 
-/// The first cell of each row of the table of families has the names that `stats` and headers use.
+/// The first cell of each row in the table of families contains the names that `stats` and headers use.
 #[test]
-fn the_families_of_models_are_those_that_are_read() {
+fn the_documented_model_families_match_the_supported_ones() {
     let mut files = Vec::new();
     sources(&root().join("src/detect/layouts"), &mut files);
     let names = |text: &str| {

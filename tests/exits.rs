@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of a process in the midst of its work: with the status that it asks for, never by a signal, for every provider.
+//! Tests that a process that exits during its work ends with the intended status, never by a signal, for every provider.
 //!
-//! `VX_EXITS` says how often each is tried; `make exits` does so twenty times.
+//! `VX_EXITS` sets the number of tries for each case; `make exits` uses twenty.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 #![cfg(target_os = "linux")]
@@ -18,26 +18,26 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, clip, made, quoted, root, scratch, shared};
 use gst::prelude::*;
 
-/// The status that programs leave with here.
+/// The exit status of the test programs.
 const STATUS: i32 = 7;
 
 fn times() -> u64 {
     std::env::var("VX_EXITS").ok().and_then(|times| times.parse().ok()).unwrap_or(3)
 }
 
-/// Moments in the midst of loading and working, all of them different.
+/// Returns moments during loading and working, all of them different.
 fn moment(round: u64) -> Duration {
     Duration::from_millis(30 + round * 137 % 900)
 }
 
-/// Providers that are tried; `auto` is OpenVINO where there is one.
+/// The tested providers; `auto` is OpenVINO where it is installed.
 const PROVIDERS: [&str; 2] = ["auto", "cpu"];
 
 fn model() -> Option<PathBuf> {
     shared("models/yolov8n_fp32_dynamic.onnx")
 }
 
-/// Waits for the end; kills what hangs.
+/// Waits for the end of the process, and kills a hanging one.
 fn end_of(mut child: Child, what: &str) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -54,11 +54,11 @@ fn end_of(mut child: Child, what: &str) -> ExitStatus {
 }
 
 fn signal(process: u32, name: &str) {
-    // It may have ended already.
+    // The process may have ended already.
     let _ = Command::new("kill").args([name, &process.to_string()]).stderr(Stdio::null()).status();
 }
 
-/// A file that takes long enough.
+/// Creates a file that takes long enough.
 fn long_clip() -> PathBuf {
     shared("media/intel/one-by-one-person-detection.mp4").unwrap_or_else(clip)
 }
@@ -85,7 +85,7 @@ fn a_second_interrupt_ends_the_command_at_once() {
             std::thread::sleep(Duration::from_millis(50));
             signal(process, "-INT");
             let status = end_of(child, "vx detect");
-            // Before there is a run the system ends it; and it may have been done already.
+            // Before the run starts the system ends the process, and the run can also be complete already.
             let is_fine = matches!(status.code(), Some(130 | 0)) || status.signal() == Some(2);
             assert!(is_fine, "{provider}, round {round}: {status}");
         }
@@ -93,7 +93,7 @@ fn a_second_interrupt_ends_the_command_at_once() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_status_2() {
+fn unwritable_output_gives_status_2() {
     for provider in PROVIDERS {
         for round in 0..times() {
             let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -104,9 +104,9 @@ fn output_that_cannot_be_written_is_status_2() {
     }
 }
 
-/// Processes whose parent is `parent`.
+/// Returns the processes whose parent is `parent`.
 fn children_of(parent: u32) -> Vec<u32> {
-    // Also those that another thread than the first has started.
+    // Includes those that other threads than the main thread have started.
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
     lists
@@ -115,7 +115,7 @@ fn children_of(parent: u32) -> Vec<u32> {
 }
 
 #[test]
-fn workers_end_with_their_supervisor_also_while_they_load() {
+fn workers_end_with_their_supervisor_even_while_loading() {
     let endless = root().join("tests/models/endless_unknown.onnx");
     for provider in PROVIDERS {
         for round in 0..times() {
@@ -132,7 +132,7 @@ fn workers_end_with_their_supervisor_also_while_they_load() {
             let deadline = Instant::now() + PATIENCE;
             let is_there = |worker: &u32| {
                 let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
-                // What nobody has waited for is a zombie.
+                // A process without a waiting parent is a zombie.
                 stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
             };
             while workers.iter().any(is_there) {
@@ -144,7 +144,7 @@ fn workers_end_with_their_supervisor_also_while_they_load() {
 }
 
 #[test]
-fn a_model_that_never_loads_ends_with_the_time_of_a_file_and_with_an_interrupt() {
+fn loading_an_endless_model_ends_with_the_file_timeout_or_an_interrupt() {
     common::reset_ignored_signals();
     let endless = root().join("tests/models/endless_unknown.onnx");
     for isolated in [false, true] {
@@ -170,13 +170,13 @@ fn a_model_that_never_loads_ends_with_the_time_of_a_file_and_with_an_interrupt()
     }
 }
 
-/// A file of 10,000 pictures: no machine is done with it in the time that these tests take.
+/// Creates a file of 10,000 pictures: no machine reads it completely during these tests.
 static ENDLESS: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = "testsrc=size=320x240:rate=25:duration=400";
     made("endless.avi", &["-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-q:v", "20"])
 });
 
-/// A run over the clip and then the endless file; `--debug` prints when a file begins and ends.
+/// Starts a run over the clip and then the endless file; `--debug` prints when a file starts and ends.
 fn endless_run(output: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
     command.args(["detect", "--provider", "cpu", "--lanes", "1", "--order", "as-given", "--debug"]);
@@ -191,7 +191,7 @@ fn endless_run(output: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// Reads what a run prints until all of these are in it; what came up to there.
+/// Reads the output of a run until it contains all of these texts. Returns the output up to that point.
 fn wait_for(errors: &mut impl BufRead, words: &[&str]) -> String {
     let mut all = String::new();
     while !words.iter().all(|word| all.contains(word)) {
@@ -200,14 +200,14 @@ fn wait_for(errors: &mut impl BufRead, words: &[&str]) -> String {
     all
 }
 
-/// The summaries in an output of lines.
+/// Returns the summaries in an output of lines.
 fn summaries(output: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(output).unwrap_or_default();
     text.lines().filter(|line| line.contains(r#""status":"#)).map(str::to_owned).collect()
 }
 
 #[test]
-fn two_signals_of_any_kind_end_a_run_at_once_and_one_within_its_grace_period() {
+fn two_signals_end_a_run_at_once_and_one_within_the_grace_period() {
     common::reset_ignored_signals();
     let endings = [
         ("int-term", vec!["-INT", "-TERM"]),
@@ -216,7 +216,7 @@ fn two_signals_of_any_kind_end_a_run_at_once_and_one_within_its_grace_period() {
         ("term", vec!["-TERM"]),
         ("hup", vec!["-HUP"]),
     ];
-    // All at the same time: a grace period is ten seconds.
+    // All at the same time, because a grace period is ten seconds.
     std::thread::scope(|scope| {
         for isolated in [false, true] {
             for (name, signals) in &endings {
@@ -241,7 +241,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
     }
     let status = end_of(run, &format!("vx detect, {name}, isolated {isolated},"));
     let took = sent.elapsed();
-    // Workers hold standard error too, so that this waits for their end.
+    // Workers share standard error, so this also waits for their end.
     errors.read_to_string(&mut text).unwrap();
     let what = format!("{name}, isolated {isolated}, after {took:?}, {status}: {text}");
     assert_eq!(status.code(), Some(130), "{what}");
@@ -252,7 +252,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
         assert!(text.contains("10 s to finish") && text.contains("--resume continues"), "{what}");
     }
     assert!(workers.iter().all(|worker| !Path::new(&format!("/proc/{worker}/exe")).exists()), "{what}");
-    // The one that was done is in the output, the other one is left for `--resume`.
+    // The complete file is in the output; the other one is left for `--resume`.
     let found = summaries(&output);
     assert!(found.len() == 1 && found[0].contains("scenes.mp4"), "{what}");
 }
@@ -260,7 +260,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
 #[test]
 fn signals_that_are_ignored_at_the_start_stay_ignored() {
     common::reset_ignored_signals();
-    // As `nohup` starts programs, and a shell without job control what it runs in the background.
+    // `nohup` starts programs like this, and so does a shell without job control for background commands.
     for (ignored, kind) in [("HUP", "-HUP"), ("INT", "-INT")] {
         let output = scratch(&format!("ignored-{ignored}.jsonl"));
         let mut command = Command::new("sh");
@@ -275,12 +275,12 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
         errors.read_to_string(&mut text).unwrap();
         assert_eq!(end_of(run, "vx detect").code(), Some(0), "{text}");
         assert!(summaries(&output).len() == 2 && !text.contains("interrupted"), "{text}");
-        // The same signal is handled where it is not ignored: other tests here.
+        // Other tests here check that the same signal is handled if it is not ignored.
     }
 }
 
 #[test]
-fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
+fn a_signal_before_the_first_file_ends_a_run_without_an_output() {
     common::reset_ignored_signals();
     let endless = root().join("tests/models/endless_unknown.onnx");
     for (name, kind) in [("early.jsonl", "-INT"), ("early.csv", "-TERM"), ("early.parquet", "-HUP")] {
@@ -305,7 +305,7 @@ fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
         assert!(text.contains("interrupted before the first file"), "{text}");
         assert!(!output.exists() && !journal.exists(), "{name}");
 
-        // While inputs are read, from a pipe that does not end.
+        // While inputs are read from a pipe that does not end.
         let mut run = Command::new(env!("CARGO_BIN_EXE_vx"))
             .args(["detect", "-", "--output"])
             .arg(&output)
@@ -326,13 +326,13 @@ fn a_signal_before_the_first_file_ends_a_run_and_leaves_nothing_behind() {
         signal(run.id(), kind);
         let status = end_of(run, "vx detect, interrupted while it reads inputs,");
         drop(input);
-        // HUP is registered after TERM, by a moment.
+        // HUP is registered shortly after TERM.
         assert!(status.code() == Some(130) || kind == "-HUP" && status.signal() == Some(1), "{status}");
         assert!(!output.exists() && !journal.exists(), "{name}");
     }
 }
 
-/// Runs vx in a pseudo terminal of 100 columns, interrupts it when it reads a file, and prints what is on the screen in the end.
+/// Runs vx in a pseudo terminal of 100 columns, interrupts it while it reads a file, and prints the final content of the screen.
 const TERMINAL: &str = r#"
 import fcntl, os, pty, re, select, signal, struct, sys, termios
 child, terminal = pty.fork()
@@ -407,7 +407,7 @@ fn what_a_signal_did_stays_on_the_screen() {
     assert_eq!(summaries(&output).len(), 1, "{screen}");
 }
 
-/// What a run does whose output cannot grow: it says so, keeps what it has, and goes on later.
+/// Asserts that a run whose output cannot grow reports an error, keeps its results, and can be resumed.
 fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) {
     let copies: Vec<PathBuf> = (0..4).map(|number| scratch(&format!("{what}-{number}.mp4"))).collect();
     copies.iter().for_each(|copy| assert!(std::fs::copy(clip(), copy).is_ok()));
@@ -418,7 +418,7 @@ fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) 
     assert!(text.contains("Earlier results are kept; --resume continues"), "{what}: {text}");
     let kept = summaries(output).len();
     assert!((1..4).contains(&kept), "{what}: {kept} files");
-    // There is room again.
+    // Space is available again.
     let elsewhere = scratch(&format!("{what}-elsewhere.jsonl"));
     std::fs::copy(output, &elsewhere).unwrap();
     let mut again = Command::new(env!("CARGO_BIN_EXE_vx"));
@@ -430,19 +430,19 @@ fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) 
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_an_error_of_the_write() {
+fn a_file_size_limit_causes_a_write_error() {
     for more in [vec![], vec!["--isolate"]] {
         let what = format!("limited-{}", more.len());
         let output = scratch(&format!("{what}.jsonl"));
         let mut run = Command::new("prlimit");
-        // Lines of a file are about 3 KB.
+        // The lines of a file take about 3 KB.
         run.args(["--fsize=8192", env!("CARGO_BIN_EXE_vx")]);
         runs_out_of_room(run, &output, &what, &more);
     }
 }
 
 #[test]
-fn a_full_disk_is_an_error_of_the_write() {
+fn a_full_disk_causes_a_write_error() {
     let disk = scratch("small-disk");
     std::fs::create_dir_all(&disk).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8k", "none"]).arg(&disk).output();
@@ -457,7 +457,7 @@ fn a_full_disk_is_an_error_of_the_write() {
     result.unwrap();
 }
 
-/// Not a test by itself: a program that plays and leaves in the midst of it.
+/// A program that exits while it plays. It is not a test by itself.
 #[test]
 #[ignore = "a program that other tests start"]
 fn a_program_that_exits() {
@@ -485,7 +485,7 @@ fn a_program_that_exits() {
 }
 
 #[test]
-fn a_program_may_exit_while_it_plays() {
+fn a_program_can_exit_while_it_plays() {
     for provider in PROVIDERS {
         for round in 0..times() {
             let child = Command::new(std::env::current_exe().unwrap())
@@ -515,7 +515,7 @@ sys.exit(int(status))
 "#;
 
 #[test]
-fn a_python_program_may_exit_while_it_plays() {
+fn a_python_program_can_exit_while_it_plays() {
     let Some(plugins) = std::env::var_os("VX_PLUGIN_DIR") else {
         println!("skipped: VX_PLUGIN_DIR is not set; `make test` builds the plugin and sets it");
         return;

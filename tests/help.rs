@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `vx` says about itself and about mistakes: help, examples, suggestions, `vx doctor` on broken installations.
+//! Tests help, examples, suggestions for mistakes, and `vx doctor` on broken installations.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -24,7 +24,7 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(vx(&[arguments, &["--help"]].concat()).stdout).unwrap()
 }
 
-/// The lines under `Examples:`.
+/// Returns the lines under `Examples:`.
 fn examples(help: &str) -> Vec<String> {
     let (_, examples) = help.split_once("Examples:\n").unwrap();
     examples.lines().map(|line| line.trim().to_owned()).take_while(|line| !line.is_empty()).collect()
@@ -62,7 +62,7 @@ fn the_examples_of_the_help_run() {
 }
 
 #[test]
-fn the_help_of_detect_is_in_sections() {
+fn the_help_of_detect_has_sections() {
     let text = help(&["detect"]);
     for word in ["Exit status:", "130", "141", "Signals:", "Examples:"] {
         assert!(text.contains(word), "{word} is not in {text}");
@@ -70,7 +70,7 @@ fn the_help_of_detect_is_in_sections() {
     for section in ["Input:", "Model:", "Output:", "Performance:", "Robustness:"] {
         assert!(text.lines().any(|line| line == section), "{section} is not in {text}");
     }
-    // What is left without a section.
+    // The part without a section.
     let (_, rest) = text.split_once("Options:\n").unwrap();
     let (rest, _) = rest.split_once("Input:").unwrap();
     let options = rest.lines().filter(|line| line.trim_start().starts_with('-')).count();
@@ -78,7 +78,7 @@ fn the_help_of_detect_is_in_sections() {
 }
 
 #[test]
-fn mistyped_names_get_the_one_that_was_meant() {
+fn mistyped_names_get_a_suggestion() {
     let clip = clip();
     let clip = clip.to_str().unwrap();
     for (arguments, meant) in [
@@ -92,7 +92,7 @@ fn mistyped_names_get_the_one_that_was_meant() {
         let said = errors(arguments);
         assert!(said.contains(meant), "{arguments:?}: {said}");
     }
-    // Of the classes of a model.
+    // From the classes of a model.
     let model = root().join("tests/models/v8_raw.onnx");
     let labels = scratch("names.txt");
     let names: Vec<String> =
@@ -110,7 +110,7 @@ fn shells_complete_the_names_of_providers() {
     assert!(script.contains("auto cpu openvino cuda tensorrt"), "no providers in the completions of bash");
 }
 
-/// `vx doctor` with this as the folder of plugins.
+/// Runs `vx doctor` with this plugin folder.
 fn doctor(plugins: &Path, runtime: Option<&Path>) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vx"));
     command.arg("doctor").env("GST_PLUGIN_PATH", plugins).env_remove("ORT_DYLIB_PATH");
@@ -123,7 +123,7 @@ fn doctor(plugins: &Path, runtime: Option<&Path>) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A folder with this as the plugin.
+/// Creates a folder with this file as the plugin.
 fn with_plugin(name: &str, plugin: &[u8]) -> std::path::PathBuf {
     let folder = scratch(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -138,7 +138,7 @@ fn doctor_quotes_the_loader_and_names_the_registry() {
     assert!(said.contains("invalid ELF header"), "{said}");
     let remove = format!("rm '{}'", folder.join("the registry.bin").display());
     assert!(said.contains(&remove), "{said}");
-    // A library of the same name that lacks another one.
+    // A library of the same name that depends on a missing one.
     let folder = with_plugin("lacking", b"");
     let compile = |arguments: &[&str]| {
         let compiled =
@@ -157,7 +157,7 @@ fn doctor_quotes_the_loader_and_names_the_registry() {
 
 #[test]
 fn doctor_prints_the_path_to_set_for_a_plugin_that_gstreamer_does_not_see() {
-    // As installed: the command in bin/, the plugin in lib/.
+    // Like an installation: the command in bin/, the plugin in lib/.
     let prefix = scratch("prefix");
     std::fs::create_dir_all(prefix.join("bin")).unwrap();
     std::fs::create_dir_all(prefix.join("lib/gstreamer-1.0")).unwrap();

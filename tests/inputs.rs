@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which files `vx detect` reads: names of every kind, lists, links; what it refuses, and what it prints of names.
+//! Tests which files `vx detect` reads: all kinds of names, lists, links; what it refuses, and how it prints names.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -16,13 +16,13 @@ use common::command::{errors, vx};
 use common::{clip, made, quoted, scratch};
 use gst::prelude::*;
 
-/// A file of one second.
+/// Creates a file of one second.
 static SHORT: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = clip();
     made("short.mp4", &["-t", "1", "-i", source.to_str().unwrap(), "-an", "-vf", "scale=160:-2", "-g", "25"])
 });
 
-/// A new folder with copies of the short file, by names as bytes.
+/// Creates a folder with copies of the short file; names are given as bytes.
 fn folder(name: &str, files: &[&[u8]]) -> PathBuf {
     let folder = scratch(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -32,12 +32,12 @@ fn folder(name: &str, files: &[&[u8]]) -> PathBuf {
     folder
 }
 
-/// Runs `vx detect` on the CPU provider, with `input` on its standard input.
+/// Runs `vx detect` on the CPU provider with `input` on standard input.
 fn run(arguments: &[&OsStr], input: &[u8]) -> Output {
     let mut command = vx(&["--provider", "cpu"]);
     let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // One that refuses what it is given does not read on.
+    // A command that refuses its arguments does not read the input.
     let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input);
     child.wait_with_output().unwrap()
 }
@@ -46,7 +46,7 @@ fn os(text: &str) -> &OsStr {
     OsStr::new(text)
 }
 
-/// Names and status of the files in lines.
+/// Returns names and status of the files in lines.
 fn summaries(lines: &[u8]) -> Vec<(String, String)> {
     let lines = String::from_utf8(lines.to_vec()).unwrap();
     let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -62,7 +62,7 @@ fn summaries(lines: &[u8]) -> Vec<(String, String)> {
 const ODD: [&[u8]; 4] = [b"not\xffutf8.mp4", b"esc\x1b[31m.mp4", b"new\nline.mp4", "ä %41.mp4".as_bytes()];
 
 #[test]
-fn names_of_every_kind_are_read_and_nothing_of_them_reaches_the_terminal() {
+fn all_kinds_of_names_are_read_and_printed_without_control_characters() {
     let folder = folder("odd", &ODD);
     let mut expected: Vec<(String, String)> = ["not%FFutf8.mp4", "esc\u{1b}[31m.mp4", "new\nline.mp4", "ä %41.mp4"]
         .iter()
@@ -81,7 +81,7 @@ fn names_of_every_kind_are_read_and_nothing_of_them_reaches_the_terminal() {
         assert!(run.status.success() && !errors(&run).contains('\u{1b}'), "{}", errors(&run));
     }
     assert_eq!(std::fs::read_dir(&frames).unwrap().count(), ODD.len());
-    // All of them by find -print0, and each as an argument; a URI is a path too.
+    // All of them from find -print0, and each as an argument; a URI is also a path.
     let list: Vec<u8> =
         ODD.iter().flat_map(|name| [folder.as_os_str().as_bytes(), b"/", name, b"\0"].concat()).collect();
     for (arguments, input) in [(vec![os("-")], list.as_slice()), (vec![os("-"), os("--null")], &list)] {
@@ -119,7 +119,7 @@ fn failures_and_plans_show_names_with_escapes() {
 }
 
 #[test]
-fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
+fn elements_accept_uris_and_use_them_for_names_outside_utf8() {
     let folder = folder("elements", &[b"x\xfe.mp4"]);
     let path = folder.join(OsStr::from_bytes(b"x\xfe.mp4"));
     let uri = format!("file://{}/x%FE.mp4", folder.display());
@@ -134,7 +134,7 @@ fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
     let inspected = Command::new(env!("CARGO_BIN_EXE_vx")).args(["inspect", "--json", &uri]).output().unwrap();
     assert!(inspected.status.success(), "{}", errors(&inspected));
 
-    // Applications give strings.
+    // Applications pass strings.
     let (pipeline, sink) = common::pipeline("vxbulkbin name=bulk execution-provider=cpu");
     let bulk = pipeline.by_name("bulk").unwrap();
     bulk.set_property("files", vec![uri.clone()]);
@@ -147,7 +147,7 @@ fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
     let outcome = common::play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
     assert!(outcome.json().iter().all(|line| line["file"] == uri.as_str()));
-    // What is wrong with such a file is said with its name.
+    // Errors of such a file contain its name.
     std::fs::write(&path, "no video").unwrap();
     let error = common::play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
@@ -155,7 +155,7 @@ fn elements_take_uris_and_name_what_is_not_utf8_by_one() {
 }
 
 #[test]
-fn a_file_is_read_once_however_often_it_is_named() {
+fn a_file_is_read_once_even_if_it_is_named_several_times() {
     let folder = folder("names", &[b"a.mp4", b"b.mp4"]);
     symlink("a.mp4", folder.join("link.mp4")).unwrap();
     std::fs::hard_link(folder.join("b.mp4"), folder.join("hard.mp4")).unwrap();
@@ -174,7 +174,7 @@ fn a_file_is_read_once_however_often_it_is_named() {
 }
 
 #[test]
-fn what_is_no_list_and_no_file_is_refused_before_anything_is_touched() {
+fn invalid_lists_and_files_are_refused_before_any_output_is_written() {
     let output = scratch("untouched.jsonl");
     std::fs::write(&output, "mine\n").unwrap();
     let video = std::fs::read(clip()).unwrap();
@@ -192,12 +192,12 @@ fn what_is_no_list_and_no_file_is_refused_before_anything_is_touched() {
         assert!(run.status.code() == Some(2) && errors(&run).contains(word), "{input}: {}", errors(&run));
     }
     assert_eq!(std::fs::read_to_string(&output).unwrap(), "mine\n");
-    // In a list a URL costs itself.
+    // In a list, a URL fails only its own entry.
     let list = format!("http://host/a.mp4\n{}\n", SHORT.display());
     let run = run(&[os("-")], list.as_bytes());
     assert_eq!((run.status.code(), summaries(&run.stdout).len()), (Some(1), 1));
     assert!(errors(&run).contains("failed    http://host/a.mp4: URLs are not supported yet"), "{}", errors(&run));
-    // The line that is advised for a pipe.
+    // The command that the error recommends for a pipe.
     let lines = common::run(&format!(
         "{} ! vxkeyframedec ! vxyolodetect execution-provider=cpu ! vxjsonenc",
         common::piped(&SHORT)
@@ -206,7 +206,7 @@ fn what_is_no_list_and_no_file_is_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn folders_that_cannot_be_read_are_failures() {
+fn unreadable_folders_count_as_failures() {
     let folder = tempfile::tempdir().unwrap();
     let set = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     std::fs::copy(&*SHORT, folder.path().join("a.mp4")).unwrap();
@@ -217,7 +217,7 @@ fn folders_that_cannot_be_read_are_failures() {
     set(&closed, 0);
     let mut command = vx(&[folder.path().to_str().unwrap(), "--provider", "cpu"]);
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-        // Root may read everything.
+        // Root can read everything.
         command = Command::new("setpriv");
         command.args(["--reuid", "65532", "--regid", "65532", "--clear-groups", env!("CARGO_BIN_EXE_vx"), "detect"]);
         command.arg(folder.path()).args(["--provider", "cpu"]);
@@ -240,7 +240,7 @@ fn folders_that_cannot_be_read_are_failures() {
 }
 
 #[test]
-fn pictures_in_folders_are_mentioned_and_read_where_they_are_wanted() {
+fn pictures_in_folders_are_reported_and_read_on_request() {
     let folder = folder("pictures", &[b"a.mp4"]);
     let source = clip();
     made("pictures/thumb.jpg", &["-i", source.to_str().unwrap(), "-frames:v", "1", "-update", "1"]);
@@ -256,7 +256,7 @@ fn pictures_in_folders_are_mentioned_and_read_where_they_are_wanted() {
 }
 
 #[test]
-fn a_closed_or_full_standard_output_is_an_error_and_a_closed_standard_error_is_none() {
+fn a_closed_or_full_stdout_is_an_error_and_a_closed_stderr_is_not() {
     let in_shell = |line: &str| {
         let mut command = Command::new("sh");
         command.args(["-c", line, env!("CARGO_BIN_EXE_vx")]).arg(&*SHORT).output().unwrap()

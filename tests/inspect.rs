@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the elements show of themselves: names, pads and properties. A change here is a change for users.
+//! Snapshots of the elements: names, pads and properties. A change here is a change for users.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -22,7 +22,7 @@ fn describe(factory: &str) -> String {
         let caps = if *pad.caps() == gst_video::VideoCapsBuilder::new().build() {
             "video/x-raw in all formats".into()
         } else {
-            // GStreamer has it from 1.24 on.
+            // Available since GStreamer 1.24.
             pad.caps().to_string().replace("GRAY10_LE16, ", "")
         };
         writeln!(text, "pad {}: {:?}, {:?}, {caps}", pad.name_template(), pad.direction(), pad.presence()).unwrap();
@@ -38,7 +38,7 @@ fn describe(factory: &str) -> String {
             let default = property.default_value().transform::<String>().ok();
             let mut default = default.and_then(|value| value.get::<Option<String>>().unwrap()).unwrap_or_default();
             if cfg!(feature = "analytics") && property.name() == "meta" {
-                // What builds for older releases of GStreamer have.
+                // Builds for older GStreamer releases have these.
                 default = "GstVideoRegionOfInterestMeta".into();
             }
             write!(text, " = {default:?}").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command `vx inspect`: media, models, what is neither.
+//! Tests the command `vx inspect`: media files, models, and other files.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -22,9 +22,9 @@ fn json(file: &Path) -> Value {
 }
 
 #[test]
-fn media_tell_their_keyframes_and_what_would_be_read_of_them() {
+fn media_files_are_printed_with_keyframes_and_the_bytes_to_read() {
     let source = clip();
-    // A keyframe each two seconds, and much between them.
+    // A keyframe every two seconds, with much data between them.
     let long = made(
         "inspected.mkv",
         &["-i", source.to_str().unwrap(), "-an", "-vf", "scale=320:-2", "-g", "50", "-sc_threshold", "0", "-t", "10"],
@@ -43,7 +43,7 @@ fn media_tell_their_keyframes_and_what_would_be_read_of_them() {
 }
 
 #[test]
-fn models_tell_how_they_are_read() {
+fn models_are_printed_with_their_layout() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/person-320.onnx");
     let found = json(&model);
     assert_eq!((&found["layout"], &found["task"]), (&"v8".into(), &"detect".into()), "{found}");
@@ -53,7 +53,7 @@ fn models_tell_how_they_are_read() {
 }
 
 #[test]
-fn models_show_the_evidence_for_their_reading_and_what_others_find() {
+fn models_are_printed_with_the_evidence_for_their_layout_and_the_alternatives() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let found = json(&folder.join("nms_detect.onnx"));
     let evidence = found["evidence"].to_string();
@@ -79,7 +79,7 @@ fn models_show_the_evidence_for_their_reading_and_what_others_find() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_and_the_rest_is_shown() {
+fn unreadable_files_are_reported_and_the_others_are_printed() {
     let notes = scratch("inspected.mp4");
     std::fs::write(&notes, "no video").unwrap();
     let model = scratch("inspected.onnx");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `scripts/install.sh`, which `make install` and `make uninstall` run: what it puts where, and what is left afterwards.
+//! Tests `scripts/install.sh`, which `make install` and `make uninstall` run: the installed files, and what remains after an
+//! uninstall.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -11,7 +12,7 @@ use std::process::{Command, Output};
 
 use common::{root, scratch};
 
-/// Everything below a folder, folders with a slash at the end.
+/// Lists everything below a folder; folders end with a slash.
 fn tree(folder: &Path) -> BTreeSet<String> {
     let entries = walkdir::WalkDir::new(folder).min_depth(1).into_iter().map(Result::unwrap);
     entries
@@ -22,7 +23,7 @@ fn tree(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// What a build leaves, with these libraries.
+/// Creates the result of a build with these libraries.
 fn built(name: &str, libraries: &[&str]) -> PathBuf {
     let folder = scratch(name);
     for library in libraries {
@@ -52,12 +53,12 @@ fn done(output: &Output) {
 }
 
 #[test]
-fn uninstall_leaves_nothing_that_install_made_and_all_that_it_did_not() {
+fn uninstall_removes_exactly_the_files_of_install() {
     let destdir = scratch("destdir");
     let others = destdir.join("opt/vx/share/man/man1/other.1");
     std::fs::create_dir_all(others.parent().unwrap()).unwrap();
     std::fs::write(&others, "a page of somebody else").unwrap();
-    // Empty, but not made by install.
+    // An empty folder that install did not create.
     std::fs::create_dir_all(destdir.join("opt/vx/share/doc")).unwrap();
     let before = tree(&destdir);
     let first = built("first", &["libonnxruntime.so", "libonnxruntime.so.1", "openvino/libopenvino.so"]);
@@ -79,7 +80,7 @@ fn uninstall_leaves_nothing_that_install_made_and_all_that_it_did_not() {
     if root().join(".deps/licenses/onnxruntime").exists() {
         assert!(installed.contains("opt/vx/share/doc/vx/onnxruntime/ThirdPartyNotices.txt"), "{installed:?}");
     }
-    // Another version over it, without some of the libraries.
+    // Another version installed over it, without some of the libraries.
     let second = built("second", &["libonnxruntime.so"]);
     done(&install("install", &second, "/opt/vx", &destdir));
     assert!(!destdir.join("opt/vx/lib/vx/libonnxruntime.so.1").exists());
@@ -92,7 +93,7 @@ fn uninstall_leaves_nothing_that_install_made_and_all_that_it_did_not() {
 }
 
 #[test]
-fn a_prefix_with_spaces_of_its_own_is_removed_whole() {
+fn a_dedicated_prefix_with_spaces_is_removed_completely() {
     let parent = scratch("a prefix");
     std::fs::create_dir_all(&parent).unwrap();
     let prefix = parent.join("my vx").display().to_string();
@@ -104,7 +105,7 @@ fn a_prefix_with_spaces_of_its_own_is_removed_whole() {
 }
 
 #[test]
-fn manual_pages_render_without_complaints() {
+fn manual_pages_render_without_warnings() {
     let vx = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_vx")).args(arguments).output().unwrap().stdout;
     for page in [&["man"][..], &["man", "detect"], &["man", "inspect"], &["man", "doctor"], &["man", "man"]] {
         let file = scratch(&format!("vx-{}.1", page.len()));

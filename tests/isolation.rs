@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vx detect --isolate` where workers are lost, talk nonsense, take too much, or cannot be started; and processes or threads that
-//! the system refuses.
+//! Tests `vx detect --isolate` with workers that crash, send invalid data, use too much memory, or cannot be started, and with
+//! processes or threads that the system refuses.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 #![cfg(target_os = "linux")]
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, clip, made, scratch};
 use serde_json::Value;
 
-/// A folder of six short files, f0.mp4 to f5.mp4.
+/// Creates a folder of six short files, f0.mp4 to f5.mp4.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = scratch("six");
     std::fs::create_dir_all(&folder).unwrap();
@@ -47,7 +47,7 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The summaries in an output of lines, by the file's name.
+/// Returns the summaries in an output of lines by file name.
 fn summaries(output: &Path) -> Vec<(String, Value)> {
     let text = std::fs::read_to_string(output).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -62,17 +62,17 @@ fn statuses(output: &Path) -> Vec<(String, String)> {
     all.map(|(name, line)| (name, line["status"].as_str().unwrap().to_owned())).collect()
 }
 
-/// Starts a run with one worker that crashes over f1.mp4; returns when f0.mp4 is being read, with what was printed so far.
-fn run_until_first_begun(command: Command, output: &Path) -> (Child, BufReader<ChildStderr>, String) {
+/// Starts a run with one worker that crashes on f1.mp4. Returns when f0.mp4 is being read, with the output so far.
+fn run_until_first_file_starts(command: Command, output: &Path) -> (Child, BufReader<ChildStderr>, String) {
     let mut command = with_arguments(command, output, &["--isolate", "--lanes", "1", "--debug"]);
     let mut run = command.env("VX_TEST_WORKER", "crash:f1").stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = BufReader::new(run.stderr.take().unwrap());
-    let text = wait_until_begun(&mut pipe, "f0.mp4");
+    let text = wait_until_file_starts(&mut pipe, "f0.mp4");
     (run, pipe, text)
 }
 
-/// Reads what a run with `--debug` prints until it has begun a file whose path ends so; what came up to there.
-fn wait_until_begun(errors: &mut impl BufRead, name: &str) -> String {
+/// Reads the output of a run with `--debug` until it starts a file whose path has this suffix. Returns the output up to that point.
+fn wait_until_file_starts(errors: &mut impl BufRead, name: &str) -> String {
     let mut all = String::new();
     let begun = format!("{name}: started\n");
     while !all.ends_with(&begun) {
@@ -81,15 +81,15 @@ fn wait_until_begun(errors: &mut impl BufRead, name: &str) -> String {
     all
 }
 
-/// Processes whose parent is `parent`.
+/// Returns the processes whose parent is `parent`.
 fn children_of(parent: u32) -> Vec<u32> {
-    // Also those that another thread than the first has started.
+    // Includes those that other threads than the main thread have started.
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
     let lists = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
     lists.flat_map(|list| list.split_whitespace().map(|number| number.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
-/// Test hooks of workers are in debug builds only.
+/// Returns whether the build has the test hooks of workers; only debug builds do.
 fn has_hooks() -> bool {
     if !cfg!(debug_assertions) {
         println!("skipped: workers of release builds have no test hooks");
@@ -98,7 +98,7 @@ fn has_hooks() -> bool {
 }
 
 #[test]
-fn a_worker_that_talks_nonsense_costs_its_file_with_a_reason() {
+fn a_worker_that_sends_invalid_data_fails_its_file_with_a_reason() {
     if !has_hooks() {
         return;
     }
@@ -123,7 +123,7 @@ fn a_worker_that_talks_nonsense_costs_its_file_with_a_reason() {
 }
 
 #[test]
-fn what_a_library_prints_in_a_worker_is_not_among_the_results() {
+fn library_output_in_a_worker_is_not_part_of_the_results() {
     if !has_hooks() {
         return;
     }
@@ -143,17 +143,17 @@ fn what_a_library_prints_in_a_worker_is_not_among_the_results() {
 }
 
 #[test]
-fn workers_are_replaced_also_when_the_program_is_removed() {
+fn workers_are_replaced_even_after_the_program_is_removed() {
     if !has_hooks() {
         return;
     }
-    // ONNX Runtime is looked for from the program's place on.
+    // ONNX Runtime is searched for relative to the program.
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vx-{}", std::process::id()));
     std::fs::copy(env!("CARGO_BIN_EXE_vx"), &place).unwrap();
     let output = scratch("removed.jsonl");
-    let (mut run, mut pipe, mut text) = run_until_first_begun(Command::new(&place), &output);
+    let (mut run, mut pipe, mut text) = run_until_first_file_starts(Command::new(&place), &output);
     std::fs::remove_file(&place).unwrap();
-    // What a worker starts does not get the socket: that is no longer its standard input.
+    // Child processes of a worker do not inherit the socket: it is no longer the worker's standard input.
     for worker in children_of(run.id()) {
         let input = std::fs::read_link(format!("/proc/{worker}/fd/0")).unwrap();
         assert_eq!(input, Path::new("/dev/null"));
@@ -179,7 +179,7 @@ fn a_worker_that_does_not_exit_is_killed() {
 }
 
 #[test]
-fn workers_are_as_many_as_fit_into_memory() {
+fn the_number_of_workers_is_limited_by_memory() {
     let output = scratch("fit.jsonl");
     let run = vx(&output, &["--isolate", "--lanes", "6", "--memory-limit", "512M"]).output().unwrap();
     let text = errors(&run);
@@ -189,7 +189,7 @@ fn workers_are_as_many_as_fit_into_memory() {
         rest.split_whitespace().next().unwrap().parse::<u64>().unwrap()
     };
     let (workers, each) = (number("model       loaded "), number("memory      "));
-    // The model is a small one, so that there are several.
+    // The model is small, so that several workers fit.
     assert!(workers > 1 && workers * each <= 512, "{text}");
     assert!(statuses(&output).iter().all(|(_, status)| status == "ok"));
 
@@ -201,7 +201,7 @@ fn workers_are_as_many_as_fit_into_memory() {
     assert!(!output.exists());
 }
 
-/// A control group of this process's own with so much memory. `None`, with a reason, where none can be made.
+/// Creates a control group with this memory limit for this process. Prints the reason and returns `None` if it cannot be created.
 fn memory_group(limit: u64) -> Option<PathBuf> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     let found = groups.lines().find_map(|line| {
@@ -237,8 +237,8 @@ fn workers_fit_into_a_control_group_of_512_mib() {
     assert_eq!(statuses(&output).iter().filter(|(_, status)| status == "ok").count(), 6);
 }
 
-/// A user of no name, of whom no process runs, for whom limits hold; root has none. `None`, with a reason, where that is not to
-/// be had.
+/// Makes the command run as an unnamed user without other processes, because limits do not apply to root. Prints the reason and
+/// returns `None` if that is not possible.
 fn as_nobody(user: u32, limits: &[&str]) -> Option<Command> {
     let command = |limits: &[&str]| {
         let mut command = Command::new("setpriv");
@@ -256,7 +256,7 @@ fn as_nobody(user: u32, limits: &[&str]) -> Option<Command> {
     None
 }
 
-/// A folder that everyone may write to.
+/// Creates a folder that everyone can write to.
 fn open_folder(name: &str) -> PathBuf {
     let folder = scratch(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -265,7 +265,7 @@ fn open_folder(name: &str) -> PathBuf {
 }
 
 #[test]
-fn threads_that_cannot_be_started_are_an_error_or_fewer_lanes_and_never_a_panic() {
+fn failed_thread_starts_cause_an_error_or_fewer_lanes_and_never_a_panic() {
     let folder = open_folder("few-threads");
     for isolated in [false, true] {
         let mut ends = Vec::new();
@@ -290,7 +290,7 @@ fn threads_that_cannot_be_started_are_an_error_or_fewer_lanes_and_never_a_panic(
     }
 }
 
-/// Ends a process that hangs.
+/// Waits for the end of the process, and kills a hanging one.
 fn wait(mut run: Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -305,15 +305,15 @@ fn wait(mut run: Child) -> Option<i32> {
 }
 
 #[test]
-fn files_for_which_no_worker_can_be_started_are_left_for_resume() {
+fn files_without_a_worker_are_left_for_resume() {
     if !has_hooks() {
         return;
     }
     let folder = open_folder("no-process");
     let output = folder.join("left.jsonl");
     let Some(command) = as_nobody(64_110, &["--nproc=60"]) else { return };
-    let (run, mut pipe, mut text) = run_until_first_begun(command, &output);
-    // From now on it may start nothing.
+    let (run, mut pipe, mut text) = run_until_first_file_starts(command, &output);
+    // From here on it cannot start any process.
     let mut limit = Command::new("setpriv");
     limit.args(["--reuid=64110", "--regid=64110", "--clear-groups", "prlimit", "--nproc=1:1", "--pid"]);
     let limited = limit.arg(run.id().to_string()).status().unwrap();
@@ -322,7 +322,7 @@ fn files_for_which_no_worker_can_be_started_are_left_for_resume() {
     assert_eq!(wait(run), Some(2), "{text}");
     assert!(text.contains("no worker process could be started: ") && text.contains("5 files were not read"), "{text}");
     assert!(text.contains("--resume"), "{text}");
-    // The second one is not to blame yet: the worker may have been lost over the first.
+    // The second file is not marked as failed yet: the first one may have caused the loss of the worker.
     assert_eq!(statuses(&output), [("f0.mp4".to_owned(), "ok".to_owned())], "{text}");
     let again = vx(&output, &["--isolate", "--resume"]).output().unwrap();
     let done = statuses(&output);
@@ -330,7 +330,7 @@ fn files_for_which_no_worker_can_be_started_are_left_for_resume() {
 }
 
 #[test]
-fn a_worker_is_not_for_users() {
+fn users_cannot_start_a_worker_directly() {
     let run =
         Command::new(env!("CARGO_BIN_EXE_vx")).args(["detect", "--worker"]).stdin(Stdio::null()).output().unwrap();
     assert!(run.status.code() == Some(1) && errors(&run).contains("not for users"), "{}", errors(&run));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Damaged files: whatever is done to the bytes of a file, `vxkeyframedec` ends with frames or an error, in time, and
-//! memory does not grow. A hundred here; `make mutations` runs thousands.
+//! Damaged files: for any change to the bytes of a file, `vxkeyframedec` ends with frames or an error, in time and without growing
+//! memory. The normal run tests a hundred files; `make mutations` tests thousands.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -17,7 +17,7 @@ use gst::prelude::*;
 /// Longest time for one damaged file.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Numbers that are the same in every run (xorshift64*, Vigna 2016).
+/// A number generator that gives the same sequence in every run (xorshift64*, Vigna 2016).
 struct Random(u64);
 
 impl Random {
@@ -71,7 +71,7 @@ fn mutated(sources: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
                 let upto = (from + len).min(other.len());
                 bytes.splice(at..at, other[from..upto].iter().copied());
             }
-            // The head holds what demuxers trust.
+            // The head contains the fields that demuxers trust.
             5 => {
                 let head = bytes.len().min(600);
                 (0..1 + random.below(8)).for_each(|_| bytes[random.below(head)] = random.below(256) as u8);
@@ -88,7 +88,7 @@ fn mutated(sources: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Memory of this process in MiB, on Linux.
+/// Returns the memory of this process in MiB, on Linux.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -101,7 +101,7 @@ fn campaign(count: usize, seed: u64) {
     let (mut frames, mut errors) = (0, 0);
     let mut early = None;
     for number in 0..count {
-        // Left there when the process dies of it.
+        // The file remains if it crashes the process.
         let file: PathBuf = scratch(&format!("mutated_{seed}_{number}"));
         std::fs::write(&file, mutated(&sources, &mut random)).unwrap();
         let upstream = match number % 3 {
@@ -127,7 +127,7 @@ fn campaign(count: usize, seed: u64) {
     assert!(late < early + 100, "memory grows: {early} MiB, then {late} MiB");
 }
 
-/// Good files whose structure is then made wrong.
+/// Creates good files, whose structure is then corrupted.
 fn well_formed() -> Vec<(Container, &'static str, Vec<u8>)> {
     let source = clip();
     let files = [
@@ -152,7 +152,7 @@ fn well_formed() -> Vec<(Container, &'static str, Vec<u8>)> {
     made.into()
 }
 
-/// Keyframes that come out, and whether nothing was said to be wrong.
+/// Returns the number of decoded keyframes, and whether the run reported no problem.
 fn keyframes(upstream: &str) -> (usize, bool) {
     let (pipeline, sink) = pipeline(&format!("{upstream} ! vxkeyframedec name=decoder"));
     let outcome = play(&pipeline, &sink);
@@ -162,8 +162,8 @@ fn keyframes(upstream: &str) -> (usize, bool) {
     (outcome.samples.len(), is_plain)
 }
 
-/// Repeated, shuffled, missing or lying times, flags and parameter sets: every run ends in time, and none gives fewer keyframes than
-/// the same bytes through a pipe without a word.
+/// Tests repeated, shuffled, missing or wrong times, flags and parameter sets: every run ends in time, and none gives fewer
+/// keyframes than the same bytes through a pipe without a report.
 fn structured_campaign(count: u64, seed: u64) {
     let files = well_formed();
     let mut wrong = Vec::new();
@@ -190,13 +190,13 @@ fn structured_campaign(count: u64, seed: u64) {
 }
 
 #[test]
-fn files_whose_structure_is_wrong() {
+fn files_with_a_corrupted_structure() {
     structured_campaign(42, 1);
 }
 
 #[test]
 #[ignore = "takes minutes: `make mutations`"]
-fn thousands_of_files_whose_structure_is_wrong() {
+fn thousands_of_files_with_a_corrupted_structure() {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     structured_campaign(number("COUNT", 3000), number("SEED", 1000));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vx detect` again and again: outputs that are continued, results from the cache.
+//! Runs `vx detect` repeatedly: continued outputs, results from the cache.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -28,7 +28,7 @@ fn outputs_of_another_schema_are_not_resumed() {
 }
 
 #[test]
-fn a_run_killed_at_any_moment_is_continued_with_nothing_lost_or_twice() {
+fn a_run_killed_at_any_moment_is_resumed_without_lost_or_repeated_results() {
     let rows = |path: &Path| std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let [lines, table] = ["undisturbed.jsonl", "undisturbed.csv"].map(scratch);
     let started = std::time::Instant::now();
@@ -36,7 +36,7 @@ fn a_run_killed_at_any_moment_is_continued_with_nothing_lost_or_twice() {
     let took = started.elapsed();
     detect(&table, &["--quiet"]);
     let (expected, expected_rows) = (records(&lines), rows(&table));
-    // Some moments here; `make kills` has fifty.
+    // A few moments here; `make kills` tests fifty.
     let mut cut = 0;
     let moments = std::env::var("VX_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(6_u64);
     for moment in 0..moments {
@@ -47,7 +47,7 @@ fn a_run_killed_at_any_moment_is_continued_with_nothing_lost_or_twice() {
         let folder = FOLDER.display().to_string();
         let output = path.display().to_string();
         let mut run = vx(&[&folder, "-o", &output, "--provider", "cpu", "--quiet"]).spawn().unwrap();
-        // From the first tenth of the time that a run takes to its end.
+        // From one tenth of the duration of a run to its end.
         std::thread::sleep(took.mul_f64(0.1 + 0.9 * ((moment * 61 + 40) % 101) as f64 / 101.0));
         run.kill().unwrap();
         cut += usize::from(!run.wait().unwrap().success());
@@ -75,10 +75,10 @@ fn a_table_is_continued_by_the_lines_beside_it() {
     assert!(refused.status.code() == Some(2) && errors(&refused).contains("--resume"), "{}", errors(&refused));
     detect(&cut, &["--resume", "--quiet"]);
     assert_same(&rows(&cut), &rows(&whole), "rows");
-    // One of its files had failed, and that is still so.
+    // One of its files had failed, and still counts as failed.
     let again = detect(&cut, &["--resume"]);
     assert!(again.status.code() == Some(1) && errors(&again).contains("nothing to be done"), "{}", errors(&again));
-    // Written in another way they are the same files.
+    // Other spellings of the paths refer to the same files.
     let spelt = vx(&["./corpus", "-o", cut.to_str().unwrap(), "--resume", "--provider", "cpu"])
         .current_dir(FOLDER.parent().unwrap())
         .output()
@@ -90,7 +90,7 @@ fn a_table_is_continued_by_the_lines_beside_it() {
 }
 
 #[test]
-fn the_cache_gives_back_what_has_not_changed() {
+fn the_cache_returns_results_of_unchanged_files() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache").display().to_string();
     let run = |name: &str, more: &[&str]| {
@@ -115,14 +115,14 @@ fn the_cache_gives_back_what_has_not_changed() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_is_not_kept() {
+fn a_file_that_changes_while_it_is_read_is_not_cached() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::copy(clip(), path("a.mp4")).unwrap();
     let arguments = [path("a.mp4"), "--cache".into(), path("cache"), "--provider".into(), "cpu".into()];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut run = vx(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    // Its first line is there, so it is being read.
+    // Its first line exists, so it is being read.
     let mut out = std::io::BufReader::new(run.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut String::new()).unwrap();
     std::fs::write(path("new"), "another").unwrap();
@@ -133,7 +133,7 @@ fn a_file_that_changes_while_it_is_read_is_not_kept() {
     assert!(again.status.code() == Some(1) && !errors(&again).contains("from the cache"), "{}", errors(&again));
 }
 
-/// A folder of this test's own with `count` copies of a file of one second.
+/// Creates a folder for this test with `count` copies of a file of one second.
 fn folder(name: &str, count: usize) -> PathBuf {
     let source = clip();
     let short = ["-t", "1", "-i", source.to_str().unwrap(), "-an", "-vf", "scale=160:-2", "-g", "25"];
@@ -146,7 +146,7 @@ fn folder(name: &str, count: usize) -> PathBuf {
     folder
 }
 
-/// Runs `vx detect FOLDER --output OUTPUT` on the CPU provider: exit status and what it said.
+/// Runs `vx detect FOLDER --output OUTPUT` on the CPU provider. Returns the exit status and the messages.
 fn run(folder: &Path, output: &Path, more: &[&str]) -> (Option<i32>, String) {
     let mut arguments = vec![folder.to_str().unwrap(), "-o", output.to_str().unwrap(), "--provider", "cpu"];
     arguments.extend(more);
@@ -154,7 +154,7 @@ fn run(folder: &Path, output: &Path, more: &[&str]) -> (Option<i32>, String) {
     (run.status.code(), errors(&run))
 }
 
-/// Lines of a table's or lines' output.
+/// Returns the lines of an output, or those beside a table.
 fn lines_of(output: &Path) -> PathBuf {
     if output.extension().unwrap() == "jsonl" {
         output.to_owned()
@@ -163,7 +163,7 @@ fn lines_of(output: &Path) -> PathBuf {
     }
 }
 
-/// Rows of detections, or images, in an output.
+/// Returns the number of detection rows or of images in an output.
 fn length(output: &Path) -> usize {
     let text = || std::fs::read_to_string(output).unwrap();
     match output.extension().unwrap().to_str().unwrap() {
@@ -189,7 +189,7 @@ fn three_nights_with_new_changed_and_removed_files() {
         let folder = folder(&format!("of-{name}"), 4);
         std::fs::write(folder.join("bad.mp4"), "no video").unwrap();
         let file = |name: &str| folder.join(name);
-        // The first night is a run like the others.
+        // The first night is a normal run.
         let (status, text) = run(&folder, &output, &["--resume"]);
         assert!(status == Some(1) && text.contains("4 ok, 1 failed, of 5"), "{text}");
         let first = records(&lines_of(&output));
@@ -215,18 +215,18 @@ fn three_nights_with_new_changed_and_removed_files() {
         assert!(of(&first, "001.mp4").is_disjoint(&of(&second, "001.mp4")));
         assert!(!of(&second, "new.mp4").is_empty());
 
-        // Nothing new: the table is not touched.
+        // Nothing is new: the table is not written.
         let written = || std::fs::metadata(&output).unwrap().modified().unwrap();
         let before = written();
         let (status, text) = run(&folder, &output, &["--resume"]);
         assert!(status == Some(1) && text.contains("nothing to be done"), "{text}");
         assert_eq!(written(), before);
-        // The file that failed is whole now; as if it had been copied in the first night, with its time.
+        // The failed file is complete now, with the same time as if it had been copied in the first night.
         std::fs::copy(file("000.mp4"), file("bad.mp4")).unwrap();
         let (status, text) = run(&folder, &output, &["--resume", "--retry-failed"]);
         assert!(status == Some(0) && text.contains("1 ok, 0 failed, of 1"), "{text}");
 
-        // What was added night by night is what is found at once, and what is no longer there.
+        // The results of all nights equal those of a single run, plus those of the removed files.
         let (once, removed) = (scratch(&format!("once-{name}")), of(&first, "002.mp4"));
         assert_eq!(run(&folder, &once, &[]).0, Some(0));
         let expected: BTreeSet<String> = records(&lines_of(&once)).union(&removed).cloned().collect();
@@ -237,7 +237,7 @@ fn three_nights_with_new_changed_and_removed_files() {
 }
 
 #[test]
-fn files_that_failed_stay_failed_until_they_are_tried_again() {
+fn failed_files_stay_failed_until_a_retry() {
     let folder = folder("failing", 1);
     let output = scratch("failing.jsonl");
     for name in ["one.mp4", "two.mp4"] {
@@ -250,14 +250,14 @@ fn files_that_failed_stay_failed_until_they_are_tried_again() {
     let (status, text) = run(&folder, &output, &["--resume", "--retry-failed"]);
     assert!(status == Some(1) && text.contains("2 of these because they failed before"), "{text}");
     assert!(!text.contains("--retry-failed"), "{text}");
-    // Once and not twice.
+    // Listed once, not twice.
     assert_same(&records(&output), &before, "retried");
     let (status, text) = run(&folder, &scratch("alone.jsonl"), &["--retry-failed"]);
     assert!(status == Some(2) && text.contains("--resume"), "{text}");
 }
 
 #[test]
-fn an_output_is_continued_only_under_its_own_conditions() {
+fn an_output_is_continued_only_with_the_same_settings() {
     let folder = folder("conditions", 1);
     let model = common::root().join("tests/models/v8_bytes_last.onnx").display().to_string();
     let copy = scratch("copied.onnx").display().to_string();
@@ -270,7 +270,7 @@ fn an_output_is_continued_only_under_its_own_conditions() {
         let header: serde_json::Value = serde_json::from_str(&header).unwrap();
         assert_eq!(header["header"]["run"]["model"]["name"], "v8_bytes_last.onnx");
         assert_eq!(header["header"]["run"]["settings"]["execution-provider"], "cpu");
-        // Copies of the model, and what decides only how a run goes, are the same conditions.
+        // Copies of the model, and settings that affect only the execution, count as the same conditions.
         std::fs::copy(folder.join("000.mp4"), folder.join(format!("{name}.mp4"))).unwrap();
         let (status, text) = run(
             &folder,
@@ -297,7 +297,7 @@ fn an_output_is_continued_only_under_its_own_conditions() {
 }
 
 #[test]
-fn a_kill_while_lines_are_replaced_loses_no_other_file() {
+fn a_kill_while_lines_are_replaced_does_not_lose_other_files() {
     let folder = folder("replaced", 6);
     let output = scratch("replaced.jsonl");
     assert_eq!(run(&folder, &output, &[]).0, Some(0));
@@ -310,7 +310,7 @@ fn a_kill_while_lines_are_replaced_loses_no_other_file() {
         let before = identity(&output);
         let arguments = [folder.to_str().unwrap(), "-o", output.to_str().unwrap(), "--provider", "cpu", "--resume"];
         let mut replacing = vx(&arguments).stderr(Stdio::null()).spawn().unwrap();
-        // Killed as soon as another file is there.
+        // Killed as soon as another file exists.
         let started = Instant::now();
         while identity(&output) == before && started.elapsed() < PATIENCE {
             std::hint::spin_loop();
@@ -330,7 +330,7 @@ fn a_kill_while_lines_are_replaced_loses_no_other_file() {
 }
 
 #[test]
-fn a_long_list_with_bad_files_is_continued_where_it_was_cut() {
+fn a_long_list_with_bad_files_is_continued_at_the_interruption() {
     let folder = folder("many", 40);
     for number in [7, 23] {
         std::fs::write(folder.join(format!("{number:03}.mp4")), "no video").unwrap();
@@ -366,7 +366,7 @@ fn users_of_a_group_share_a_cache() {
     set(&cache, 0o2775);
     let run = |user: u32, files: &[&Path]| {
         let mut command = Command::new("sh");
-        // As an administrator sets it for a group that works together.
+        // Like an administrator sets it up for a group that works together.
         let line = "umask 002; exec setpriv --reuid \"$0\" --regid \"$0\" --groups 65533 \"$@\"";
         command.args([
             "-c",
@@ -391,7 +391,7 @@ fn users_of_a_group_share_a_cache() {
     assert!(is_well && text.contains("of 2, 1 of them from the cache") && !text.contains("not kept"), "{text}");
     let (_, text) = run(65_531, &[&first, &second]);
     assert!(text.contains("of 2, 2 of them from the cache"), "{text}");
-    // One that cannot be read, or is not what was written, is as good as none, and replaced.
+    // An entry that is unreadable or was modified counts as missing, and is replaced.
     let entries: Vec<PathBuf> = walkdir::WalkDir::new(&cache)
         .into_iter()
         .map(|entry| entry.unwrap())
@@ -428,7 +428,7 @@ fn cached_results_depend_on_the_files_of_the_model_and_not_on_others_in_its_fold
         errors(&run).contains("from the cache")
     };
     assert!(!is_cached(&[]) && is_cached(&[]));
-    // A name that the graph has; it is no file that the model is made of.
+    // The graph uses this name, but it is not a file of the model.
     std::fs::write(folder.path().join("images"), "x").unwrap();
     assert!(is_cached(&[]));
     std::fs::write(folder.path().join("external.modelinfo"), "[other]\n").unwrap();
@@ -442,7 +442,7 @@ fn cached_results_depend_on_the_files_of_the_model_and_not_on_others_in_its_fold
 }
 
 #[test]
-fn results_of_a_fallback_say_so_and_are_not_cached() {
+fn results_of_a_fallback_are_marked_and_not_cached() {
     let (cache, file) = (scratch("fallback-cache").display().to_string(), FOLDER.join("f2.mp4").display().to_string());
     let arguments = [&*file, "--cache", &cache, "--set", "detector::execution-provider-options=device=NPU"];
     for _ in 0..2 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The library for many files, as applications use it: events and records, cancellation, resuming, worker processes, errors.
+//! Tests the library interface for many files: events and records, cancellation, resuming, worker processes, errors.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -14,14 +14,14 @@ use gstvx::run::{
     Canceller, Error, Event, Existing, Output, Report, Run, Settings, Stage, Status, Summary, WorkerProgram,
 };
 
-/// Settings over `files` on the CPU provider.
+/// Returns settings for `files` on the CPU provider.
 fn settings(files: &[&Path]) -> Settings {
     let mut settings = Settings::new(files.iter().map(|file| file.as_os_str()));
     settings.detector.provider = Some("cpu".to_owned());
     settings
 }
 
-/// All events of a run, and its report.
+/// Returns all events of a run and its report.
 fn events(run: Run) -> (Vec<Event>, Report) {
     let mut events: Vec<Event> = run.collect();
     let Some(Event::End(report)) = events.pop() else { panic!("the last event is not the report") };
@@ -35,7 +35,7 @@ fn done(events: &[Event]) -> Vec<&Summary> {
         .collect()
 }
 
-/// What a writer got.
+/// What a writer received.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -49,14 +49,14 @@ impl Write for Shared {
     }
 }
 
-/// A file of 10,000 pictures, which no test finishes.
+/// Creates a file of 10,000 pictures, which no test reads completely.
 fn endless(name: &str) -> PathBuf {
     let source = "testsrc=size=320x240:rate=25:duration=400";
     made(name, &["-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-q:v", "20"])
 }
 
 #[test]
-fn a_file_begins_then_come_its_frames_then_its_summary() {
+fn a_file_start_is_followed_by_its_frames_and_its_summary() {
     let clip = clip();
     let run = Run::start(settings(&[&clip])).unwrap();
     assert_eq!(run.overview().files, [clip.display().to_string()]);
@@ -86,7 +86,7 @@ fn a_file_begins_then_come_its_frames_then_its_summary() {
 }
 
 #[test]
-fn frames_are_the_same_from_lines_tables_and_a_writer() {
+fn lines_tables_and_writers_receive_the_same_frames() {
     let clip = clip();
     let frames = |change: &dyn Fn(&mut Settings)| {
         let mut settings = settings(&[&clip]);
@@ -132,7 +132,7 @@ fn a_run_is_cancelled_from_another_thread_and_resumed() {
     let (_, report) = events(run);
     assert!(report.is_cancelled && report.error.is_none() && report.missing == 1, "{report:?}");
     assert_eq!(report.kept_in.as_deref(), Some(&*output.canonicalize().unwrap()));
-    // What was done is kept; the other input has become a short file meanwhile.
+    // Completed files are kept; the other input has meanwhile been replaced by a short file.
     std::fs::copy(&clip, &endless).unwrap();
     let mut resumed = settings(&[&clip, &endless]);
     resumed.output = Output::File(output.clone());
@@ -157,7 +157,7 @@ fn dropping_a_run_ends_it_and_removes_an_output_without_results() {
 }
 
 #[test]
-fn a_run_that_is_cancelled_first_reads_nothing() {
+fn a_run_that_is_cancelled_before_its_start_reads_nothing() {
     let mut settings = settings(&[&clip()]);
     settings.canceller = Canceller::new();
     settings.canceller.finish();
@@ -166,7 +166,7 @@ fn a_run_that_is_cancelled_first_reads_nothing() {
 }
 
 #[test]
-fn errors_have_a_stage_and_what_to_do() {
+fn errors_have_a_stage_and_a_remedy() {
     let clip = clip();
     let error = |change: &dyn Fn(&mut Settings)| {
         let mut settings = settings(&[&clip]);

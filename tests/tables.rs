@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tables and saved pictures of `vx detect`: what is in them, and whether the libraries that people use open them.
+//! Tests tables and saved pictures of `vx detect`: their content, and whether common libraries open them.
 //!
-//! `VX_TEST_PYTHON` names a Python that has pandas, pyarrow, polars, duckdb and pycocotools; `make test-tables` sets one up in
-//! `.deps/python`, which is the default where it is there, else `python3`. Without the packages that test says that it is skipped.
+//! `VX_TEST_PYTHON` names a Python that has pandas, pyarrow, polars, duckdb and pycocotools. `make test-tables` sets one up in
+//! `.deps/python`, which is the default if it exists; otherwise `python3` is. Without the packages the test prints that it is
+//! skipped.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -17,7 +18,7 @@ use common::{clip, made, root, scratch};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
-/// Two short files and one that is no video, in a folder of their own.
+/// Creates a folder with two short videos and one file that is not a video.
 fn corpus(name: &str) -> PathBuf {
     let folder = scratch(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -53,7 +54,7 @@ fn lines(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// All files under `folder`, relative to it.
+/// Lists all files under `folder`, relative to it.
 fn files(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![folder.to_owned()];
@@ -70,7 +71,7 @@ fn files(folder: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Runs that say everything that lines can say: boxes, masks, keypoints, rotated boxes, frames between keyframes, a failed file.
+/// Runs that together produce every kind of field: boxes, masks, keypoints, rotated boxes, frames between keyframes, a failed file.
 fn runs(name: &str) -> Vec<PathBuf> {
     let media = corpus(name).display().to_string();
     let tasks = ["segment", "pose", "obb"];
@@ -94,7 +95,7 @@ fn runs(name: &str) -> Vec<PathBuf> {
     folders.collect()
 }
 
-/// The JSON types of every field, by its path.
+/// Returns the JSON types of every field by its path.
 fn types(path: &str, value: &Value, seen: &mut BTreeMap<String, BTreeSet<&'static str>>) {
     let kind = match value {
         Value::Null => return,
@@ -114,7 +115,7 @@ fn types(path: &str, value: &Value, seen: &mut BTreeMap<String, BTreeSet<&'stati
 }
 
 #[test]
-fn a_field_has_one_type_in_all_lines_and_tables_have_what_the_lines_have() {
+fn a_field_has_one_type_in_all_lines_and_tables_match_the_lines() {
     let mut seen = BTreeMap::new();
     for folder in runs("plain") {
         let lines = lines(&folder.join("found.jsonl"));
@@ -190,7 +191,7 @@ fn pandas_pyarrow_polars_duckdb_and_pycocotools_open_them() {
 }
 
 #[test]
-fn coco_names_the_saved_pictures_and_all_classes_however_it_came_about() {
+fn coco_output_names_the_saved_pictures_and_all_classes_for_every_kind_of_run() {
     let media = corpus("coco").display().to_string();
     let (pictures, cache) = (scratch("coco-pictures"), scratch("coco-cache"));
     let (pictures_name, cache_name) = (pictures.display().to_string(), cache.display().to_string());
@@ -216,10 +217,10 @@ fn coco_names_the_saved_pictures_and_all_classes_however_it_came_about() {
         .collect();
     assert_eq!(files(&pictures), names);
     assert_eq!(categories(&["--isolate"]).0, all);
-    // Into the cache, and out of it without the model.
+    // First into the cache, then out of it without the model.
     assert_eq!(categories(&["--cache", &cache_name]).0, all);
     assert_eq!(categories(&["--cache", &cache_name]).0, all);
-    // From the cache into lines, which have no header about the detector unless it is asked for.
+    // From the cache into lines, which have a detector header only on request.
     let plain = scratch("cached.jsonl");
     let run =
         detect(&[&media, "--output", plain.to_str().unwrap(), "--model", &segment, "--cache", &cache_name, "--quiet"]);
@@ -276,7 +277,8 @@ fn a_yolo_data_set_has_a_label_file_beside_each_picture() {
         let run = detect(&arguments);
         assert_eq!(run.status.code(), Some(1), "{}", errors(&run));
         let found = files(&set);
-        // As Ultralytics' data/utils.py finds the labels of a picture: the last /images/ becomes /labels/, the extension .txt.
+        // Ultralytics' data/utils.py finds the labels of a picture like this: the last /images/ becomes /labels/, the extension
+        // .txt.
         let pictures: BTreeSet<String> = found.iter().filter(|name| name.ends_with(".jpg")).cloned().collect();
         let labels: BTreeSet<String> = found.iter().filter(|name| name.ends_with(".txt")).cloned().collect();
         let expected = pictures.iter().map(|name| name.replacen("images/", "labels/", 1).replace(".jpg", ".txt"));
@@ -295,7 +297,7 @@ fn a_yolo_data_set_has_a_label_file_beside_each_picture() {
         let data = std::fs::read_to_string(set.join("data.yaml")).unwrap();
         assert!(data.contains("train: images\n") && data.contains("names:\n  0: "), "{data}");
         assert_eq!(data.contains("kpt_shape: [2, 3]"), task == "pose", "{data}");
-        // Again with fewer files: what is of the others goes, what is the user's stays.
+        // Again with fewer files: the files of removed inputs are deleted, those of the user are kept.
         std::fs::write(set.join("images/mine.jpg"), "").unwrap();
         let one = Path::new(&media).join("f1.mp4").display().to_string();
         arguments[0] = &one;
@@ -310,7 +312,7 @@ fn a_yolo_data_set_has_a_label_file_beside_each_picture() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_written_fails_its_file_and_no_picture_of_before_stays() {
+fn an_unwritable_picture_fails_its_file_and_removes_old_pictures() {
     let media = corpus("pictures");
     let (one, other) = (media.join("f0.mp4").display().to_string(), media.join("f1.mp4").display().to_string());
     let folder = scratch("pictures-saved");
@@ -323,13 +325,13 @@ fn a_picture_that_cannot_be_written_fails_its_file_and_no_picture_of_before_stay
     assert!(run(&["--which-frames", "all"]).status.success());
     let all = files(&folder);
     let of_one = all.iter().find(|name| name.starts_with("f0.mp4-")).unwrap().split('/').next().unwrap().to_owned();
-    // What is found now is on no frame.
+    // The current detections are not on any frame.
     std::fs::write(folder.join(&of_one).join("holiday.jpg"), "mine").unwrap();
     assert!(run(&["--confidence", "0.9999"]).status.success());
     assert_eq!(files(&folder), BTreeSet::from([format!("{of_one}/holiday.jpg")]));
 
     std::fs::remove_dir_all(folder.join(&of_one)).unwrap();
-    // A file in the place of a folder: nothing can be written there, whoever runs this.
+    // A file in place of a folder: nobody can write there, not even root.
     std::fs::write(folder.join(&of_one), "").unwrap();
     for isolation in [&[][..], &["--isolate"]] {
         let failed = run(&[&["--which-frames", "all"], isolation].concat());

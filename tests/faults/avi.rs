@@ -42,14 +42,14 @@ impl Chunk {
         (self.body() + 4).min(self.end)..self.end
     }
 
-    /// Tells whether the chunk is a list of this type.
+    /// Returns whether the chunk is a list of this type.
     fn is_list(&self, file: &[u8], kind: &[u8; 4]) -> bool {
         let marked = &self.id == b"LIST" || &self.id == b"RIFF";
         marked && file.get(self.body()..self.body() + 4) == Some(kind)
     }
 }
 
-/// Lists the chunks of a range. A chunk that passes the end is cut there.
+/// Lists the chunks of a range. A chunk that passes the end is truncated there.
 fn chunks(file: &[u8], range: Range<usize>) -> Vec<Chunk> {
     let mut found = Vec::new();
     let mut at = range.start;
@@ -74,7 +74,7 @@ fn index(file: &[u8]) -> Option<Chunk> {
     top_chunks(file).into_iter().find(|chunk| &chunk.id == b"idx1")
 }
 
-/// Lists the positions of the index entries of video.
+/// Lists the positions of the video entries in the index.
 fn video_entries(file: &[u8]) -> Option<Vec<usize>> {
     let index = index(file)?;
     let count = (index.end - index.body()) / ENTRY;
@@ -83,7 +83,7 @@ fn video_entries(file: &[u8]) -> Option<Vec<usize>> {
     Some(positions.filter(is_video).collect())
 }
 
-/// Sets the keyframe flag of each video entry to what `is_key` says for its number.
+/// Sets the keyframe flag of each video entry to the result of `is_key` for its number.
 fn flags_changed(file: &[u8], is_key: fn(usize) -> bool) -> Made {
     let mut out = file.to_vec();
     let mut changed = 0;
@@ -111,7 +111,7 @@ fn flags_set(file: &[u8], _: &mut Draw) -> Made {
     flags_changed(file, |_| true)
 }
 
-/// Shifts the offsets of one video entry or of all from some entry on.
+/// Shifts the offset of one video entry, or of all entries from one on.
 fn offsets_wrong(file: &[u8], draw: &mut Draw) -> Made {
     let positions = video_entries(file)?;
     let chosen = draw.one_or_rest(0, positions.len())?;
@@ -124,7 +124,7 @@ fn offsets_wrong(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, note))
 }
 
-/// Sets the offsets of a stretch of video entries to that of the first.
+/// Sets the offsets of consecutive video entries to the offset of the first one.
 fn offsets_repeated(file: &[u8], draw: &mut Draw) -> Made {
     let positions = video_entries(file)?;
     let stretch = draw.stretch(positions.len(), 2)?;
@@ -136,7 +136,7 @@ fn offsets_repeated(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("entries {} to {}", stretch.start, stretch.end - 1)))
 }
 
-/// Turns the index into a `JUNK` chunk, or cuts the file before it.
+/// Replaces the index by a `JUNK` chunk, or truncates the file before it.
 fn index_removed(file: &[u8], draw: &mut Draw) -> Made {
     let index = index(file)?;
     if draw.one_in(2) {
@@ -163,7 +163,7 @@ fn file_twice(file: &[u8], draw: &mut Draw) -> Made {
     concatenated(file, draw)
 }
 
-/// Cuts the file inside the list of frames, or inside the index.
+/// Truncates the file inside the list of frames, or inside the index.
 fn truncated(file: &[u8], draw: &mut Draw) -> Made {
     let mut parts = top_chunks(file);
     parts.retain(|chunk| chunk.is_list(file, b"movi") || &chunk.id == b"idx1");
@@ -192,9 +192,9 @@ fn stream_header_set(file: &[u8], offset: usize, value: u32) -> Made {
     Some((out, format!("{value} in place of {old}")))
 }
 
-/// Where the scale is in a stream header.
+/// The position of the scale in a stream header.
 const SCALE: usize = 20;
-/// Where the rate is in a stream header.
+/// The position of the rate in a stream header.
 const RATE: usize = 24;
 
 /// Sets the rate of the video stream to 0.

@@ -27,9 +27,9 @@ const TAG_HEADER: usize = 11;
 const VIDEO: u8 = 9;
 /// The codec number of AVC.
 const AVC: u8 = 7;
-/// The frame type of a keyframe, in its bits of the first byte.
+/// The frame type of a keyframe, in the upper bits of the first byte.
 const KEY: u8 = 0x10;
-/// The frame type of an inter frame, in its bits of the first byte.
+/// The frame type of an inter frame, in the upper bits of the first byte.
 const INTER: u8 = 0x20;
 /// The bits of the frame type in the first byte of video data.
 const FRAME_TYPE: u8 = 0x70;
@@ -54,7 +54,7 @@ fn after_header(file: &[u8], at: usize) -> Option<usize> {
     at.checked_add(header as usize)?.checked_add(4)
 }
 
-/// Lists the whole tags. Passes over further file headers.
+/// Lists the complete tags. Skips further file headers.
 fn tags(file: &[u8]) -> Vec<Tag> {
     let mut found = Vec::new();
     let Some(mut at) = after_header(file, 0) else { return found };
@@ -81,7 +81,7 @@ fn video_tags(file: &[u8]) -> Vec<Tag> {
     found
 }
 
-/// Reads the packet type of a video tag, in the old or the enhanced form.
+/// Reads the packet type of a video tag, in the old or the enhanced format.
 fn packet_type(file: &[u8], tag: &Tag) -> u8 {
     match file[tag.start + TAG_HEADER] {
         first if first & 0x80 != 0 => first & 0x0F,
@@ -90,12 +90,12 @@ fn packet_type(file: &[u8], tag: &Tag) -> u8 {
     }
 }
 
-/// Tells whether a video tag holds a sequence header.
+/// Returns whether a video tag holds a sequence header.
 fn is_sequence_header(file: &[u8], tag: &Tag) -> bool {
     packet_type(file, tag) == 0
 }
 
-/// Lists the video tags that hold frames: no sequence header, no end of sequence.
+/// Lists the video tags that hold frames, without sequence headers and ends of sequence.
 fn frames(file: &[u8]) -> Vec<Tag> {
     let mut found = video_tags(file);
     found.retain(|tag| matches!(packet_type(file, tag), 1 | 3));
@@ -120,9 +120,9 @@ fn put_timestamp(out: &mut [u8], tag: &Tag, value: u32) -> Option<()> {
     put_be(out, tag.start + 7, 1, u64::from(value >> 24))
 }
 
-/// Changes the timestamps of a stretch of frames.
+/// Changes the timestamps of consecutive frames.
 ///
-/// `renew` gets the first old time of the stretch and the old time.
+/// `renew` gets the first old timestamp and the old timestamp of the frame.
 fn retimed(file: &[u8], draw: &mut Draw, renew: impl Fn(u32, u32) -> u32) -> Made {
     let frames = frames(file);
     let mut stretch = draw.stretch(frames.len(), 2)?;
@@ -137,23 +137,23 @@ fn retimed(file: &[u8], draw: &mut Draw, renew: impl Fn(u32, u32) -> u32) -> Mad
     Some((out, format!("frames {} to {}", stretch.start, stretch.end - 1)))
 }
 
-/// Gives a stretch of frames the same timestamp.
+/// Gives consecutive frames the same timestamp.
 fn timestamps_repeated(file: &[u8], draw: &mut Draw) -> Made {
     retimed(file, draw, |first, _| first)
 }
 
-/// Sets the timestamps of a stretch of frames back.
+/// Decreases the timestamps of consecutive frames.
 fn timestamps_back(file: &[u8], draw: &mut Draw) -> Made {
     let step = draw.pick(&[40, 500, 1000, 100_000])?;
     retimed(file, draw, |_, old| old.saturating_sub(step))
 }
 
-/// Sets the timestamps of a stretch of frames to 0.
+/// Sets the timestamps of consecutive frames to 0.
 fn timestamps_zero(file: &[u8], draw: &mut Draw) -> Made {
     retimed(file, draw, |_, _| 0)
 }
 
-/// Sets the frame types of video tags to what `renew` gives for the old one.
+/// Sets the frame types of video tags to the result of `renew` for the old type.
 fn frame_types_changed(file: &[u8], mut renew: impl FnMut(u8) -> u8) -> Made {
     let mut out = file.to_vec();
     let mut changed = 0;
@@ -165,7 +165,7 @@ fn frame_types_changed(file: &[u8], mut renew: impl FnMut(u8) -> u8) -> Made {
     (changed > 0).then(|| (out, format!("{changed} frames")))
 }
 
-/// Exchanges keyframe and inter frame, or sets rarer types, in some tags.
+/// Swaps keyframe and inter frame, or sets rarer types, in some tags.
 fn frame_types_some(file: &[u8], draw: &mut Draw) -> Made {
     let often = draw.pick(&[2, 5, 20])?;
     frame_types_changed(file, |old| match (draw.one_in(often), old) {
@@ -224,7 +224,7 @@ fn sequence_header_repeated(file: &[u8], draw: &mut Draw) -> Made {
     Some((join_ranges(file, &ranges, draw)?, format!("{} more", chosen.len())))
 }
 
-/// Moves the sequence header to after the first keyframe or a later one.
+/// Moves the sequence header behind the first keyframe or a later one.
 fn sequence_header_moved(file: &[u8], draw: &mut Draw) -> Made {
     let header = sequence_header(file)?;
     let mut frames = frames(file);
@@ -235,7 +235,7 @@ fn sequence_header_moved(file: &[u8], draw: &mut Draw) -> Made {
     Some((join_ranges(file, &ranges, draw)?, format!("to after frame {place}")))
 }
 
-/// Repeats each tag of a stretch, of video or of all tags.
+/// Repeats each tag of a range, either video tags or all tags.
 fn tags_duplicated(file: &[u8], draw: &mut Draw) -> Made {
     let tags = if draw.one_in(2) { video_tags(file) } else { tags(file) };
     let mut stretch = draw.stretch(tags.len(), 1)?;
@@ -271,13 +271,13 @@ fn file_twice(file: &[u8], draw: &mut Draw) -> Made {
     concatenated(file, draw)
 }
 
-/// Appends the tags to the file once more.
+/// Appends all tags to the file again.
 fn tags_twice(file: &[u8], draw: &mut Draw) -> Made {
     let first = after_header(file, 0)?;
     Some((join(&[file, file.get(first..)?], draw)?, "tags only".into()))
 }
 
-/// Cuts the file inside a tag.
+/// Truncates the file inside a tag.
 fn truncated(file: &[u8], draw: &mut Draw) -> Made {
     let tags = tags(file);
     let tag = tags.get(draw.between(tags.len() / 4, tags.len()))?;

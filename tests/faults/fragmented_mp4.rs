@@ -29,8 +29,8 @@ pub(super) const FAULTS: &[Fault] = &[
 
 /// Lists the fragments: each `moof` with the boxes before and after it.
 ///
-/// A fragment reaches to the next one, so a second header in a file
-/// belongs to the fragment before it. The last ends with its `mdat`.
+/// A fragment extends to the next one, so a second header in a file belongs to the fragment before it. The last one ends with its
+/// `mdat`.
 fn fragments(file: &[u8]) -> Units {
     let mut starts: Vec<usize> = Vec::new();
     let mut lead = None;
@@ -56,7 +56,7 @@ fn moofs(file: &[u8]) -> Vec<BoxAt> {
     children(file, 0..file.len(), b"moof")
 }
 
-/// Adds `delta` to the explicit base data offsets of a stretch of the file.
+/// Adds `delta` to the explicit base data offsets in a range of the file.
 fn rebase(out: &mut [u8], range: Range<usize>, delta: u64) {
     for moof in children(out, range, b"moof") {
         for traf in children(out, moof.inside(), b"traf") {
@@ -70,7 +70,7 @@ fn rebase(out: &mut [u8], range: Range<usize>, delta: u64) {
     }
 }
 
-/// Joins ranges of whole boxes and moves their base data offsets along.
+/// Joins ranges of whole boxes and adjusts their base data offsets.
 fn place(file: &[u8], ranges: &[Range<usize>], draw: &Draw) -> Option<Vec<u8>> {
     let mut out = join_ranges(file, ranges, draw)?;
     let mut at = 0;
@@ -84,7 +84,7 @@ fn place(file: &[u8], ranges: &[Range<usize>], draw: &Draw) -> Option<Vec<u8>> {
 
 /// Changes the order of the fragments.
 ///
-/// One time in four, explicit base data offsets stay as they were.
+/// In one of four cases, explicit base data offsets stay unchanged.
 fn rearranged(file: &[u8], draw: &mut Draw, reorder: Reorder) -> Made {
     let mut units = fragments(file);
     let head = 0..units.first()?.start;
@@ -122,29 +122,29 @@ fn duplicated_at_end_often(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, repeat_at_end_often)
 }
 
-/// Exchanges two fragments.
+/// Swaps two fragments.
 fn swapped(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, swap_two)
 }
 
-/// Leaves one fragment out.
+/// Removes one fragment.
 fn dropped(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, drop_one)
 }
 
-/// Reverses a stretch of fragments.
+/// Reverses a range of fragments.
 fn reversed(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, reverse_stretch)
 }
 
-/// The position of a field with a number.
+/// The position of a numeric field.
 #[derive(Clone, Copy)]
 struct Field {
     at: usize,
     width: usize,
 }
 
-/// Lists the video `traf` boxes with the number of their fragment.
+/// Lists the video `traf` boxes with the numbers of their fragments.
 fn video_trafs(file: &[u8]) -> Vec<(usize, BoxAt)> {
     let video = isobmff::video_track_id(file);
     let mut found = Vec::new();
@@ -173,7 +173,7 @@ fn decode_times(file: &[u8]) -> Vec<Field> {
         .collect()
 }
 
-/// Gives new decode times to one fragment or to all from some fragment on.
+/// Changes the decode time of one fragment, or of all fragments from one on.
 ///
 /// `renew` gets the old times, the first changed index and the index.
 fn retimed(file: &[u8], draw: &mut Draw, renew: impl Fn(&[u64], usize, usize) -> u64) -> Made {
@@ -194,7 +194,7 @@ fn decode_time_zero(file: &[u8], draw: &mut Draw) -> Made {
     retimed(file, draw, |_, _, _| 0)
 }
 
-/// Sets decode times back by the distance to an earlier fragment.
+/// Decreases decode times by the distance to an earlier fragment.
 fn decode_time_lower(file: &[u8], draw: &mut Draw) -> Made {
     let choice = draw.next() as usize;
     retimed(file, draw, |times, first, index| {
@@ -203,12 +203,12 @@ fn decode_time_lower(file: &[u8], draw: &mut Draw) -> Made {
     })
 }
 
-/// Sets decode times to that of the fragment before.
+/// Sets decode times to the decode time of the previous fragment.
 fn decode_time_equal(file: &[u8], draw: &mut Draw) -> Made {
     retimed(file, draw, |times, first, _| times[first - 1])
 }
 
-/// Moves decode times far ahead, at most close to the largest number.
+/// Increases decode times by a large amount, at most close to the largest number.
 fn decode_time_huge(file: &[u8], draw: &mut Draw) -> Made {
     let base = draw.pick(&[1 << 24, 0xFFFF_0000, 1 << 40, 1 << 62, u64::MAX - 1])?;
     retimed(file, draw, |times, first, index| base.saturating_add(times[index].saturating_sub(times[first])))
@@ -221,14 +221,14 @@ fn file_twice(file: &[u8], draw: &mut Draw) -> Made {
     Some((place(file, &[whole.clone(), whole], draw)?, "with second ftyp and moov".into()))
 }
 
-/// Appends the fragments to the file once more.
+/// Appends all fragments to the file again.
 fn fragments_twice(file: &[u8], draw: &mut Draw) -> Made {
     let first = fragments(file).first()?.start;
     let out = place(file, &[0..file.len(), first..file.len()], draw)?;
     Some((out, "fragments only".into()))
 }
 
-/// What a field of a fragment holds.
+/// The content of a field in a fragment.
 #[derive(Clone, Copy, PartialEq)]
 enum Holds {
     FirstSampleFlags,
@@ -246,7 +246,7 @@ impl Holds {
     }
 }
 
-/// A four-byte field: what it holds, its fragment and its position.
+/// A four-byte field: its content, its fragment and its position.
 type SampleField = (Holds, usize, usize);
 
 /// Lists the flag and duration fields of `tfhd`.
@@ -322,7 +322,7 @@ const SYNC: u64 = 0x0200_0000;
 /// Sample flags of a non-sync sample that depends on others.
 const NON_SYNC: u64 = 0x0101_0000;
 
-/// Writes the same sample flags in all places, or in all fragments but the first.
+/// Writes the same sample flags everywhere, or in all fragments except the first.
 fn all_flags(file: &[u8], draw: &mut Draw, value: u64) -> Made {
     let from = draw.below(2);
     let mut fields = sample_fields(file);
@@ -346,7 +346,7 @@ fn sync_set(file: &[u8], draw: &mut Draw) -> Made {
     all_flags(file, draw, SYNC)
 }
 
-/// Turns sync into non-sync and back in some fields of a sort.
+/// Swaps sync and non-sync in some fields of one type.
 fn flipped(file: &[u8], draw: &mut Draw, sort: Holds) -> Made {
     let mut fields = sample_fields(file);
     fields.retain(|(holds, _, _)| *holds == sort);
@@ -379,7 +379,7 @@ fn default_flags_flipped(file: &[u8], draw: &mut Draw) -> Made {
     flipped(file, draw, Holds::DefaultFlags)
 }
 
-/// Sets sample durations to 0 in one fragment or in all from some on.
+/// Sets sample durations to 0 in one fragment, or in all fragments from one on.
 fn durations_zero(file: &[u8], draw: &mut Draw) -> Made {
     let count = moofs(file).len();
     let chosen = draw.one_or_rest(0, count)?;
@@ -392,7 +392,7 @@ fn durations_zero(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, scope("fragment", &chosen, count)))
 }
 
-/// Cuts the file inside the `moof` or, more often, the `mdat` of a fragment.
+/// Truncates the file inside the `moof` or, more often, the `mdat` of a fragment.
 fn truncated(file: &[u8], draw: &mut Draw) -> Made {
     let kind = draw.pick(&[b"moof", b"mdat", b"mdat"])?;
     let parts = children(file, 0..file.len(), kind);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The boxes of ISO base media files, for both kinds of MP4.
+//! Boxes of ISO base media files, for both kinds of MP4.
 
 use super::{MOST_PARTS, be, put_be};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use std::ops::Range;
 pub(super) struct BoxAt {
     pub(super) kind: [u8; 4],
     pub(super) start: usize,
-    /// Where the content after the header begins.
+    /// The position of the content after the header.
     pub(super) body: usize,
     pub(super) end: usize,
 }
@@ -21,7 +21,7 @@ impl BoxAt {
     }
 }
 
-/// Reads the box header at `at`. A box that passes `end` is cut there.
+/// Reads the box header at `at`. A box that passes `end` is truncated there.
 fn box_at(file: &[u8], at: usize, end: usize) -> Option<BoxAt> {
     let kind = file.get(at + 4..at + 8)?.try_into().ok()?;
     let (header, size) = match be(file, at, 4)? {
@@ -36,7 +36,7 @@ fn box_at(file: &[u8], at: usize, end: usize) -> Option<BoxAt> {
     Some(BoxAt { kind, start: at, body: at + header, end: at.saturating_add(size).min(end) })
 }
 
-/// Lists the boxes of a range, up to the first that cannot be read.
+/// Lists the boxes of a range, up to the first unreadable one.
 pub(super) fn boxes(file: &[u8], range: Range<usize>) -> Vec<BoxAt> {
     let mut found = Vec::new();
     let mut at = range.start;
@@ -48,19 +48,19 @@ pub(super) fn boxes(file: &[u8], range: Range<usize>) -> Vec<BoxAt> {
     found
 }
 
-/// Finds the first box of a kind in a range.
+/// Finds the first box of a type in a range.
 pub(super) fn child(file: &[u8], range: Range<usize>, kind: &[u8; 4]) -> Option<BoxAt> {
     boxes(file, range).into_iter().find(|item| &item.kind == kind)
 }
 
-/// Finds the box at a path of kinds.
+/// Finds the box at a path of types.
 pub(super) fn descend(file: &[u8], range: Range<usize>, path: &[&[u8; 4]]) -> Option<BoxAt> {
     let (first, rest) = path.split_first()?;
     let item = child(file, range, first)?;
     if rest.is_empty() { Some(item) } else { descend(file, item.inside(), rest) }
 }
 
-/// Lists the boxes of a kind in a range.
+/// Lists the boxes of a type in a range.
 pub(super) fn children(file: &[u8], range: Range<usize>, kind: &[u8; 4]) -> Vec<BoxAt> {
     let mut found = boxes(file, range);
     found.retain(|item| &item.kind == kind);

@@ -63,7 +63,7 @@ struct Element {
     start: usize,
     size_at: usize,
     body: usize,
-    /// The end of the content, cut at the end of the parent.
+    /// The end of the content, limited to the end of the parent.
     end: usize,
     /// The size in the header, or `None` if unknown.
     size: Option<u64>,
@@ -74,7 +74,7 @@ impl Element {
         self.body..self.end
     }
 
-    /// Returns how many bytes the size field has.
+    /// Returns the number of bytes in the size field.
     fn size_width(&self) -> usize {
         self.body - self.size_at
     }
@@ -97,7 +97,7 @@ fn unknown_size(width: usize) -> u64 {
     (1 << (7 * width)) - 1
 }
 
-/// Writes a size field of `width` bytes. A size too large becomes unknown.
+/// Writes a size field of `width` bytes. A size that does not fit becomes unknown.
 fn put_size(out: &mut [u8], at: usize, width: usize, size: u64) -> Option<()> {
     let most = unknown_size(width);
     put_be(out, at, width, size.min(most) | (most + 1))
@@ -116,7 +116,7 @@ fn element(file: &[u8], at: usize, end: usize) -> Option<Element> {
     Some(Element { id, start: at, size_at, body, end: body + inside, size })
 }
 
-/// Lists the elements of a range, up to the first that cannot be read.
+/// Lists the elements of a range, up to the first unreadable one.
 fn elements(file: &[u8], range: Range<usize>) -> Vec<Element> {
     let mut found = Vec::new();
     let mut at = range.start;
@@ -144,14 +144,14 @@ fn unknown_cluster_end(file: &[u8], inside: Range<usize>) -> usize {
     inside.end
 }
 
-/// Lists the elements of a sort in a range.
+/// Lists the elements with an ID in a range.
 fn all_of(file: &[u8], range: Range<usize>, id: u32) -> Vec<Element> {
     let mut found = elements(file, range);
     found.retain(|item| item.id == id);
     found
 }
 
-/// Finds the first element of a sort in a range.
+/// Finds the first element with an ID in a range.
 fn first_of(file: &[u8], range: Range<usize>, id: u32) -> Option<Element> {
     elements(file, range).into_iter().find(|item| item.id == id)
 }
@@ -174,7 +174,7 @@ fn video_entry(file: &[u8]) -> Option<Element> {
         .find(|entry| first_of(file, entry.inside(), TRACK_TYPE).is_some_and(|kind| file.get(kind.body) == Some(&1)))
 }
 
-/// Reads the unsigned number that an element holds.
+/// Reads the unsigned number in an element.
 fn number(file: &[u8], item: &Element) -> Option<u64> {
     let width = item.end - item.body;
     if width > 8 { None } else { be(file, item.body, width) }
@@ -185,7 +185,7 @@ fn video_number(file: &[u8]) -> Option<u64> {
     number(file, &first_of(file, video_entry(file)?.inside(), TRACK_NUMBER)?)
 }
 
-/// Turns an element into a Void element of the same size.
+/// Replaces an element by a Void element of the same size.
 fn void(out: &mut [u8], item: &Element) -> Option<()> {
     let total = item.end - item.start;
     let width = (item.body - item.start - 1).min(8);
@@ -193,7 +193,7 @@ fn void(out: &mut [u8], item: &Element) -> Option<()> {
     put_size(out, item.start + 1, width, (total - 1 - width) as u64)
 }
 
-/// Turns the checksums in a changed file into Void elements.
+/// Replaces the checksums in a changed file by Void elements.
 fn without_checksums(mut out: Vec<u8>) -> Vec<u8> {
     let Some(segment) = segment(&out) else { return out };
     for item in elements(&out, segment.inside()) {
@@ -205,7 +205,7 @@ fn without_checksums(mut out: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// Corrects the segment size after the file got longer or shorter.
+/// Corrects the segment size after the length of the file changed.
 fn resize_segment(out: &mut [u8], segment: &Element, old_len: usize) -> Option<()> {
     let Some(size) = segment.size else { return Some(()) };
     let delta = (out.len() as u64).wrapping_sub(old_len as u64);
@@ -214,7 +214,7 @@ fn resize_segment(out: &mut [u8], segment: &Element, old_len: usize) -> Option<(
 
 /// Changes the order of the clusters.
 ///
-/// Half the time the seek tables, which no longer hold, become Void.
+/// In half of the cases, the outdated seek tables are replaced by Void elements.
 fn rearranged(file: &[u8], draw: &mut Draw, reorder: Reorder) -> Made {
     let clusters = clusters(file);
     let starts: Vec<usize> = clusters.iter().map(|cluster| cluster.start).collect();
@@ -249,22 +249,22 @@ fn duplicated_at_end(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, reorder)
 }
 
-/// Exchanges two clusters.
+/// Swaps two clusters.
 fn swapped(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, swap_two)
 }
 
-/// Leaves one cluster out.
+/// Removes one cluster.
 fn dropped(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, drop_one)
 }
 
-/// Reverses a stretch of clusters.
+/// Reverses a range of clusters.
 fn reversed(file: &[u8], draw: &mut Draw) -> Made {
     rearranged(file, draw, reverse_stretch)
 }
 
-/// Sets the Timestamp of a cluster. Makes the field larger where needed.
+/// Sets the Timestamp of a cluster. Enlarges the field if needed.
 fn set_timestamp(out: &mut Vec<u8>, cluster: &Element, value: u64) -> Option<()> {
     let field = first_of(out, cluster.inside(), TIMESTAMP)?;
     let width = field.end - field.body;
@@ -285,7 +285,7 @@ fn set_timestamp(out: &mut Vec<u8>, cluster: &Element, value: u64) -> Option<()>
     Some(())
 }
 
-/// Gives new Timestamps to one cluster or to all from some cluster on.
+/// Changes the Timestamp of one cluster, or of all clusters from one on.
 ///
 /// `renew` gets the old times, the first changed index and the index.
 fn retimed(file: &[u8], draw: &mut Draw, renew: impl Fn(&[u64], usize, usize) -> u64) -> Made {
@@ -306,12 +306,12 @@ fn timestamp_zero(file: &[u8], draw: &mut Draw) -> Made {
     retimed(file, draw, |_, _, _| 0)
 }
 
-/// Sets cluster Timestamps to that of the cluster before.
+/// Sets cluster Timestamps to the Timestamp of the previous cluster.
 fn timestamp_equal(file: &[u8], draw: &mut Draw) -> Made {
     retimed(file, draw, |times, first, _| times[first - 1])
 }
 
-/// Moves cluster Timestamps far ahead.
+/// Increases cluster Timestamps by a large amount.
 fn timestamp_huge(file: &[u8], draw: &mut Draw) -> Made {
     let base = draw.pick(&[1 << 24, 1 << 32, 1 << 53, i64::MAX as u64, u64::MAX - 1])?;
     retimed(file, draw, |times, first, index| base.saturating_add(times[index].saturating_sub(times[first])))
@@ -321,9 +321,9 @@ fn timestamp_huge(file: &[u8], draw: &mut Draw) -> Made {
 struct BlockAt {
     /// The index of its cluster.
     cluster: usize,
-    /// Where the two bytes of the relative time are.
+    /// The position of the two bytes with the relative time.
     time_at: usize,
-    /// Where the flags byte is.
+    /// The position of the flags byte.
     flags_at: usize,
     /// Whether the block is a SimpleBlock.
     simple: bool,
@@ -352,7 +352,7 @@ fn video_blocks(file: &[u8]) -> Vec<BlockAt> {
     found
 }
 
-/// Sets the keyframe flag of each SimpleBlock to what `is_key` says for its index.
+/// Sets the keyframe flag of each SimpleBlock to the result of `is_key` for its index.
 fn keyframes_marked(file: &[u8], mut is_key: impl FnMut(usize) -> bool) -> Made {
     let mut blocks = video_blocks(file);
     blocks.retain(|block| block.simple);
@@ -366,7 +366,7 @@ fn keyframes_marked(file: &[u8], mut is_key: impl FnMut(usize) -> bool) -> Made 
     Some((without_checksums(out), format!("{changed} of {} blocks", blocks.len()))).filter(|_| changed > 0)
 }
 
-/// Clears the keyframe flag of all blocks but the first.
+/// Clears the keyframe flag of all blocks except the first.
 fn keyframes_first_only(file: &[u8], _: &mut Draw) -> Made {
     keyframes_marked(file, |index| index == 0)
 }
@@ -413,7 +413,7 @@ fn block_times_negative(file: &[u8], draw: &mut Draw) -> Made {
     Some((without_checksums(out), note))
 }
 
-/// Gives all blocks of one cluster, or of all, the time of the first block there.
+/// Gives all blocks of one cluster, or of all clusters, the time of the first block there.
 fn block_times_equal(file: &[u8], draw: &mut Draw) -> Made {
     let blocks = video_blocks(file);
     let count = blocks.last()?.cluster + 1;
@@ -431,7 +431,7 @@ fn block_times_equal(file: &[u8], draw: &mut Draw) -> Made {
     Some((without_checksums(out), scope("cluster", &chosen, count)))
 }
 
-/// Turns Cues into Void.
+/// Replaces Cues by Void.
 fn cues_voided(file: &[u8], _: &mut Draw) -> Made {
     let cues = first_of(file, segment(file)?.inside(), CUES)?;
     let mut out = file.to_vec();
@@ -439,7 +439,7 @@ fn cues_voided(file: &[u8], _: &mut Draw) -> Made {
     Some((out, format!("{} bytes", cues.end - cues.start)))
 }
 
-/// Makes the cluster positions in Cues wrong: exchanged, shifted or too large.
+/// Makes the cluster positions in Cues wrong: swapped, shifted or too large.
 fn cues_wrong(file: &[u8], draw: &mut Draw) -> Made {
     let cues = first_of(file, segment(file)?.inside(), CUES)?;
     let mut fields = Vec::new();
@@ -483,7 +483,7 @@ fn segment_size_unknown(file: &[u8], _: &mut Draw) -> Made {
     Some((out, "all ones".into()))
 }
 
-/// Makes the sizes of one cluster, or of all from some on, unknown.
+/// Makes the size of one cluster, or of all clusters from one on, unknown.
 fn cluster_sizes_unknown(file: &[u8], draw: &mut Draw) -> Made {
     let clusters = clusters(file);
     let chosen = draw.one_or_rest(0, clusters.len())?;
@@ -494,14 +494,14 @@ fn cluster_sizes_unknown(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, scope("cluster", &chosen, clusters.len())))
 }
 
-/// Cuts the file inside a cluster.
+/// Truncates the file inside a cluster.
 fn truncated(file: &[u8], draw: &mut Draw) -> Made {
     let clusters = clusters(file);
     let cluster = clusters.get(draw.below(clusters.len()))?;
     cut_within(file, &cluster.inside(), draw)
 }
 
-/// Sets the lacing flags of one block or of all from some block on.
+/// Sets the lacing flags of one block, or of all blocks from one on.
 fn lacing_set(file: &[u8], draw: &mut Draw) -> Made {
     let blocks = video_blocks(file);
     let chosen = draw.one_or_rest(0, blocks.len())?;
@@ -514,7 +514,7 @@ fn lacing_set(file: &[u8], draw: &mut Draw) -> Made {
     Some((without_checksums(out), note))
 }
 
-/// Turns the CodecPrivate of the video track into Void.
+/// Replaces the CodecPrivate of the video track by Void.
 fn codec_private_voided(file: &[u8], _: &mut Draw) -> Made {
     let private = first_of(file, video_entry(file)?.inside(), CODEC_PRIVATE)?;
     let mut out = file.to_vec();

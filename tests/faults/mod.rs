@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Structurally faulty media files, made out of good ones.
+//! Creates structurally faulty media files from good ones.
 //!
-//! [`faulty`] applies one to three faults to a file. The seed alone chooses
-//! them, so a seed that shows an error can be run again. The faults change
-//! the structure of the container (tables, flags, times, order of the parts).
-//! They add no random bytes, so most results can still be read in part.
+//! [`faulty`] applies one to three faults to a file. Only the seed selects them, so a seed that shows an error can be run again.
+//! The faults change the structure of the container (tables, flags, times, order of the parts). They add no random bytes, so most
+//! results are still partly readable.
 //!
-//! Each container has a module with a table of faults. A fault takes the file
-//! and gives back a new one with a short note, or `None` where the file lacks
-//! what the fault needs. No result is larger than three times the input.
+//! Each container has a module with a table of faults. A fault receives the file and returns a new one with a short note, or `None`
+//! if the file lacks what the fault needs. No result is larger than three times the input.
 //!
-//! The tests make their files with the `ffmpeg` command. Without it they
-//! print a note and check only what needs no such file.
+//! The tests create their files with the `ffmpeg` command. Without it they print a note and run only the checks that need no such
+//! file.
 
 use std::ops::Range;
 
@@ -32,21 +30,21 @@ pub enum Container {
     Avi,
 }
 
-/// How many times larger than the input a result may be.
+/// The maximum size of a result, as a multiple of the input.
 const GROWTH_LIMIT: usize = 3;
-/// How many further faults are tried in place of those that do not apply.
+/// The number of other faults that are tried in place of those that do not apply.
 const SPARE_TRIES: usize = 4;
-/// The most parts that a container is split into.
+/// The maximum number of parts that a container is split into.
 const MOST_PARTS: usize = 1 << 16;
 
-/// A changed file and a note on what changed, or `None` if nothing could.
+/// A changed file and a note on the change, or `None` if the fault does not apply.
 type Made = Option<(Vec<u8>, String)>;
 /// A fault: its name and the function that applies it.
 type Fault = (&'static str, fn(&[u8], &mut Draw) -> Made);
 /// Consecutive byte ranges of a file that can be put in another order.
 type Units = Vec<Range<usize>>;
 
-/// Makes a faulty file out of `file`.
+/// Creates a faulty file from `file`.
 ///
 /// Returns the new bytes and an English description of the faults. The same
 /// arguments always give the same result. Returns the bytes unchanged, with a
@@ -92,7 +90,7 @@ fn faults_of(container: Container) -> &'static [Fault] {
     }
 }
 
-/// The random choices of one call, and the size that its results may reach.
+/// The random choices of one call, and the maximum size of its results.
 struct Draw {
     state: u64,
     limit: usize,
@@ -117,12 +115,12 @@ impl Draw {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    /// Returns a number from `low` up to but without `high`.
+    /// Returns a number from `low` up to, but not including, `high`.
     fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high.saturating_sub(low))
     }
 
-    /// Is true once in `n` times.
+    /// Returns `true` in one of `n` cases.
     fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
@@ -133,7 +131,7 @@ impl Draw {
         items.get(index).copied()
     }
 
-    /// Returns a stretch of at least `least` of `count` items.
+    /// Returns a range of at least `least` of `count` items.
     fn stretch(&mut self, count: usize, least: usize) -> Option<Range<usize>> {
         if count < least {
             return None;
@@ -142,7 +140,7 @@ impl Draw {
         Some(start..self.between(start + least, count + 1))
     }
 
-    /// Returns one item from `first` on, or all items from there to the end.
+    /// Returns one item from `first` on, or all items from one on.
     fn one_or_rest(&mut self, first: usize, count: usize) -> Option<Range<usize>> {
         if count <= first {
             return None;
@@ -193,13 +191,13 @@ fn put_le32(bytes: &mut [u8], at: usize, value: u32) -> Option<()> {
     Some(())
 }
 
-/// Joins byte strings, or returns `None` where they pass the size limit.
+/// Joins byte strings, or returns `None` if the result exceeds the size limit.
 fn join(parts: &[&[u8]], draw: &Draw) -> Option<Vec<u8>> {
     let total: usize = parts.iter().map(|part| part.len()).sum();
     (total <= draw.limit).then(|| parts.concat())
 }
 
-/// Joins ranges of `file`, under the same limit as [`join`].
+/// Joins ranges of `file`, with the same limit as [`join`].
 fn join_ranges(file: &[u8], ranges: &[Range<usize>], draw: &Draw) -> Option<Vec<u8>> {
     let total: usize = ranges.iter().map(|range| range.len()).sum();
     if total > draw.limit {
@@ -217,7 +215,7 @@ fn concatenated(file: &[u8], draw: &mut Draw) -> Made {
     Some((join(&[file, file], draw)?, "whole file twice".into()))
 }
 
-/// Cuts the file off at a random place inside `range`.
+/// Truncates the file at a random position inside `range`.
 fn cut_within(file: &[u8], range: &Range<usize>, draw: &mut Draw) -> Made {
     if range.len() < 2 {
         return None;
@@ -226,7 +224,7 @@ fn cut_within(file: &[u8], range: &Range<usize>, draw: &mut Draw) -> Made {
     Some((file.get(..end)?.to_vec(), format!("{end} of {} bytes kept", file.len())))
 }
 
-/// Turns the starts of consecutive parts into ranges, the last up to `end`.
+/// Converts the starts of consecutive parts to ranges; the last one ends at `end`.
 fn units_from_starts(starts: &[usize], end: usize) -> Units {
     let ends = starts.iter().skip(1).copied().chain([end]);
     starts.iter().zip(ends).map(|(&start, end)| start..end).collect()
@@ -235,14 +233,14 @@ fn units_from_starts(starts: &[usize], end: usize) -> Units {
 /// A change to the order or the number of units.
 type Reorder = fn(&mut Units, &mut Draw) -> Option<String>;
 
-/// Puts `copies` more of the unit at `from` in front of index `to`.
+/// Inserts `copies` copies of the unit at `from` before index `to`.
 fn insert_copies(units: &mut Units, from: usize, to: usize, copies: usize) -> Option<()> {
     let unit = units.get(from)?.clone();
     units.splice(to..to, std::iter::repeat_n(unit, copies));
     Some(())
 }
 
-/// Draws how many copies of a unit fit under the size limit, 2 to 8.
+/// Chooses a number of copies of a unit that fits the size limit, 2 to 8.
 fn many_copies(units: &Units, index: usize, draw: &mut Draw) -> Option<usize> {
     let size = units.get(index)?.len().max(1);
     let total: usize = units.iter().map(|unit| unit.len()).sum();
@@ -250,14 +248,14 @@ fn many_copies(units: &Units, index: usize, draw: &mut Draw) -> Option<usize> {
     (room >= 2).then(|| draw.between(2, room + 1))
 }
 
-/// Repeats one unit once, right after itself.
+/// Repeats one unit once, directly after itself.
 fn repeat_adjacent(units: &mut Units, draw: &mut Draw) -> Option<String> {
     let index = draw.below(units.len());
     insert_copies(units, index, index + 1, 1)?;
     Some(format!("number {index} twice in a row"))
 }
 
-/// Repeats one unit many times, right after itself.
+/// Repeats one unit many times, directly after itself.
 fn repeat_adjacent_often(units: &mut Units, draw: &mut Draw) -> Option<String> {
     let index = draw.below(units.len());
     let copies = many_copies(units, index, draw)?;
@@ -282,7 +280,7 @@ fn repeat_at_end_often(units: &mut Units, draw: &mut Draw) -> Option<String> {
     Some(format!("{copies} copies of number {index} at the end"))
 }
 
-/// Exchanges two units.
+/// Swaps two units.
 fn swap_two(units: &mut Units, draw: &mut Draw) -> Option<String> {
     if units.len() < 2 {
         return None;
@@ -293,7 +291,7 @@ fn swap_two(units: &mut Units, draw: &mut Draw) -> Option<String> {
     Some(format!("numbers {first} and {second}"))
 }
 
-/// Leaves one unit out.
+/// Removes one unit.
 fn drop_one(units: &mut Units, draw: &mut Draw) -> Option<String> {
     if units.len() < 2 {
         return None;
@@ -303,7 +301,7 @@ fn drop_one(units: &mut Units, draw: &mut Draw) -> Option<String> {
     Some(format!("number {index}"))
 }
 
-/// Reverses the order of a stretch of units.
+/// Reverses the order of a range of units.
 fn reverse_stretch(units: &mut Units, draw: &mut Draw) -> Option<String> {
     let stretch = draw.stretch(units.len(), 2)?;
     units[stretch.clone()].reverse();

@@ -51,16 +51,16 @@ fn numbers(file: &[u8], table: &BoxAt) -> Option<Vec<u64>> {
     entries(file, table, 4)?.into_iter().map(|at| be(file, at, 4)).collect()
 }
 
-/// Turns a box into a `free` box of the same size.
+/// Replaces a box by a `free` box of the same size.
 fn freed(file: &[u8], item: &BoxAt) -> Option<Vec<u8>> {
     let mut out = file.to_vec();
     out.get_mut(item.start + 4..item.start + 8)?.copy_from_slice(b"free");
     Some(out)
 }
 
-/// Replaces the entries of `stss` by as many or fewer.
+/// Replaces the entries of `stss` by the same number of entries or fewer.
 ///
-/// A `free` box takes the place that is left, so that no position moves.
+/// A `free` box fills the remaining space, so that no position changes.
 fn sync_table_changed(file: &[u8], change: impl FnOnce(Vec<u64>) -> Vec<u64>) -> Made {
     let stss = video_table(file, b"stss")?;
     let old = numbers(file, &stss)?;
@@ -82,12 +82,12 @@ fn sync_table_changed(file: &[u8], change: impl FnOnce(Vec<u64>) -> Vec<u64>) ->
     Some((out, format!("{count} entries before, {} after", new.len())))
 }
 
-/// Takes all entries out of `stss`.
+/// Removes all entries from `stss`.
 fn sync_table_emptied(file: &[u8], _: &mut Draw) -> Made {
     sync_table_changed(file, |_| Vec::new())
 }
 
-/// Keeps the first entry of `stss` only.
+/// Keeps only the first entry of `stss`.
 fn sync_table_first_only(file: &[u8], _: &mut Draw) -> Made {
     sync_table_changed(file, |old| old.into_iter().take(1).collect())
 }
@@ -106,7 +106,7 @@ fn sync_table_shuffled(file: &[u8], draw: &mut Draw) -> Made {
     })
 }
 
-/// Names each entry of the first half of `stss` twice.
+/// Repeats each entry in the first half of `stss`.
 fn sync_table_duplicated(file: &[u8], _: &mut Draw) -> Made {
     sync_table_changed(file, |old| (0..old.len()).map(|index| old[index / 2]).collect())
 }
@@ -121,7 +121,7 @@ fn sync_table_shifted(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("{shift} samples late, one in {often}")))
 }
 
-/// Turns `stss` into a `free` box.
+/// Replaces `stss` by a `free` box.
 fn sync_table_removed(file: &[u8], _: &mut Draw) -> Made {
     Some((freed(file, &video_table(file, b"stss")?)?, "now free".into()))
 }
@@ -132,7 +132,7 @@ fn time_runs(file: &[u8], stts: &BoxAt) -> Option<Vec<(u64, u64)>> {
     positions.map(|at| Some((be(file, at, 4)?, be(file, at + 4, 4)?))).collect()
 }
 
-/// Gives the samples of `stretch` another delta. Splits runs where needed.
+/// Gives the samples of `stretch` another delta. Splits runs if needed.
 fn runs_with(runs: &[(u64, u64)], stretch: &Range<u64>, delta: u64) -> Vec<(u64, u64)> {
     let mut new = Vec::new();
     let mut first = 0;
@@ -150,7 +150,7 @@ fn runs_with(runs: &[(u64, u64)], stretch: &Range<u64>, delta: u64) -> Vec<(u64,
     new
 }
 
-/// Replaces a sample table of the video track by one of any size.
+/// Replaces a sample table of the video track by a table of any size.
 ///
 /// Corrects the sizes of the boxes around it and the chunk offsets.
 fn replace_table(file: &[u8], old: &BoxAt, new: &[u8], draw: &Draw) -> Option<Vec<u8>> {
@@ -174,7 +174,7 @@ fn replace_table(file: &[u8], old: &BoxAt, new: &[u8], draw: &Draw) -> Option<Ve
     Some(out)
 }
 
-/// Gives a stretch of samples another delta in `stts`.
+/// Gives consecutive samples another delta in `stts`.
 fn deltas_changed(file: &[u8], draw: &mut Draw, delta: u64, most: usize) -> Made {
     let stts = video_table(file, b"stts")?;
     let runs = time_runs(file, &stts)?;
@@ -195,7 +195,7 @@ fn deltas_changed(file: &[u8], draw: &mut Draw, delta: u64, most: usize) -> Made
     Some((out, format!("{delta:#x} for samples {} to {}", stretch.start, stretch.end - 1)))
 }
 
-/// Sets the deltas of a stretch of samples to 0.
+/// Sets the deltas of consecutive samples to 0.
 fn deltas_zero(file: &[u8], draw: &mut Draw) -> Made {
     deltas_changed(file, draw, 0, usize::MAX)
 }
@@ -207,7 +207,7 @@ fn deltas_huge(file: &[u8], draw: &mut Draw) -> Made {
     deltas_changed(file, draw, delta, most)
 }
 
-/// Gives a stretch of `ctts` runs another offset, and the box another version.
+/// Gives consecutive `ctts` runs another offset, and the box another version.
 fn offsets_changed(file: &[u8], draw: &mut Draw, version: Option<u8>, offset: i32) -> Made {
     let ctts = video_table(file, b"ctts")?;
     let positions = entries(file, &ctts, 8)?;
@@ -235,7 +235,7 @@ fn offsets_huge(file: &[u8], draw: &mut Draw) -> Made {
     offsets_changed(file, draw, None, offset)
 }
 
-/// Turns `ctts` into a `free` box.
+/// Replaces `ctts` by a `free` box.
 fn offsets_removed(file: &[u8], _: &mut Draw) -> Made {
     Some((freed(file, &video_table(file, b"ctts")?)?, "now free".into()))
 }
@@ -252,7 +252,7 @@ fn decode_time(runs: &[(u64, u64)], sample: u64) -> u64 {
     time
 }
 
-/// Makes the first edit begin at a sample between two keyframes.
+/// Makes the first edit start at a sample between two keyframes.
 fn edit_inside_gop(file: &[u8], draw: &mut Draw) -> Made {
     let trak = isobmff::video_trak(file)?;
     let elst = descend(file, trak.inside(), &[b"edts", b"elst"])?;
@@ -288,7 +288,7 @@ fn video_chunk_offsets(file: &[u8]) -> Option<Vec<(usize, usize)>> {
     chunk_offsets(file, &isobmff::video_trak(file)?)
 }
 
-/// Sets a stretch of chunk offsets to the one before.
+/// Sets consecutive chunk offsets to the previous one.
 fn chunks_repeated(file: &[u8], draw: &mut Draw) -> Made {
     let offsets = video_chunk_offsets(file)?;
     let stretch = draw.stretch(offsets.len().checked_sub(1)?, 1)?;
@@ -301,7 +301,7 @@ fn chunks_repeated(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("chunks {} to {} at {value}", stretch.start, stretch.end)))
 }
 
-/// Exchanges two chunk offsets.
+/// Swaps two chunk offsets.
 fn chunks_swapped(file: &[u8], draw: &mut Draw) -> Made {
     let offsets = video_chunk_offsets(file)?;
     let pair = draw.stretch(offsets.len(), 2)?;
@@ -324,7 +324,7 @@ fn chunks_past_end(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, scope("chunk", &chosen, offsets.len()) + &format!(", {past} bytes past")))
 }
 
-/// Sets some sample sizes to 0, in a stretch or here and there.
+/// Sets some sample sizes to 0, either consecutive or scattered ones.
 fn sizes_zero(file: &[u8], draw: &mut Draw) -> Made {
     let stsz = video_table(file, b"stsz")?;
     if be(file, stsz.body + 4, 4)? != 0 {
@@ -367,7 +367,7 @@ fn timescale_huge(file: &[u8], draw: &mut Draw) -> Made {
     timescale_set(file, value)
 }
 
-/// Makes `mdat` reach past the end of the file.
+/// Makes `mdat` extend past the end of the file.
 fn media_data_too_large(file: &[u8], draw: &mut Draw) -> Made {
     let mdat = child(file, 0..file.len(), b"mdat")?;
     let more = (file.len() - mdat.end + 1 + draw.below(file.len())) as u64;
@@ -382,7 +382,7 @@ fn file_twice(file: &[u8], draw: &mut Draw) -> Made {
     concatenated(file, draw)
 }
 
-/// Cuts the file in its second half, or anywhere in its last box.
+/// Truncates the file in its second half, or anywhere in its last box.
 fn truncated(file: &[u8], draw: &mut Draw) -> Made {
     isobmff::movie(file)?;
     let last = boxes(file, 0..file.len()).pop()?;

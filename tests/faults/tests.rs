@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The faults themselves: what each does to a good file, the same for the same seed.
+//! Tests the faults: the effect of each on a good file, and the same result for the same seed.
 
 use super::*;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ const CONTAINERS: [Container; 6] = [
     Container::Avi,
 ];
 
-/// How many seeds a test tries with each file.
+/// The number of seeds that a test tries with each file.
 const SEEDS: u64 = 400;
 
 /// A good file: its container, the suffix of its name and its bytes.
@@ -24,7 +24,7 @@ struct Sample {
     bytes: Vec<u8>,
 }
 
-/// Makes a short file with the `ffmpeg` command, if there is one.
+/// Creates a short file with the `ffmpeg` command, if it exists.
 fn encoded(suffix: &str, options: &str, number: usize) -> Option<Vec<u8>> {
     let name = format!("faults-{}-{number}.{suffix}", std::process::id());
     let path = std::env::temp_dir().join(name);
@@ -41,7 +41,7 @@ fn encoded(suffix: &str, options: &str, number: usize) -> Option<Vec<u8>> {
     bytes
 }
 
-/// Returns the good files. There are none without an `ffmpeg` command.
+/// Returns the good files, or none without an `ffmpeg` command.
 fn samples() -> &'static [Sample] {
     const FRAGMENTS: &str = "-c:v libx264 -movflags frag_keyframe+empty_moov";
     const SHORT_FRAGMENTS: &str = "-c:v libx264 -frag_duration 400000 -movflags empty_moov+default_base_moof";
@@ -80,7 +80,7 @@ fn same_seed_gives_same_bytes() {
 }
 
 #[test]
-fn every_fault_is_reached() {
+fn every_fault_is_selected_by_some_seed() {
     for container in CONTAINERS {
         let mut descriptions = String::new();
         let mut tried = false;
@@ -123,7 +123,7 @@ fn input_without_structure_is_unchanged() {
 }
 
 #[test]
-fn truncated_input_makes_no_panic() {
+fn truncated_input_does_not_panic() {
     for sample in samples() {
         let len = sample.bytes.len();
         let ends = (0..600).chain((0..60).map(|step| len * step / 60)).chain(len - 60..len);
@@ -134,7 +134,7 @@ fn truncated_input_makes_no_panic() {
 }
 
 #[test]
-fn faulty_and_foreign_input_makes_no_panic() {
+fn faulty_and_foreign_input_does_not_panic() {
     for sample in samples() {
         let mut bytes = sample.bytes.clone();
         for seed in 0..150 {
@@ -149,7 +149,7 @@ fn faulty_and_foreign_input_makes_no_panic() {
 }
 
 #[test]
-fn damaged_fields_make_no_panic() {
+fn damaged_fields_do_not_panic() {
     for sample in samples() {
         let mut draw = Draw::new(1, usize::MAX);
         for seed in 0..300 {
@@ -197,6 +197,6 @@ fn most_results_still_give_packets() {
 
 #[test]
 pub(super) fn section_crc_has_the_check_value() {
-    // The check value of CRC-32/MPEG-2 in the usual catalogues.
+    // The check value of CRC-32/MPEG-2 in common CRC catalogues.
     assert_eq!(transport_stream::section_crc(b"123456789"), 0x0376_E6E7);
 }

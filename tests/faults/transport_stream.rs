@@ -25,7 +25,7 @@ const SYNC_BYTE: u8 = 0x47;
 const H264: u8 = 0x1B;
 /// Stream types of video in a PMT.
 const VIDEO_TYPES: [u8; 6] = [0x01, 0x02, 0x10, H264, 0x24, 0x33];
-/// PTS and DTS have this many bits.
+/// The number of bits in PTS and DTS.
 const STAMP_BITS: u32 = 33;
 
 /// Lists the positions of the packets.
@@ -34,12 +34,12 @@ fn packets(file: &[u8]) -> impl DoubleEndedIterator<Item = usize> + '_ {
     (0..count).map(|index| index * PACKET).filter(|&at| file[at] == SYNC_BYTE)
 }
 
-/// Lists the positions of the packets of a PID.
+/// Lists the positions of the packets with a PID.
 fn packets_of(file: &[u8], pid: u16) -> impl DoubleEndedIterator<Item = usize> + '_ {
     packets(file).filter(move |&at| pid_of(file, at) == pid)
 }
 
-/// Tells whether a whole packet of a PID is at `at`.
+/// Returns whether a complete packet with a PID is at `at`.
 fn is_packet_of(file: &[u8], at: usize, pid: u16) -> bool {
     at + PACKET <= file.len() && file[at] == SYNC_BYTE && pid_of(file, at) == pid
 }
@@ -49,18 +49,18 @@ fn pid_of(file: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([file[at + 1], file[at + 2]]) & 0x1FFF
 }
 
-/// Writes a PID and leaves the three bits before it as they are.
+/// Writes a PID and keeps the three bits before it.
 fn put_pid(out: &mut [u8], at: usize, pid: u16) {
     out[at] = out[at] & 0xE0 | (pid >> 8) as u8;
     out[at + 1] = pid as u8;
 }
 
-/// Tells whether a PES packet or a section starts in the packet.
+/// Returns whether a PES packet or a section starts in the packet.
 fn starts_unit(file: &[u8], at: usize) -> bool {
     file[at + 1] & 0x40 != 0
 }
 
-/// Returns where the flags of the adaptation field are.
+/// Returns the position of the flags of the adaptation field.
 fn adaptation_flags(file: &[u8], at: usize) -> Option<usize> {
     (file[at + 3] & 0x20 != 0 && file[at + 4] > 0).then_some(at + 5)
 }
@@ -72,7 +72,7 @@ fn payload(file: &[u8], at: usize) -> Option<Range<usize>> {
     (file[at + 3] & 0x10 != 0 && start < at + PACKET).then_some(start..at + PACKET)
 }
 
-/// Returns the range of the section that starts in a packet and ends in it.
+/// Returns the range of a section that starts and ends in a packet.
 fn section(file: &[u8], at: usize) -> Option<Range<usize>> {
     let payload = payload(file, at).filter(|_| starts_unit(file, at))?;
     let start = payload.start + 1 + usize::from(file[payload.start]);
@@ -80,14 +80,14 @@ fn section(file: &[u8], at: usize) -> Option<Range<usize>> {
     (end <= payload.end && end >= start + 12).then_some(start..end)
 }
 
-/// What the tables of the stream say about the video.
+/// The information about the video in the tables of the stream.
 struct Program {
     map_pid: u16,
     video_pid: u16,
     stream_type: u8,
 }
 
-/// Finds the video stream by way of the PAT and the PMT.
+/// Finds the video stream through the PAT and the PMT.
 fn program(file: &[u8]) -> Option<Program> {
     let map_pid = packets_of(file, 0).find_map(|at| map_pid(file, at))?;
     packets_of(file, map_pid).find_map(|at| {
@@ -97,7 +97,7 @@ fn program(file: &[u8]) -> Option<Program> {
     })
 }
 
-/// Reads the PID of the first PMT out of the PAT in a packet.
+/// Reads the PID of the first PMT from the PAT in a packet.
 fn map_pid(file: &[u8], at: usize) -> Option<u16> {
     let section = section(file, at)?;
     (section.start + 8..section.end - 4)
@@ -119,12 +119,12 @@ fn video_entry(file: &[u8], at: usize) -> Option<usize> {
     None
 }
 
-/// Lists the packets in which a PES packet of a PID starts.
+/// Lists the packets in which a PES packet with a PID starts.
 fn pes_starts(file: &[u8], pid: u16) -> Vec<usize> {
     packets_of(file, pid).filter(|&at| pes_header(file, at).is_some()).collect()
 }
 
-/// Returns where the PES header in a packet starts.
+/// Returns the position of the PES header in a packet.
 fn pes_header(file: &[u8], at: usize) -> Option<usize> {
     let payload = payload(file, at).filter(|_| starts_unit(file, at))?;
     let starts = payload.len() >= 9 && be(file, payload.start, 3) == Some(1);
@@ -150,7 +150,7 @@ fn stamp(file: &[u8], at: usize) -> u64 {
     (bytes >> 33 & 7) << 30 | (bytes >> 17 & 0x7FFF) << 15 | bytes >> 1 & 0x7FFF
 }
 
-/// Writes a PTS or DTS and leaves the marker bits as they are.
+/// Writes a PTS or DTS and keeps the marker bits.
 fn put_stamp(out: &mut [u8], at: usize, value: u64) {
     let marks = be(out, at, 5).unwrap_or(0) & 0xF1_0001_0001;
     let value = (value >> 30 & 7) << 33 | (value >> 15 & 0x7FFF) << 17 | (value & 0x7FFF) << 1;
@@ -173,7 +173,7 @@ fn add_to_clock(out: &mut [u8], at: usize, delta: u64) -> bool {
     put_be(out, flags + 1, 6, base << 15 | clock & 0x7FFF).is_some()
 }
 
-/// Returns the whole packets of the file, or `None` if it has none.
+/// Returns the complete packets of the file, or `None` if there are none.
 fn whole_packets(file: &[u8]) -> Option<&[u8]> {
     packets(file).next()?;
     file.get(..file.len() / PACKET * PACKET)
@@ -198,9 +198,9 @@ fn shifted_copy(file: &[u8], draw: &mut Draw) -> Made {
     Some((join(&[whole, &copy], draw)?, format!("copy shifted by {shift} ticks")))
 }
 
-/// Changes PTS and DTS of one video PES packet or of all from some on.
+/// Changes PTS and DTS of one video PES packet, or of all packets from one on.
 ///
-/// `renew` gets the time of the PES packet before and the old time.
+/// `renew` gets the time of the previous PES packet and the old time.
 fn restamped(file: &[u8], draw: &mut Draw, renew: impl Fn(u64, u64) -> u64) -> Made {
     let starts = pes_starts(file, program(file)?.video_pid);
     let chosen = draw.one_or_rest(1, starts.len())?;
@@ -214,18 +214,18 @@ fn restamped(file: &[u8], draw: &mut Draw, renew: impl Fn(u64, u64) -> u64) -> M
     Some((out, scope("PES packet", &chosen, starts.len())))
 }
 
-/// Sets PTS and DTS to the decode time of the PES packet before.
+/// Sets PTS and DTS to the decode time of the previous PES packet.
 fn stamps_equal(file: &[u8], draw: &mut Draw) -> Made {
     restamped(file, draw, |before, _| before)
 }
 
-/// Sets PTS and DTS back.
+/// Decreases PTS and DTS.
 fn stamps_back(file: &[u8], draw: &mut Draw) -> Made {
     let step = draw.pick(&[3600, 45_000, 90_000, 90_000 * 20])?;
     restamped(file, draw, |_, old| old.wrapping_sub(step))
 }
 
-/// Takes PTS and DTS out of PES headers. Stuffing takes their place.
+/// Removes PTS and DTS from PES headers. Stuffing replaces them.
 fn stamps_missing(file: &[u8], draw: &mut Draw) -> Made {
     let starts = pes_starts(file, program(file)?.video_pid);
     let chosen = draw.one_or_rest(0, starts.len())?;
@@ -240,7 +240,7 @@ fn stamps_missing(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, scope("PES packet", &chosen, starts.len())))
 }
 
-/// Adds a jump to the PCR from some packet on.
+/// Adds a jump to the PCR from one packet on.
 fn clock_jump(file: &[u8], draw: &mut Draw) -> Made {
     let first = draw.below(file.len() / PACKET) * PACKET;
     let jump = draw.pick(&[90_000 * 3600, 90_000 * 10, -90_000, -90_000 * 3600, 1i64 << 32])?;
@@ -264,7 +264,7 @@ pub(super) fn section_crc(section: &[u8]) -> u32 {
     })
 }
 
-/// Names another video PID in the PMT in a packet, as a new version.
+/// Writes another video PID into the PMT in a packet, as a new version.
 fn map_pid_changed(out: &mut [u8], at: usize, old: u16, new: u16) -> Option<()> {
     let section = section(out, at)?;
     let entry = video_entry(out, at)?;
@@ -284,7 +284,7 @@ fn add_to_counter(out: &mut [u8], at: usize, delta: u8) {
     out[at + 3] = old & 0xF0 | old.wrapping_add(delta) & 0x0F;
 }
 
-/// Moves the video to a PID that is free, from some PES packet on.
+/// Moves the video to a free PID, from one PES packet on.
 ///
 /// Returns the bytes, the packet of the change and the new PID.
 fn video_moved(file: &[u8], draw: &mut Draw) -> Option<(Vec<u8>, usize, u16)> {
@@ -300,7 +300,7 @@ fn video_moved(file: &[u8], draw: &mut Draw) -> Option<(Vec<u8>, usize, u16)> {
     Some((out, first, new))
 }
 
-/// Changes the video PID with a new version of the PMT right before.
+/// Changes the video PID, with a new version of the PMT directly before.
 fn pid_changed_with_map(file: &[u8], draw: &mut Draw) -> Made {
     let Program { map_pid, video_pid, .. } = program(file)?;
     let (mut moved, first, new) = video_moved(file, draw)?;
@@ -316,7 +316,7 @@ fn pid_changed_with_map(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("PID {video_pid:#x} is {new:#x} from packet {} on", first / PACKET)))
 }
 
-/// Changes the video PID and leaves the PMT as it is.
+/// Changes the video PID and keeps the PMT.
 fn pid_changed_alone(file: &[u8], draw: &mut Draw) -> Made {
     let (out, first, new) = video_moved(file, draw)?;
     Some((out, format!("PID is {new:#x} from packet {} on", first / PACKET)))
@@ -337,7 +337,7 @@ fn continuity_errors(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("{count} packets")))
 }
 
-/// Drops a burst of packets, or video packets here and there.
+/// Drops consecutive packets, or scattered video packets.
 fn packets_dropped(file: &[u8], draw: &mut Draw) -> Made {
     let pid = program(file)?.video_pid;
     let first = draw.below(file.len() / PACKET) * PACKET;
@@ -357,7 +357,7 @@ fn packets_dropped(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("{count} packets, {}", often.map_or("a burst", |_| "scattered"))))
 }
 
-/// Clears random_access_indicator in all video packets, or in all but the first.
+/// Clears random_access_indicator in all video packets, or in all except the first.
 fn random_access_cleared(file: &[u8], draw: &mut Draw) -> Made {
     let pid = program(file)?.video_pid;
     let kept = draw.below(2);
@@ -373,7 +373,7 @@ fn random_access_cleared(file: &[u8], draw: &mut Draw) -> Made {
     Some((out, format!("{} cleared, {kept} kept", positions.len())))
 }
 
-/// Numbers the continuity counters of a PID anew.
+/// Renumbers the continuity counters of a PID.
 fn renumber(out: &mut [u8], pid: u16) {
     let positions: Vec<usize> = packets_of(out, pid).collect();
     let mut next = None;
@@ -384,7 +384,7 @@ fn renumber(out: &mut [u8], pid: u16) {
     }
 }
 
-/// Repeats some video PES packets right after themselves.
+/// Repeats some video PES packets directly after themselves.
 fn pes_duplicated(file: &[u8], draw: &mut Draw) -> Made {
     let pid = program(file)?.video_pid;
     let starts = pes_starts(file, pid);
@@ -461,7 +461,7 @@ fn parameter_sets(file: &[u8]) -> Vec<NalUnit> {
     found
 }
 
-/// Turns a NAL unit into filler data of the same length.
+/// Replaces a NAL unit by filler data of the same length.
 fn fill(out: &mut [u8], unit: &NalUnit) {
     const FILLER: u8 = 12;
     out[unit.header] = FILLER;
@@ -473,9 +473,9 @@ fn fill(out: &mut [u8], unit: &NalUnit) {
     }
 }
 
-/// Turns the parameter sets of some access units into filler data.
+/// Replaces the parameter sets of some access units by filler data.
 ///
-/// `chosen` gets whether it is the first access unit that has some.
+/// `chosen` gets whether the access unit is the first one with parameter sets.
 fn parameter_sets_filled(file: &[u8], chosen: impl Fn(bool) -> bool) -> Made {
     let mut units = parameter_sets(file);
     let first = units.first()?.pes;
@@ -487,12 +487,12 @@ fn parameter_sets_filled(file: &[u8], chosen: impl Fn(bool) -> bool) -> Made {
     Some((out, format!("{} NAL units are filler", units.len())))
 }
 
-/// Keeps the parameter sets of the first access unit only.
+/// Keeps only the parameter sets of the first access unit.
 fn parameter_sets_first_only(file: &[u8], _: &mut Draw) -> Made {
     parameter_sets_filled(file, |first| !first)
 }
 
-/// Takes the parameter sets of the first access unit away.
+/// Removes the parameter sets of the first access unit.
 fn parameter_sets_not_first(file: &[u8], _: &mut Draw) -> Made {
     parameter_sets_filled(file, |first| first)
 }
