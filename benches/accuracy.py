@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""COCO average precision of the elements, beside an independent detector's on the same photographs.
+"""Measures the COCO average precision of the elements and of an independent detector on the same photographs.
 
     make build
     pip install av numpy opencv-python-headless onnxruntime pycocotools
     benches/accuracy.py [--images DIR] [--models MODEL...] [--reference PROGRAM] [-- PROPERTY=VALUE...]
 
-DIR holds JPEGs and `annotations.json` in COCO's form with the 80 classes of COCO; each photograph goes through
-`filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`. PROGRAM is called as `PROGRAM coco MODEL DIR -o RESULTS` (photographs
-read by OpenCV), as `PROGRAM detect --conf C MODEL FILES...` (read by FFmpeg, as the elements do; JSON lines), and as
-`PROGRAM coco-score DIR RESULTS`, which prints AP and AP50. OpenCV's and FFmpeg's inverse transforms of a JPEG round
-differently (of 4 samples in 100, by a level or two); models that are quantised dynamically turn that alone into AP differences
-of up to 0.01, so the difference is that to the second.
-Properties are those of vxyolodetect; without any, the table has the CPU
-provider and the automatic choice. Skips, and says so, where the photographs or the program are missing.
+DIR contains JPEGs and `annotations.json` in COCO format with the 80 COCO classes. Each photograph goes through
+`filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`. PROGRAM is called as `PROGRAM coco MODEL DIR -o RESULTS` (reads
+photographs with OpenCV), as `PROGRAM detect --conf C MODEL FILES...` (reads them with FFmpeg, like the elements, and prints
+JSON lines), and as `PROGRAM coco-score DIR RESULTS`, which prints AP and AP50. OpenCV and FFmpeg round the inverse transform
+of a JPEG differently (4 samples in 100, by one or two levels). With dynamically quantised models this alone causes AP
+differences of up to 0.01, so the printed difference refers to the FFmpeg results.
+Properties are those of vxyolodetect; without any, the table has the CPU provider and the automatic choice. Prints a message
+and skips if the photographs or the program are missing.
 """
 import argparse
 import json
@@ -25,14 +25,14 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-# COCO's numbers of the 80 classes, in the order in which detectors are trained.
+# COCO's IDs of the 80 classes, in the order that detectors are trained with.
 CATEGORIES = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
-# Few enough for one pipeline description.
+# Small enough for one pipeline description.
 AT_ONCE = 20
 
 
 def records(lines, number):
-    """COCO results out of JSON lines; `number` gives an image's number from its line."""
+    """Returns COCO results from JSON lines; `number` returns the image ID of a line."""
     for line in lines:
         line = json.loads(line)
         for found in line["detections"]:
@@ -41,7 +41,7 @@ def records(lines, number):
 
 
 def detect(model, images, properties):
-    """COCO results of all images, through the elements."""
+    """Runs the elements on all images and returns COCO results."""
     environment = dict(os.environ, GST_PLUGIN_PATH=str(ROOT / "target/plugins"), GST_REGISTRY=str(ROOT / "target/gst-registry.bin"))
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ def detect(model, images, properties):
 
 
 def average_precision(text):
-    """AP50-95 and AP50 out of what pycocotools prints."""
+    """Returns AP50-95 and AP50 from the output of pycocotools."""
     values = re.findall(r"IoU=0\.50(?::0\.95|\s+) *\| area= *all \| maxDets= *\d+ \] = (\d\.\d+)", text)
     if len(values) < 2:
         values = re.findall(r"(\d\.\d{3,})", text)

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Many files: `vx detect` beside the same work one after the other, beside a process for each file, and beside the ideal.
+"""Compares `vx detect` on many files with sequential work, with one process per file, and with the ideal.
 
     benches/bulk.py [--model MODEL.onnx] [--provider cpu] [--rounds 3] [--quick] [--json FILE]
 
-The corpus is made of photographs (../shared/images beside the project, else the pictures of the project's clip), a keyframe
-each: 720p, 1080p and 4K in h264 and hevc; uniform, short, and with sizes that differ 23 times. Every round runs every way
-once, one after the other; figures are medians over the rounds, with the slowest and the fastest, of whole processes, their
-start included. Ways:
+The corpus is made of photographs (../shared/images if it exists, else the pictures of the clip in the repository), one per
+keyframe: 720p, 1080p and 4K in h264 and hevc; uniform, short, and with lengths that differ by a factor of 23. Each round runs
+every way once, one after the other. Figures are medians over the rounds, with the slowest and the fastest, and cover whole
+processes including their start. Ways:
 
-  one core    the same command held to one core (taskset): one lane, one session, one thread
+  one core    the same command limited to one core (taskset): one lane, one session, one thread
   one lane    one lane, one decoder thread, one session of one thread, on all cores
-  habit       a process for each file, one after the other, each as `one core`: the model is loaded for each
-  habit free  the same, each as `one lane`
+  habit       one process per file, one after the other, each like `one core`: every process loads the model
+  habit free  the same, each like `one lane`
   bulk        as planned; also with 1, 2, 4 and 8 lanes
 
 The ideal is the time of decoding alone plus the time of the model alone, each on all cores. Needs `make build` and the
@@ -43,12 +43,12 @@ ENCODERS = {
     "h264": ["-c:v", "libx264", "-preset", "veryfast", "-sc_threshold", "0"],
     "hevc": ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:scenecut=0"],
 }
-# Frames for each keyframe, one second of them.
+# Frames per keyframe; together they last one second.
 GOP = 5
 ONE_LANE = ["--lanes", "1", "--set", "detector::sessions=1", "--set", "detector::intra-op-threads=1",
             "--set", "decoder::thread-count=1"]
 ONE_CORE = ["taskset", "-c", "0"]
-# No frame has such a region, so the model is loaded and never run.
+# No frame has such a region, so the model is loaded but never run.
 DECODE_ONLY = ["--set", "detector::region-type=none"]
 
 
@@ -57,7 +57,7 @@ def run(command, **options):
 
 
 def reel(size, codec, keyframes):
-    """A file with a photograph in each second."""
+    """Creates a file with one photograph per second."""
     path = CORPUS / f"reel_{size}_{codec}_{keyframes}.mp4"
     if path.exists():
         return path
@@ -76,7 +76,7 @@ def reel(size, codec, keyframes):
 
 
 def files(name, size, codec, lengths, keyframes_of_reel):
-    """Files of so many keyframes each, cut out of a reel."""
+    """Creates files with these numbers of keyframes, cut from a reel."""
     folder = CORPUS / f"{name}_{size}_{codec}"
     source = reel(size, codec, keyframes_of_reel)
     paths = []
@@ -100,7 +100,7 @@ class Runner:
         self.model = model
 
     def vx(self, paths, more=(), prefix=()):
-        """Runs `vx detect`; what it took and what it said."""
+        """Runs `vx detect`; returns its cost and its messages."""
         command = [*prefix, VX, "detect", "-", *self.common, *more]
         started = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -130,7 +130,7 @@ class Runner:
         }
 
     def habit(self, paths, more=(), prefix=()):
-        """A process for each file."""
+        """Runs one process per file."""
         runs = [self.vx([path], more, prefix) for path in paths]
         total = {key: sum(run[key] for run in runs) for key in ("seconds", "keyframes", "lock_wait", "lock_hold", "model_loads")}
         total["peak_mib"] = max(run["peak_mib"] for run in runs)
@@ -139,7 +139,7 @@ class Runner:
         return total
 
     def model_alone(self, keyframes, size):
-        """Seconds for so many frames of one picture, which costs nothing to make, on all cores; loading left out."""
+        """Returns the seconds for this number of cheap identical frames on all cores, without loading."""
         width, height = SIZES[size]
         environment = dict(os.environ, GST_PLUGIN_PATH=str(PLUGINS), GST_REGISTRY=str(ROOT / "target/gst-registry.bin"))
 
@@ -164,7 +164,7 @@ def shown(values, unit="", digits=2):
 
 
 def measure(runner, title, paths, rounds, ways, size):
-    """Every way once in every round."""
+    """Runs every way once in every round."""
     cores = os.cpu_count()
     possible = {
         "one core": lambda: runner.vx(paths, prefix=ONE_CORE),
@@ -261,7 +261,7 @@ def main():
     report = {"about": about, "model": model, "provider": arguments.provider, "corpora": {}}
     runner = Runner(arguments.model, arguments.provider)
     one = files("uniform", "1080p", "h264", [10] * 10, 130)[:1]
-    # A run that decodes nothing to speak of and infers nothing: process, plugin, model.
+    # A run with almost no decoding and no inference: process, plugin, model.
     runner.start_seconds = middle([runner.vx(files("start", "720p", "h264", [1], 24), DECODE_ONLY)["seconds"] for _ in range(5)])
 
     def add(title, paths, ways, size, rounds=arguments.rounds):
@@ -272,7 +272,7 @@ def main():
     add("10 uniform files, 1080p h264", files("uniform", "1080p", "h264", [10] * 10, 130), full + lanes, "1080p")
     if not arguments.quick:
         add("1 file, 1080p h264", one, ["one core", "one lane", "bulk"], "1080p")
-        # From 2 to 46 keyframes: 23 times.
+        # From 2 to 46 keyframes: a factor of 23.
         spread = [2 + round(44 * (number / 9) ** 3) for number in range(10)]
         add("10 files, sizes 1 to 23, 1080p h264", files("spread", "1080p", "h264", spread, 130),
             ["one core", "bulk", "longest", "decode alone"], "1080p")

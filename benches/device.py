@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""A machine with many cores or an NVIDIA GPU: what vx does there, out of a folder that brings everything along.
+"""Tests and measures vx on a machine with many cores or an NVIDIA GPU, from a self-contained folder.
 
     scripts/device_bench.sh PAYLOAD [SECTION...]
 
-PAYLOAD is a folder that scripts/device_payload.sh filled. Sections, all of them if none is named:
+PAYLOAD is a folder that scripts/device_payload.sh filled. Sections (default: all):
 
   info      processor, GPU, driver, libraries
   bulk      `vx detect` over 64 files on 1, 2, 4, 8 and 16 cores
   decode    keyframes/s on the processor and on NVDEC, and whether the pictures are equal
-  clips     every clip of PAYLOAD/clips/real on NVDEC: as many pictures as on the processor, and the same ones
-  engine    detections and frames/s of the CUDA and TensorRT providers beside the CPU provider
+  clips     every clip of PAYLOAD/clips/real on NVDEC: the same number of pictures as on the processor, and equal ones
+  engine    detections and frames/s of the CUDA and TensorRT providers, compared with the CPU provider
   plugins   the same for the plugin providers in PAYLOAD/plugin-providers
   together  NVDEC and CUDA in one process
 
-Needs Python 3.8 with numpy and nothing else: no network, no GStreamer, no FFmpeg. Figures are of whole processes; "no start" leaves
-out what the same process needs for one frame.
+Needs Python 3.8 with numpy and nothing else: no network, no GStreamer, no FFmpeg. Figures cover whole processes;
+"no start" subtracts the time that the same process needs for one frame.
 """
 
 import collections
@@ -34,7 +34,7 @@ import tempfile
 import time
 
 PAYLOAD = pathlib.Path(os.environ["VX_PAYLOAD"])
-# What starts a program of the payload: nothing, or the payload's own dynamic loader where this system's libc is too old.
+# The prefix that starts a program of the payload: empty, or the payload's dynamic loader if this system's libc is too old.
 LOADER = os.environ.get("VX_LOADER", "").split()
 LIBRARIES = os.environ.get("VX_LIBRARIES", "")
 CORES = sorted(os.sched_getaffinity(0))
@@ -47,9 +47,9 @@ Result = collections.namedtuple("Result", "seconds cpu_seconds peak_mib code out
 
 
 def run(program, *arguments, cores=None, timeout=40, **environment):
-    """A program of the payload, on the first `cores` cores."""
+    """Runs a program of the payload on the first `cores` cores."""
     command = [*LOADER, str(PAYLOAD / "bin" / program), *map(str, arguments)]
-    # Not for this interpreter itself, whose own libraries may be other ones.
+    # Not for this interpreter itself, which can use other libraries.
     environment.setdefault("LD_LIBRARY_PATH", "" if LOADER else LIBRARIES)
     hold = (lambda: os.sched_setaffinity(0, spread(cores))) if cores else None
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -75,7 +75,7 @@ def run(program, *arguments, cores=None, timeout=40, **environment):
 
 
 def spread(count):
-    """So many cores, hardware threads of one core last."""
+    """Returns this number of cores, with the second hardware threads of cores last."""
     def siblings(core):
         path = pathlib.Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
         return path.read_text() if path.exists() else str(core)
@@ -100,12 +100,12 @@ def shorten(text, length=300):
 
 
 def launch(*pipeline, **options):
-    """gst-launch-1.0."""
+    """Runs gst-launch-1.0."""
     return run("gst-launch-1.0", "-q", *" ! ".join(pipeline).split(), **options)
 
 
 def detect(files, *arguments, **options):
-    """`vx detect` over `files`, with what its lines and its table say."""
+    """Runs `vx detect` over `files`; returns the data from its lines and its table."""
     with tempfile.TemporaryDirectory() as folder:
         lines = pathlib.Path(folder) / "lines.jsonl"
         result = run("vx", "detect", *files, "-o", lines, *arguments, **options)
@@ -179,20 +179,20 @@ def decoded(file, hardware, extra="", sink="fakesink", **options):
 
 
 def frames_of(result):
-    """Frames, decoder and hardware as the element's log says at the end."""
+    """Returns frames, decoder and hardware from the element's last log messages."""
     found = re.search(r"vxkeyframedec-stats, frames=\(guint64\)(\d+).*?decode-time=\(guint64\)(\d+).*?hardware=\(string\)([^;,]+)", result.err, re.S)
     return (int(found.group(1)), int(found.group(2)), found.group(3)) if found else (0, 0, "?")
 
 
 def pictures(file, hardware, folder):
-    """A file with all pictures as I420, and the run that made it."""
+    """Creates a file with all pictures as I420; also returns the run that created it."""
     raw = pathlib.Path(folder) / f"{pathlib.Path(file).name}.{hardware}.raw"
     return raw, decoded(file, hardware, "max-frames=64", f"videoconvert dither=none ! video/x-raw,format=I420 ! filesink location={raw}", timeout=60,
                         GST_DEBUG="vxkeyframedec:4", GST_DEBUG_NO_COLOR=1)
 
 
 def picture_difference(file, hardware, folder, expected=None):
-    """Largest and mean difference of samples between the processor's pictures (made already, or here) and the device's."""
+    """Returns the maximum and mean sample difference between pictures of the processor (reused if present) and the device."""
     import numpy
     (one, first), (two, second) = expected or pictures(file, "none", folder), pictures(file, hardware, folder)
     try:
@@ -290,7 +290,7 @@ def iou(a, b):
 
 
 def agreement(expected, got):
-    """Boxes of two runs that pair off, and how far those are apart."""
+    """Returns the matching boxes of two runs and their distances."""
     paired, alone, confidence, overlap = 0, 0, 0.0, 1.0
     others = {(frame["file"], frame["pts_ns"]): frame["detections"] for frame in got}
     for frame in expected:
@@ -309,7 +309,7 @@ def agreement(expected, got):
 
 
 def speed(provider, model, extra, frames, **options):
-    """Frames/s of one pipeline over one picture in memory."""
+    """Returns the frames/s of one pipeline over one picture in memory."""
     def go(count):
         return launch("videotestsrc num-buffers=1", "video/x-raw,format=I420,width=1920,height=1080", f"imagefreeze num-buffers={count}",
                       f"vxyolodetect model-file={model} execution-provider={provider} runtime-library={RUNTIME} {extra}", "fakesink sync=false", **options)

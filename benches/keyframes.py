@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Keyframes a second: vxkeyframedec beside FFmpeg's own command, on the same files with the same number of threads.
+"""Compares the keyframes per second of vxkeyframedec and the FFmpeg command, with the same files and number of threads.
 
     benches/keyframes.py [--rounds 7] [--threads 2] [--json FILE] [FILE...]
 
-Without files it makes some of the project's clip: 720p, 1080p and 4K in h264 and hevc. Each round runs every way once,
-one after the other; figures are medians over the rounds, with the slowest and the fastest, of whole processes, their
-start included. Needs `make build` and nothing else.
+Without files it creates some from the clip in the repository: 720p, 1080p and 4K in h264 and hevc. Each round runs every
+way once, one after the other. Figures are medians over the rounds, with the slowest and the fastest, and cover whole
+processes including their start. Requires only `make build`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLIP = ROOT / "examples/media/scenes.mp4"
 PLUGINS = ROOT / "target/plugins"
 
-# Name, size, seconds, encoder. A keyframe every ten frames.
+# Name, size, seconds, encoder. One keyframe in ten frames.
 MADE = [
     ("720p h264", "1280:720", 120, ["-c:v", "libx264", "-preset", "veryfast", "-g", "10"]),
     ("1080p h264", "1920:1080", 80, ["-c:v", "libx264", "-preset", "veryfast", "-g", "10"]),

@@ -7,15 +7,15 @@
 
 All programs decode keyframes only and detect with the same YOLOv8-style model. Contenders:
 
-  Python loop              PyAV, OpenCV, ONNX Runtime with all cores: what tutorials show, with keyframe-only decoding
-  Python, two processes    two of them with one thread each, which read the file at the same time
+  Python loop              PyAV, OpenCV, ONNX Runtime with all cores: the loop from tutorials, with keyframe-only decoding
+  Python, two processes    two such processes with one thread each, which read the file at the same time
   Python, OpenVINO's queue PyAV and OpenVINO's asynchronous queue in its default precision
   Ultralytics              its `predict` on the frames of the first program
   vx, ...                  gst-launch-1.0 with one pipeline, or two in one process, on the CPU provider or the automatic one
 
-Each round runs every contender once, in an order that is shifted by one from round to round. Rates and processor times are those of
-whole processes, from start to end: the median over the rounds, with the slowest and the fastest. Contenders whose Python packages
-are missing are left out with a note. The last rows are the ideal for vx: the time of decoding alone plus the time of the model alone,
+Each round runs every contender once, in an order that shifts by one in each round. Rates and processor times cover whole
+processes, from start to end: the median over the rounds, with the slowest and the fastest. Contenders with missing Python packages
+are skipped with a note. The last rows are the ideal for vx: the time of decoding alone plus the time of the model alone,
 spread over the cores.
 """
 import argparse
@@ -145,7 +145,7 @@ def last_number(text):
 
 
 def launch(branches):
-    """One gst-launch-1.0 process with these branches."""
+    """Runs one gst-launch-1.0 process with these branches."""
     env = dict(os.environ, GST_PLUGIN_PATH=f"{ROOT}/target/plugins", GST_REGISTRY=f"{ROOT}/target/gst-registry.bin")
     return Run([["gst-launch-1.0", "-q", *branches]], lambda text: text.count('"pts_ns"'), env)
 
@@ -165,7 +165,7 @@ def has(package):
 
 
 def ideal(arguments, provider, keyframes):
-    """Seconds of processor time for decoding and for the model, each alone."""
+    """Returns the seconds of processor time for decoding alone and for the model alone."""
     env = dict(os.environ, GST_PLUGIN_PATH=f"{ROOT}/target/plugins", GST_REGISTRY=f"{ROOT}/target/gst-registry.bin")
 
     def cpu(line):
@@ -175,7 +175,7 @@ def ideal(arguments, provider, keyframes):
     size = [f"input-size={arguments.size}"] if arguments.size else []
 
     def model(frames):
-        # One picture of the file, again and again: it costs nothing to make.
+        # Repeats one picture of the file, so that it costs nothing to produce.
         return cpu(["filesrc", f"location={arguments.file}", "!", "vxkeyframedec", "!", "imagefreeze", f"num-buffers={frames}", "!",
                     "vxyolodetect", f"model-file={arguments.model}", f"execution-provider={provider}", *size, "!", "fakesink"])
 

@@ -325,7 +325,7 @@ fn an_unwritable_picture_fails_its_file_and_removes_old_pictures() {
     assert!(run(&["--which-frames", "all"]).status.success());
     let all = files(&folder);
     let of_one = all.iter().find(|name| name.starts_with("f0.mp4-")).unwrap().split('/').next().unwrap().to_owned();
-    // The current detections are not on any frame.
+    // At this confidence no frame has a detection.
     std::fs::write(folder.join(&of_one).join("holiday.jpg"), "mine").unwrap();
     assert!(run(&["--confidence", "0.9999"]).status.success());
     assert_eq!(files(&folder), BTreeSet::from([format!("{of_one}/holiday.jpg")]));

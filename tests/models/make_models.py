@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes the models beside this file: the output forms of detector families, without their weights.
+"""Creates the models in this folder: the output formats of detector families, without their weights.
 
     pip install onnx==1.19.1 numpy && tests/models/make_models.py
 
-Each sees a 64x64 picture and, whatever is on it, finds one box with corners (16, 8) and (48, 40), class 2, score 0.75,
-beside what its family adds: a weaker overlapping box where suppression is due, empty rows where rows are padded. The
-picture takes part with nothing, so that no part of the graph is pruned away.
+Each model takes a 64x64 picture and always detects one box with corners (16, 8) and (48, 40), class 2, score 0.75. Families
+add a weaker overlapping box if their output needs suppression, and empty rows if they pad rows. The picture contributes a
+zero to every output, so that no part of the graph is pruned.
 """
 import pathlib
 
@@ -24,7 +24,7 @@ def value(name, kind, shape):
 
 
 def model(name, outputs, extra_inputs=(), picture=(T.FLOAT, [1, 3, 64, 64]), image="images", metadata=()):
-    """`outputs`: name to (array, declared shape, name of an input that multiplies it or None)."""
+    """Writes a model. `outputs`: name to (array, declared shape, name of an input that multiplies it or None)."""
     nodes, constants, infos = [], [], []
     kinds = {np.dtype("float32"): T.FLOAT, np.dtype("int64"): T.INT64, np.dtype("int32"): T.INT32}
     # A zero that depends on the picture.
@@ -34,7 +34,7 @@ def model(name, outputs, extra_inputs=(), picture=(T.FLOAT, [1, 3, 64, 64]), ima
     nodes.append(h.make_node("Mul", ["mean", "nothing"], ["zero"]))
     for key, (array, shape, factor) in outputs.items():
         kind = kinds[array.dtype]
-        # Large and nearly empty: only what is not zero is stored.
+        # Large and sparse: only nonzero values are stored.
         places = np.argwhere(array != 0).astype(np.int64)
         constants.append(numpy_helper.from_array(np.array(array.shape, np.int64), f"{key}_shape"))
         constants.append(numpy_helper.from_array(places, f"{key}_places"))
@@ -68,21 +68,21 @@ def zeros(*shape, kind=np.float32):
 CORNERS = np.array([16, 8, 48, 40], np.float32)
 CENTRED = np.array([32, 24, 32, 32], np.float32)
 
-# RT-DETR, D-FINE, DEIM: finished boxes, scaled by the size that is given.
+# RT-DETR, D-FINE, DEIM: final boxes, scaled by the size input.
 labels, boxes, scores = zeros(1, 300, kind=np.int64), zeros(1, 300, 4), zeros(1, 300)
 labels[0, 1], boxes[0, 1], scores[0, 1] = 2, CORNERS / 64, 0.75
 sizes = [value("orig_target_sizes", T.INT64, [1, 2])]
 detr = {"labels": (labels, [1, 300], None), "boxes": (boxes, [1, 300, 4], "orig_target_sizes"), "scores": (scores, [1, 300], None)}
 model("detr_sized", detr, sizes)
-# The same without a size: shares of the picture.
+# The same without a size input: normalised coordinates.
 model("detr_shares", {key: (array, shape, None) for key, (array, shape, _) in detr.items()})
 
-# DETR family as trained, without its last step: logits and centred boxes as shares. RF-DETR calls them otherwise.
+# DETR family without its postprocessing: logits and normalised centred boxes. RF-DETR uses other names for them.
 logits, boxes = np.full((1, 10, 80), -8, np.float32), zeros(1, 10, 4)
 logits[0, 5, 2], boxes[0, 5] = LOGIT, CENTRED / 64
 model("detr_logits", {"logits": (logits, [1, 10, 80], None), "pred_boxes": (boxes, [1, 10, 4], None)})
 model("rfdetr", {"dets": (boxes, [1, 10, 4], None), "labels": (logits, [1, 10, 80], None)})
-# DETR itself: softmax over 91 numbers and "no object".
+# DETR: softmax over 91 classes and "no object".
 logits = zeros(1, 100, 92)
 logits[0, :, 91] = 20
 logits[0, 5, 91], logits[0, 5, 2] = 0, float(np.log(0.75 / 0.25 * 91))
@@ -90,7 +90,7 @@ boxes = zeros(1, 100, 4)
 boxes[0, 5] = CENTRED / 64
 model("detr_softmax", {"logits": (logits, [1, 100, 92], None), "pred_boxes": (boxes, [1, 100, 4], None)})
 
-# YOLO-NAS: corners and class scores of each cell, still overlapping.
+# YOLO-NAS: corners and class scores of each cell, before suppression.
 boxes, scores = zeros(1, 84, 4), zeros(1, 84, 80)
 boxes[0, 3], scores[0, 3, 2] = CORNERS, 0.75
 boxes[0, 4], scores[0, 4, 2] = CORNERS + 1, 0.5
@@ -102,7 +102,7 @@ model("yolo_nas_flat", {"graph2_flat_predictions": (rows, ["boxes", 7], None)})
 rows = np.array([[0, *CORNERS, 2, 0.75]], np.float32)
 model("yolov7_nms", {"output": (rows, ["boxes", 7], None)})
 
-# EfficientNMS of TensorRT and its copies: padded rows and a count. The row past the count is not to be read.
+# EfficientNMS of TensorRT and its copies: padded rows and a count. Rows after the count must be ignored.
 boxes, scores, classes = zeros(1, 100, 4), zeros(1, 100), zeros(1, 100, kind=np.int32)
 boxes[0, :2], scores[0, :2], classes[0, :2] = CORNERS, 0.75, 2
 count = np.array([[1]], np.int32)
@@ -110,7 +110,7 @@ model("efficient_nms", {
     "num_dets": (count, [1, 1], None), "det_boxes": (boxes, [1, 100, 4], None),
     "det_scores": (scores, [1, 100], None), "det_classes": (classes, [1, 100], None)})
 
-# torchvision: no batch.
+# torchvision: without a batch dimension.
 model("torchvision", {
     "boxes": (CORNERS[None], ["boxes", 4], None), "labels": (np.array([2], np.int64), ["boxes"], None),
     "scores": (np.array([0.75], np.float32), ["boxes"], None)})
@@ -121,17 +121,17 @@ rows = np.array([[2, 0.75, *CORNERS]], np.float32)
 model("paddle", {"multiclass_nms3_0.tmp_0": (rows, ["boxes", 6], None), "multiclass_nms3_0.tmp_2": (np.array([1], np.int32), [1], None)},
       paddle, image="image")
 
-# NanoDet-Plus: cells at the corner of their square, all strides in one output. Cell (2, 2) of stride 16 is at (32, 32).
+# NanoDet-Plus: cells located at the corner of their square, all strides in one output. Cell (2, 2) of stride 16 is at (32, 32).
 rows = zeros(1, 64 + 16 + 4 + 1, 80 + 32)
 cell = rows[0, 64 + 2 * 4 + 2]
 cell[2] = 0.75
-# One bin takes all: distances 1, 1.5, 1, 0.5 strides to the left, top, right and bottom.
+# One bin has all the weight: distances of 1, 1.5, 1, 0.5 strides to the left, top, right and bottom.
 for side, distance in enumerate([1, 1.5, 1, 0.5]):
     low, high = int(np.floor(distance)), int(np.ceil(distance))
     cell[80 + 8 * side + low] = cell[80 + 8 * side + high] = 60
 model("nanodet_plus", {"output": (rows, [1, 85, 112], None)})
 
-# PicoDet without NMS: scores of each stride, then boxes of each stride, cells at their centre: (1, 1) of 16 is at (24, 24).
+# PicoDet without NMS: scores of each stride, then boxes of each stride, cells located at their centre: (1, 1) of 16 is at (24, 24).
 outputs = {}
 for level, cells in enumerate([64, 16, 4, 1]):
     scores = zeros(1, cells, 80)
@@ -146,7 +146,7 @@ for level, cells in enumerate([64, 16, 4, 1]):
     outputs[f"boxes_{level}"] = (boxes, [1, cells, 32], None)
 model("picodet", outputs, image="image")
 
-# Bytes with the channels last, YOLOv8's output.
+# Byte input with the channels last, and YOLOv8's output.
 rows = zeros(1, 14, 84)
 rows[0, :4, 7], rows[0, 4 + 2, 7] = CENTRED, 0.75
 names = [("names", str({index: f"c{index}" for index in range(10)}))]
@@ -154,7 +154,7 @@ model("v8_bytes_last", {"output0": (rows, [1, 14, 84], None)}, picture=(T.UINT8,
 
 
 def odd(name, output, batch="batch"):
-    """YOLOv8's output [batch, 14, 84] made by nodes of its own from the pictures."""
+    """Writes a model whose YOLOv8 output [batch, 14, 84] is computed from the pictures by `nodes`."""
     nodes, constants = output
     names = [("names", str({index: f"c{index}" for index in range(10)}))]
     rows = zeros(1, 14, 84)
@@ -179,33 +179,33 @@ MEAN = [h.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2], keepdims=1)
         h.make_node("ReduceMean", ["mean"], ["level4"], axes=[3], keepdims=1),
         h.make_node("Squeeze", ["level4", "one"], ["level"])]
 ONE = constant("one", np.array([1], np.int64))
-# Right for one picture, wrong for more: confidences are divided by how many there are.
+# Correct for one picture, wrong for several: confidences are divided by the batch size.
 odd("wrong_batch", ([*MEAN, h.make_node("Shape", ["images"], ["shape"]), h.make_node("Gather", ["shape", "first"], ["count"]),
                      h.make_node("Cast", ["count"], ["share"], to=T.FLOAT), h.make_node("Mul", ["level", "nothing"], ["none"]),
                      h.make_node("Add", ["rows", "none"], ["each"]), h.make_node("Div", ["each", "share"], ["output0"])],
                     [ONE, constant("first", np.int64(0)), constant("nothing", np.float32(0))]))
-# The same of a model whose boxes are in pixels, which are right.
+# The same for a model with boxes in pixels, which is correct.
 odd("wrong_scores", ([*MEAN, h.make_node("Shape", ["images"], ["shape"]), h.make_node("Gather", ["shape", "first"], ["count"]),
                       h.make_node("Cast", ["count"], ["share"], to=T.FLOAT), h.make_node("Mul", ["level", "nothing"], ["none"]),
                       h.make_node("Add", ["rows", "none"], ["each"]), h.make_node("Pow", ["share", "is_score"], ["divisor"]),
                       h.make_node("Div", ["each", "divisor"], ["output0"])],
                      [ONE, constant("first", np.int64(0)), constant("nothing", np.float32(0)),
                       constant("is_score", np.concatenate([np.zeros((1, 4, 1), np.float32), np.ones((1, 10, 1), np.float32)], 1))]))
-# Not a number wherever the picture is bright, which black is not.
+# NaN wherever the picture is bright; black is not bright.
 odd("not_a_number", ([*MEAN, h.make_node("Sub", ["half", "level"], ["under"]), h.make_node("Sqrt", ["under"], ["odd"]),
                       h.make_node("Mul", ["odd", "nothing"], ["none"]), h.make_node("Add", ["rows", "none"], ["output0"])],
                      [ONE, constant("half", np.float32(0.1)), constant("nothing", np.float32(0))]))
-# Sure of nothing at all, and of everything.
+# All outputs 0, and all outputs 1.
 for name, factor, plus in [("all_zero", 0, 0), ("all_one", 0, 1)]:
     odd(name, ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.make_node("Mul", ["rows", "factor"], ["made"]),
                 h.make_node("Add", ["made", "plus"], ["moved"]), h.make_node("Add", ["moved", "none"], ["output0"])],
                [ONE, constant("nothing", np.float32(0)), constant("factor", np.float32(factor)), constant("plus", np.float32(plus))]))
-# Boxes thousands of pixels away, as of a model that is given another scale of pixels than it was trained with.
+# Boxes thousands of pixels away, like from a model whose input has another range of values than in training.
 odd("far_away", ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.make_node("Mul", ["rows", "factor"], ["made"]),
                   h.make_node("Add", ["made", "none"], ["output0"])],
                  [ONE, constant("nothing", np.float32(0)),
                   constant("factor", np.concatenate([np.full((1, 4, 1), 1000, np.float32), np.ones((1, 10, 1), np.float32)], 1))]))
-# As many cells as the picture is bright: none on black, other than declared on anything else.
+# The number of cells depends on the brightness: none for black, and different from the declared shape for other pictures.
 odd("changing", ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.make_node("Add", ["rows", "none"], ["made"]),
                   h.make_node("ReduceMean", ["level"], ["all"], keepdims=0), h.make_node("Mul", ["all", "many"], ["many_level"]),
                   h.make_node("Cast", ["many_level"], ["cut"], to=T.INT64), h.make_node("Unsqueeze", ["cut", "zeroth"], ["start"]),
@@ -213,7 +213,7 @@ odd("changing", ([*MEAN, h.make_node("Mul", ["level", "nothing"], ["none"]), h.m
                  [ONE, constant("nothing", np.float32(0)), constant("many", np.float32(1000)), constant("zeroth", np.array([0], np.int64)),
                   constant("end", np.array([84], np.int64)), constant("axis", np.array([1], np.int64))]))
 
-# What other tasks put behind the class scores, as Ultralytics exports it: the same box, class 2 of 10.
+# Values of other tasks after the class scores, in Ultralytics' export format: the same box, class 2 of 10.
 TEN = ("names", str({index: f"c{index}" for index in range(10)}))
 
 
@@ -225,9 +225,9 @@ def tasked(name, task, behind, extra=(), more=None):
 
 # Two keypoints, at corners of the box.
 tasked("pose", "pose", [16, 8, 0.5, 48, 40, 1.0], [("kpt_shape", "[2, 3]")])
-# Turned by a quarter, which for a square is the same box.
+# Rotated by 90 degrees, which gives the same box for a square.
 tasked("obb", "obb", [np.pi / 2])
-# Two prototypes at a quarter of the size; the object is the left half of the picture.
+# Two prototypes at a quarter of the size; the object covers the left half of the picture.
 prototypes = zeros(1, 2, 16, 16)
 prototypes[0, 0, :, :8], prototypes[0, 1] = 1, 1
 tasked("segment", "segment", [20, -10], more={"output1": (prototypes, [1, 2, 16, 16], None)})
@@ -235,7 +235,7 @@ scores = np.full((1, 10), 0.25 / 9, np.float32)
 scores[0, 2] = 0.75
 model("classify", {"output0": (scores, [1, 10], None)}, metadata=[TEN, ("task", "classify")])
 
-# What cannot be run as it lies here: an opset from the future, and weights in a file that may be missing.
+# Models that cannot run as stored here: a future opset, and weights in a file that can be missing.
 made = onnx.load(HERE / "yolo_nas.onnx")
 made.opset_import[0].version = 99
 onnx.save(made, HERE / "opset_99.onnx")
@@ -246,7 +246,7 @@ onnx.save(made, HERE / "external.onnx")
 
 
 def quantised():
-    """Convolutions of 8-bit weights, as `quantize_dynamic` writes them: one output of their sums, of nothing to detect."""
+    """Writes convolutions with 8-bit weights like `quantize_dynamic`: one output of their sums, without detections."""
     random = np.random.default_rng(5)
     nodes, constants = [], []
 
@@ -280,7 +280,7 @@ def quantised():
     convolve("third", "both", "unsigned", "unsigned_zero", pads=[1, 1, 1, 1], strides=[4, 4])
     quantise("third")
     convolve("fourth", "third", "shared", "shared_zero")
-    # The weights of the fourth are read by something else as well.
+    # Another node also reads the weights of the fourth convolution.
     nodes.append(h.make_node("Cast", ["shared"], ["shared_float"], to=T.FLOAT))
     nodes.append(h.make_node("ReduceMean", ["shared_float"], ["shared_mean"], keepdims=0))
     nodes.append(h.make_node("Mul", ["fourth", "shared_mean"], ["fifth"]))
@@ -294,7 +294,7 @@ def quantised():
 
 
 def free_size():
-    """A picture of any size, as Ultralytics' dynamic=True leaves it; each cell finds the box (128, 80) to (192, 112), class 2."""
+    """Writes a model with dynamic picture size, like Ultralytics; each cell gives the box (128, 80) to (192, 112), class 2."""
     nodes, constants, cells = [], [], []
     found = np.zeros(84, np.float32)
     found[:4], found[4 + 2] = [160, 96, 64, 32], 0.75
@@ -315,7 +315,7 @@ def free_size():
 
 
 def weights_as_inputs():
-    """`picodet.onnx` as Paddle2ONNX and older PyTorch write models: the weights are among the inputs too."""
+    """Writes `picodet.onnx` like Paddle2ONNX and older PyTorch: the weights are also among the inputs."""
     made = onnx.load(HERE / "picodet.onnx")
     made.ir_version = 4
     for weight in made.graph.initializer:
@@ -325,7 +325,7 @@ def weights_as_inputs():
 
 
 def outside():
-    """`free_size.onnx` with all its weights in a file beside it, which providers read by themselves."""
+    """Writes `free_size.onnx` with all weights in a separate file, which providers read themselves."""
     made = onnx.load(HERE / "free_size.onnx")
     (HERE / "outside.weights").unlink(missing_ok=True)
     where = {"save_as_external_data": True, "all_tensors_to_one_file": True, "size_threshold": 64}
@@ -333,7 +333,7 @@ def outside():
 
 
 def endless(name, declared, metadata=()):
-    """Runs for ever: a loop of 2^60 rounds. Whether it has to be run to be read depends on the `declared` shape and the metadata."""
+    """Writes an endless model, a loop of 2^60 rounds. `declared` and the metadata decide whether reading its layout requires a run."""
     body = h.make_graph(
         [h.make_node("Identity", ["go"], ["goes"]), h.make_node("Add", ["sum", "sum"], ["more"])],
         "body",
@@ -373,7 +373,7 @@ endless("endless_unknown", ["batch", "rows", "cells"])
 
 
 def filled(name, outputs, inputs=None, metadata=()):
-    """`outputs`: name to (shape, what fills it: a number or an array that is repeated over it, {place: value}, kind[, declared])."""
+    """Writes a model. `outputs`: name to (shape, fill value or repeated array, {place: value}, kind[, declared])."""
     inputs = inputs or [("images", T.FLOAT, [1, 3, 64, 64])]
     nodes = [h.make_node("Cast", [inputs[0][0]], ["as_float"], to=T.FLOAT), h.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
              h.make_node("Mul", ["mean", "nothing"], ["zero"])]
@@ -402,7 +402,7 @@ def filled(name, outputs, inputs=None, metadata=()):
 
 
 def row(*before, columns):
-    """{place: value} for `columns`, a list of values of the row at `before`."""
+    """Returns {place: value} for `columns`, a list of values of the row at `before`."""
     return {(*before, column): number for column, number in enumerate(columns)}
 
 
@@ -413,7 +413,7 @@ ULTRALYTICS = [("author", "Ultralytics")]
 NMS = [*ULTRALYTICS, TEN, ("end2end", "False"), ("args", "{'batch': 1, 'half': False, 'nms': True}")]
 IMAGE = ("images", T.FLOAT, [1, 3, 64, 64])
 
-# Ultralytics with nms=True: the same box with what its task adds.
+# Ultralytics with nms=True: the same box with the values of its task.
 filled("nms_detect", {"output0": ([1, 300, 6], 0, row(0, 0, columns=[*CORNERS, 0.75, 2]), F)}, metadata=[*NMS, ("task", "detect")])
 filled("nms_pose", {"output0": ([1, 300, 12], 0, row(0, 0, columns=[*CORNERS, 0.75, 2, 16, 8, 0.5, 48, 40, 1]), F)},
        metadata=[*NMS, ("task", "pose"), ("kpt_shape", "[2, 3]")])
@@ -423,16 +423,16 @@ filled("nms_segment", {"output0": ([1, 300, 8], 0, row(0, 0, columns=[*CORNERS, 
 filled("nms_obb", {"output0": ([1, 300, 7], 0, row(0, 0, columns=[*CENTRED, 0.75, 2, np.pi / 2]), F)}, metadata=[*NMS, ("task", "obb")])
 filled("end_to_end_unnamed", {"output0": ([1, 300, 6], 0, row(0, 0, columns=[*CORNERS, 0.75, 2]), F)})
 
-# Ultralytics' RT-DETR, of ten classes and of two, whose rows are as long as finished boxes.
+# Ultralytics' RT-DETR with ten classes and with two, whose rows are as long as final boxes.
 filled("ultralytics_rtdetr", {"output0": ([1, 300, 14], [0.5] * 4 + [0.01] * 10, row(0, 5, columns=[*SHARE_CENTRED, 0.01, 0.01, 0.75]), F)},
        metadata=[*ULTRALYTICS, TEN, ("task", "detect")])
 filled("ultralytics_rtdetr_two", {"output0": ([1, 300, 6], [0.5] * 4 + [0.01] * 2, row(0, 5, columns=[*SHARE_CENTRED, 0.01, 0.75]), F)},
        metadata=[*ULTRALYTICS, ("names", "{0: 'a', 1: 'b'}"), ("task", "detect")])
 
-# Hugging Face: DETR with a mask of pixels, a table detector of two classes, RT-DETR.
+# Hugging Face: DETR with a pixel mask, a table detector with two classes, RT-DETR.
 PIXELS = ("pixel_values", T.FLOAT, ["b", 3, "h", "w"])
 boxes = ([1, 100, 4], [0.5] * 4, row(0, 5, columns=SHARE_CENTRED), F)
-# A softmax of 0.75 beside one other that is likely at all.
+# A softmax of 0.75 beside only one other likely class.
 empty = lambda columns: [-20.0] * (columns - 1) + [6.0]
 found = lambda columns, index: {(0, 5, index): 6 + float(np.log(3))}
 filled("hf_detr", {"logits": ([1, 100, 92], empty(92), found(92, 2), F), "pred_boxes": boxes},
@@ -441,7 +441,7 @@ filled("hf_table", {"logits": ([1, 100, 3], empty(3), found(3, 1), F), "pred_box
 filled("hf_rtdetr", {"logits": ([1, 100, 80], -6.0, {(0, 5, 2): LOGIT}, F), "pred_boxes": boxes},
        inputs=[("pixel_values", T.FLOAT, ["b", 3, 64, 64])])
 
-# PaddleDetection: RT-DETR, PP-YOLOE+ and one without the number of boxes.
+# PaddleDetection: RT-DETR, PP-YOLOE+ and a model without the number of boxes.
 rows = lambda declared: ([2, 6], 0, {**row(0, columns=[2, 0.75, *CORNERS]), **row(1, columns=[0, 0.1, 0, 0, 5, 5])}, F, declared)
 PADDLE = ("image", T.FLOAT, ["b", 3, 64, 64])
 SCALE, SHAPE = ("scale_factor", T.FLOAT, ["b", 2]), ("im_shape", T.FLOAT, ["b", 2])
@@ -449,7 +449,7 @@ filled("paddle_rtdetr", {"reshape2_83.tmp_0": rows(["n", 6]), "tile_3.tmp_0": ([
 filled("paddle_yoloe", {"multiclass_nms3_0.tmp_0": rows(["n", 6]), "multiclass_nms3_0.tmp_2": ([1], 2, {}, np.int32, ["b"])}, inputs=[PADDLE, SCALE])
 filled("paddle_uncounted", {"save_infer_model_0.tmp_0": rows(["n", 6])}, inputs=[PADDLE, SCALE])
 
-# DeepStream-Yolo of both generations: two rows of one thing.
+# DeepStream-Yolo of both generations: two rows for one object.
 two = {**row(0, 40, columns=[*CORNERS, 0.75, 2]), **row(0, 41, columns=[*(CORNERS + 1), 0.5, 2])}
 filled("deepstream", {"output": ([1, 84, 6], [1, 1, 3, 3, 0, 0], two, F, ["batch", 84, 6])}, inputs=[("input", T.FLOAT, ["batch", 3, 64, 64])])
 filled("deepstream_first", {
@@ -469,13 +469,14 @@ filled("tflite_postprocess", {
     "TFLite_Detection_PostProcess:2": ([1, 10], 0, {(0, 0): 0.75}, F),
     "TFLite_Detection_PostProcess:3": ([1], 10, {}, F)}, inputs=BYTES("normalized_input_image_tensor"))
 
-# One row for each cell, decoded: YOLOv6 with an objectness of 1 throughout, YOLOX with one of its own.
+# One decoded row per cell: YOLOv6 with a constant objectness of 1, YOLOX with its own objectness.
 filled("yolov6", {"outputs": ([1, 84, 15], [10, 10, 8, 8, 1] + [0] * 10, row(0, 40, columns=[*CENTRED, 1, 0, 0, 0.75]), F)})
 filled("yolox_decoded", {"output": ([1, 84, 15], [10, 10, 8, 8, 0.001] + [0.3] * 10, row(0, 40, columns=[*CENTRED, 1, 0, 0, 0.75]), F)})
 filled("mmdeploy", {"dets": ([1, 100, 5], 0, row(0, 0, columns=[*CORNERS, 0.75]), F, ["b", "n", 5]),
                     "labels": ([1, 100], 0, {(0, 0): 2}, LONG, ["b", "n"])}, inputs=[("input", T.FLOAT, ["b", 3, 64, 64])])
 
-# Two heads of one shape, of which the first counts; feature maps beside the detections; grey pictures; shares; 64-bit floats.
+# Two heads of equal shape, of which the first counts; feature maps beside the detections; grey pictures; normalised boxes; 64-bit
+# floats.
 column = lambda values, cell=40: {(0, index, cell): number for index, number in enumerate(values)}
 v8 = ([1, 14, 84], 0, column([*CENTRED, 0, 0, 0.75]), F)
 filled("two_heads", {"output0": v8, "1912": ([1, 14, 84], 0, column([10, 10, 4, 4, 0.9]), F)}, metadata=[TEN])
@@ -486,13 +487,13 @@ filled("v8_shares", {"output0": ([1, 14, 84], 0, column([*SHARE_CENTRED, 0, 0, 0
 filled("v5_shares", {"output": ([1, 252, 15], 0, row(0, 40, columns=[*SHARE_CENTRED, 1, 0, 0, 0.75]), F)}, inputs=[("x", T.FLOAT, [1, 64, 64, 3])])
 filled("double", {"output0": ([1, 14, 84], 0, column([*CENTRED, 0, 0, 0.75]), np.float64)}, metadata=[TEN])
 
-# Segmenters without a task in their metadata: what is behind the classes is as long as the prototypes.
+# Segmenters without a task in their metadata: the values after the classes are as many as the prototypes.
 prototypes = ([1, 32, 16, 16], np.array([[[1]]] + [[[0]]] * 31, F), {}, F)
 filled("v5_segment_no_task", {"output0": ([1, 252, 47], 0, row(0, 40, columns=[*CENTRED, 1, 0, 0, 0.75, *[0] * 7, 20]), F), "output1": prototypes},
        metadata=[TEN])
 filled("v8_segment_no_task", {"output0": ([1, 46, 84], 0, column([*CENTRED, 0, 0, 0.75, *[0] * 7, 20]), F), "output1": prototypes})
 
-# Raw heads of YOLOv8: one map for each stride, or Rockchip's three. Cell (3, 2) of stride 8 is at (28, 20).
+# Raw heads of YOLOv8: one map per stride, or Rockchip's three. Cell (3, 2) of stride 8 is at (28, 20).
 sides = lambda cell: {(0, 16 * side + place, *cell): 60.0 for side, distance in enumerate([1.5, 1.5, 2.5, 2.5])
                       for place in (int(distance), int(distance) + 1)}
 fill = np.array([0] * 64 + [-20] * 10, F).reshape(74, 1, 1)
@@ -537,8 +538,8 @@ filled("fastestdet", {"758": ([1, 15, 4, 4], 0, {(0, 0, 1, 2): 1, (0, 2, 1, 2): 
 filled("ultraface", {"scores": ([1, 235, 2], [1, 0], row(0, 40, columns=[0.25, 0.75]), F), "boxes": ([1, 235, 4], 0, row(0, 40, columns=SHARE_CORNERS), F)})
 filled("v5_face", {"output": ([1, 252, 16], [10] * 4 + [0] + [12] * 10 + [0], row(0, 40, columns=[*CENTRED, 1, *[16, 8] * 5, 0.75]), F)})
 
-# Faces with five points, all at (16, 8). SCRFD: two boxes in each cell, places from its corner; cell (4, 3) of stride 8 is at
-# (32, 24). Without a batch as InsightFace exports it.
+# Faces with five points, all at (16, 8). SCRFD: two boxes per cell, positions relative to its corner; cell (4, 3) of stride 8 is at
+# (32, 24). InsightFace exports it without a batch dimension.
 scrfd = {}
 for columns, places in ((1, {(56, 0): 0.75, (57, 0): 0.5}), (4, {**row(56, columns=[2] * 4), **row(57, columns=[2] * 4)}),
                         (10, row(56, columns=[-2] * 10))):
@@ -547,7 +548,7 @@ for columns, places in ((1, {(56, 0): 0.75, (57, 0): 0.5}), (4, {**row(56, colum
 filled("scrfd", scrfd)
 filled("scrfd_boxes", {name: ([1, *shape], fill, {(0, *place): number for place, number in places.items()}, kind)
                        for name, (shape, fill, places, kind) in scrfd.items() if not name.startswith("out10")})
-# YuNet: the root of the product of two scores.
+# YuNet: the square root of the product of two scores.
 yunet = {}
 for kind, columns, places in (("cls", 1, {(0, 28, 0): 0.5625}), ("obj", 1, {(0, 28, 0): 1}),
                               ("bbox", 4, row(0, 28, columns=[0, 0, float(np.log(4)), float(np.log(4))])), ("kps", 10, row(0, 28, columns=[-2] * 10))):
@@ -560,10 +561,10 @@ offsets = [8 / 12.8, 0, *[float(np.log(32 / 128)) / 0.2] * 2]
 retinaface = lambda points: {"loc": ([1, 168, 4], 0, row(0, prior, columns=offsets), F), "conf": ([1, 168, 2], [1, 0], row(0, prior, columns=[0.25, 0.75]), F),
                              "landms": ([1, 168, 2 * points], 0, row(0, prior, columns=[-8 / 12.8, -16 / 12.8] * points), F)}
 filled("retinaface", retinaface(5))
-# Of number plates, with prior boxes of other sizes; and all in one output.
+# Number plates, with prior boxes of other sizes; and all values in one output.
 filled("retinaface_plate", retinaface(4))
 filled("retinaface_joined", {"output0": ([1, 168, 16], 0, row(0, prior, columns=[*offsets, -3, 3, *[0] * 10]), F)})
-# Raw heads with three boxes in each cell; the last stage of MTCNN, which makes one box better.
+# Raw heads with three boxes per cell; the last stage of MTCNN, which refines one box.
 filled("unknown_levels", {f"{name}_{count}": ([1, count, columns], 0.5, {}, F) for name, columns in (("scores", 1), ("boxes", 4), ("more", 1))
                           for count in (192, 48, 12)})
 filled("mtcnn_last", {"boxes": ([1, 4], 0.5, {}, F), "points": ([1, 10], 0.5, {}, F), "scores": ([1, 2], 0.5, {}, F)})
@@ -572,18 +573,18 @@ five = lambda side, places: ([1, 3, side, side, 16], [0] * 4 + [-20] + [0.5, -0.
 filled("v5_face_raw", {"stride_8": five(8, {}), "stride_32": five(2, {}), "stride_16": five(4, row(0, 1, 1, 1, columns=[
     *map(logit, [0.75, 0.5, (32 / 43) ** 0.5 / 2, (32 / 55) ** 0.5 / 2]), 20, *[0, -8 / 55] * 5, LOGIT]))})
 
-# torchvision takes one picture without a batch; its classes have names of their own.
+# torchvision takes one picture without a batch dimension; its classes have their own names.
 filled("torchvision_single", {"boxes": ([1, 4], CORNERS, {}, F, ["n", 4]), "labels": ([1], 2, {}, LONG, ["n"]), "scores": ([1], 0.75, {}, F, ["n"])},
        inputs=[("image", T.FLOAT, [3, 64, 64])])
-# Classes that are told from scores by being whole numbers.
+# Classes differ from scores in that they are integers.
 filled("unnamed_lists", {"a": ([1, 10, 4], 0, row(0, 0, columns=CORNERS), F), "b": ([1, 10], 0, {(0, 0): 0.75}, F), "c": ([1, 10], 0, {(0, 0): 2}, F)})
 
-# Centre and size where most have corners, and classes as bytes.
+# Centre and size where most models have corners, and classes as bytes.
 filled("centres_in_lists", {"boxes": ([1, 84, 4], [10, 10, 4, 4], row(0, 40, columns=CENTRED), F), "scores": ([1, 84], 0, {(0, 40): 0.75}, F),
                             "class_idx": ([1, 84], 0, {(0, 40): 2}, np.uint8)})
 filled("centres_per_class", {"boxes": ([1, 84, 4], [10, 10, 4, 4], row(0, 40, columns=CENTRED), F), "scores": ([1, 84, 10], 0, {(0, 40, 2): 0.75}, F)})
 
-# What sanity checks are for: scores above 1, boxes of next to no size, metadata that fits nothing.
+# Input for plausibility checks: scores above 1, nearly empty boxes, metadata that fits nothing.
 filled("score_18", {"output0": ([1, 14, 84], 0, column([*CENTRED, 0, 0, 1.8]), F)}, metadata=[*ULTRALYTICS, TEN])
 filled("tiny_boxes", {"output0": ([1, 14, 84], 0, column([*SHARE_CENTRED, 0, 0, 0.75]), F)}, metadata=[*ULTRALYTICS, TEN])
 filled("broken_names", {"output0": v8}, metadata=[*ULTRALYTICS, ("names", "person; car")])

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the models in `sizes/`: small detectors, each exported for two input sizes.
+"""Creates the models in `sizes/`: small detectors, each exported for two input sizes.
 
     pip install onnx==1.19.1 numpy && tests/models/make_sizes.py
 
 Both files of a pair have the same weights, and constants that depend on the input size as exporters write them. The weights are
-random numbers: what the models detect means nothing, only that both sizes are the same function.
+random: the detections have no meaning, but both sizes compute the same function.
 """
 import pathlib
 
@@ -58,13 +58,13 @@ class Net:
         return self.op("Reshape", picture, self.constant(np.array(shape, np.int64), as_node))
 
     def levels(self):
-        """Features of strides 8, 16 and 32, with 8 channels."""
+        """Adds features of strides 8, 16 and 32, with 8 channels."""
         first = self.op("Tanh", self.conv("images", 3, 8, 8, 8))
         second = self.op("Tanh", self.conv(first, 8, 8, 2, 2))
         return first, second, self.op("Tanh", self.conv(second, 8, 8, 2, 2))
 
     def points(self, offset=0.5):
-        """Cell centres [2, cells] in cells, and strides [1, cells]."""
+        """Returns cell centres [2, cells] in cells, and strides [1, cells]."""
         points, strides = [], []
         for stride in STRIDES:
             rows, columns = self.grid(stride)
@@ -86,7 +86,7 @@ class Net:
 
 
 def v8(width, height, learned=False):
-    """Distances from cell centres, as YOLOv8 to 12 decode them, with an attention block at stride 32."""
+    """Builds distances from cell centres, as YOLOv8 to 12 decode them, with an attention block at stride 32."""
     net = Net(width, height)
     features = list(net.levels())
     rows, columns = net.grid(32)
@@ -115,7 +115,7 @@ def v8(width, height, learned=False):
 
 
 def v5(width, height, half=False):
-    """Grids and anchors for each level, as YOLOv5 writes them."""
+    """Builds grids and anchors for each level, like YOLOv5."""
     net = Net(width, height)
     kind = np.float16 if half else np.float32
     outputs = []
@@ -140,7 +140,7 @@ def v5(width, height, half=False):
 
 
 def yolox(width, height):
-    """Rows and columns that are expanded to grids, as YOLOX decodes in its graph."""
+    """Builds rows and columns that are expanded to grids, as YOLOX decodes in its graph."""
     net = Net(width, height)
     heads = [net.reshape(net.conv(level, 8, 5 + CLASSES), 1, 5 + CLASSES, -1) for level in net.levels()]
     rows_of = net.op("Transpose", net.op("Concat", *heads, axis=2), perm=[0, 2, 1])
@@ -163,7 +163,7 @@ def yolox(width, height):
 
 
 def raw(width, height):
-    """Maps that are not decoded, with a shuffle of channels as ShuffleNet has it, and prototypes of masks."""
+    """Builds undecoded maps, with a channel shuffle like in ShuffleNet, and mask prototypes."""
     net = Net(width, height)
     first, second, third = net.levels()
     rows, columns = net.grid(8)
