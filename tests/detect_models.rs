@@ -27,7 +27,7 @@ fn open(path: PathBuf) -> Result<Engine, Error> {
 }
 
 /// Asserts that the stop sign is the only detection, with the box and the confidence of the reference.
-fn finds_the_stop_sign(file: &str, layout: &str, confidence: f32, box_: [f32; 4]) {
+fn assert_stop_sign(file: &str, layout: &str, confidence: f32, box_: [f32; 4]) {
     let Some(path) = shared(&format!("models/{file}")) else {
         return;
     };
@@ -43,34 +43,34 @@ fn finds_the_stop_sign(file: &str, layout: &str, confidence: f32, box_: [f32; 4]
 }
 
 #[test]
-fn v8_with_free_batch() {
+fn v8_with_a_dynamic_batch_detects_the_stop_sign() {
     let golden = [98.46, 28.77, 124.15, 123.93];
-    finds_the_stop_sign("yolov8n_fp32_dynamic.onnx", "v8", 0.9538, golden);
+    assert_stop_sign("yolov8n_fp32_dynamic.onnx", "v8", 0.9538, golden);
 }
 
 #[test]
-fn v5_in_half_floats_with_free_size() {
-    finds_the_stop_sign("yolov5n_fp16.onnx", "v5", 0.8831, [102.34, 27.06, 119.31, 124.62]);
+fn v5_in_half_precision_detects_the_stop_sign() {
+    assert_stop_sign("yolov5n_fp16.onnx", "v5", 0.8831, [102.34, 27.06, 119.31, 124.62]);
 }
 
 #[test]
-fn end_to_end() {
-    finds_the_stop_sign("yolo26n_int8.onnx", "end-to-end", 0.9787, [97.88, 26.7, 122.9, 129.39]);
+fn an_end_to_end_model_detects_the_stop_sign() {
+    assert_stop_sign("yolo26n_int8.onnx", "end-to-end", 0.9787, [97.88, 26.7, 122.9, 129.39]);
 }
 
 #[test]
-fn yolox() {
-    finds_the_stop_sign("yolox_nano_416.onnx", "yolox", 0.9383, [101.42, 28.09, 118.4, 124.04]);
+fn yolox_detects_the_stop_sign() {
+    assert_stop_sign("yolox_nano_416.onnx", "yolox", 0.9383, [101.42, 28.09, 118.4, 124.04]);
 }
 
 #[test]
-fn v8_quantised_at_320() {
+fn v8_quantised_at_320_detects_the_stop_sign() {
     let golden = [98.46, 27.74, 122.62, 125.65];
-    finds_the_stop_sign("yolo11n_320_int8.onnx", "v8", 0.9545, golden);
+    assert_stop_sign("yolo11n_320_int8.onnx", "v8", 0.9545, golden);
 }
 
 #[test]
-fn detr_family_with_a_size_input() {
+fn a_detr_model_with_a_size_input_detects_the_stop_sign() {
     // Quantisation makes all its scores low: the sign has the highest one.
     let Some(path) = shared("models/deimv2_atto_320_int8.onnx") else {
         return;

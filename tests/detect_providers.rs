@@ -60,7 +60,7 @@ fn openvino(model: &Path) -> Option<Engine> {
 const RESULTS: &str = "VX_TEST_RESULTS";
 
 /// Runs the ignored tests `names` one after the other, each in a separate process. The second one reads the results of the first.
-fn alone<const N: usize>(names: [&str; N]) {
+fn run_each_alone<const N: usize>(names: [&str; N]) {
     let folder = tempfile::tempdir().unwrap();
     names.iter().for_each(|name| run_alone(name, &folder.path().join("results")));
 }
@@ -87,7 +87,7 @@ fn same_as_in_the_process_before(found: &str) {
 
 #[test]
 fn the_cpu_provider_is_unaffected_by_earlier_providers() {
-    alone(["cpu_before_and_after_openvino", "cpu_after_openvino"]);
+    run_each_alone(["cpu_before_and_after_openvino", "cpu_after_openvino"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn cpu_after_openvino() {
 
 #[test]
 fn elements_in_one_process_keep_their_providers() {
-    alone(["element_on_cpu_first", "element_on_openvino_first"]);
+    run_each_alone(["element_on_cpu_first", "element_on_openvino_first"]);
 }
 
 /// Returns the exact detections of an element on `provider` in the clip, and the provider that it used; `None` without this
@@ -173,7 +173,7 @@ fn element_on_openvino_first() {
 
 #[test]
 fn a_model_that_openvino_refuses_runs_on_the_cpu_and_reports_the_reason() {
-    alone(["refused_under_auto"]);
+    run_each_alone(["refused_under_auto"]);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn every_provider_finds_weights_behind_links() {
 
 #[test]
 fn an_invalid_model_causes_an_error_and_not_a_crash() {
-    alone(["invalid_model"]);
+    run_each_alone(["invalid_model"]);
 }
 
 #[test]

@@ -375,7 +375,7 @@ fn tags_of(metadata: &str) -> gst::TagList {
 }
 
 #[test]
-fn a_title_and_codecs_are_tags() {
+fn title_and_codecs_are_sent_as_tags() {
     let tags = tags_of("title=Two cats");
     assert_eq!(tags.get::<gst::tags::Title>().unwrap().get(), "Two cats");
     assert!(tags.get::<gst::tags::ContainerFormat>().unwrap().get().contains("Matroska"));
@@ -470,7 +470,7 @@ fn a_new_size_or_format_within_a_stream_sends_new_caps() {
 }
 
 /// Returns a pipeline whose source fails in the middle of the clip.
-fn on_a_dying_disk() -> (gst::Pipeline, gst_app::AppSink) {
+fn failing_pipeline() -> (gst::Pipeline, gst_app::AppSink) {
     common::init();
     let pipeline = gst::Pipeline::new();
     let source: gst::Element = gst::glib::Object::new::<dying::Disk>().upcast();
@@ -483,7 +483,7 @@ fn on_a_dying_disk() -> (gst::Pipeline, gst_app::AppSink) {
 
 #[test]
 fn an_upstream_failure_gives_the_readable_frames_and_then_an_error_with_the_position() {
-    let (pipeline, sink) = on_a_dying_disk();
+    let (pipeline, sink) = failing_pipeline();
     let outcome = play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
     let (error, _) = outcome.error.as_ref().unwrap();
@@ -497,7 +497,7 @@ fn an_upstream_failure_gives_the_readable_frames_and_then_an_error_with_the_posi
 #[test]
 fn a_segment_ends_with_segment_done_or_with_an_error() {
     let whole = format!("filesrc location={} ! vxkeyframedec", quoted(&clip()));
-    for ((pipeline, sink), fails) in [(common::pipeline(&whole), false), (on_a_dying_disk(), true)] {
+    for ((pipeline, sink), fails) in [(common::pipeline(&whole), false), (failing_pipeline(), true)] {
         pipeline.set_state(gst::State::Paused).unwrap();
         sink.pull_preroll().unwrap();
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT;

@@ -38,7 +38,7 @@ fn model() -> Option<PathBuf> {
 }
 
 /// Waits for the end of the process, and kills a hanging one.
-fn end_of(mut child: Child, what: &str) -> ExitStatus {
+fn wait_for_exit(mut child: Child, what: &str) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -84,7 +84,7 @@ fn a_second_interrupt_ends_the_command_at_once() {
             signal(process, "-INT");
             std::thread::sleep(Duration::from_millis(50));
             signal(process, "-INT");
-            let status = end_of(child, "vx detect");
+            let status = wait_for_exit(child, "vx detect");
             // Before the run starts the system ends the process, and the run can also be complete already.
             let is_fine = matches!(status.code(), Some(130 | 0)) || status.signal() == Some(2);
             assert!(is_fine, "{provider}, round {round}: {status}");
@@ -98,7 +98,7 @@ fn unwritable_output_gives_status_2() {
         for round in 0..times() {
             let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
             let child = vx(provider).arg("--dry-run").stdout(full).spawn().unwrap();
-            let status = end_of(child, "vx detect --dry-run");
+            let status = wait_for_exit(child, "vx detect --dry-run");
             assert_eq!(status.code(), Some(2), "{provider}, round {round}: {status}");
         }
     }
@@ -165,7 +165,7 @@ fn loading_an_endless_model_ends_with_the_file_timeout_or_an_interrupt() {
         let process = child.id();
         std::thread::sleep(Duration::from_millis(700));
         signal(process, "-INT");
-        let status = end_of(child, "vx detect, interrupted while it loads,");
+        let status = wait_for_exit(child, "vx detect, interrupted while it loads,");
         assert!(status.code() == Some(130) || status.signal() == Some(2), "isolated {isolated}: {status}");
     }
 }
@@ -220,13 +220,13 @@ fn two_signals_end_a_run_at_once_and_one_within_the_grace_period() {
     std::thread::scope(|scope| {
         for isolated in [false, true] {
             for (name, signals) in &endings {
-                scope.spawn(move || end_with(name, signals, isolated));
+                scope.spawn(move || signal_and_wait(name, signals, isolated));
             }
         }
     });
 }
 
-fn end_with(name: &str, signals: &[&str], isolated: bool) {
+fn signal_and_wait(name: &str, signals: &[&str], isolated: bool) {
     let output = scratch(&format!("endless-{name}-{isolated}.jsonl"));
     let mut run = endless_run(&output, if isolated { &["--isolate"] } else { &[] }).spawn().unwrap();
     let mut errors = BufReader::new(run.stderr.take().unwrap());
@@ -239,7 +239,7 @@ fn end_with(name: &str, signals: &[&str], isolated: bool) {
         }
         signal(run.id(), kind);
     }
-    let status = end_of(run, &format!("vx detect, {name}, isolated {isolated},"));
+    let status = wait_for_exit(run, &format!("vx detect, {name}, isolated {isolated},"));
     let took = sent.elapsed();
     // Workers share standard error, so this also waits for their end.
     errors.read_to_string(&mut text).unwrap();
@@ -273,7 +273,7 @@ fn signals_that_are_ignored_at_the_start_stay_ignored() {
         let mut text = wait_for(&mut errors, &["started"]);
         signal(run.id(), kind);
         errors.read_to_string(&mut text).unwrap();
-        assert_eq!(end_of(run, "vx detect").code(), Some(0), "{text}");
+        assert_eq!(wait_for_exit(run, "vx detect").code(), Some(0), "{text}");
         assert!(summaries(&output).len() == 2 && !text.contains("interrupted"), "{text}");
         // Other tests here check that the same signal is handled if it is not ignored.
     }
@@ -298,7 +298,7 @@ fn a_signal_before_the_first_file_ends_a_run_without_an_output() {
         let mut errors = run.stderr.take().unwrap();
         let sent = Instant::now();
         signal(run.id(), kind);
-        assert_eq!(end_of(run, "vx detect, interrupted while it loads,").code(), Some(130));
+        assert_eq!(wait_for_exit(run, "vx detect, interrupted while it loads,").code(), Some(130));
         assert!(sent.elapsed() < Duration::from_secs(8));
         let mut text = String::new();
         errors.read_to_string(&mut text).unwrap();
@@ -324,7 +324,7 @@ fn a_signal_before_the_first_file_ends_a_run_without_an_output() {
             std::thread::sleep(Duration::from_millis(2));
         }
         signal(run.id(), kind);
-        let status = end_of(run, "vx detect, interrupted while it reads inputs,");
+        let status = wait_for_exit(run, "vx detect, interrupted while it reads inputs,");
         drop(input);
         // HUP is registered shortly after TERM.
         assert!(status.code() == Some(130) || kind == "-HUP" && status.signal() == Some(1), "{status}");
@@ -408,7 +408,7 @@ fn what_a_signal_did_stays_on_the_screen() {
 }
 
 /// Asserts that a run whose output cannot grow reports an error, keeps its results, and can be resumed.
-fn runs_out_of_room(mut run: Command, output: &Path, what: &str, more: &[&str]) {
+fn assert_write_error_is_resumable(mut run: Command, output: &Path, what: &str, more: &[&str]) {
     let copies: Vec<PathBuf> = (0..4).map(|number| scratch(&format!("{what}-{number}.mp4"))).collect();
     copies.iter().for_each(|copy| assert!(std::fs::copy(clip(), copy).is_ok()));
     run.args(["detect", "--provider", "cpu", "--lanes", "1", "--output"]).arg(output).args(&copies);
@@ -437,7 +437,7 @@ fn a_file_size_limit_causes_a_write_error() {
         let mut run = Command::new("prlimit");
         // The lines of a file take about 3 KB.
         run.args(["--fsize=8192", env!("CARGO_BIN_EXE_vx")]);
-        runs_out_of_room(run, &output, &what, &more);
+        assert_write_error_is_resumable(run, &output, &what, &more);
     }
 }
 
@@ -451,7 +451,7 @@ fn a_full_disk_causes_a_write_error() {
         return;
     }
     let result = std::panic::catch_unwind(|| {
-        runs_out_of_room(Command::new(env!("CARGO_BIN_EXE_vx")), &disk.join("out.jsonl"), "full", &[]);
+        assert_write_error_is_resumable(Command::new(env!("CARGO_BIN_EXE_vx")), &disk.join("out.jsonl"), "full", &[]);
     });
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     result.unwrap();
@@ -495,7 +495,7 @@ fn a_program_can_exit_while_it_plays() {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            let status = end_of(child, "a program that exits");
+            let status = wait_for_exit(child, "a program that exits");
             assert_eq!(status.code(), Some(STATUS), "{provider}, round {round}: {status}");
         }
     }
@@ -542,7 +542,7 @@ fn a_python_program_can_exit_while_it_plays() {
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();
-            let status = end_of(child, "a Python program that exits");
+            let status = wait_for_exit(child, "a Python program that exits");
             assert_eq!(status.code(), Some(STATUS), "{provider}, round {round}: {status}");
         }
     }

@@ -24,7 +24,7 @@ fn tree(folder: &Path) -> BTreeSet<String> {
 }
 
 /// Creates the result of a build with these libraries.
-fn built(name: &str, libraries: &[&str]) -> PathBuf {
+fn fake_build(name: &str, libraries: &[&str]) -> PathBuf {
     let folder = scratch(name);
     for library in libraries {
         let path = folder.join("vx").join(library);
@@ -48,7 +48,7 @@ fn install(action: &str, built: &Path, prefix: &str, destdir: &Path) -> Output {
         .unwrap()
 }
 
-fn done(output: &Output) {
+fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -61,8 +61,8 @@ fn uninstall_removes_exactly_the_files_of_install() {
     // An empty folder that install did not create.
     std::fs::create_dir_all(destdir.join("opt/vx/share/doc")).unwrap();
     let before = tree(&destdir);
-    let first = built("first", &["libonnxruntime.so", "libonnxruntime.so.1", "openvino/libopenvino.so"]);
-    done(&install("install", &first, "/opt/vx", &destdir));
+    let first = fake_build("first", &["libonnxruntime.so", "libonnxruntime.so.1", "openvino/libopenvino.so"]);
+    assert_success(&install("install", &first, "/opt/vx", &destdir));
     let installed = tree(&destdir);
     for file in [
         "bin/vx",
@@ -81,11 +81,11 @@ fn uninstall_removes_exactly_the_files_of_install() {
         assert!(installed.contains("opt/vx/share/doc/vx/onnxruntime/ThirdPartyNotices.txt"), "{installed:?}");
     }
     // Another version installed over it, without some of the libraries.
-    let second = built("second", &["libonnxruntime.so"]);
-    done(&install("install", &second, "/opt/vx", &destdir));
+    let second = fake_build("second", &["libonnxruntime.so"]);
+    assert_success(&install("install", &second, "/opt/vx", &destdir));
     assert!(!destdir.join("opt/vx/lib/vx/libonnxruntime.so.1").exists());
     assert!(destdir.join("opt/vx/lib/vx/libonnxruntime.so").exists());
-    done(&install("uninstall", &second, "/opt/vx", &destdir));
+    assert_success(&install("uninstall", &second, "/opt/vx", &destdir));
     assert_eq!(tree(&destdir), before);
     let again = install("uninstall", &second, "/opt/vx", &destdir);
     assert_eq!(again.status.code(), Some(1));
@@ -97,10 +97,10 @@ fn a_dedicated_prefix_with_spaces_is_removed_completely() {
     let parent = scratch("a prefix");
     std::fs::create_dir_all(&parent).unwrap();
     let prefix = parent.join("my vx").display().to_string();
-    let built = built("spaces", &["libonnxruntime.so"]);
-    done(&install("install", &built, &prefix, Path::new("")));
+    let built = fake_build("spaces", &["libonnxruntime.so"]);
+    assert_success(&install("install", &built, &prefix, Path::new("")));
     assert!(Path::new(&prefix).join("bin/vx").exists());
-    done(&install("uninstall", &built, &prefix, Path::new("")));
+    assert_success(&install("uninstall", &built, &prefix, Path::new("")));
     assert!(tree(&parent).is_empty(), "{:?}", tree(&parent));
 }
 

@@ -143,7 +143,7 @@ fn only_the_binary_prints() {
 }
 
 #[test]
-fn every_file_starts_with_a_license_and_a_module_comment() {
+fn every_file_starts_with_an_spdx_line_and_a_module_comment() {
     const LICENCE: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0\n";
     for folder in ["src", "tests", "examples", "benches"] {
         for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {

@@ -190,25 +190,25 @@ fn structured_campaign(count: u64, seed: u64) {
 }
 
 #[test]
-fn files_with_a_corrupted_structure() {
+fn files_with_a_corrupted_structure_end_in_time() {
     structured_campaign(42, 1);
 }
 
 #[test]
 #[ignore = "takes minutes: `make mutations`"]
-fn thousands_of_files_with_a_corrupted_structure() {
+fn thousands_of_files_with_a_corrupted_structure_end_in_time() {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     structured_campaign(number("COUNT", 3000), number("SEED", 1000));
 }
 
 #[test]
-fn a_hundred_damaged_files() {
+fn a_hundred_damaged_files_end_in_time() {
     campaign(100, 1);
 }
 
 #[test]
 #[ignore = "takes minutes: `make mutations`"]
-fn thousands_of_damaged_files() {
+fn thousands_of_damaged_files_end_in_time() {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     campaign(number("COUNT", 3000), number("SEED", 2) as u64);
 }

@@ -154,7 +154,7 @@ fn run(folder: &Path, output: &Path, more: &[&str]) -> (Option<i32>, String) {
     (run.status.code(), errors(&run))
 }
 
-/// Returns the lines of an output, or those beside a table.
+/// Returns the lines of an output; for a table, those of its lines file.
 fn lines_of(output: &Path) -> PathBuf {
     if output.extension().unwrap() == "jsonl" {
         output.to_owned()
@@ -178,7 +178,7 @@ fn length(output: &Path) -> usize {
 }
 
 #[test]
-fn three_nights_with_new_changed_and_removed_files() {
+fn resumed_runs_over_three_nights_equal_a_single_run() {
     let other = clip();
     let other = made(
         "other.mp4",

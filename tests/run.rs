@@ -28,7 +28,7 @@ fn events(run: Run) -> (Vec<Event>, Report) {
     (events, *report)
 }
 
-fn done(events: &[Event]) -> Vec<&Summary> {
+fn finished(events: &[Event]) -> Vec<&Summary> {
     events
         .iter()
         .filter_map(|event| if let Event::FileDone(done) = event { Some(&done.summary) } else { None })
@@ -81,7 +81,7 @@ fn a_file_start_is_followed_by_its_frames_and_its_summary() {
     assert_eq!((&*found.label, found.class_id), ("person", Some(0)));
     assert!(found.confidence.unwrap() > 0.5 && found.rectangle[2] > 100.0, "{found:?}");
     let detections: usize = frames.iter().map(|frame| frame.detections.len()).sum();
-    let summaries = done(&events);
+    let summaries = finished(&events);
     assert_eq!((summaries[0].status, summaries[0].detection_count), (Status::Ok, detections as u64));
 }
 
@@ -141,7 +141,7 @@ fn a_run_is_cancelled_from_another_thread_and_resumed() {
     assert_eq!(run.overview().comparison.unwrap().known, 1);
     assert_eq!(run.overview().files, [endless_name]);
     let (events, report) = events(run);
-    assert!(report.error.is_none() && done(&events).len() == 1, "{report:?}");
+    assert!(report.error.is_none() && finished(&events).len() == 1, "{report:?}");
     assert_eq!(std::fs::read_to_string(&output).unwrap().matches("\"status\":\"ok\"").count(), 2);
 }
 
@@ -189,7 +189,7 @@ fn errors_have_a_stage_and_a_remedy() {
     // A file that does not exist is not an error of the run.
     let (events, report) = events(Run::start(settings(&[Path::new("/nowhere/a.mp4")])).unwrap());
     assert!(report.error.is_none() && report.failed == 1, "{report:?}");
-    assert!(done(&events)[0].error.as_ref().unwrap().message.contains("No such file"));
+    assert!(finished(&events)[0].error.as_ref().unwrap().message.contains("No such file"));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn files_are_read_in_worker_processes_of_a_named_program() {
     let (events, report) = events(Run::start(isolated).unwrap());
     assert!(report.error.is_none() && report.workers.unwrap().started == 1, "{report:?}");
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Frame(_))).count(), 16);
-    assert_eq!(done(&events)[0].status, Status::Ok);
+    assert_eq!(finished(&events)[0].status, Status::Ok);
     let mut wrong = settings(&[&clip]);
     let program = "/nowhere/worker".into();
     wrong.isolate = Some(WorkerProgram { program, name: None, arguments: Vec::new() });
@@ -213,7 +213,7 @@ fn files_are_read_in_worker_processes_of_a_named_program() {
 }
 
 #[test]
-fn a_plan_reads_nothing() {
+fn making_a_plan_reads_no_files() {
     let plan = Run::plan(&settings(&[&clip()])).unwrap();
     assert_eq!((plan.files.len(), plan.lanes, &*plan.provider), (1, 1, "CPUExecutionProvider"));
 }

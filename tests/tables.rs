@@ -174,7 +174,7 @@ fn a_field_has_one_type_in_all_lines_and_tables_match_the_lines() {
 }
 
 #[test]
-fn pandas_pyarrow_polars_duckdb_and_pycocotools_open_them() {
+fn pandas_pyarrow_polars_duckdb_and_pycocotools_open_the_outputs() {
     let own = root().join(".deps/python/bin/python");
     let default = if own.exists() { own.display().to_string() } else { "python3".to_owned() };
     let python = std::env::var("VX_TEST_PYTHON").unwrap_or(default);

@@ -23,7 +23,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Initializes GStreamer and registers the plugin in this process.
+/// Initialises GStreamer and registers the plugin in this process.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
