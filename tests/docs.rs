@@ -83,7 +83,7 @@ fn type_of(property: &glib::ParamSpec) -> String {
 fn default_of(property: &glib::ParamSpec) -> String {
     let value = property.default_value();
     if let Some((_, value)) = glib::EnumValue::from_value(value) {
-        // Builds for GStreamer before 1.24 have these.
+        // The documented default is that of builds for GStreamer before 1.24.
         let is_meta = cfg!(feature = "analytics") && property.name() == "meta";
         return format!("`{}`", if is_meta { "roi" } else { value.nick() });
     }

@@ -505,7 +505,7 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
         let stop = gst::ClockTime::from_mseconds(15_300);
         pipeline.seek(1.0, flags, gst::SeekType::Set, gst::ClockTime::ZERO, gst::SeekType::Set, stop).unwrap();
         pipeline.set_state(gst::State::Playing).unwrap();
-        // Downstream is the last one to receive the message.
+        // The sink pad is the last one to receive the event.
         let told = sink.static_pad("sink").unwrap();
         let (end, ended) = std::sync::mpsc::channel();
         told.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {

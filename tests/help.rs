@@ -70,7 +70,7 @@ fn the_help_of_detect_has_sections() {
     for section in ["Input:", "Model:", "Output:", "Performance:", "Robustness:"] {
         assert!(text.lines().any(|line| line == section), "{section} is not in {text}");
     }
-    // The part without a section.
+    // Options outside the sections.
     let (_, rest) = text.split_once("Options:\n").unwrap();
     let (rest, _) = rest.split_once("Input:").unwrap();
     let options = rest.lines().filter(|line| line.trim_start().starts_with('-')).count();

@@ -38,7 +38,7 @@ fn describe(factory: &str) -> String {
             let default = property.default_value().transform::<String>().ok();
             let mut default = default.and_then(|value| value.get::<Option<String>>().unwrap()).unwrap_or_default();
             if cfg!(feature = "analytics") && property.name() == "meta" {
-                // Builds for older GStreamer releases have these.
+                // The snapshot has the default of builds for older GStreamer releases.
                 default = "GstVideoRegionOfInterestMeta".into();
             }
             write!(text, " = {default:?}").unwrap();

@@ -237,8 +237,8 @@ fn workers_fit_into_a_control_group_of_512_mib() {
     assert_eq!(statuses(&output).iter().filter(|(_, status)| status == "ok").count(), 6);
 }
 
-/// Makes the command run as an unnamed user without other processes, because limits do not apply to root. Prints the reason and
-/// returns `None` if that is not possible.
+/// Creates a command that runs `vx` as a user without a name or other processes, because limits do not apply to root. Prints
+/// the reason and returns `None` if that is not possible.
 fn as_nobody(user: u32, limits: &[&str]) -> Option<Command> {
     let command = |limits: &[&str]| {
         let mut command = Command::new("setpriv");

@@ -75,14 +75,14 @@ fn layers_use_only_lower_layers() {
     }
 }
 
-/// The groups of modules in each layer, lowest first. A group may use the groups before it and any file outside the groups.
+/// The folders of each layer, lowest first. A folder may use the folders before it and files outside the folders.
 const ROOMS: [(&str, &[&str]); 2] = [
     ("av", &["frame", "input", "containers", "decode", "keyframes"]),
     ("detect", &["pixels", "onnx", "layouts", "runtime", "model", "engine"]),
 ];
 
 #[test]
-fn module_groups_use_only_lower_groups() {
+fn folders_of_a_layer_use_only_lower_folders() {
     for (name, rooms) in ROOMS {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name);
         let mut folders: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();

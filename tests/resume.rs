@@ -154,7 +154,7 @@ fn run(folder: &Path, output: &Path, more: &[&str]) -> (Option<i32>, String) {
     (run.status.code(), errors(&run))
 }
 
-/// Returns the lines of an output; for a table, those of its lines file.
+/// Returns the path of the file with the lines of an output.
 fn lines_of(output: &Path) -> PathBuf {
     if output.extension().unwrap() == "jsonl" {
         output.to_owned()
