@@ -11,7 +11,8 @@ photographs with OpenCV), as `PROGRAM detect --conf C MODEL FILES...` (reads the
 JSON lines), and as `PROGRAM coco-score DIR RESULTS`, which prints AP and AP50. OpenCV and FFmpeg round the inverse transform
 of a JPEG differently (4 samples in 100, by one or two levels). With dynamically quantised models this alone causes AP
 differences of up to 0.01, so the printed difference refers to the FFmpeg results.
-Properties are those of vxyolodetect; without any, the table has the CPU provider and the automatic choice. Prints a message
+Properties are those of vxyolodetect; without any, the table has the CPU provider at the exported input size and at tight ones, and
+the automatic choice. Prints a message
 and skips if the photographs or the program are missing.
 """
 import argparse
@@ -83,7 +84,9 @@ def main():
             return
     known = json.loads(annotations.read_text())["images"]
     images = [(image["id"], options.images / image["file_name"]) for image in known]
-    ways = [options.properties] if options.properties else [["execution-provider=cpu"], []]
+    # The reference letterboxes into a square.
+    automatic = [["execution-provider=cpu", "input-size=model"], ["execution-provider=cpu"], []]
+    ways = [options.properties] if options.properties else automatic
     names = [" ".join(way) or "automatic" for way in ways]
     print(f"{len(images)} photographs of {options.images}: AP50-95 / AP50, and the difference in AP50-95")
     heads = ["model".ljust(28), "reference".ljust(13), "by FFmpeg".ljust(13), *(name.ljust(24) for name in names)]
