@@ -3,9 +3,9 @@
 //!
 //! | call | before the first file | while files are read |
 //! |---|---|---|
-//! | [`Canceller::finish`] | no file is read | files that have begun are finished |
+//! | [`Canceller::finish`] | no file is read | files that are being read are finished |
 //! | [`Canceller::finish_within`] | no file is read | the same, until the time is over; then as `stop` |
-//! | [`Canceller::stop`] | no file is read | files that have begun are abandoned: they have no summary, and `resume` reads them again |
+//! | [`Canceller::stop`] | no file is read | files that are being read are abandoned: they have no summary, and `resume` reads them again |
 //!
 //! Results that are complete are kept. Any thread may call any of these, at any time, and none waits for the run.
 
@@ -48,7 +48,7 @@ struct Shared {
 struct State {
     phase: Phase,
     wake: Option<Wake>,
-    /// When files that have begun are abandoned.
+    /// When files that are being read are abandoned.
     deadline: Option<Instant>,
     /// An output that this run has created; removed if the run ends before anything is in it.
     new_output: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl Canceller {
         Self::default()
     }
 
-    /// Begins no other file; finishes those that have begun.
+    /// Starts no other file; finishes those that are being read.
     pub fn finish(&self) {
         self.shared.is_cancelled.store(true, Ordering::Release);
         self.wake();
@@ -117,7 +117,7 @@ impl Canceller {
         self.shared.is_cancelled.load(Ordering::Acquire)
     }
 
-    /// Returns whether files that have begun are abandoned.
+    /// Returns whether files that are being read are abandoned.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.shared.is_stopped.load(Ordering::Acquire)

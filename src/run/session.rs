@@ -202,7 +202,7 @@ impl Session {
         handle.finish();
         drop(happened);
         if error.is_some() || canceller.is_stopped() {
-            // The results of the files that have begun are not needed.
+            // The results of the files that are being read are not needed.
             handle.stop();
         }
         let workers = supervisor.join();
@@ -241,7 +241,7 @@ impl Session {
             match update {
                 None | Some(Update::Wake) => {}
                 Some(Update::End) => return failure,
-                // The elements finish the files that have begun.
+                // The elements finish the files that are being read.
                 Some(Update::Error(reason)) => {
                     failure.get_or_insert(Error::Failed { reason });
                 }

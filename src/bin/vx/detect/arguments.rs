@@ -93,7 +93,7 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "ORDER", default_value = "largest-first")]
     pub order: Order,
 
-    /// Begin no other file after one has failed
+    /// Start no other file after one has failed
     #[arg(long)]
     pub stop_on_error: bool,
 
