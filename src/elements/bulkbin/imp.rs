@@ -12,6 +12,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::child_properties::ChildProperties;
+use super::MIN_LOAD_TIMEOUT;
 use super::lane::Lane;
 use super::output::{Output, OutputItem};
 use super::settings::{DETECTOR_PROPERTIES, PROPERTIES, Settings};
@@ -34,7 +35,7 @@ pub struct BulkBin {
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// The stream's first events were sent.
     pub(super) has_begun: AtomicBool,
-    /// The detectors' `load-timeout` is this element's `file-timeout`.
+    /// The detectors' `load-timeout` was derived from this element's `file-timeout`.
     has_set_load_timeout: AtomicBool,
     /// Set from PLAYING on.
     pub(super) is_playing: AtomicBool,
@@ -154,7 +155,7 @@ impl ElementImpl for BulkBin {
                 let file_timeout = self.settings.lock().file_timeout;
                 // No file has started, but a model that never loads must not block for ever.
                 if lane.detector.property::<u64>("load-timeout") == 0 && file_timeout > 0 {
-                    lane.detector.set_property("load-timeout", file_timeout);
+                    lane.detector.set_property("load-timeout", file_timeout.max(MIN_LOAD_TIMEOUT.as_nanos() as u64));
                     self.has_set_load_timeout.store(true, Ordering::Release);
                 }
                 lane.set_state(gst::State::Ready).inspect_err(|_| {

@@ -31,11 +31,16 @@ mod totals;
  *
  * Since: 0.1
  */
+use std::time::Duration;
+
 use gst::glib;
 use gst::prelude::*;
 
 pub use plan::{Plan, PlanInputs};
 pub use settings::paths_in;
+
+/// A `file-timeout` limits the time for loading the model as well, but never to less than this: the model serves every file.
+pub(crate) const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 glib::wrapper! {
     /// Detects objects on the keyframes of many files.

@@ -23,6 +23,7 @@ use super::super::settings::WorkerProgram;
 use super::pool::{Pool, Usage};
 use super::process::{Received, WorkerProcess};
 use super::protocol::{MAX_RESULT_LEN, Message, WorkerSettings};
+use crate::elements::bulkbin::MIN_LOAD_TIMEOUT;
 use crate::record::{Failure, Summary};
 
 /// Longest time from the start of a worker to its first message, before it loads the model.
@@ -374,7 +375,7 @@ impl Keeper {
                     format!("a worker process did not answer within {} s of its start", START_TIMEOUT.as_secs());
                 return Err(NotStarted::Failed(reason));
             }
-            let timeout = self.shared.settings.timeout.unwrap_or(LOAD_TIMEOUT);
+            let timeout = self.shared.settings.timeout.map_or(LOAD_TIMEOUT, |timeout| timeout.max(MIN_LOAD_TIMEOUT));
             if waited > timeout {
                 return Err(NotStarted::Failed(format!(
                     "the model did not finish loading within {:.1} s, so its worker was ended: it may contain an endless loop, \
