@@ -52,6 +52,23 @@ pub struct Found {
     pub details: Details,
 }
 
+impl Found {
+    /// Creates it from a detection on a frame of this width and height in pixels, as if it had been written into a meta and read back.
+    #[must_use]
+    pub fn of_detection(detection: Detection, label: String, (width, height): (usize, usize)) -> Self {
+        let clamped = |edge: f32, side: usize| f64::from(edge).clamp(0.0, side as f64) / side as f64 * side as f64;
+        let [left, right] = [detection.x_min, detection.x_max].map(|edge| clamped(edge, width));
+        let [top, bottom] = [detection.y_min, detection.y_max].map(|edge| clamped(edge, height));
+        Self {
+            label,
+            class_id: i32::try_from(detection.class_id).ok(),
+            confidence: Some(f64::from(detection.confidence)),
+            rectangle: [left, top, right - left, bottom - top],
+            details: detection.details,
+        }
+    }
+}
+
 /// Which metas are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kinds {

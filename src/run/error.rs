@@ -110,6 +110,14 @@ pub enum Error {
         /// The system's reason.
         reason: String,
     },
+    /// A media file cannot be read, where one is read on its own ([`Keyframes`](super::Keyframes)).
+    #[error("{}: {reason}", path.display())]
+    Media {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The model cannot be loaded.
     #[error("{reason}")]
     Model {
@@ -137,6 +145,22 @@ fn pictures_left_out(pictures: usize) -> String {
     }
 }
 
+impl Stage {
+    /// Returns its name: `settings`, `inputs`, `output`, `cache`, `pictures`, `model` or `reading`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Inputs => "inputs",
+            Self::Output => "output",
+            Self::Cache => "cache",
+            Self::Pictures => "pictures",
+            Self::Model => "model",
+            Self::Reading => "reading",
+        }
+    }
+}
+
 impl Error {
     /// Returns the stage in which the run failed.
     #[must_use]
@@ -153,7 +177,7 @@ impl Error {
             Self::Cache { .. } => Stage::Cache,
             Self::Pictures { .. } => Stage::Pictures,
             Self::Model { .. } => Stage::Model,
-            Self::Failed { .. } | Self::Stopped { .. } => Stage::Reading,
+            Self::Media { .. } | Self::Failed { .. } | Self::Stopped { .. } => Stage::Reading,
         }
     }
 
@@ -167,7 +191,8 @@ impl Error {
             | Self::OutputUnusable { path, .. }
             | Self::Write { path, .. }
             | Self::Cache { path, .. }
-            | Self::Pictures { path, .. } => Some(path),
+            | Self::Pictures { path, .. }
+            | Self::Media { path, .. } => Some(path),
             _ => None,
         }
     }

@@ -134,6 +134,22 @@ impl Run {
         Ok(Self { events: Some(events), thread: Some(thread), canceller, overview, has_ended: false })
     }
 
+    /// Finds the files of a run, and does nothing else.
+    ///
+    /// # Errors
+    /// As those of [`start`](Self::start) that are about settings and inputs.
+    pub fn find(settings: &Settings) -> Result<Overview, Error> {
+        let (_, found) = prepare(settings)?;
+        Ok(Overview {
+            files: found.files,
+            failures: found.failures,
+            duplicates: found.duplicates,
+            pictures_left_out: found.pictures,
+            notes: found.notes,
+            ..Overview::default()
+        })
+    }
+
     /// Plans a run: finds the files and loads the model, but reads and writes nothing.
     ///
     /// # Errors

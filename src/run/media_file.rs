@@ -41,13 +41,20 @@ impl ByteSource for FileSource {
 /// # Errors
 /// Why the file cannot be opened.
 pub fn open_media(path: &Path, max_frames: u64) -> Result<KeyframeReader, String> {
+    open_with(path, &Options { max_frames, ..Options::default() }, Interrupt::default())
+}
+
+/// Opens a file to read keyframes; `interrupt` ends waits.
+///
+/// # Errors
+/// Why the file cannot be opened.
+pub(super) fn open_with(path: &Path, options: &Options, interrupt: Interrupt) -> Result<KeyframeReader, String> {
     // Opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
         return Err("not a regular file".to_owned());
     }
     let file = File::open(path).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    let options = Options { max_frames, ..Options::default() };
     let source = Box::new(FileSource { file, length });
-    KeyframeReader::open(source, &options, Interrupt::default()).map_err(|error| error.to_string())
+    KeyframeReader::open(source, options, interrupt).map_err(|error| error.to_string())
 }

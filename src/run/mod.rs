@@ -28,15 +28,19 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "arrow")]
+pub mod arrow;
 mod cache;
 mod cancel;
 mod conditions;
+mod detector;
 mod error;
 mod event;
 mod file_record;
 mod handle;
 mod inputs;
 mod journal;
+mod keyframes;
 mod libraries;
 mod media_file;
 mod output;
@@ -52,11 +56,13 @@ mod tables;
 mod workers;
 
 pub use self::cancel::{Canceller, Phase};
+pub use self::detector::{DecodedFrame, Detector, PixelBuffer};
 pub use self::error::{Error, Stage};
 pub use self::event::{EngineReport, Event, FileDone, Progress, Report, Warning, WorkerReport};
 pub use self::handle::{Overview, Run};
 pub use self::inputs::{Duplicate, Shard, Unreadable, read_list};
-pub use self::libraries::library_dirs;
+pub use self::keyframes::{KeyframeSettings, Keyframes, MAX_SIDE};
+pub use self::libraries::{add_library_dirs, library_dirs};
 pub use self::media_file::open_media;
 pub use self::pipeline::init;
 pub use self::plan::Plan;

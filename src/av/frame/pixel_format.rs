@@ -143,6 +143,19 @@ impl PixelFormat {
         self.descriptor().is_some_and(|descriptor| descriptor.nb_components <= 2) && !self.is_rgb()
     }
 
+    /// Returns the bytes of a sample of one component.
+    #[must_use]
+    pub fn sample_bytes(self) -> usize {
+        let depth = self.descriptor().map_or(8, |descriptor| descriptor.comp[0].depth);
+        usize::try_from(depth).unwrap_or(8).div_ceil(8)
+    }
+
+    /// Whether samples of several bytes begin with the highest one.
+    #[must_use]
+    pub fn is_big_endian(self) -> bool {
+        self.has_flag(ffi::AV_PIX_FMT_FLAG_BE as u64)
+    }
+
     /// Whether pictures in this format are handles on a device, without bytes to read.
     #[must_use]
     pub fn is_on_device(self) -> bool {

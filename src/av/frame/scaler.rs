@@ -71,15 +71,23 @@ impl Scaler {
     /// # Errors
     /// When swscale does not support the pair of formats, or memory is short.
     pub fn convert(&mut self, frame: &Frame, to: PixelFormat) -> Result<Frame, Error> {
+        self.resize(frame, to, (frame.width(), frame.height()))
+    }
+
+    /// Returns a copy of `frame` in the format `to` with this width and height in pixels; as [`convert`](Self::convert) otherwise.
+    ///
+    /// # Errors
+    /// As [`convert`](Self::convert), and for a size of 0 or one that is too large.
+    pub fn resize(&mut self, frame: &Frame, to: PixelFormat, (width, height): (usize, usize)) -> Result<Frame, Error> {
         let from = frame.pixel_format()?;
-        let (width, height) = (frame.width(), frame.height());
         let mut converted = Frame::allocate(&self.memory, to, width, height)?;
         converted.copy_properties(frame)?;
-        if from == to {
+        if from == to && (width, height) == (frame.width(), frame.height()) {
             frame.copy_pixels_to(&mut converted)?;
             return Ok(converted);
         }
         let (w, h) = (frame.raw_width(), frame.raw_height());
+        let (to_w, to_h) = (converted.raw_width(), converted.raw_height());
         let flags = ffi::SWS_BICUBIC | ffi::SWS_ACCURATE_RND | ffi::SWS_FULL_CHR_H_INT;
         // SAFETY: the old context is ours or null, ownership passes to the call and comes back with the result.
         let context = unsafe {
@@ -88,8 +96,8 @@ impl Scaler {
                 w,
                 h,
                 from.raw(),
-                w,
-                h,
+                to_w,
+                to_h,
                 to.raw(),
                 flags,
                 std::ptr::null_mut(),

@@ -13,6 +13,12 @@ mod segment;
 mod settings;
 mod streaming;
 
+/// Returns the GStreamer format that is identical to FFmpeg's, if there is one.
+#[must_use]
+pub fn gst_format(format: crate::av::PixelFormat) -> Option<gst_video::VideoFormat> {
+    formats::to_gst(format)
+}
+
 /**
  * SECTION:element-vxkeyframedec
  *

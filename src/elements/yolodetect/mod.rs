@@ -56,7 +56,29 @@ pub(super) fn forwarded_properties(names: &[&str]) -> Vec<glib::ParamSpec> {
     properties
 }
 
+/// What an element has loaded in READY.
+pub struct Loaded {
+    /// The engine.
+    pub engine: crate::detect::Engine,
+    /// Names of the classes.
+    pub labels: std::sync::Arc<crate::detect::Labels>,
+    /// What counts as a detection, by the element's properties.
+    pub settings: std::sync::Arc<crate::detect::DetectSettings>,
+}
+
 impl YoloDetect {
+    /// Returns the engine that the element has loaded, to run it on other frames as well; `None` below READY.
+    #[must_use]
+    pub fn loaded(&self) -> Option<Loaded> {
+        use gst::subclass::prelude::*;
+        let ready = self.imp().ready.lock();
+        ready.as_ref().map(|ready| Loaded {
+            engine: ready.engine.clone(),
+            labels: std::sync::Arc::clone(&ready.labels),
+            settings: std::sync::Arc::clone(&ready.detect),
+        })
+    }
+
     /// Describes ONNX Runtime's version and the providers that the element's settings would try. Loads ONNX Runtime, as
     /// the element does in READY, but no model.
     ///
