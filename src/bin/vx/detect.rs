@@ -6,7 +6,6 @@ mod dry_run;
 mod words;
 
 use std::io::IsTerminal;
-use std::process::ExitCode;
 
 use gstvx::run::{Canceller, Error, Event, Report, Run, serve_worker};
 
@@ -36,31 +35,31 @@ impl From<Error> for Failure {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> ExitCode {
+pub fn run(arguments: &Arguments) -> u8 {
     if arguments.worker {
         return work();
     }
     let reason = match detect(arguments) {
-        Ok(status) => return ExitCode::from(status),
-        Err(Failure::Run(Error::Closed)) => return ExitCode::from(CLOSED),
+        Ok(status) => return status,
+        Err(Failure::Run(Error::Closed)) => return CLOSED,
         Err(Failure::Run(error)) => message_of(&error),
         Err(Failure::Usage(reason)) => reason,
     };
     tell!("vx: {reason}");
-    ExitCode::from(FAILED)
+    FAILED
 }
 
 /// Runs a worker process.
-fn work() -> ExitCode {
+fn work() -> u8 {
     stop::ignore_signals();
     match serve_worker() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => crate::SUCCESS,
         Err(error) => {
             // The supervisor reports what fails later.
             if let Error::Setting { reason } = error {
                 tell!("vx: {reason}");
             }
-            ExitCode::FAILURE
+            crate::FAILURE
         }
     }
 }

@@ -5,7 +5,6 @@ mod plugin;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::Args;
 use gstvx::av;
@@ -25,7 +24,7 @@ pub struct Arguments {
 type Finding = Result<String, String>;
 
 /// Checks everything and prints it.
-pub fn run(arguments: &Arguments) -> ExitCode {
+pub fn run(arguments: &Arguments) -> u8 {
     if let Some(file) = &arguments.load {
         return plugin::load(file);
     }
@@ -42,7 +41,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let dirs = gstvx::run::library_dirs(plugin.as_deref().ok());
     is_well &= report("plugin", plugin.map(|file| file.display().to_string()));
     is_well &= runtime(dirs);
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_well { crate::SUCCESS } else { crate::FAILURE }
 }
 
 fn report(what: &str, finding: Finding) -> bool {

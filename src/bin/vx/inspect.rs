@@ -7,7 +7,6 @@ mod model;
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::process::ExitCode;
 
 use crate::terminal::{printable, show, show_bytes, tell};
 use clap::Args;
@@ -30,7 +29,7 @@ pub struct Arguments {
 }
 
 /// Runs the command.
-pub fn run(arguments: &Arguments) -> ExitCode {
+pub fn run(arguments: &Arguments) -> u8 {
     gstvx::av::capture_log();
     let mut is_well = true;
     for file in &arguments.files {
@@ -53,7 +52,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             tell!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
         }
     }
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_well { crate::SUCCESS } else { crate::FAILURE }
 }
 
 fn show(file: &Path, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command `vx`: command line, terminal, signals and exit statuses. What it does lives in the library.
+//!
+//! It is a program, and a library for programs that are this command under another name (`python -m vx`).
 
 #![forbid(unsafe_code)]
 
@@ -7,14 +9,22 @@ mod detect;
 mod doctor;
 mod help;
 mod inspect;
+mod itself;
 mod progress;
 mod stop;
 mod terminal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::terminal::{show_bytes, tell};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use gstvx::run::WorkerProgram;
+
+/// Exit status of a command that has done its work.
+const SUCCESS: u8 = 0;
+/// Exit status of a command that could not do all of it.
+const FAILURE: u8 = 1;
 
 /// Detects objects on the keyframes of media files, with the GStreamer plugin vx.
 #[derive(Parser)]
@@ -61,10 +71,33 @@ fn command() -> clap::Command {
     help::arranged(Arguments::command())
 }
 
-fn main() -> ExitCode {
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let itself = WorkerProgram::current(std::iter::empty::<OsString>())
+        .map(|program| WorkerProgram { name: Some("vx".into()), ..program });
+    match itself {
+        Ok(itself) => ExitCode::from(run(std::env::args_os(), itself)),
+        Err(error) => {
+            tell!("vx: the path of this program is not known: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the command with `arguments`, of which the first is the name of the program, and returns its exit status. `itself` is the
+/// program that calls this function with the arguments that follow its own: worker processes are started with it.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, itself: WorkerProgram) -> u8 {
+    itself::set(itself);
     stop::make_file_limit_an_error();
-    let matches = command().get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing else can be done if it cannot be printed.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(FAILURE);
+        }
+    };
     match arguments.command {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
@@ -73,16 +106,16 @@ fn main() -> ExitCode {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "vx", &mut script);
             show_bytes(&script);
-            ExitCode::SUCCESS
+            SUCCESS
         }
         Command::Man { subcommand } => {
             let mut page = Vec::new();
             if let Err(error) = print_manual(subcommand.as_deref(), &mut page) {
                 tell!("vx: {error}");
-                return ExitCode::FAILURE;
+                return FAILURE;
             }
             show_bytes(&page);
-            ExitCode::SUCCESS
+            SUCCESS
         }
     }
 }

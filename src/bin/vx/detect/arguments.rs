@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use gstvx::run::quantity::{duration, size};
 use gstvx::run::{
-    self, Canceller, Existing, Input, Output, SamplingSettings, Settings, Shard, WorkerProgram, format_names, read_list,
+    self, Canceller, Existing, Input, Output, SamplingSettings, Settings, Shard, format_names, read_list,
 };
 
 use crate::help::ProviderParser;
+use crate::itself;
 
 /// The arguments.
 #[derive(Args)]
@@ -243,8 +244,7 @@ impl Arguments {
         settings.stop_on_error = self.stop_on_error;
         (settings.memory_limit, settings.file_timeout) = (self.memory_limit, self.file_timeout);
         if self.isolate {
-            let mut program = WorkerProgram::current(["detect", "--worker"]).map_err(|error| error.to_string())?;
-            program.name = Some("vx".into());
+            let program = itself::with_arguments(["detect", "--worker"]).map_err(|error| error.to_string())?;
             settings.isolate = Some(program);
         }
         Ok(settings)

@@ -2,9 +2,10 @@
 //! Checks the plugin: where it is, whether GStreamer finds it there, and why it cannot be loaded.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use super::{Finding, quoted};
+use crate::itself;
 use crate::terminal::{show, tell};
 
 /// Name of the file, without its extension.
@@ -65,9 +66,9 @@ fn advice(reason: &str) -> String {
 
 /// Tries to load a plugin, or another library, in a separate process.
 pub fn loads(file: &Path) -> Finding {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let itself = itself::with_arguments(["doctor", "--load"]).map_err(|error| error.to_string())?;
     let child =
-        Command::new(program).args(["doctor", "--load"]).arg(file).output().map_err(|error| error.to_string())?;
+        Command::new(itself.program).args(itself.arguments).arg(file).output().map_err(|error| error.to_string())?;
     if child.status.success() {
         return Ok(String::new());
     }
@@ -77,17 +78,17 @@ pub fn loads(file: &Path) -> Finding {
 }
 
 /// Loads a plugin into this process and prints why that fails.
-pub fn load(file: &Path) -> ExitCode {
+pub fn load(file: &Path) -> u8 {
     if let Err(error) = gst::init() {
         tell!("vx: {error}");
-        return ExitCode::FAILURE;
+        return crate::FAILURE;
     }
     match gst::Plugin::load_file(file) {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(_) => crate::SUCCESS,
         Err(error) => {
             let text = error.message();
             show!("{}", text.strip_prefix("Opening module failed: ").unwrap_or(text));
-            ExitCode::FAILURE
+            crate::FAILURE
         }
     }
 }
