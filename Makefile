@@ -25,19 +25,21 @@ STAGE := target/plugins
 LIBRARIES := target/vx
 REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
+WHEELS := target/wheels
 
 # Features that need a newer GStreamer than the oldest supported one. Evaluated when used, because setup may install GStreamer.
 FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo python test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip'
 	@echo 'make test           install what is missing, build, run all tests'
 	@echo 'make build          install what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
 	@echo 'make setup          only install what is missing: packages, ONNX Runtime, the OpenVINO provider'
+	@echo 'make python         build the Python package into $(WHEELS)/ and test it in a fresh virtual environment (400 MB, removed again)'
 	@echo 'make check          check format, lints and documentation, as continuous integration does'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
@@ -49,6 +51,7 @@ help:
 	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
+	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
 	@echo 'make bench          all benchmarks: decoding, preparing frames, engine, memory, streaming, many files (an hour)'
 	@echo 'make accuracy       [PYTHON=...] COCO average precision compared with an independent detector (needs ../shared/images)'
@@ -95,6 +98,28 @@ $(TABLES_PYTHON)/complete:
 test-tables: setup $(TABLES_PYTHON)/complete
 	VX_TEST_PYTHON=$(ROOT)$(TABLES_PYTHON)/bin/python $(CARGO) test --quiet $(FEATURES) --test tables
 
+# The wheel, built as `pip install ./bindings/python` does.
+WHEEL_PYTHON := target/python
+$(WHEELS): setup
+	@rm -rf $(WHEEL_PYTHON) $(WHEELS)
+	@$(PYTHON) -m venv $(WHEEL_PYTHON)
+	$(WHEEL_PYTHON)/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEELS) ./bindings/python
+
+python: build $(WHEELS)
+	$(WHEEL_PYTHON)/bin/pip install --quiet --disable-pip-version-check "$$(echo $(ROOT)$(WHEELS)/vx-*.whl)[test]"
+	VX_COMMAND=$(ROOT)target/release/vx $(WHEEL_PYTHON)/bin/python -m pytest -q bindings/python/tests --ignore bindings/python/tests/test_ray.py
+	@rm -rf $(WHEEL_PYTHON)
+
+RAY_PYTHON := .deps/ray
+test-ray: $(WHEELS)
+	@rm -rf $(WHEEL_PYTHON)
+	@test -e $(RAY_PYTHON)/bin/python || $(PYTHON) -m venv $(RAY_PYTHON)
+	$(RAY_PYTHON)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEELS)/vx-*.whl
+	$(RAY_PYTHON)/bin/pip install --quiet --disable-pip-version-check 'ray[data]' pyarrow numpy pytest
+	$(RAY_PYTHON)/bin/python -m pytest -q bindings/python/tests/test_ray.py
+
+.PHONY: $(WHEELS)
+
 mutations: setup
 	$(CARGO) test --release --quiet $(FEATURES) --test mutations -- --ignored --nocapture 2>target/mutations.log || { tail -n 30 target/mutations.log; exit 1; }
 
@@ -125,6 +150,7 @@ bench: build
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	cd bindings/python && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
