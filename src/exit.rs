@@ -10,6 +10,11 @@ pub(crate) fn before_destructors(hook: process::Hook) {
     process::at_exit(hook);
 }
 
+/// Ends a forked process, after writing what the C library has buffered; see [`process::flush_and_leave`].
+pub(crate) fn leave_fork(status: i32) -> ! {
+    process::flush_and_leave(status)
+}
+
 /// Ends the process immediately, for programs that must not wait: no destructors and no flushing, so that nothing is destroyed
 /// while threads still use it.
 pub fn leave(status: i32) -> ! {

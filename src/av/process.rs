@@ -37,8 +37,17 @@ fn run(status: Option<i32>) {
     }
 }
 
+/// Writes what is buffered in the C library's streams, then ends the process as [`leave`] does: for a forked process, in which other
+/// threads than the calling one do not exist.
+pub fn flush_and_leave(status: i32) -> ! {
+    // SAFETY: a null stream stands for all; glibc resets the locks of its streams in a forked process.
+    unsafe { fflush(std::ptr::null_mut()) };
+    leave(status)
+}
+
 unsafe extern "C" {
     fn _exit(status: c_int) -> !;
+    fn fflush(stream: *mut std::ffi::c_void) -> c_int;
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -189,7 +189,7 @@ mod tests {
         assert!(!native.is_empty() && native.len() == scaled.len());
         assert_eq!(native[0].frame.pixel_format().unwrap().name(), "yuv420p");
         let frame = &scaled[0].frame;
-        assert_eq!((frame.pixel_format().unwrap().name(), frame.width(), frame.height()), ("rgb24", 64, 36));
+        assert_eq!((frame.pixel_format().unwrap().name(), frame.width(), frame.height()), ("rgb24", 64, 48));
         assert!(frame.plane(0).unwrap().iter().any(|value| *value > 0));
         settings.sampling.max_frames = Some(1);
         assert_eq!(Keyframes::open(CLIP, &settings).unwrap().count(), 1);

@@ -5,6 +5,7 @@
 //! handles signals and warnings, takes it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
@@ -12,7 +13,6 @@ use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, SchemaRef};
 use gstvx::run::arrow::{Rows, schema};
-use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -24,16 +24,24 @@ use crate::{error, process};
 /// Time after which a batch is delivered, however few rows it has.
 const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The detections of a run as an Arrow stream, which can be read once.
+/// The detections of a run as an Arrow stream, which can be read once. Consumers may ask for it several times before, for its schema.
 #[pyclass(frozen, module = "vx")]
 pub struct ArrowStream {
-    run: Mutex<Option<Arc<Shared>>>,
+    source: Arc<Source>,
 }
+
+/// The run, and whether a consumer has begun to read it.
+struct Source {
+    run: Arc<Shared>,
+    has_begun: AtomicBool,
+}
+
+const READ_BEFORE: &str = "the stream was read before: start another run";
 
 impl ArrowStream {
     /// Creates the stream of a run that has started.
     pub fn new(run: Arc<Shared>) -> Self {
-        Self { run: Mutex::new(Some(run)) }
+        Self { source: Arc::new(Source { run, has_begun: AtomicBool::new(false) }) }
     }
 }
 
@@ -49,30 +57,35 @@ impl ArrowStream {
         // A producer may ignore the request; consumers then cast.
         let _ = requested_schema;
         process::enter()?;
-        let run = self.run.lock().take();
-        let run = run.ok_or_else(|| PyRuntimeError::new_err("the stream was read before: start another run"))?;
-        let stream = FFI_ArrowArrayStream::new(Box::new(Batches { run, rows: Rows::default(), has_ended: false }));
+        if self.source.has_begun.load(Ordering::Acquire) {
+            return Err(PyRuntimeError::new_err(READ_BEFORE));
+        }
+        let source = Arc::clone(&self.source);
+        let batches = Batches { source, rows: Rows::default(), has_begun: false, has_ended: false };
+        let stream = FFI_ArrowArrayStream::new(Box::new(batches));
         Ok(PyCapsule::new_with_value(py, stream, c"arrow_array_stream")?.into_any())
     }
 
     /// Returns the schema as a capsule.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let schema = FFI_ArrowSchema::try_from(&*schema()).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let schema =
+            FFI_ArrowSchema::try_from(&*schema()).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(PyCapsule::new_with_value(py, schema, c"arrow_schema")?.into_any())
     }
 }
 
 struct Batches {
-    run: Arc<Shared>,
+    source: Arc<Source>,
     rows: Rows,
+    has_begun: bool,
     has_ended: bool,
 }
 
 impl Drop for Batches {
     fn drop(&mut self) {
         // The consumer has stopped reading.
-        if !self.has_ended && process::enter().is_ok() {
-            self.run.close();
+        if self.has_begun && !self.has_ended && process::enter().is_ok() {
+            self.source.run.close();
         }
     }
 }
@@ -94,13 +107,20 @@ impl Iterator for Batches {
             self.has_ended = true;
             return Some(Err(ArrowError::ExternalError("vx was used before this process was forked".into())));
         }
+        if !self.has_begun {
+            if self.source.has_begun.swap(true, Ordering::AcqRel) {
+                self.has_ended = true;
+                return Some(Err(ArrowError::ExternalError(READ_BEFORE.into())));
+            }
+            self.has_begun = true;
+        }
         let begun = Instant::now();
         loop {
             let pulled = match self.pull() {
                 Ok(pulled) => pulled,
                 Err(reason) => {
                     self.has_ended = true;
-                    self.run.close();
+                    self.source.run.close();
                     return Some(Err(ArrowError::ExternalError(reason.into())));
                 }
             };
@@ -110,8 +130,13 @@ impl Iterator for Batches {
                     self.has_ended = true;
                     return Some(Err(ArrowError::ExternalError(Box::new(error))));
                 }
+                // A table must not look complete because the run was closed meanwhile.
+                Pulled::End(None) if self.source.run.is_stopped() => {
+                    self.has_ended = true;
+                    return Some(Err(ArrowError::ExternalError("the run was stopped".into())));
+                }
                 Pulled::End(None) => self.has_ended = true,
-                Pulled::File(done) => self.run.keep(*done),
+                Pulled::File(done) => self.source.run.keep(*done),
                 Pulled::Warning(_) | Pulled::Nothing => {}
             }
             let is_due = self.has_ended || self.rows.is_complete() || begun.elapsed() >= BATCH_INTERVAL;
@@ -132,7 +157,7 @@ impl Batches {
     /// # Errors
     /// A signal was handled by an exception.
     fn pull(&self) -> Result<Pulled, &'static str> {
-        let pull = || self.run.pull(SIGNAL_INTERVAL);
+        let pull = || self.source.run.pull(SIGNAL_INTERVAL);
         if !is_main_thread() {
             return Ok(pull());
         }

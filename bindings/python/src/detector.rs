@@ -32,11 +32,7 @@ impl Detector {
         detector.ok_or_else(|| error::setting("the detector is closed"))
     }
 
-    fn run<'py>(
-        &self,
-        py: Python<'py>,
-        pictures: Vec<Box<dyn Frame>>,
-    ) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+    fn run<'py>(&self, py: Python<'py>, pictures: Vec<Box<dyn Frame>>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
         let detector = self.get()?;
         let result = py.detach(|| {
             // Signals are handled while it waits, on the thread that called.

@@ -124,9 +124,9 @@ impl Keyframes {
         loop {
             let message = py.detach(|| {
                 let guard = self.reader.lock();
-                guard.get().map_or(Err(RecvTimeoutError::Disconnected), |reader| {
-                    reader.messages.recv_timeout(SIGNAL_INTERVAL)
-                })
+                guard
+                    .get()
+                    .map_or(Err(RecvTimeoutError::Disconnected), |reader| reader.messages.recv_timeout(SIGNAL_INTERVAL))
             });
             match message {
                 Ok(Message::Opened(info)) => {

@@ -21,6 +21,11 @@ fn parsed<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     py.import("json")?.call_method1("loads", (text,))
 }
 
+/// Returns the function that makes a record of its class and its JSON, for pickles.
+fn loader(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("vx._records")?.getattr("load")
+}
+
 /// One frame, with what was detected on it.
 #[pyclass(frozen, eq, module = "vx")]
 pub struct Frame {
@@ -110,8 +115,8 @@ impl Frame {
         record::Frame::from_line(line.as_bytes()).map(Self::from).map_err(PyValueError::new_err)
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
-        Ok((py.get_type::<Self>().getattr("from_json")?, (self.to_json(),)))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&'static str, String))> {
+        Ok((loader(py)?, ("Frame", self.to_json())))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -201,8 +206,8 @@ impl Detection {
         Ok(Self { record })
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
-        Ok((py.get_type::<Self>().getattr("from_json")?, (self.to_json()?,)))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&'static str, String))> {
+        Ok((loader(py)?, ("Detection", self.to_json()?)))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -375,8 +380,8 @@ impl FileSummary {
         Ok(Self { done: FileDone { summary, is_cached } })
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String, bool))> {
-        Ok((py.get_type::<Self>().getattr("from_json")?, (self.to_json(), self.done.is_cached)))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&'static str, String, bool))> {
+        Ok((loader(py)?, ("FileSummary", self.to_json(), self.done.is_cached)))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -114,6 +114,11 @@ impl Shared {
         }
     }
 
+    /// Whether the run was stopped before its end.
+    pub fn is_stopped(&self) -> bool {
+        self.canceller.is_stopped()
+    }
+
     /// Keeps the summary of a file whose rows are passed on without it.
     pub fn keep(&self, done: FileDone) {
         let mut guard = self.state.lock();
@@ -442,7 +447,10 @@ impl Run {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __aexit__<'py>(this: &Bound<'py, Self>, _exception: &Bound<'py, pyo3::types::PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    fn __aexit__<'py>(
+        this: &Bound<'py, Self>,
+        _exception: &Bound<'py, pyo3::types::PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         this.py().import("vx._asyncio")?.call_method1("close", (this,))
     }
 

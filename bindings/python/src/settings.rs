@@ -57,9 +57,9 @@ pub fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     if let Ok(seconds) = value.extract::<f64>() {
         return quantity::duration(&seconds.to_string()).map_err(invalid);
     }
-    value.extract::<Duration>().map_err(|_| {
-        PyTypeError::new_err(format!("{name}: expected seconds, text such as \"1.5s\", or a timedelta"))
-    })
+    value
+        .extract::<Duration>()
+        .map_err(|_| PyTypeError::new_err(format!("{name}: expected seconds, text such as \"1.5s\", or a timedelta")))
 }
 
 /// A size: bytes, or text with a unit ("800M").
@@ -194,7 +194,9 @@ pub fn itself(py: Python<'_>) -> PyResult<WorkerProgram> {
         py.import("vx.__main__")?.call_method0("itself")?.extract()?;
     let program = program.filter(|program| !program.as_os_str().is_empty());
     let program = program.ok_or_else(|| {
-        setting("the Python interpreter is not known (sys.executable is empty), which `isolate` starts: set sys.executable")
+        setting(
+            "the Python interpreter is not known (sys.executable is empty), which `isolate` starts: set sys.executable",
+        )
     })?;
     Ok(WorkerProgram { program, name: None, arguments })
 }

@@ -38,6 +38,12 @@ def test_others_read_the_stream() -> None:
     assert len(pyarrow.table(vx.detect(CLIP))) == rows
     with pytest.raises(RuntimeError, match="read before"):
         pyarrow.table(found)
+    # A table must not look complete because the run was closed.
+    run = vx.detect(CLIP)
+    stream = run.to_arrow()
+    run.close()
+    with pytest.raises(Exception, match="stopped"):
+        pyarrow.table(stream)
     assert pyarrow.schema(vx.detect(CLIP).to_arrow()).names[0] == "file"
 
 

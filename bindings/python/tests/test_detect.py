@@ -54,7 +54,7 @@ def test_a_record_has_the_fields_of_its_line() -> None:
     frame = next(record for record in records if isinstance(record, vx.Frame) and record.detections)
     line = json.loads(frame.to_json())
     found = frame.detections[0]
-    assert (frame.file, frame.pts_ns, frame.width, frame.height) == (str(CLIP), line["pts_ns"], 640, 360)
+    assert (frame.file, frame.pts_ns, frame.width, frame.height) == (str(CLIP), line["pts_ns"], 640, 480)
     assert frame.seconds == line["pts_ns"] / 1e9 and frame.is_keyframe and frame.is_analysed
     assert (found.label, found.class_id, found.confidence, list(found.box)) == (
         line["detections"][0]["label"],
@@ -88,15 +88,15 @@ def test_defaults_are_those_of_the_command(command: list[str], tmp_path: Path) -
     output = tmp_path / "found.jsonl"
     lines_of(command, "--output", str(output), str(CLIP))
     # An output is continued only with equal settings.
-    run = vx.detect([CLIP, MEDIA / "heic.heic"], output=output, resume=True)
-    assert run.files == [str(MEDIA / "heic.heic")]
-    assert {record.file for record in run} == {str(MEDIA / "heic.heic")}
+    run = vx.detect([CLIP, MEDIA / "gray_to_I420.jpg"], output=output, resume=True)
+    assert run.files == [str(MEDIA / "gray_to_I420.jpg")]
+    assert {record.file for record in run} == {str(MEDIA / "gray_to_I420.jpg")}
     with pytest.raises(vx.Error, match="confidence"):
         vx.detect(CLIP, output=output, resume=True, confidence=0.3)
 
 
 def test_arguments_have_the_types_of_python(tmp_path: Path) -> None:
-    files = {str(CLIP), str(MEDIA / "heic.heic")}
+    files = {str(CLIP), str(MEDIA / "gray_to_I420.jpg")}
     shares = [vx.plan(files, shard=(number, 2), provider="cpu").files for number in (1, 2)]
     assert set(shares[0]) | set(shares[1]) == files and not set(shares[0]) & set(shares[1])
     assert vx.plan(files, shard="1/2", provider="cpu").files == shares[0]
@@ -134,8 +134,11 @@ def test_errors_say_stage_file_and_remedy(tmp_path: Path) -> None:
     model.write_text("not a model")
     output = tmp_path / "found.jsonl"
     output.write_text("")
+    empty = tmp_path / "empty"
+    empty.mkdir()
     for arguments, stage, file in [
-        ({"inputs": "/nowhere/a.mp4"}, "inputs", "/nowhere/a.mp4"),
+        ({"inputs": empty}, "inputs", None),
+        ({"inputs": "https://host/a.mp4"}, "inputs", "https://host/a.mp4"),
         ({"output": output}, "output", str(output)),
         ({"set": {"no-such-property": 1}}, "settings", None),
         ({"every": "soon"}, "settings", None),

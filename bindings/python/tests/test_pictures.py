@@ -28,7 +28,8 @@ def packed(planes: tuple[vx.Plane, ...]) -> bytes:
 def clip_of(tmp_path: Path, pixel_format: str, codec: str) -> Path:
     clip = tmp_path / f"{pixel_format}.mkv"
     source = ["-f", "lavfi", "-i", "testsrc2=size=322x182:rate=5:duration=2"]
-    arguments = ["-pix_fmt", pixel_format, "-c:v", codec, "-g", "4", str(clip)]
+    gop = "4" if codec == "libx264" else "1"
+    arguments = ["-pix_fmt", pixel_format, "-c:v", codec, "-g", gop, str(clip)]
     subprocess.run(["ffmpeg", "-v", "error", *source, *arguments], check=True)
     return clip
 
@@ -58,9 +59,9 @@ def test_arrays_show_the_memory_of_the_decoder() -> None:
     iterator = vx.keyframes(CLIP)
     frame = next(iterator)
     first, again = frame.array, numpy.asarray(frame)
-    assert numpy.shares_memory(first, again) and first.shape == (360, 640, 3)
+    assert numpy.shares_memory(first, again) and first.shape == (480, 640, 3)
     assert not first.flags.writeable and not numpy.shares_memory(first, numpy.array(frame, copy=True))
-    with pytest.raises(BufferError):
+    with pytest.raises(TypeError, match="read-only"):
         memoryview(frame.planes[0]).cast("B")[0] = 1  # type: ignore[index]
     copy = first.copy()
     del frame, again
@@ -75,7 +76,7 @@ def test_formats_sizes_and_times() -> None:
     with vx.keyframes(CLIP, size=(None, 90), max_frames=2) as frames:
         assert frames.info["codec"].startswith("H.264") and str(frames.path) == str(CLIP)
         small = list(frames)
-    assert [(frame.width, frame.height) for frame in small] == [(160, 90)] * 2
+    assert [(frame.width, frame.height) for frame in small] == [(120, 90)] * 2
     records = [record for record in vx.detect(CLIP) if isinstance(record, vx.Frame)]
     assert [frame.pts_ns for frame in vx.keyframes(CLIP)] == [record.pts_ns for record in records]
     dense = list(vx.keyframes(CLIP, max_gap="500ms", format="gray", size=(64, 36)))
@@ -106,7 +107,7 @@ def test_wrong_files_and_arguments_are_errors(tmp_path: Path) -> None:
 def test_the_detector_finds_what_a_run_finds() -> None:
     detector = vx.Detector(provider="cpu", confidence=0.1)
     assert detector.classes and detector.engine["provider"] == "CPUExecutionProvider"
-    for path in [CLIP, MEDIA / "heic.heic", MEDIA / "gray_to_I420.jpg"]:
+    for path in [CLIP, MEDIA / "rgb48.tif", MEDIA / "gray_to_I420.jpg"]:
         run = vx.detect(path, provider="cpu", confidence=0.1)
         expected = [record.detections for record in run if isinstance(record, vx.Frame)]
         frames = list(vx.keyframes(path, format="native"))
@@ -119,7 +120,7 @@ def test_the_order_of_channels_is_said() -> None:
         array = next(vx.keyframes(CLIP)).array
         expected = detector(array, format="rgb")
         assert expected and detector(array[..., ::-1], format="bgr") == expected
-        alpha = numpy.full((360, 640, 1), 255, numpy.uint8)
+        alpha = numpy.full((480, 640, 1), 255, numpy.uint8)
         assert detector(numpy.concatenate([array, alpha], 2), format="rgba") == expected
         assert detector(array[:180], format="rgb") == detector(array[:180].copy(), format="rgb")
         for image, format_, word in [

@@ -101,7 +101,7 @@ def test_an_event_loop_goes_on_while_a_run_starts_and_waits() -> None:
 
 def test_errors_reach_a_coroutine_and_a_cancelled_task_ends_its_run(copies: Path) -> None:
     async def fails() -> None:
-        async for _ in vx.detect("/nowhere/a.mp4"):
+        async for _ in vx.detect("https://host/a.mp4"):
             pass
 
     with pytest.raises(vx.Error) as raised:
@@ -203,9 +203,9 @@ sys.path.append(sys.argv[2])
 import gi
 gi.require_version("Gst", "1.0")
 from gi.repository import Gst
-FIRST
+BEFORE_INIT
 Gst.init(None)
-SECOND
+AFTER_INIT
 pipeline = Gst.parse_launch("videotestsrc num-buffers=3 ! fakesink")
 pipeline.set_state(Gst.State.PLAYING)
 message = pipeline.get_bus().timed_pop_filtered(Gst.SECOND * 30, Gst.MessageType.EOS | Gst.MessageType.ERROR)
@@ -222,7 +222,7 @@ pipeline.set_state(Gst.State.NULL)
     package = str(Path(vx.__file__).parent.parent)
     use = COUNT + "count(sys.argv[1])"
     for order in [("", use), (use, "")]:
-        complete = code.replace("FIRST", order[0]).replace("SECOND", order[1])
+        complete = code.replace("BEFORE_INIT", order[0]).replace("AFTER_INIT", order[1])
         done = subprocess.run(
             [system, "-c", complete, str(CLIP), package], capture_output=True, text=True, timeout=300, cwd=ROOT
         )
@@ -239,7 +239,7 @@ view = memoryview(frame.planes[0])
 print(view.shape, len(vx.Detector()(view, format="rgb")) == len(vx.Detector()(frame)))
 """
     done = python(code, str(CLIP))
-    assert done.stdout.strip() == "(360, 640, 3) True", done
+    assert done.stdout.strip() == "(480, 640, 3) True", done
 
 
 def test_a_run_works_in_any_folder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@
 //! Lock order: the state alone. Any thread.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,15 +29,14 @@ struct State {
     is_ending: bool,
     /// Threads that may be inside ONNX Runtime.
     threads: usize,
-    /// The process that registered the hook: a forked process has none of its threads.
-    process: u32,
     /// Libraries that were in use when the hook was last registered.
     used: Option<HashSet<String>>,
     registrations: usize,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { is_ending: false, threads: 0, process: 0, used: None, registrations: 0 });
+static STATE: Mutex<State> = Mutex::new(State { is_ending: false, threads: 0, used: None, registrations: 0 });
+/// The process that registered the hook: a forked process has none of its threads.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 static CHANGED: Condvar = Condvar::new();
 
 /// Cancels all loading and stops all engines for good, without waiting, and returns their threads.
@@ -77,8 +77,8 @@ impl Drop for RuntimeGuard {
 /// Ensures that the hook runs before the destructors of the libraries that `use_of` has loaded into the process: a provider that
 /// has been loaded, or has run for the first time.
 pub(crate) fn arm(use_of: &str) {
+    PROCESS.store(std::process::id(), Ordering::Release);
     let mut state = STATE.lock();
-    state.process = std::process::id();
     let is_new = state.used.get_or_insert_default().insert(use_of.to_owned());
     drop(state);
     if is_new {
@@ -100,8 +100,15 @@ pub(crate) fn arm_again() -> bool {
 }
 
 fn hook(status: Option<i32>) {
-    // It runs once for each registration, and also in a forked process, where the thread that holds the lock may not exist.
-    let is_due = |state: &State| state.process == std::process::id() && !state.is_ending;
+    if PROCESS.load(Ordering::Acquire) != std::process::id() {
+        // A forked process: destructors would wait for threads that do not exist in it.
+        if let Some(status) = status {
+            exit::leave_fork(status);
+        }
+        return;
+    }
+    // It runs once for each registration.
+    let is_due = |state: &State| !state.is_ending;
     if STATE.try_lock_for(EXIT_TIMEOUT).is_some_and(|state| is_due(&state))
         && !stop_all(EXIT_TIMEOUT)
         && let Some(status) = status

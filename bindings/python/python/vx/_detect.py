@@ -134,10 +134,10 @@ def keyframes(
     >>> import vx
     >>> frame = next(vx.keyframes("examples/media/scenes.mp4", size=(320, None)))
     >>> frame.array.shape, frame.seconds
-    ((180, 320, 3), 0.0)
+    ((240, 320, 3), 0.0)
     >>> frame = next(vx.keyframes("examples/media/scenes.mp4", format="native"))
     >>> frame.format, [memoryview(plane).shape for plane in frame.planes]
-    ('yuv420p', [(360, 640), (180, 320), (180, 320)])
+    ('yuv420p', [(480, 640), (240, 320), (240, 320)])
     """
     return _vx.keyframes(path, format, size, max_gap, min_interval, max_frames, threads, upright)
 

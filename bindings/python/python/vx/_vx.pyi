@@ -2,11 +2,15 @@
 """Types of the extension module."""
 
 import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Union, final
+from typing import Any, Literal, Self, Union, final
+
+from typing_extensions import disjoint_base
 
 from ._detect import Duration, Format, Inputs
+from ._types import EngineReport, FileInfo, FileProgress
 
 __version__: str
 
@@ -130,37 +134,6 @@ class FileList:
     @property
     def names(self) -> list[str]: ...
 
-class EngineReport(TypedDict, total=False):
-    """The engine, and how often a model was loaded in this process; `lanes` and `decoder_threads` are those of a run."""
-
-    model: str
-    provider: str
-    device: str
-    precision: str
-    sessions: int
-    intra_op_threads: int
-    model_loads: int
-    lanes: int
-    decoder_threads: int
-
-class FileProgress(TypedDict):
-    """How far a file is: `share` is 0 to 1."""
-
-    file: str
-    frames: int
-    detections: int
-    share: float
-
-class FileInfo(TypedDict, total=False):
-    """What a file contains."""
-
-    container: str
-    codec: str
-    duration_ns: int | None
-    frame_rate: tuple[int, int] | None
-    is_interlaced: bool
-    title: str | None
-
 @final
 class Summary:
     """How a run ended."""
@@ -213,7 +186,7 @@ class Plan:
 
 @final
 class ArrowStream:
-    """The detections of a run as an Arrow stream, which can be read once."""
+    """The detections of a run as an Arrow stream, which can be read once. Consumers may ask for it several times before, for its schema."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
     def __arrow_c_schema__(self) -> object: ...
@@ -263,7 +236,8 @@ class Plane:
     def shape(self) -> list[int]: ...
     @property
     def strides(self) -> list[int]: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Keyframe:
@@ -311,6 +285,7 @@ class Keyframes:
     @property
     def info(self) -> FileInfo: ...
 
+@disjoint_base
 class Detector:
     """A loaded model. Threads may share it."""
 

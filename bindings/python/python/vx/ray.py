@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
+# Ray and pyarrow have no complete types, and may not be installed where this is checked.
+# mypy: disable-error-code="import-untyped,import-not-found,no-untyped-call,no-any-return"
 """Many files on many machines, with Ray Data.
 
 `detect` returns a Dataset with a row for each detection, in the schema of the Parquet tables. An actor on each machine loads the model once
@@ -127,8 +129,8 @@ def _limited(options: Mapping[str, Any], cpus: int, most: int) -> dict[str, Any]
 def _bundled(inputs: Inputs, arguments: dict[str, Any], actors: int, cpus: int) -> Dataset:
     """Returns a Dataset of bundles of files, those with the largest files first."""
     files, failures = _vx.find(inputs, arguments)
-    for name, reason in failures:
-        raise vx.Error(f"{name}: {reason}")
+    # An input that does not exist is a file that fails.
+    files += [name for name, _ in failures]
     sized = sorted(((_size(name), name) for name in files), key=lambda file: (-file[0], file[1]))
     target = sum(size for size, _ in sized) / (actors * _BUNDLES_PER_ACTOR)
     fewest = min(cpus, max(1, len(files) // actors))
@@ -187,7 +189,8 @@ class _Reader:
         self._report(files, done)
         # The same rows in the same order whenever it is read, since Ray may fetch a part of them again.
         names = table["file"].to_pylist()
-        return table.take(sorted(range(len(names)), key=names.__getitem__))
+        order = sorted(range(len(names)), key=names.__getitem__)
+        return table.take(pyarrow.array(order, pyarrow.int64()))
 
     def _report(self, files: list[str], done: list[vx.FileSummary]) -> None:
         if self._summaries is not None:
