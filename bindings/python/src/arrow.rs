@@ -17,7 +17,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
-use crate::run::{Pulled, Shared};
+use crate::run::{Handle, Pulled, Shared, let_go};
 use crate::waiting::{SIGNAL_INTERVAL, is_main_thread};
 use crate::{error, process};
 
@@ -27,12 +27,22 @@ const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The detections of a run as an Arrow stream, which can be read once. Consumers may ask for it several times before, for its schema.
 #[pyclass(frozen, module = "vx")]
 pub struct ArrowStream {
-    source: Arc<Source>,
+    source: Option<Arc<Source>>,
+}
+
+impl Drop for ArrowStream {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take().and_then(Arc::into_inner) {
+            let_go(source.handle);
+        }
+    }
 }
 
 /// The run, and whether a consumer has begun to read it.
 struct Source {
     run: Arc<Shared>,
+    /// Keeps the run going.
+    handle: Option<Arc<Handle>>,
     has_begun: AtomicBool,
 }
 
@@ -40,8 +50,8 @@ const READ_BEFORE: &str = "the stream was read before: start another run";
 
 impl ArrowStream {
     /// Creates the stream of a run that has started.
-    pub fn new(run: Arc<Shared>) -> Self {
-        Self { source: Arc::new(Source { run, has_begun: AtomicBool::new(false) }) }
+    pub fn new(run: Arc<Shared>, handle: Option<Arc<Handle>>) -> Self {
+        Self { source: Some(Arc::new(Source { run, handle, has_begun: AtomicBool::new(false) })) }
     }
 }
 
@@ -57,10 +67,8 @@ impl ArrowStream {
         // A producer may ignore the request; consumers then cast.
         let _ = requested_schema;
         process::enter()?;
-        if self.source.has_begun.load(Ordering::Acquire) {
-            return Err(PyRuntimeError::new_err(READ_BEFORE));
-        }
-        let source = Arc::clone(&self.source);
+        let source = self.source.clone().filter(|source| !source.has_begun.load(Ordering::Acquire));
+        let source = source.ok_or_else(|| PyRuntimeError::new_err(READ_BEFORE))?;
         let batches = Batches { source, rows: Rows::default(), has_begun: false, has_ended: false };
         let stream = FFI_ArrowArrayStream::new(Box::new(batches));
         Ok(PyCapsule::new_with_value(py, stream, c"arrow_array_stream")?.into_any())

@@ -277,20 +277,31 @@ impl State {
 /// Objects on the keyframes of files: an iterator of frames and of file summaries. See `vx.detect`.
 #[pyclass(frozen, module = "vx", weakref)]
 pub struct Run {
+    handle: Option<Arc<Handle>>,
     shared: Arc<Shared>,
+}
+
+/// Keeps a run going: the iterator and its Arrow streams have one together, and the last one closes the run.
+pub struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // In a forked process the lock may belong to a thread that does not exist.
+        if process::enter().is_ok() {
+            self.0.close();
+        }
+    }
+}
+
+/// Drops a handle on a thread that holds the interpreter. A finalizer runs at the end of the interpreter, too, when there is nothing to
+/// detach from.
+pub fn let_go(handle: Option<Arc<Handle>>) {
+    Python::try_attach(move |py| py.detach(move || drop(handle)));
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // In a forked process the lock may belong to a thread that does not exist.
-        if process::enter().is_err() {
-            return;
-        }
-        let close = || self.shared.close();
-        // A finalizer runs at the end of the interpreter, too.
-        if Python::try_attach(|py| py.detach(close)).is_none() {
-            self.shared.close();
-        }
+        let_go(self.handle.take());
     }
 }
 
@@ -299,7 +310,8 @@ impl Drop for Run {
 pub fn detect(py: Python<'_>, inputs: &Bound<'_, PyAny>, arguments: &Bound<'_, PyDict>) -> PyResult<Run> {
     process::enter()?;
     let settings = arguments.extract::<Arguments<'_>>()?.to_settings(py, settings::inputs(inputs)?)?;
-    let run = Run { shared: Shared::start(settings)? };
+    let shared = Shared::start(settings)?;
+    let run = Run { handle: Some(Arc::new(Handle(Arc::clone(&shared)))), shared };
     // In a coroutine nothing may block: the first record reports what is wrong.
     if !is_in_event_loop(py)? {
         run.wait_for_start(py)?;
@@ -548,7 +560,7 @@ impl Run {
     fn to_arrow(&self, py: Python<'_>) -> PyResult<ArrowStream> {
         process::enter()?;
         self.wait_for_start(py)?;
-        Ok(ArrowStream::new(Arc::clone(&self.shared)))
+        Ok(ArrowStream::new(Arc::clone(&self.shared), self.handle.clone()))
     }
 
     #[pyo3(signature = (requested_schema=None))]

@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.compute
 import pytest
 import vx
-from conftest import CLIP, MEDIA
+from conftest import CLIP
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -96,9 +96,6 @@ def test_an_actor_loads_the_model_once(cluster: object) -> None:
 def test_a_node_that_dies_costs_no_rows_and_doubles_none(cluster: object, copies: Path, tmp_path: Path) -> None:
     import vx.ray
 
-    for number, file in enumerate(sorted(MEDIA.iterdir())):
-        if file.suffix in (".jpg", ".png", ".heic"):
-            os.link(file, copies / f"{number:03}{file.suffix}")
     expected = pyarrow.table(vx.detect(copies, provider="cpu"))
     doomed = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)  # type: ignore[attr-defined]
     cluster.wait_for_nodes()  # type: ignore[attr-defined]

@@ -84,7 +84,7 @@ def detect(
     cpus, actors = _plan(cpus_per_actor, actors)
     options = _limited(options, cpus, _most_cpus())
     if isinstance(inputs, ray.data.Dataset):
-        dataset, batch_size = inputs.select_columns([column]), max(cpus, _MAX_FILES // _BUNDLES_PER_ACTOR)
+        dataset, batch_size = inputs, max(cpus, _MAX_FILES // _BUNDLES_PER_ACTOR)
     else:
         dataset, batch_size, column = _bundled(inputs, arguments, actors, cpus), 1, "files"
     return dataset.map_batches(
@@ -100,7 +100,7 @@ def detect(
             "summaries": None if summaries is None else os.fspath(summaries),
         },
         # One CPU of each machine is left for what follows, such as writing.
-        num_cpus=max(1, cpus - 1),
+        num_cpus=cpus - 1,
         num_gpus=gpus_per_actor,
         scheduling_strategy="SPREAD",
     )
