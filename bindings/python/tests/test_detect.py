@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import json
@@ -10,6 +11,7 @@ import pickle
 import re
 import subprocess
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,8 +35,19 @@ def without_times(line: str) -> str:
 
 def threads() -> list[str]:
     """Returns the names of this process's threads that belong to a run."""
-    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            names.append((task / "comm").read_text().strip())
     return [name for name in names if name.startswith("vxrun")]
+
+
+def wait_for_no_run() -> None:
+    """Waits for the kernel to remove the thread of a run that has ended."""
+    deadline = time.monotonic() + 30
+    while threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not threads()
 
 
 @pytest.mark.parametrize("options", [{}, {"isolate": True}, {"every": "1s", "confidence": 0.1}])
@@ -151,7 +164,7 @@ def test_errors_say_stage_file_and_remedy(tmp_path: Path) -> None:
             vx.detect(**{"inputs": CLIP, **arguments})  # type: ignore[arg-type]
         error = raised.value
         assert (error.stage, error.file) == (stage, file), error
-        assert error.remedy is None or error.remedy in str(error)
+        assert bool(error.remedy) == (file == str(output) or arguments == {"inputs": empty})
         copy = pickle.loads(pickle.dumps(error))
         assert (str(copy), copy.stage, copy.file) == (str(error), stage, file)
     # The model is loaded by the run.
@@ -200,18 +213,19 @@ def test_exceptions_in_loops_and_dropped_iterators_end_runs(copies: Path) -> Non
     with pytest.raises(ZeroDivisionError):
         for _ in vx.detect(copies):
             raise ZeroDivisionError
+    wait_for_no_run()
     run = vx.detect(copies)
     next(run)
     assert threads()
     del run
     gc.collect()
-    assert not threads()
+    wait_for_no_run()
     # In a cycle, which only the collector finds.
     cycle: list[object] = [vx.detect(copies)]
     cycle.append(cycle)
     del cycle
     gc.collect()
-    assert not threads()
+    wait_for_no_run()
 
 
 def test_threads_share_a_run(copies: Path) -> None:
@@ -242,10 +256,6 @@ def test_runs_at_once_share_the_model() -> None:
 
 
 def test_warnings_are_warnings_of_python(tmp_path: Path) -> None:
-    run = vx.detect(CLIP, set={"execution-provider-options": ""}, provider="cpu", model=MEDIA.parent / "models/classify.onnx")
-    with pytest.raises(vx.Error) as raised:
-        list(run)
-    assert raised.value.stage == "model"
     labels = tmp_path / "names.txt"
     labels.write_text("one\ntwo\nthree\n")
     with pytest.warns(vx.VxWarning):
