@@ -99,7 +99,7 @@ test-tables: setup $(TABLES_PYTHON)/complete
 	VX_TEST_PYTHON=$(ROOT)$(TABLES_PYTHON)/bin/python $(CARGO) test --quiet $(FEATURES) --test tables
 
 # The wheel, built as `pip install ./bindings/python` does.
-WHEEL_PYTHON := target/python
+WHEEL_PYTHON := target/wheel-python
 $(WHEELS): setup
 	@rm -rf $(WHEEL_PYTHON) $(WHEELS)
 	@$(PYTHON) -m venv $(WHEEL_PYTHON)

@@ -19,18 +19,20 @@ mod run;
 mod settings;
 mod waiting;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 
-/// Where `make setup` puts ONNX Runtime for the checkout that this was built from.
-const CHECKOUT_LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/lib");
+/// Returns where `make setup` puts ONNX Runtime for the checkout that this was built from, by the path that the checkout's command uses:
+/// cached results depend on it.
+fn checkout_libraries() -> Option<PathBuf> {
+    Some(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?.join(".deps/lib"))
+}
 
 /// Sets the folders that are searched for ONNX Runtime: `first`, the checkout's, and `last`.
 #[pyfunction]
 fn _add_library_dirs(first: Vec<PathBuf>, last: Vec<PathBuf>) {
-    let checkout = std::iter::once(PathBuf::from(CHECKOUT_LIBRARIES));
-    gstvx::run::add_library_dirs(first.into_iter().chain(checkout).chain(last));
+    gstvx::run::add_library_dirs(first.into_iter().chain(checkout_libraries()).chain(last));
 }
 
 #[pymodule]

@@ -39,11 +39,11 @@ def threads() -> list[str]:
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             names.append((task / "comm").read_text().strip())
-    return [name for name in names if name.startswith("vxrun")]
+    return [name for name in names if name.startswith("vxbulkbin")]
 
 
 def wait_for_no_run() -> None:
-    """Waits for the kernel to remove the thread of a run that has ended."""
+    """Waits for the system to remove the threads of a run that has ended."""
     deadline = time.monotonic() + 30
     while threads() and time.monotonic() < deadline:
         time.sleep(0.01)
