@@ -21,6 +21,9 @@ fn parsed<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
     py.import("json")?.call_method1("loads", (text,))
 }
 
+/// A function, and its arguments that make a record again.
+type Pickled<'py, Arguments> = (Bound<'py, PyAny>, Arguments);
+
 /// Returns the function that makes a record of its class and its JSON, for pickles.
 fn loader(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("vx._records")?.getattr("load")
@@ -115,7 +118,7 @@ impl Frame {
         record::Frame::from_line(line.as_bytes()).map(Self::from).map_err(PyValueError::new_err)
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&'static str, String))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Pickled<'py, (&'static str, String)>> {
         Ok((loader(py)?, ("Frame", self.to_json())))
     }
 
@@ -206,7 +209,7 @@ impl Detection {
         Ok(Self { record })
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&'static str, String))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Pickled<'py, (&'static str, String)>> {
         Ok((loader(py)?, ("Detection", self.to_json()?)))
     }
 
@@ -380,7 +383,7 @@ impl FileSummary {
         Ok(Self { done: FileDone { summary, is_cached } })
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&'static str, String, bool))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Pickled<'py, (&'static str, String, bool)>> {
         Ok((loader(py)?, ("FileSummary", self.to_json(), self.done.is_cached)))
     }
 

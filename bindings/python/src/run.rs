@@ -337,13 +337,16 @@ pub fn plan(py: Python<'_>, inputs: &Bound<'_, PyAny>, arguments: &Bound<'_, PyD
     plan.map(|plan| Plan { plan }).map_err(|error| error::from(&error))
 }
 
+/// An input, and why it cannot be read.
+type Reason = (String, String);
+
 /// Returns the names of the files that a run would read, and what it would leave out: inputs that cannot be read, and why.
 #[pyfunction]
 pub fn find(
     py: Python<'_>,
     inputs: &Bound<'_, PyAny>,
     arguments: &Bound<'_, PyDict>,
-) -> PyResult<(Vec<String>, Vec<(String, String)>)> {
+) -> PyResult<(Vec<String>, Vec<Reason>)> {
     process::enter()?;
     let settings = arguments.extract::<Arguments<'_>>()?.to_settings(py, settings::inputs(inputs)?)?;
     let found = interruptible(py, "vxfind", move || run::Run::find(&settings))?;
