@@ -70,7 +70,8 @@ class Run:
             for process, (_, status, _) in zip(processes, results):
                 process.returncode = status
             if any(status for _, status, _ in results):
-                raise Failure(f"{' '.join(map(str, commands[0][:3]))} ... failed:\n{err.read()[-2000:]}")
+                last = "\n".join(err.read().strip().splitlines()[-5:])
+                raise Failure(f"{' '.join(map(str, commands[0][:3]))} ... failed:\n{last}")
             self.keyframes, self.detections = counted(out.read())
 
 

@@ -59,4 +59,4 @@ pub use pixels::picture::{Area, Frame, MAX_DIMENSION, Matrix, Picture, Plane, Ra
 pub use pixels::pixel_format::PixelFormat;
 pub use pixels::preparer::Preparer;
 pub use runtime::library::{LogLevel, LogSink, Runtime, RuntimeOptions};
-pub use runtime::provider::{OperatorCounts, Precision, Provider, ProviderReport, Tuning};
+pub use runtime::provider::{OperatorCounts, PluginProvider, Precision, Provider, ProviderReport, Tuning};

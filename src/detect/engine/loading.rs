@@ -60,6 +60,7 @@ pub(super) fn open_first(
     for (index, choice) in choices.iter().enumerate() {
         let is_last = index + 1 == choices.len();
         let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
+        let plan = plan.with_max_sessions(choice.max_sessions());
         let opened = match choice.provider {
             Provider::Cpu => open_cpu(runtime, bytes, load, plan),
             _ => open_accelerated(runtime, bytes, choice, load, plan),

@@ -31,7 +31,7 @@ use crate::detect::onnx::modelinfo;
 use crate::detect::pixels::picture::Frame;
 use crate::detect::runtime::cancel::CancelToken;
 use crate::detect::runtime::library::Runtime;
-use crate::detect::runtime::provider::{Provider, ProviderReport, choose};
+use crate::detect::runtime::provider::{Provider, ProviderChoice, ProviderReport, choose};
 use crate::detect::runtime::session::Setup;
 use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
@@ -131,10 +131,11 @@ impl Engine {
         spec.tuning.device()?;
         let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
         let is_device = choices.first().is_some_and(|choice| choice.provider.is_device());
+        let max_sessions = choices.first().map_or(usize::MAX, ProviderChoice::max_sessions);
         let key = Key {
             model: model.identity.clone(),
             choices,
-            plan: Plan::new(spec, num_cpus::get(), is_device),
+            plan: Plan::new(spec, num_cpus::get(), is_device).with_max_sessions(max_sessions),
             batch_timeout: spec.batch_timeout,
             pin_threads: spec.pin_threads,
             tuning: spec.tuning.clone(),

@@ -100,6 +100,11 @@ impl Plan {
             batch_size: spec.batch_size.clamp(1, MAX_BATCH_SIZE),
         }
     }
+
+    /// Limits the number of sessions, for providers that cannot run several at the same time.
+    pub fn with_max_sessions(self, max: usize) -> Self {
+        Self { sessions: self.sessions.min(max), ..self }
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) fn name_of(provider: &Provider) -> Option<&'static str> {
         Provider::DirectMl => "DmlExecutionProvider",
         Provider::WebGpu => "WebGpuExecutionProvider",
         Provider::OpenVino => "OpenVINOExecutionProvider",
-        Provider::Auto | Provider::Library(_) => return None,
+        Provider::Auto | Provider::TensorRtRtx | Provider::Library(_) => return None,
     })
 }
 
@@ -253,6 +253,7 @@ mod plugin {
     use parking_lot::Mutex;
 
     use super::super::library::Runtime;
+    use super::super::provider::PluginProvider;
     use super::super::session::OpenError;
     use super::super::shutdown;
     use super::open_error;
@@ -298,11 +299,10 @@ mod plugin {
         shutdown::arm(name);
         let new = names().into_iter().find(|name| !before.contains(name));
         let new = new.ok_or_else(|| {
-            format!(
-                "{} found no device that it can use (OpenVINO's plugin supports Intel devices only; for other processors \
-                 `VX_OPENVINO=all make setup` fetches an ONNX Runtime with OpenVINO built in)",
-                library.display()
-            )
+            let file = library.file_name().unwrap_or_default();
+            let plugin = PluginProvider::ALL.iter().find(|plugin| file == plugin.file_name().as_str());
+            let needed = plugin.map_or_else(String::new, |plugin| format!("; it needs {}", plugin.requirement));
+            format!("{} found no device that it can use{needed}", library.display())
         });
         registered.insert(library.to_owned(), new.clone());
         new.map_err(open_error)

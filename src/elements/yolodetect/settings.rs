@@ -309,8 +309,8 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
         glib::ParamSpecString::builder("execution-provider")
             .nick("Execution provider")
             .blurb(
-                "Provider that runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, coreml, directml, webgpu, or \
-                 the path of a plugin provider's library",
+                "Provider that runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, tensorrt-rtx, coreml, \
+                 directml, webgpu, or the path of a plugin provider's library",
             )
             .default_value(Some(defaults.execution_provider.as_str()))
             .mutable_ready()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks the plugin: where it is, whether GStreamer finds it there, and why it cannot be loaded.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -65,14 +66,18 @@ fn advice(reason: &str) -> String {
 
 /// Tries to load a plugin, or another library, in a separate process.
 pub fn loads(file: &Path) -> Finding {
+    run_doctor([OsStr::new("--load"), file.as_os_str()])
+}
+
+/// Runs `vx doctor` with internal arguments in a separate process, which a broken library may end. Returns what it prints.
+pub fn run_doctor(arguments: [&OsStr; 2]) -> Finding {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let child =
-        Command::new(program).args(["doctor", "--load"]).arg(file).output().map_err(|error| error.to_string())?;
-    if child.status.success() {
-        return Ok(String::new());
-    }
+    let child = Command::new(program).arg("doctor").args(arguments).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&child.stdout).trim().to_owned();
-    // Without a word: the plugin ended the process.
+    if child.status.success() {
+        return Ok(said);
+    }
+    // Without a word: the library ended the process.
     Err(if said.is_empty() { format!("loading it ends the process ({})", child.status) } else { said })
 }
 
