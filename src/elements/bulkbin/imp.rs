@@ -11,8 +11,8 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::child_properties::ChildProperties;
 use super::MIN_LOAD_TIMEOUT;
+use super::child_properties::ChildProperties;
 use super::lane::Lane;
 use super::output::{Output, OutputItem};
 use super::settings::{DETECTOR_PROPERTIES, PROPERTIES, Settings};

@@ -12,6 +12,8 @@ impl Summary {
         let decoder: gst::Structure = decoder.property("stats");
         let detector: gst::Structure = detector.property("stats");
         self.bytes_read = decoder.get("bytes-read").unwrap_or(0);
+        self.bytes_received = decoder.get("bytes-received").ok();
+        self.bytes = self.bytes.or_else(|| decoder.get("bytes").ok());
         self.problems = problems(&decoder);
         self.indexed_keyframes = decoder.get("indexed-keyframes").ok();
         self.damaged_frames = ["damaged", "corrupted"].map(|field| decoder.get::<u64>(field).unwrap_or(0)).iter().sum();

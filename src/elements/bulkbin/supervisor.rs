@@ -74,7 +74,7 @@ impl BulkBin {
         while lanes.len() < count {
             let lane = Lane::new(lanes.len(), &self.output)?;
             for element in lane.elements().into_iter().rev() {
-                self.obj().add(element)?;
+                self.obj().add(&element)?;
             }
             lane.link()?;
             self.guard_memory(&lane);

@@ -12,6 +12,7 @@ mod range_source;
 mod segment;
 mod settings;
 mod streaming;
+pub mod url;
 
 /**
  * SECTION:element-vxkeyframedec

@@ -34,6 +34,7 @@ pub struct Settings {
     pub inter_op_threads: u32,
     pub batch_size: u32,
     pub max_inflight: u32,
+    pub post_messages: bool,
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
     pub load_timeout: u64,
@@ -76,6 +77,7 @@ impl Default for Settings {
             inter_op_threads: 0,
             batch_size: 0,
             max_inflight: 0,
+            post_messages: false,
             model_layout: ModelLayout::default(),
             memory_limit: 0,
             load_timeout: 0,
@@ -200,6 +202,7 @@ impl Settings {
             "region-type" => self.region_type = text(),
             "meta" => self.meta = value.get().expect(fits),
             "max-inflight" => self.max_inflight = value.get().expect(fits),
+            "post-messages" => self.post_messages = value.get().expect(fits),
             _ => unreachable!("GObject passes on only properties of the list below"),
         }
     }
@@ -241,6 +244,7 @@ impl Settings {
             "region-type" => self.region_type.to_value(),
             "meta" => self.meta.to_value(),
             "max-inflight" => self.max_inflight.to_value(),
+            "post-messages" => self.post_messages.to_value(),
             _ => return None,
         })
     }
@@ -359,6 +363,12 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             detect::MAX_BATCH_SIZE,
         ),
         count("max-inflight", "Maximum in flight", "Most frames in the element (0 = automatic)", 1024),
+        glib::ParamSpecBoolean::builder("post-messages")
+            .nick("Post messages")
+            .blurb("Post an element message `vx-detections` on the bus for each frame on which inference runs")
+            .default_value(defaults.post_messages)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt64::builder("memory-limit")
             .nick("Memory limit")
             .blurb("Reject a model whose weights need more bytes of memory than this (0 = 80 % of the available memory)")

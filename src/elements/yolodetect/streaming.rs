@@ -11,6 +11,7 @@ use gst::subclass::prelude::*;
 use super::frame::MappedFrame;
 use super::frame_selection::{Selection, thumbnail};
 use super::imp::{CAT, YoloDetect};
+use super::messages;
 use super::queue::{Item, PushFailure, Taken};
 use crate::detect::Frame as _;
 use crate::elements::buffer_layout;
@@ -203,6 +204,9 @@ impl YoloDetect {
             let kinds = self.settings.lock().meta.into();
             let size = (info.width(), info.height());
             meta::write(buffer.make_mut(), &detections, &labels, size, kinds, is_looked_at);
+            if is_looked_at {
+                self.post_detections(&buffer, &info);
+            }
             self.counts.lock().detections += detections.len() as u64;
             self.output.lock().last = detections;
         } else {
@@ -219,6 +223,17 @@ impl YoloDetect {
             );
             gst::FlowError::Error
         })
+    }
+
+    /// Posts the detections of a frame on the bus, on request.
+    fn post_detections(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo) {
+        if !self.settings.lock().post_messages {
+            return;
+        }
+        let segment = self.srcpad.sticky_event::<gst::event::Segment>(0);
+        let segment = segment.as_ref().and_then(|segment| segment.segment().downcast_ref::<gst::ClockTime>());
+        let structure = messages::detections(buffer, segment, info);
+        let _ = self.obj().post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
     }
 
     /// Whether downstream reads GstVideoMeta. Queried after caps were sent and after downstream was relinked.

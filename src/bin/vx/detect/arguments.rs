@@ -17,10 +17,10 @@ use crate::help::ProviderParser;
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Arguments {
-    /// Files, folders, quoted patterns; - for a list on stdin
+    /// Files, HTTP URLs, folders, quoted patterns; - for a list on stdin
     ///
     /// Folders are searched recursively for files with the extensions of media. In a pattern, ** stands for folders at any depth. The list has
-    /// one path per line, or paths separated by NUL bytes.
+    /// one path or URL per line, or paths separated by NUL bytes. Of URLs (http, https) only the needed ranges are fetched.
     #[arg(required_unless_present = "worker", value_name = "INPUT")]
     pub inputs: Vec<OsString>,
 
