@@ -63,8 +63,7 @@ impl Container {
         matches!(self, Self::MpegTs | Self::MpegPs)
     }
 
-    /// Whether the container's streams can be probed without decoding: it states the size of pictures or holds codecs whose packets do,
-    /// and the times of packets do not depend on what a decoder finds out.
+    /// Whether streams can be probed without decoding: the container or parameter sets in packets state what is needed.
     pub(crate) fn describes_streams(self) -> bool {
         matches!(self, Self::Mp4 | Self::Matroska | Self::Avi | Self::Asf | Self::Flv | Self::MpegTs | Self::MpegPs)
     }

@@ -17,6 +17,7 @@ use ffmpeg_sys_next as ffi;
 
 use crate::av::error::Error;
 use crate::av::input::Input;
+use crate::av::input::container::Container;
 use crate::av::input::packet::Packet;
 
 /// Presumed width and height in pixels, where the container does not state them.
@@ -109,10 +110,17 @@ impl Input {
         (is_possible && parameters.format < 0).then_some(Presumption { index, with_size: !has_size })
     }
 
-    /// Whether FFmpeg computes times from a delay of which it only learns by decoding.
+    /// Whether times depend on the delay of a codec, which FFmpeg learns by decoding: in AVI, which has no presentation times, and for
+    /// MPEG-1 and MPEG-2, of which it decodes nothing but headers.
     fn needs_decoded_delay(&self, index: usize) -> bool {
-        let codecs = [ffi::AVCodecID::AV_CODEC_ID_MPEG1VIDEO, ffi::AVCodecID::AV_CODEC_ID_MPEG2VIDEO];
-        !self.container.states_frame_rate() && codecs.iter().any(|&codec| codec as u32 == self.codec_id(index))
+        let is_codec = |codec: ffi::AVCodecID| codec as u32 == self.codec_id(index);
+        let is_mpeg12 =
+            is_codec(ffi::AVCodecID::AV_CODEC_ID_MPEG1VIDEO) || is_codec(ffi::AVCodecID::AV_CODEC_ID_MPEG2VIDEO);
+        match self.container {
+            Container::Mp4 | Container::Matroska => false,
+            Container::Avi => is_mpeg12 || is_codec(ffi::AVCodecID::AV_CODEC_ID_H264),
+            _ => is_mpeg12,
+        }
     }
 
     /// Whether parameter sets, which FFmpeg extracts without decoding, state the size of a stream's pictures.
