@@ -4,6 +4,7 @@
     make build
     pip install av numpy opencv-python-headless onnxruntime pycocotools
     benches/accuracy.py [--images DIR] [--models MODEL...] [--reference PROGRAM] [-- PROPERTY=VALUE...]
+    benches/accuracy.py --h264 23 35 [--models MODEL...]
 
 DIR contains JPEGs and `annotations.json` in COCO format with the 80 COCO classes. Each photograph goes through
 `filesrc ! vxkeyframedec ! vxyolodetect ! vxjsonenc`. PROGRAM is called as `PROGRAM coco MODEL DIR -o RESULTS` (reads
@@ -12,7 +13,8 @@ JSON lines), and as `PROGRAM coco-score DIR RESULTS`, which prints AP and AP50. 
 of a JPEG differently (4 samples in 100, by one or two levels). With dynamically quantised models this alone causes AP
 differences of up to 0.01, so the printed difference refers to the FFmpeg results.
 Properties are those of vxyolodetect; without any, the table has the CPU provider at the exported input size and at tight ones, and
-the automatic choice. Prints a message
+the automatic choice. With --h264 the photographs are encoded as H.264 keyframes first, with x264 at each of the given rate factors
+(CRF), and decoded with and without the loop filter (`skip-loop-filter`); nothing is compared with the reference. Prints a message
 and skips if the photographs or the program are missing.
 """
 import argparse
@@ -41,8 +43,20 @@ def records(lines, number):
                    "score": found["confidence"]}
 
 
-def detect(model, images, properties):
-    """Runs the elements on all images and returns COCO results."""
+def encoded(images, crf, folder):
+    """Encodes each photograph as a video of one H.264 keyframe."""
+    videos = []
+    for number, path in images:
+        video = pathlib.Path(folder) / f"{path.stem}-{crf}.mp4"
+        # The padding on the right and at the bottom moves no object.
+        even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,format=yuv420p", "-c:v", "libx264", "-crf", str(crf)]
+        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", path, *even, "-frames:v", "1", video], check=True)
+        videos.append((number, video))
+    return videos
+
+
+def detect(model, images, properties, decoding=()):
+    """Runs the elements on all images and returns COCO results; `decoding` are properties of the decoder."""
     environment = dict(os.environ, GST_PLUGIN_PATH=str(ROOT / "target/plugins"), GST_REGISTRY=str(ROOT / "target/gst-registry.bin"))
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +64,7 @@ def detect(model, images, properties):
             line = ["gst-launch-1.0", "-q"]
             part = images[first:first + AT_ONCE]
             for _, path in part:
-                line += ["filesrc", f"location={path}", "!", "vxkeyframedec", "!", "vxyolodetect", f"model-file={model}",
+                line += ["filesrc", f"location={path}", "!", "vxkeyframedec", *decoding, "!", "vxyolodetect", f"model-file={model}",
                          "confidence-threshold=0.001", "max-detections=300", *properties, "!", "vxjsonenc", "!",
                          "filesink", f"location={folder}/{path.stem}.json"]
             subprocess.run(line, check=True, env=environment, capture_output=True)
@@ -68,12 +82,39 @@ def average_precision(text):
     return float(values[0]), float(values[1])
 
 
+def scored(options, found, folder):
+    """Returns AP50-95 and AP50 of COCO results."""
+    results = pathlib.Path(folder) / "results.json"
+    results.write_text(json.dumps(found))
+    run = [options.python, options.reference, "coco-score", options.images, results]
+    return average_precision(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_loop_filter(options, models, images):
+    """Prints the average precision on H.264 keyframes, decoded with and without the loop filter."""
+    print(" | ".join(["model".ljust(28), "CRF", "bytes a keyframe", "skip-loop-filter=none", "skip-loop-filter=all"]))
+    with tempfile.TemporaryDirectory() as folder:
+        for crf in options.h264:
+            videos = encoded(images, crf, folder)
+            size = sum(path.stat().st_size for _, path in videos) / len(videos)
+            for model in models:
+                cells = [model.name.ljust(28), f"{crf:3}", f"{size:16.0f}"]
+                before = None
+                for value in ("none", "all"):
+                    found = detect(model, videos, options.properties or ["execution-provider=cpu"], [f"skip-loop-filter={value}"])
+                    found = scored(options, found, folder)
+                    before = before or found
+                    cells.append(f"{found[0]:.3f} / {found[1]:.3f} ({found[0] - before[0]:+.3f})".ljust(21))
+                print(" | ".join(cells), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=pathlib.Path, default=SHARED / "images")
     parser.add_argument("--models", type=pathlib.Path, nargs="*", default=None)
     parser.add_argument("--reference", type=pathlib.Path, default=SHARED / "reference/reference.py")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs the reference")
+    parser.add_argument("--h264", type=int, nargs="+", metavar="CRF", help="measure skip-loop-filter at these rate factors")
     parser.add_argument("properties", nargs="*")
     options = parser.parse_args()
     annotations = options.images / "annotations.json"
@@ -89,16 +130,15 @@ def main():
     ways = [options.properties] if options.properties else automatic
     names = [" ".join(way) or "automatic" for way in ways]
     print(f"{len(images)} photographs of {options.images}: AP50-95 / AP50, and the difference in AP50-95")
+    if options.h264:
+        measure_loop_filter(options, models, images)
+        return
     heads = ["model".ljust(28), "reference".ljust(13), "by FFmpeg".ljust(13), *(name.ljust(24) for name in names)]
     print(" | ".join(heads))
     numbers = {path.name: number for number, path in images}
     with tempfile.TemporaryDirectory() as folder:
-        results = pathlib.Path(folder) / "results.json"
-
         def score(found):
-            results.write_text(json.dumps(found))
-            run = [options.python, options.reference, "coco-score", options.images, results]
-            return average_precision(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+            return scored(options, found, folder)
 
         for model in models:
             run = [options.python, options.reference, "coco", model, options.images]
