@@ -539,6 +539,7 @@ fn a_header_line_describes_the_detector() {
     let detector = &about["detector"];
     assert_eq!((&detector["provider"], &detector["layout"]), (&"CPUExecutionProvider".into(), &"v8".into()));
     assert_eq!((&detector["device"], &detector["fallback"]), (&"CPU".into(), &Value::Null));
+    assert_eq!(detector["input_size"], "auto");
     assert!(first.get("header").is_none() && first.get("detections").is_some());
     let map = outcome.samples[1].buffer().unwrap().map_readable().unwrap();
     assert_eq!(map.iter().filter(|byte| **byte == b'\n').count(), 1);

@@ -116,7 +116,7 @@ const REFERENCE_MODEL: f64 = (13 << 20) as f64;
 pub(crate) struct SessionMemory {
     /// Most sessions of a worker, each for another input size.
     pub sizes: usize,
-    /// Estimated bytes of all sessions of all workers.
+    /// Estimated bytes of all sessions of all workers, and of the model file, which is kept.
     pub bytes: u64,
 }
 
@@ -131,7 +131,8 @@ impl SessionMemory {
         let workers = workers.max(1) as u64;
         let affordable = budget.map_or(u64::MAX, |budget| budget / 2 / session.saturating_mul(workers));
         let sizes = usize::try_from(affordable).unwrap_or(usize::MAX).max(MIN_SIZES).min(sizes);
-        Self { sizes, bytes: session.saturating_mul(workers).saturating_mul(sizes as u64) }
+        let sessions = session.saturating_mul(workers).saturating_mul(sizes as u64);
+        Self { sizes, bytes: sessions.saturating_add(model) }
     }
 }
 
@@ -180,10 +181,10 @@ mod tests {
         };
         const GIB: u64 = 1 << 30;
         let (nano, medium) = (13 << 20, 100 << 20);
-        assert_eq!(plan(None, nano, 1, 1), (1, 65));
-        assert_eq!(plan(None, nano, 2, 7), (7, 911));
-        assert_eq!(plan(Some(16 * GIB), nano, 2, 7), (7, 911));
-        assert_eq!(plan(Some(GIB), nano, 2, 7), (3, 390));
+        assert_eq!(plan(None, nano, 1, 1), (1, 78));
+        assert_eq!(plan(None, nano, 2, 7), (7, 923));
+        assert_eq!(plan(Some(16 * GIB), nano, 2, 7), (7, 923));
+        assert_eq!(plan(Some(GIB), nano, 2, 7), (3, 403));
         assert_eq!(plan(Some(GIB), medium, 2, 7).0, 2);
         assert_eq!(plan(Some(16 * GIB), medium, 8, 7).0, 3);
         assert_eq!(plan(Some(0), u64::MAX / 4, usize::MAX, 7), (2, u64::MAX >> 20));
