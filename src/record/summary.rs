@@ -27,6 +27,9 @@ pub struct Summary {
     pub damaged_frames: u64,
     /// Detections on all frames.
     pub detection_count: u64,
+    /// Sizes of the model's input at which it ran, as `640x384`.
+    #[serde(default)]
+    pub input_sizes: Vec<String>,
     /// Duration according to the container, in seconds; null if it does not say.
     pub duration_seconds: Option<f64>,
     /// Time from the first to the last frame with a line, in seconds; null if frames have no times.
@@ -145,6 +148,7 @@ impl Summary {
             frames_between: 0,
             damaged_frames: 0,
             detection_count: 0,
+            input_sizes: Vec::new(),
             duration_seconds: None,
             covered_seconds: None,
             bytes: metadata.as_ref().map(std::fs::Metadata::len),

@@ -25,7 +25,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::detect::detection::DetectSettings;
 use crate::detect::error::{Error, Result, panic_message};
-use crate::detect::model::description::Model;
+use crate::detect::model::description::{Batch, Model};
 use crate::detect::onnx::file::{ModelBytes, ModelSource};
 use crate::detect::onnx::modelinfo;
 use crate::detect::pixels::picture::Frame;
@@ -37,7 +37,7 @@ use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
 use job::{Job, POLL_INTERVAL, ResultSlots, Ticket};
 use loading::{OpenedModel, cpu_setup, open_first};
-use plan::{EngineSpec, Plan};
+use plan::{EngineSpec, Plan, SessionMemory};
 use registry::Key;
 use sizes::{SizedModel, Sizes};
 use worker::{Counters, SessionOpener, Shared, SizedSession, Worker, WorkerGuard};
@@ -71,6 +71,8 @@ pub struct EngineStats {
     pub users: usize,
     /// Open sessions; all but the first are opened in the background.
     pub sessions: usize,
+    /// Estimated bytes of all sessions, for all input sizes that may be in use.
+    pub session_memory: u64,
     /// Why planned sessions could not be opened.
     pub missing_sessions: Option<String>,
     /// Why the engine fell back to the CPU provider while running.
@@ -87,6 +89,7 @@ pub(super) struct Inner {
     key: Key,
     shared: Arc<Shared>,
     report: ProviderReport,
+    memory: SessionMemory,
     queue: Sender<Job>,
     /// The workers' end of the queue, until the engine stops.
     jobs: Mutex<Option<Receiver<Job>>>,
@@ -205,6 +208,7 @@ impl Engine {
             model_loads: MODEL_LOADS.load(Ordering::Relaxed),
             users: Arc::strong_count(&self.inner),
             sessions: counters.sessions,
+            session_memory: self.inner.memory.bytes,
             missing_sessions: counters.missing_sessions,
             cpu_fallback: counters.cpu_fallback,
             refused_size: self.inner.shared.sizes.refused(),
@@ -224,7 +228,7 @@ impl Inner {
             open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
-        let exported = SizedModel { model: description, bytes: Arc::new(model), overrides };
+        let exported = SizedModel::exported(description, model, overrides);
         let shared = Arc::new(Shared {
             sizes: Sizes::new(exported, spec.hints.size, &report.provider, plan.batch_size),
             batch_timeout: spec.batch_timeout,
@@ -236,6 +240,14 @@ impl Inner {
             changed: Condvar::new(),
             counters: Mutex::new(Counters { sessions: 1, ..Counters::default() }),
         });
+        let exported = shared.sizes.exported();
+        let images = match exported.model.batch {
+            Batch::Fixed(count) => count,
+            Batch::Dynamic => plan.batch_size,
+        };
+        let pixels = (exported.model.width * exported.model.height * images) as u64;
+        let budget = memory::budget(spec.memory_limit);
+        let memory = SessionMemory::plan(budget, exported.length(), pixels, plan.sessions, shared.sizes.count());
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
         // Waiting on a channel without capacity allocates.
@@ -245,6 +257,7 @@ impl Inner {
             key,
             shared: Arc::clone(&shared),
             report,
+            memory,
             queue: sender,
             jobs: Mutex::new(Some(receiver.clone())),
             answers: Arc::default(),
@@ -259,7 +272,8 @@ impl Inner {
         let opener = |index: usize| {
             let cancel = Arc::<CancelToken>::default();
             inner.opening.lock().push(Arc::clone(&cancel));
-            SessionOpener { runtime, setup: setup.for_core(pinned(index)), cancel, batch_size: plan.batch_size }
+            let (batch_size, max_sessions) = (plan.batch_size, memory.sizes);
+            SessionOpener { runtime, setup: setup.for_core(pinned(index)), cancel, batch_size, max_sessions }
         };
         let session = SizedSession::new(Arc::clone(shared.sizes.exported()), session, plan.batch_size)
             .map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;

@@ -24,7 +24,7 @@ use crate::detect::layouts::task::Task;
 use crate::detect::model::description::{Batch, Model, max_images};
 use crate::detect::model::identification::photograph;
 use crate::detect::pixels::input_format::InputFormat;
-use crate::detect::pixels::letterbox::Letterbox;
+use crate::detect::pixels::letterbox::{Letterbox, ResizeMode};
 use crate::detect::pixels::picture::{Area, Picture};
 use crate::detect::pixels::preparer::Preparer;
 use crate::detect::runtime::binding::InputTensor;
@@ -118,19 +118,19 @@ pub(super) struct SessionOpener {
     pub cancel: Arc<CancelToken>,
     /// Most images in one run of a model with a dynamic batch.
     pub batch_size: usize,
+    /// Most sessions of a worker, each for another input size.
+    pub max_sessions: usize,
 }
 
 impl SessionOpener {
     /// Opens a session for `sized`.
     pub fn open(&self, sized: &Arc<SizedModel>) -> Result<SizedSession, String> {
-        let opened = Session::open(self.runtime, &sized.bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
+        let bytes = sized.bytes()?;
+        let opened = Session::open(self.runtime, &bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
         let (session, _) = opened.map_err(|error| error.reason)?;
         SizedSession::new(Arc::clone(sized), session, self.batch_size)
     }
 }
-
-/// Most sessions of a worker, each for an input size of its own.
-const MAX_SESSIONS: usize = 3;
 
 /// A session for one input size, with its input tensor.
 pub(super) struct SizedSession {
@@ -163,11 +163,13 @@ impl SizedSession {
         Ok(Self { sized, session, format, input, padded: vec![None; capacity], fixed_batch, capacity })
     }
 
-    /// Detects objects in one picture. The error is a reason.
+    /// Detects objects in one picture, at the top left of the input so that it has the same place among the cells of every size: in
+    /// the middle it would be shifted by half a cell between some sizes, which changes what is detected. The error is a reason.
     fn detect(&mut self, picture: &Picture<'_>, settings: &DetectSettings) -> Result<Vec<Detection>, String> {
         let images = self.fixed_batch.unwrap_or(1);
         let mut preparer = Preparer::default();
-        let fit = preparer.prepare(picture, &self.format, self.input.slot(0), &mut self.padded[0]);
+        let format = InputFormat { resize_mode: ResizeMode::LetterboxTopLeft, ..self.format };
+        let fit = preparer.prepare(picture, &format, self.input.slot(0), &mut self.padded[0]);
         let (model, size) = (&self.sized.model, self.sized.size());
         self.session.run(&self.input, images, &model.read_outputs, |views| {
             let outputs = Outputs { views, images };
@@ -291,7 +293,7 @@ impl Worker {
             return Ok(());
         }
         let opened = self.opener.open(sized)?;
-        if self.sessions.len() >= MAX_SESSIONS {
+        if self.sessions.len() >= self.opener.max_sessions.max(1) {
             self.sessions.remove(0);
         }
         self.sessions.push(opened);
@@ -395,7 +397,8 @@ impl Worker {
         // Sessions for other sizes run on the provider that failed.
         self.sessions.drain(..self.sessions.len().saturating_sub(1));
         let Some(open) = self.sessions.last_mut() else { return Err(failed("no session is open".to_owned())) };
-        let (session, _) = Session::open(self.opener.runtime, &open.sized.bytes, &setup, &[], None, None)
+        let bytes = open.sized.bytes().map_err(&failed)?;
+        let (session, _) = Session::open(self.opener.runtime, &bytes, &setup, &[], None, None)
             .map_err(|error| failed(error.reason))?;
         open.session = session;
         self.opener.setup = setup;
@@ -558,15 +561,18 @@ mod tests {
             let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default()).unwrap();
             (opened, bytes)
         };
-        let sized = |opened: &OpenedModel, bytes: ModelBytes| SizedModel {
-            model: opened.model.clone(),
-            bytes: Arc::new(bytes),
-            overrides: Vec::new(),
-        };
+        let sized =
+            |opened: &OpenedModel, bytes: ModelBytes| SizedModel::exported(opened.model.clone(), bytes, Vec::new());
         for works in [true, false] {
             let (right, bytes) = open("yolo_nas.onnx");
             let fallback = works.then(|| right.setup.clone());
-            let opener = SessionOpener { runtime, setup: right.setup.clone(), cancel: Arc::default(), batch_size: 1 };
+            let opener = SessionOpener {
+                runtime,
+                setup: right.setup.clone(),
+                cancel: Arc::default(),
+                batch_size: 1,
+                max_sessions: 1,
+            };
             let shared = Arc::new(Shared {
                 sizes: Sizes::new(sized(&right, bytes), InputSize::Model, &Provider::Cpu, 1),
                 batch_timeout: Duration::ZERO,

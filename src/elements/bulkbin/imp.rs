@@ -387,7 +387,7 @@ impl BulkBin {
             for name in ["sessions", "intra-op-threads", "batch-size"] {
                 stats = stats.field(name, detector.get::<u32>(name).unwrap_or(0));
             }
-            for name in ["model-loads", "engine-frames"] {
+            for name in ["model-loads", "engine-frames", "session-memory"] {
                 stats = stats.field(name, detector.get::<u64>(name).unwrap_or(0));
             }
         }

@@ -118,6 +118,7 @@ impl LoadedEngine {
                 detect::Task::Pose { points, .. } => u32::try_from(points).unwrap_or(0),
                 _ => 0,
             },
+            input_size: self.made_from.input_size.trim().to_owned(),
         }
     }
 
@@ -182,6 +183,7 @@ impl EngineReport {
             .field("batch-size", report.batch_size as u32)
             .field("sessions", report.sessions as u32)
             .field("intra-op-threads", report.intra_op_threads as u32)
+            .field("session-memory", engine.session_memory)
             .field("runtime-version", self.runtime.version())
             .field("runtime-library", self.runtime.library().display().to_string())
             .field("model-loads", engine.model_loads)

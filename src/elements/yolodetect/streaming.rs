@@ -159,6 +159,7 @@ impl YoloDetect {
                 match event.type_() {
                     gst::EventType::StreamStart => *self.output.lock() = OutputState::default(),
                     gst::EventType::Caps => self.output.lock().takes_video_meta = None,
+                    gst::EventType::Eos => self.log_refused_size(),
                     _ => {}
                 }
                 self.srcpad.push_event(event);
@@ -298,6 +299,16 @@ impl YoloDetect {
             detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         }
         Ok(detections)
+    }
+
+    /// Logs why the model ran at the size that it was exported for, if a smaller one was tried.
+    fn log_refused_size(&self) {
+        let engine = self.ready.lock().as_ref().map(|ready| ready.engine.clone());
+        if let Some(engine) = engine
+            && let Some(reason) = engine.stats().refused_size
+        {
+            gst::info!(CAT, imp = self, "{} runs at its exported input size: {reason}", engine.model().source);
+        }
     }
 
     fn warn_of_outputs(&self, complaint: &str) {
