@@ -247,7 +247,7 @@ impl Inner {
         };
         let pixels = (exported.model.width * exported.model.height * images) as u64;
         let budget = memory::budget(spec.memory_limit);
-        let memory = SessionMemory::plan(budget, exported.length(), pixels, plan.sessions, shared.sizes.count());
+        let memory = SessionMemory::plan(budget, exported.length(), pixels, plan.sessions, shared.sizes.kept());
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
         // Waiting on a channel without capacity allocates.

@@ -30,11 +30,13 @@ use crate::detect::runtime::provider::Provider;
 /// Width and height in pixels.
 pub(super) type Size = (usize, usize);
 
-/// Aspect ratios, short to long, that have a size of their own: 21:9, 16:9, 4:3 and 1:1. A frame between two of them takes the
-/// larger size.
-const ASPECT_RATIOS: [(usize, usize); 4] = [(3, 7), (9, 16), (3, 4), (1, 1)];
+/// Aspect ratios, short to long, that have a size of their own: 21:9, 2:1, 16:9, 16:10, 3:2, 4:3, 5:4 and 1:1. For these it is the
+/// smallest multiple of the stride that contains the scaled frame. A frame between two of them takes the larger size.
+const ASPECT_RATIOS: [(usize, usize); 8] = [(3, 7), (1, 2), (9, 16), (5, 8), (2, 3), (3, 4), (4, 5), (1, 1)];
 /// Most sizes of one model: the exported one, and smaller ones in width or in height.
 const MAX_SIZES: usize = 2 * (ASPECT_RATIOS.len() - 1) + 1;
+/// Most sizes for which a worker keeps a session. Folders with more of them are rare, and each session takes memory.
+const MAX_KEPT: usize = 7;
 /// Detections with at least this confidence must be found at both sizes.
 const CERTAIN: f32 = 0.5;
 /// Lowest overlap (intersection over union) of a detection at both sizes.
@@ -146,9 +148,9 @@ impl Sizes {
         &self.exported
     }
 
-    /// Returns the largest number of sizes in use.
-    pub fn count(&self) -> usize {
-        if self.is_auto { MAX_SIZES } else { 1 }
+    /// Returns the number of sizes for which a worker should keep a session.
+    pub fn kept(&self) -> usize {
+        if self.is_auto { MAX_KEPT } else { 1 }
     }
 
     /// Returns the input size for a frame of this size.
@@ -319,8 +321,12 @@ mod tests {
             ((1080, 1920), (384, 640)),
             ((1366, 768), (640, 384)),
             ((640, 480), (640, 480)),
-            ((720, 480), (640, 480)),
-            ((720, 576), (640, 640)),
+            ((720, 480), (640, 448)),
+            ((720, 576), (640, 512)),
+            ((1280, 800), (640, 416)),
+            ((1080, 1350), (512, 640)),
+            ((2000, 1000), (640, 320)),
+            ((1000, 900), (640, 640)),
             ((480, 480), (640, 640)),
             ((768, 432), (640, 384)),
             ((1920, 800), (640, 288)),
