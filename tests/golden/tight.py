@@ -28,9 +28,10 @@ def load(path):
 
 
 def input_size(width, height, side=640):
-    """The smallest of the sizes for 21:9, 16:9, 4:3 and 1:1 that contains the frame scaled to `side`."""
+    """The smallest of the sizes for the aspect ratios below that contains the frame scaled to `side`."""
     scale = min(side / width, side / height)
-    ladder = [math.ceil(side * short / long / 32) * 32 for short, long in ((3, 7), (9, 16), (3, 4), (1, 1))]
+    ratios = ((3, 7), (1, 2), (9, 16), (5, 8), (2, 3), (3, 4), (4, 5), (1, 1))
+    ladder = [math.ceil(side * short / long / 32) * 32 for short, long in ratios]
     return tuple(min(step for step in ladder if step >= round(length * scale)) for length in (width, height))
 
 
