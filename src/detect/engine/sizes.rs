@@ -33,8 +33,6 @@ pub(super) type Size = (usize, usize);
 /// Aspect ratios, short to long, that have a size of their own: 21:9, 2:1, 16:9, 16:10, 3:2, 4:3, 5:4 and 1:1. For these it is the
 /// smallest multiple of the stride that contains the scaled frame. A frame between two of them takes the larger size.
 const ASPECT_RATIOS: [(usize, usize); 8] = [(3, 7), (1, 2), (9, 16), (5, 8), (2, 3), (3, 4), (4, 5), (1, 1)];
-/// Most sizes of one model: the exported one, and smaller ones in width or in height.
-const MAX_SIZES: usize = 2 * (ASPECT_RATIOS.len() - 1) + 1;
 /// Most sizes for which a worker keeps a session. Folders with more of them are rare, and each session takes memory.
 const MAX_KEPT: usize = 7;
 /// Detections with at least this confidence must be found at both sizes.
@@ -106,7 +104,7 @@ pub(super) struct Sizes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Other sizes than the exported one, at most [`MAX_SIZES`].
+    /// Other sizes than the exported one, at most one in width and one in height for each of [`ASPECT_RATIOS`].
     entries: Vec<(Size, Entry)>,
     /// The size of the first frame.
     first: Option<Size>,
@@ -354,7 +352,8 @@ mod tests {
                 assert!(fit.width <= size.0 && fit.height <= size.1 && size.0 <= exported.0 && size.1 <= exported.1);
                 sizes.insert(size);
             }
-            assert!(sizes.len() <= MAX_SIZES, "{exported:?}: {sizes:?}");
+            // The exported one, and smaller ones in width or in height.
+            assert!(sizes.len() < 2 * ASPECT_RATIOS.len(), "{exported:?}: {sizes:?}");
         }
     }
 
