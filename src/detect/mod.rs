@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod detection;
 mod engine;
 mod error;
@@ -38,6 +39,7 @@ mod onnx;
 mod pixels;
 mod runtime;
 
+pub use cache::{MAX_CACHE, user_cache};
 pub use detection::{Details, DetectSettings, Detection, Mask, Rotated};
 pub use engine::job::{FrameResult, Ticket};
 pub use engine::plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor};

@@ -32,6 +32,7 @@ const NOT_DECISIVE: &[&str] = &[
     "max-inflight",
     "memory-limit",
     "load-timeout",
+    "cache-dir",
     "io-timeout",
     "spool-limit",
     "optimize-for",

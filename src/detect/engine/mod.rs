@@ -6,6 +6,7 @@
 //! run does not end is detached.
 
 mod batches;
+mod findings;
 pub mod job;
 pub mod loading;
 pub mod plan;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
+use crate::detect::cache::ModelCache;
 use crate::detect::detection::DetectSettings;
 use crate::detect::error::{Error, Result, panic_message};
 use crate::detect::model::description::{Batch, Model};
@@ -69,7 +71,8 @@ pub struct EngineStats {
     pub model_loads: u64,
     /// Handles to this engine.
     pub users: usize,
-    /// Open sessions; all but the first are opened in the background.
+    /// Open sessions. All but the first are opened in the background; the first one too, if the model is known from an earlier
+    /// start, but it counts from the beginning.
     pub sessions: usize,
     /// Estimated bytes of all sessions, for all input sizes that may be in use.
     pub session_memory: u64,
@@ -79,6 +82,8 @@ pub struct EngineStats {
     pub cpu_fallback: Option<String>,
     /// Why the model does not run at a size that fits the frames ([`InputSize::Auto`](crate::detect::InputSize::Auto)).
     pub refused_size: Option<String>,
+    /// Why nothing, or not everything, is kept for later starts ([`EngineSpec::cache_dir`]).
+    pub cache_problem: Option<String>,
 }
 
 static MODEL_LOADS: AtomicU64 = AtomicU64::new(0);
@@ -99,6 +104,8 @@ pub(super) struct Inner {
     running: Mutex<Option<Sender<Infallible>>>,
     /// Sessions that are being opened in the background.
     opening: Mutex<Vec<Arc<CancelToken>>>,
+    /// The folder for later starts, or why it cannot be used.
+    cache: Option<Result<ModelCache, String>>,
 }
 
 /// How long closing an engine waits for its workers: a model may run for ever.
@@ -167,6 +174,12 @@ impl Engine {
         &self.inner.report
     }
 
+    /// Announces frames of this width and height, before the first is submitted: the workers open the sessions for them meanwhile.
+    pub fn expect(&self, frame: (usize, usize)) {
+        let sizes = &self.inner.shared.sizes;
+        sizes.submitted(sizes.size_for(Some(frame)));
+    }
+
     /// Queues a frame. Blocks only while the queue is full.
     pub fn submit(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> Ticket {
         self.submit_while(frame, settings, || true)
@@ -212,6 +225,11 @@ impl Engine {
             missing_sessions: counters.missing_sessions,
             cpu_fallback: counters.cpu_fallback,
             refused_size: self.inner.shared.sizes.refused(),
+            cache_problem: match &self.inner.cache {
+                Some(Ok(cache)) => cache.problem(),
+                Some(Err(reason)) => Some(reason.clone()),
+                None => None,
+            },
         }
     }
 }
@@ -224,8 +242,10 @@ impl Inner {
         key: Key,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let OpenedModel { model: description, session, setup, overrides, report, plan } =
-            open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
+        let cache = spec.cache_dir.as_deref().map(ModelCache::open);
+        let usable = cache.as_ref().and_then(|cache| cache.as_ref().ok());
+        let OpenedModel { model: description, session, setup, overrides, report, plan, verdicts } =
+            open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel, usable)?;
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
         let exported = SizedModel::exported(description, model, overrides);
@@ -264,6 +284,7 @@ impl Inner {
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
             running: Mutex::new(Some(running)),
             opening: Mutex::default(),
+            cache,
         };
         // The CPU provider may replace an automatically chosen provider, but not one that was requested by name.
         let may_fall_back = inner.key.choices.len() > 1 && inner.report.provider != Provider::Cpu;
@@ -272,11 +293,13 @@ impl Inner {
         let opener = |index: usize| {
             let cancel = Arc::<CancelToken>::default();
             inner.opening.lock().push(Arc::clone(&cancel));
+            let (setup, verdicts) = (setup.for_core(pinned(index)), verdicts.clone());
             let (batch_size, max_sessions) = (plan.batch_size, memory.sizes);
-            SessionOpener { runtime, setup: setup.for_core(pinned(index)), cancel, batch_size, max_sessions }
+            SessionOpener { runtime, setup, cancel, batch_size, max_sessions, verdicts }
         };
-        let session = SizedSession::new(Arc::clone(shared.sizes.exported()), session, plan.batch_size)
-            .map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
+        let exported = || Arc::clone(shared.sizes.exported());
+        let session = session.map(|session| SizedSession::new(exported(), session, plan.batch_size)).transpose();
+        let session = session.map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
         let first = Worker::new(Arc::clone(&shared), opener(0), session, fallback.clone());
         let (queue, stop) = (receiver.clone(), stopped.clone());
         let core = pinned(0);
@@ -370,7 +393,7 @@ impl BackgroundWorker {
         match opened {
             Ok(session) => {
                 shared.counters.lock().sessions += 1;
-                Worker::new(Arc::clone(&shared), opener, session, fallback).run(&queue, &stop);
+                Worker::new(Arc::clone(&shared), opener, Some(session), fallback).run(&queue, &stop);
             }
             Err(reason) => shared.counters.lock().missing_sessions = Some(reason),
         }

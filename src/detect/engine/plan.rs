@@ -41,6 +41,10 @@ pub struct EngineSpec {
     pub load_timeout: Option<Duration>,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
+    /// Folder with compiled models and findings about models, which make later starts faster; `None` for none. Results do not
+    /// depend on it. It is created if necessary, and bounded ([`MAX_CACHE`](crate::detect::MAX_CACHE)). Only users who may
+    /// replace the model should be able to write to it.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// The goal of automatic numbers of sessions and threads.

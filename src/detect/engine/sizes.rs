@@ -199,17 +199,21 @@ impl Sizes {
         Some(building.outcome.as_ref().map_or_else(|_| Arc::clone(&self.exported), Arc::clone))
     }
 
-    /// Waits for the first frame and for the model at its size; `None` if `is_closing`.
-    pub fn wait_for_first(&self, is_closing: impl Fn() -> bool) -> Option<Arc<SizedModel>> {
+    /// Waits until the size of the first frame is known; `None` if `is_closing`.
+    pub fn first(&self, is_closing: impl Fn() -> bool) -> Option<Size> {
         let mut state = self.state.lock();
-        let size = loop {
+        loop {
             match state.first {
                 _ if is_closing() => return None,
-                Some(size) => break size,
+                Some(size) => return Some(size),
                 None => drop(self.changed.wait_for(&mut state, POLL_INTERVAL)),
             }
-        };
-        drop(state);
+        }
+    }
+
+    /// Waits for the first frame and for the model at its size; `None` if `is_closing`.
+    pub fn wait_for_first(&self, is_closing: impl Fn() -> bool) -> Option<Arc<SizedModel>> {
+        let size = self.first(&is_closing)?;
         if size == self.exported.size() {
             Some(Arc::clone(&self.exported))
         } else {

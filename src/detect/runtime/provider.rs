@@ -219,6 +219,10 @@ pub struct ProviderReport {
     pub operators: OperatorCounts,
     /// Whether the model was rewritten so that the CPU provider computes the same results faster.
     pub is_rewritten: bool,
+    /// Whether all this was found out by an earlier start ([`EngineSpec::cache_dir`](crate::detect::EngineSpec::cache_dir)).
+    pub is_known: bool,
+    /// Whether what was found out is kept for later starts.
+    pub has_cache: bool,
     /// Sessions, each with its own worker thread.
     pub sessions: usize,
     /// Threads inside one operator, for each session.
@@ -230,7 +234,7 @@ pub struct ProviderReport {
 }
 
 /// Numbers of operators of a model, by where they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct OperatorCounts {
     /// On the provider in use.
     pub on_provider: usize,

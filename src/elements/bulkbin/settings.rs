@@ -54,7 +54,7 @@ pub struct Settings {
 }
 
 /// Properties that the bin forwards to the lanes' detectors.
-pub const DETECTOR_PROPERTIES: [&str; 7] = [
+pub const DETECTOR_PROPERTIES: [&str; 8] = [
     "model-file",
     "label-file",
     "confidence-threshold",
@@ -62,6 +62,7 @@ pub const DETECTOR_PROPERTIES: [&str; 7] = [
     "classes",
     "execution-provider",
     "runtime-library",
+    "cache-dir",
 ];
 
 impl Settings {

@@ -38,6 +38,8 @@ pub struct Settings {
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
     pub load_timeout: u64,
+    /// `None` for the user's; empty for none.
+    pub cache_dir: Option<PathBuf>,
     /// As written; errors are reported when the element starts.
     pub input_size: String,
     pub resize_mode: ResizeMode,
@@ -81,6 +83,7 @@ impl Default for Settings {
             model_layout: ModelLayout::default(),
             memory_limit: 0,
             load_timeout: 0,
+            cache_dir: None,
             input_size: "auto".to_owned(),
             resize_mode: ResizeMode::default(),
             resize_filter: ResizeFilter::default(),
@@ -146,6 +149,10 @@ impl Settings {
             memory_limit: self.memory_limit,
             load_timeout: (self.load_timeout > 0).then(|| Duration::from_nanos(self.load_timeout)),
             provider_dirs,
+            cache_dir: match &self.cache_dir {
+                Some(folder) => Some(folder.clone()).filter(|folder| !folder.as_os_str().is_empty()),
+                None => detect::user_cache(),
+            },
         })
     }
 
@@ -187,6 +194,7 @@ impl Settings {
             "model-layout" => self.model_layout = value.get().expect(fits),
             "memory-limit" => self.memory_limit = value.get().expect(fits),
             "load-timeout" => self.load_timeout = value.get().expect(fits),
+            "cache-dir" => self.cache_dir = value.get::<Option<String>>().expect(fits).map(PathBuf::from),
             "input-size" => self.input_size = text(),
             "resize-mode" => self.resize_mode = value.get().expect(fits),
             "resize-filter" => self.resize_filter = value.get().expect(fits),
@@ -232,6 +240,7 @@ impl Settings {
             "model-layout" => self.model_layout.to_value(),
             "memory-limit" => self.memory_limit.to_value(),
             "load-timeout" => self.load_timeout.to_value(),
+            "cache-dir" => path(&self.cache_dir),
             "input-size" => self.input_size.to_value(),
             "resize-mode" => self.resize_mode.to_value(),
             "resize-filter" => self.resize_filter.to_value(),
@@ -381,6 +390,11 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             .default_value(defaults.load_timeout)
             .mutable_ready()
             .build(),
+        text(
+            "cache-dir",
+            "Cache directory",
+            "Folder for compiled models, which make later starts faster (default: vx in the user's cache directory; empty = none)",
+        ),
         glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")
             .nick("Model layout")
             .blurb("Layout of the model's output, where it cannot be inferred")

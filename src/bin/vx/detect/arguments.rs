@@ -50,6 +50,13 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", value_parser = ProviderParser, hide_possible_values = true)]
     pub provider: Option<String>,
 
+    /// Folder for compiled models [default: ~/.cache/vx]
+    ///
+    /// Compiled models make later starts faster and do not affect results. The default is vx in $XDG_CACHE_HOME, if that is set. "" stands
+    /// for no folder. Results are kept with --cache.
+    #[arg(long, value_name = "FOLDER", value_parser = clap::builder::OsStringValueParser::new())]
+    pub cache_dir: Option<OsString>,
+
     /// Detect on frames this far apart [default: on all keyframes]
     ///
     /// Uses keyframes where they come often enough, and frames between them where they do not. No frame is closer to the one
@@ -215,6 +222,7 @@ impl Arguments {
         (settings.detector.confidence, settings.detector.iou) = (self.confidence, self.iou);
         settings.detector.classes = self.classes.iter().cloned().collect();
         settings.detector.provider.clone_from(&self.provider);
+        settings.detector.cache_dir = self.cache_dir.as_ref().map(PathBuf::from);
         settings.sampling = self.every.map(SamplingSettings::every).unwrap_or_default();
         settings.properties.clone_from(&self.properties);
         settings.output = match &self.output {
