@@ -6,8 +6,7 @@
 //! fixed size is rewritten for that size ([`resized`]) and used if it detects the same as the exported one on a photograph.
 //!
 //! The set follows from the model and the size of a frame from the frame alone, so that the results of a file do not depend on the
-//! files before it, or beside it. It is small, so that every worker can keep a session for each size: with a size for each
-//! multiple of the stride, a folder of recordings in many aspect ratios would spend its time on loading sessions.
+//! files before it, or beside it. It has a size for each common aspect ratio. Workers keep sessions for the sizes that they used last.
 //!
 //! Lock order: the state alone; it is not held while a model is rewritten or run.
 
@@ -33,8 +32,9 @@ pub(super) type Size = (usize, usize);
 /// Aspect ratios, short to long, that have a size of their own: 21:9, 2:1, 16:9, 16:10, 3:2, 4:3, 5:4 and 1:1. For these it is the
 /// smallest multiple of the stride that contains the scaled frame. A frame between two of them takes the larger size.
 const ASPECT_RATIOS: [(usize, usize); 8] = [(3, 7), (1, 2), (9, 16), (5, 8), (2, 3), (3, 4), (4, 5), (1, 1)];
-/// Most sizes for which a worker keeps a session. Folders with more of them are rare, and each session takes memory.
-const MAX_KEPT: usize = 7;
+/// Most sizes for which a worker keeps a session. Each takes memory (YOLOv8n 60 MB), and opening one again costs less than a second of
+/// decoding and detection.
+const MAX_KEPT: usize = 4;
 /// Detections with at least this confidence must be found at both sizes.
 const CERTAIN: f32 = 0.5;
 /// Lowest overlap (intersection over union) of a detection at both sizes.
