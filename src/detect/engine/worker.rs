@@ -129,10 +129,8 @@ impl SessionOpener {
     /// Opens a session for `sized`.
     pub fn open(&self, sized: &Arc<SizedModel>) -> Result<SizedSession, String> {
         let bytes = sized.bytes()?;
-        let opened = Session::open(self.runtime, &bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
-        let (session, _) = opened.map_err(|error| error.reason)?;
-        // The provider may have loaded further libraries.
-        shutdown::arm("opening sessions in the background");
+        let open = || Session::open(self.runtime, &bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
+        let (session, _) = shutdown::while_loading(open).map_err(|error| error.reason)?;
         SizedSession::new(Arc::clone(sized), session, self.batch_size)
     }
 }
@@ -344,8 +342,7 @@ impl Worker {
             let open = self.sessions.last_mut().ok_or("no session is open")?;
             open.detect(&picture, &settings)
         };
-        let before = detect(&exported)?;
-        let after = detect(made)?;
+        let (before, after) = shutdown::while_loading(|| Ok::<_, String>((detect(&exported)?, detect(made)?)))?;
         let verdict = difference(&before, &after).map_or(Ok(()), Err);
         verdicts.iter().for_each(|verdicts| verdicts.put(made.size(), &verdict));
         verdict
@@ -372,7 +369,13 @@ impl Worker {
             }
         }
         if !prepared.is_empty() {
-            let mut outcome = self.infer(&mut prepared);
+            // The first run may load what the provider needs to run.
+            let is_first = self.shared.counters.lock().batches == 0;
+            let mut outcome = if is_first {
+                shutdown::while_loading(|| self.infer(&mut prepared))
+            } else {
+                self.infer(&mut prepared)
+            };
             if let Err(error) = &outcome
                 && let Some(fallback) = self.fallback.take()
             {
@@ -387,7 +390,6 @@ impl Worker {
             }
             let mut counters = self.shared.counters.lock();
             counters.batches += 1;
-            let is_first = counters.batches == 1;
             match &outcome {
                 Ok(infer) => {
                     counters.infer += *infer;
@@ -401,9 +403,6 @@ impl Worker {
                 Err(_) => failures += prepared.len() as u64,
             }
             drop(counters);
-            if is_first {
-                shutdown::arm(&format!("running {}", self.shared.provider));
-            }
             for Prepared { job, result, .. } in prepared.drain(..) {
                 self.jobs[job].reply.answer(outcome.clone().map(|_| result));
             }
