@@ -90,7 +90,7 @@ pub(super) fn open_first(
                 }
                 opened.report.fallback = (!reasons.is_empty()).then(|| reasons.join("; "));
                 let OpenedModel { model, session, report, plan, .. } = &mut opened;
-                if let Some(session) = session {
+                if let Some(session) = session.as_mut().filter(|_| !report.is_known) {
                     if model.batch == Batch::Dynamic && report.batch_size > 1 {
                         findings.batching_fault = batches::batching_fault(&bytes.name, session, model)?;
                     }
@@ -121,7 +121,8 @@ pub(super) fn open_first(
     })
 }
 
-/// Prepares `bytes` for `choice` without a session, as `findings` of an earlier start describe it; `None` if that is not possible.
+/// Prepares `bytes` for `choice` as `findings` of an earlier start describe it; `None` if that is not possible. On the CPU provider
+/// without a session: workers open those that the frames need.
 fn open_known(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
@@ -146,9 +147,13 @@ fn open_known(
         accelerator.check(runtime).ok()?;
         (Setup::Accelerated(accelerator), fixed_dimensions(&model, plan.batch_size))
     };
+    // OpenVINO loads libraries and creates static objects while it opens its first session. A process that exits meanwhile crashes
+    // unless the exit hook is registered again and again, as it is while a model loads.
+    let open = || Session::open(runtime, bytes, &setup, &overrides, None, Some(load.cancel)).ok();
+    let session = if choice.provider == Provider::Cpu { None } else { Some(open()?.0) };
     let mut report = report(choice.provider.clone(), findings, plan, &model);
     report.is_known = true;
-    Some((OpenedModel { model, session: None, setup, overrides, report, plan, verdicts: None }, findings.clone()))
+    Some((OpenedModel { model, session, setup, overrides, report, plan, verdicts: None }, findings.clone()))
 }
 
 /// Returns the model as `findings` describe it.
