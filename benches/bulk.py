@@ -5,8 +5,8 @@
 
 The corpus is made of photographs (../shared/images if it exists, else the pictures of the clip in the repository), one per
 keyframe: 720p, 1080p and 4K in h264 and hevc; uniform, short, and with lengths that differ by a factor of 23. Each round runs
-every way once, one after the other. Figures are medians over the rounds, with the slowest and the fastest, and cover whole
-processes including their start. Ways:
+every way once, in an order that shifts by one. Figures are medians over the rounds, with the slowest and the fastest, and cover whole
+processes including their start. Processor time is that of all threads, so it depends little on what else the machine does. Ways:
 
   one core    the same command limited to one core (taskset): one lane, one session, one thread
   one lane    one lane, one decoder thread, one session of one thread, on all cores
@@ -24,6 +24,7 @@ import os
 import pathlib
 import platform
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -132,14 +133,14 @@ class Runner:
     def habit(self, paths, more=(), prefix=()):
         """Runs one process per file."""
         runs = [self.vx([path], more, prefix) for path in paths]
-        total = {key: sum(run[key] for run in runs) for key in ("seconds", "keyframes", "lock_wait", "lock_hold", "model_loads")}
+        total = {key: sum(run[key] for run in runs) for key in ("seconds", "cpu_seconds", "keyframes", "lock_wait", "lock_hold", "model_loads")}
         total["peak_mib"] = max(run["peak_mib"] for run in runs)
         total["first_line"] = runs[0]["first_line"]
         total["detections"] = sorted(line for run in runs for line in run["detections"])
         return total
 
     def model_alone(self, keyframes, size):
-        """Returns the seconds for this number of cheap identical frames on all cores, without loading."""
+        """Returns the seconds and those of processor time for this number of cheap identical frames on all cores, without loading."""
         width, height = SIZES[size]
         environment = dict(os.environ, GST_PLUGIN_PATH=str(PLUGINS), GST_REGISTRY=str(ROOT / "target/gst-registry.bin"))
 
@@ -148,11 +149,17 @@ class Runner:
             line = ["gst-launch-1.0", "-q", "videotestsrc", "num-buffers=1", "!",
                     f"video/x-raw,format=I420,width={width},height={height}", "!", "imagefreeze", f"num-buffers={count}", "!",
                     "vxyolodetect", *model, f"execution-provider={self.provider}", "!", "fakesink", "sync=false"]
-            started = time.monotonic()
+            started, before = time.monotonic(), children_cpu()
             run(line, env=environment)
-            return time.monotonic() - started
+            return time.monotonic() - started, children_cpu() - before
 
-        return frames(keyframes + 1) - frames(1)
+        return [long - short for long, short in zip(frames(keyframes + 1), frames(1))]
+
+
+def children_cpu():
+    """Returns the processor time of all processes that this one has waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def middle(values):
@@ -178,8 +185,9 @@ def measure(runner, title, paths, rounds, ways, size):
     }
     runs = {way: [] for way in ways}
     model_alone = []
-    for _ in range(rounds):
-        for way in ways:
+    for number in range(rounds):
+        first = number % len(ways)
+        for way in ways[first:] + ways[:first]:
             runs[way].append(possible[way]())
         if "decode alone" in ways:
             model_alone.append(runner.model_alone(runs["decode alone"][0]["keyframes"], size))
@@ -187,15 +195,17 @@ def measure(runner, title, paths, rounds, ways, size):
     print(f"\n{title}: {len(paths)} files, {keyframes} keyframes, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB")
     report = {"files": len(paths), "keyframes": keyframes, "ways": {}}
     seconds = {way: [run["seconds"] for run in taken] for way, taken in runs.items()}
+    cpu = {way: [run["cpu_seconds"] for run in taken] for way, taken in runs.items()}
     for way, taken in runs.items():
         times = seconds[way]
         peak = max(run["peak_mib"] for run in taken)
         loads = taken[0]["model_loads"]
         count = 1 if way == "longest" else len(paths)
         first = [run["first_line"] for run in taken]
+        costs = [1000 * run["cpu_seconds"] / run["keyframes"] for run in taken]
         print(f"  {way:12} {shown(times, ' s')}, {taken[0]['keyframes'] / middle(times):.1f} keyframes/s, {count / middle(times):.2f} files/s, "
-              f"first line after {middle(first):.2f} s, {peak:.0f} MiB, model loaded {loads} time(s)")
-        report["ways"][way] = {"seconds": times, "peak_mib": peak, "model_loads": loads, "first_line_seconds": first}
+              f"processor {shown(costs, ' ms', 1)} a keyframe, first line after {middle(first):.2f} s, {peak:.0f} MiB, model loaded {loads} time(s)")
+        report["ways"][way] = {"seconds": times, "processor_seconds": cpu[way], "peak_mib": peak, "model_loads": loads, "first_line_seconds": first}
     bulk = seconds["bulk"]
 
     def ratio(way, divisor=1):
@@ -205,11 +215,15 @@ def measure(runner, title, paths, rounds, ways, size):
     for way in ("one core", "one lane", "habit", "habit free"):
         if way in ways:
             facts[f"bulk over {way}"] = ratio(way)
+            facts[f"processor time, {way} over bulk"] = [other / own for other, own in zip(cpu[way], cpu["bulk"])]
     if "one core" in ways:
         facts[f"parallel efficiency ({cores} cores)"] = ratio("one core", cores)
     if "decode alone" in ways:
         start = runner.start_seconds
-        ideal = [decode - start + model for decode, model in zip(seconds["decode alone"], model_alone)]
+        ideal = [decode - start + model for decode, (model, _) in zip(seconds["decode alone"], model_alone)]
+        # Decoding alone contains the processor time of the start, as bulk does.
+        work = [decode + model for decode, (_, model) in zip(cpu["decode alone"], model_alone)]
+        facts["processor time, ideal over bulk"] = [ideal_cpu / own for ideal_cpu, own in zip(work, cpu["bulk"])]
         facts["ideal over bulk, start-up left out"] = [i / (b - start) for i, b in zip(ideal, bulk)]
         facts["ideal plus start-up over bulk"] = [(i + start) / b for i, b in zip(ideal, bulk)]
         report["ideal_seconds"] = ideal

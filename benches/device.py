@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests and measures vx on a machine with many cores or an NVIDIA GPU, from a self-contained folder.
 
-    scripts/device_bench.sh PAYLOAD [SECTION...]
+    PAYLOAD/scripts/device_bench.sh PAYLOAD [SECTION...]
 
 PAYLOAD is a folder that scripts/device_payload.sh filled. Sections (default: all):
 
@@ -13,8 +13,9 @@ PAYLOAD is a folder that scripts/device_payload.sh filled. Sections (default: al
   plugins   the same for the plugin providers in PAYLOAD/plugin-providers
   together  NVDEC and CUDA in one process
 
-Needs Python 3.8 with numpy and nothing else: no network, no GStreamer, no FFmpeg. Figures cover whole processes;
-"no start" subtracts the time that the same process needs for one frame.
+Needs Python 3.8 and nothing else: no network, no GStreamer, no FFmpeg; pictures are compared where numpy is installed. Without an
+NVIDIA driver the sections for NVIDIA's devices say so and measure the processor alone. Figures cover whole processes; "without the start"
+subtracts the time that the same process needs for one frame. Each section ends with its tables in Markdown.
 """
 
 import collections
@@ -37,16 +38,22 @@ PAYLOAD = pathlib.Path(os.environ["VX_PAYLOAD"])
 # The prefix that starts a program of the payload: empty, or the payload's dynamic loader if this system's libc is too old.
 LOADER = os.environ.get("VX_LOADER", "").split()
 LIBRARIES = os.environ.get("VX_LIBRARIES", "")
+# Seconds for a program, unless a measurement sets its own limit.
+TIMEOUT = float(os.environ.get("VX_TIMEOUT", "40"))
 CORES = sorted(os.sched_getaffinity(0))
 REPORT = collections.defaultdict(list)
 MODEL = PAYLOAD / "models/yolov8n_fp32_dynamic.onnx"
 BULK = sorted((PAYLOAD / "clips/bulk").glob("*.mp4"))
 RUNTIME = next(iter((PAYLOAD / "ort").glob("libonnxruntime.so.*")), None)
 
+# Where a driver can be: the folders that device_bench.sh found it in, and the system's own.
+HAS_DRIVER = any((pathlib.Path(folder) / "libcuda.so.1").exists() for folder in LIBRARIES.split(":")) or bool(ctypes.util.find_library("cuda"))
+NO_DRIVER = "no NVIDIA driver (libcuda.so.1): not measured"
+
 Result = collections.namedtuple("Result", "seconds cpu_seconds peak_mib code out err")
 
 
-def run(program, *arguments, cores=None, timeout=40, **environment):
+def run(program, *arguments, cores=None, timeout=TIMEOUT, **environment):
     """Runs a program of the payload on the first `cores` cores."""
     command = [*LOADER, str(PAYLOAD / "bin" / program), *map(str, arguments)]
     # Not for this interpreter itself, which can use other libraries.
@@ -95,6 +102,14 @@ def title(text):
     print(f"\n== {text}", flush=True)
 
 
+def table(heads, rows):
+    """Prints a table in Markdown."""
+    print()
+    for row in (heads, ["---"] * len(heads), *rows):
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+    print(flush=True)
+
+
 def shorten(text, length=300):
     return re.sub(r"\x1b\[\d*m", "", re.sub(r"\s+", " ", text)).strip()[:length]
 
@@ -130,7 +145,9 @@ def info():
     siblings = {pathlib.Path(path).read_text() for path in glob.glob("/sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")}
     say("info", f"processor: {name.group(1) if name else '?'}; {physical} hardware threads on {len(siblings)} cores; "
                 f"{[flag for flag in ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16') if flag in flags]}")
-    say("info", f"system: {platform.platform()}, libc {'-'.join(platform.libc_ver())}, loader {LOADER or 'the system'}")
+    # The interpreter of the payload does not know its own file.
+    libc = "-".join(platform.libc_ver()) if sys.executable and not LOADER else "the payload's"
+    say("info", f"system: {platform.platform()}, libc {libc}, loader {LOADER or 'the system'}")
     smi = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm", "--format=csv,noheader"],
                          capture_output=True, text=True) if shutil.which("nvidia-smi") else None
     say("info", f"gpu: {smi.stdout.strip() if smi else 'no nvidia-smi'}")
@@ -152,7 +169,7 @@ def bulk():
             continue
         common = ["--provider", provider, *(["--model", model] if model else [])]
         library = next(iter(sorted(pathlib.Path(runtime).glob("libonnxruntime.so.*")))) if provider == "openvino" else RUNTIME
-        one = None
+        one, rows = None, []
         for cores in counts:
             rounds = 1 if cores < 4 else 3
             start = statistics.median(detect(BULK[:1], *common, "--set", "decoder::max-frames=1", cores=cores,
@@ -171,7 +188,12 @@ def bulk():
                         f"{len(BULK) / seconds:6.1f} files/s, {told['keyframes'] / seconds:6.1f} keyframes/s, "
                         f"efficiency {one[0] / seconds / cores:4.0%}, without the start ({start:.2f} s) {one[1] / lean / cores:4.0%}; "
                         f"{cpu:.1f} s of processor time, {result.peak_mib:.0f} MiB; {told['model'].split(': ', 1)[-1]}; {plan.group(1) if plan else ''}",
-                seconds=[run.seconds for run, _ in runs], start=start, cores=cores, provider=provider)
+                seconds=[run.seconds for run, _ in runs], start=start, cores=cores, provider=provider, cpu_seconds=cpu)
+            rows.append([cores, f"{seconds:.2f}", f"{len(BULK) / seconds:.1f}", f"{told['keyframes'] / seconds:.1f}",
+                         f"{1000 * cpu / told['keyframes']:.1f}", f"{one[0] / seconds / cores:.0%}", f"{one[1] / lean / cores:.0%}",
+                         f"{result.peak_mib:.0f}"])
+        table([f"cores, {provider}, {model.stem if model else 'built-in model'}", "seconds", "files/s", "keyframes/s",
+               "processor ms/keyframe", "efficiency", "without the start", "MiB"], rows)
 
 
 def decoded(file, hardware, extra="", sink="fakesink", **options):
@@ -189,6 +211,14 @@ def pictures(file, hardware, folder):
     raw = pathlib.Path(folder) / f"{pathlib.Path(file).name}.{hardware}.raw"
     return raw, decoded(file, hardware, "max-frames=64", f"videoconvert dither=none ! video/x-raw,format=I420 ! filesink location={raw}", timeout=60,
                         GST_DEBUG="vxkeyframedec:4", GST_DEBUG_NO_COLOR=1)
+
+
+def has_numpy():
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def picture_difference(file, hardware, folder, expected=None):
@@ -228,35 +258,47 @@ def shown(told):
 
 def decode():
     title("decode: keyframes/s, without the start of the process (with it; seconds of processor time)")
+    if not HAS_DRIVER:
+        say("decode", f"hardware=cuda: {NO_DRIVER}")
+    rows = []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         for path in sorted((PAYLOAD / "clips/loops").glob("loop_*")):
             cells = []
             short = PAYLOAD / "clips" / path.name[len("loop_"):]
             ways = (("none", "threads=1", 12, "1 thread"), ("none", "threads=16", 1, "16 threads"), ("cuda", "threads=1", 2, "cuda, 1 at once"),
                     ("cuda", "threads=4", 2, "cuda, 4"), ("auto", "", 2, "auto"))
-            starts = {}
+            starts, row = {}, [path.stem[len("loop_"):].replace("_", " ")]
             for hardware, extra, divisor, label in ways:
+                if hardware == "cuda" and not HAS_DRIVER:
+                    row.append("")
+                    continue
                 if hardware not in starts:
                     starts[hardware] = decoded(path, hardware, "max-frames=1")
                 start = starts[hardware]
                 most = (960 if "1080p" in path.name else 240) // divisor
-                result = decoded(path, hardware, f"{extra} max-frames={most}", GST_DEBUG="vxkeyframedec:4", GST_DEBUG_NO_COLOR=1, timeout=30)
+                result = decoded(path, hardware, f"{extra} max-frames={most}", GST_DEBUG="vxkeyframedec:4", GST_DEBUG_NO_COLOR=1)
                 if result.code != 0:
                     error = re.search(r"^\[.*|ERROR: .*", result.err, re.M)
                     cells.append(f"{label}: FAILED {result.code} {shorten(error.group(0) if error else result.err, 200)}")
+                    row.append("refused")
                     continue
                 frames, nanoseconds, used = frames_of(result)
                 lean = max(result.seconds - start.seconds, 1e-9)
                 cells.append(f"{label}: {(frames - 1) / lean:.0f} ({frames / result.seconds:.0f}; {result.cpu_seconds:.1f} s)"
                              + (f" by {used}" if hardware == "auto" else ""))
+                row.append(f"{(frames - 1) / lean:.0f}" + (f", by {used}" if hardware == "auto" else ""))
                 REPORT["decode_figures"].append({"file": path.name, "way": label, "frames": frames, "seconds": result.seconds, "start": start.seconds,
                                                  "cpu": result.cpu_seconds, "decode_ns": nanoseconds, "used": used})
             say("decode", f"{path.name[5:]:16} " + " | ".join(cells))
-            if short.exists():
+            rows.append(row)
+            if short.exists() and HAS_DRIVER and has_numpy():
                 say("decode", f"{'':16} pictures, processor against cuda: {shown(picture_difference(short, 'cuda', folder))}")
+    table(["keyframes/s", "`none`, `threads=1`", "`none`, `threads=16`", "`cuda`, `threads=1`", "`cuda`, `threads=4`", "`auto`"], rows)
     title("decode in lanes: vx detect over 64 files, no model, keyframes/s of whole processes")
     nothing = ["--provider", "cpu", "--set", "detector::region-type=none"]
     for hardware, lanes in (("none", 0), ("cuda", 1), ("cuda", 4), ("cuda", 8), ("cuda", 0), ("auto", 0)):
+        if hardware == "cuda" and not HAS_DRIVER:
+            continue
         result, told = detect(BULK, *nothing, "--set", f"decoder::hardware={hardware}", *(["--lanes", lanes] if lanes else []), ORT_DYLIB_PATH=RUNTIME)
         say("decode", f"hardware={hardware}, {lanes or 'planned'} lanes: {told['keyframes'] / result.seconds:.0f} keyframes/s, {result.seconds:.2f} s, "
                       f"{result.cpu_seconds:.1f} s of processor time, exit {result.code} {shorten(' '.join(told['failed'][:1]))}")
@@ -264,6 +306,9 @@ def decode():
 
 def clips():
     title("clips: the device's pictures against the processor's")
+    if not HAS_DRIVER or not has_numpy():
+        say("clips", NO_DRIVER if not HAS_DRIVER else "numpy is missing: not compared")
+        return
     files = sorted(path for path in (PAYLOAD / "clips/real").rglob("*") if path.is_file())
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         def differences(file):
@@ -339,26 +384,40 @@ def engine_of(models, providers, section):
 
 def engine():
     title("engine: detections beside the CPU provider's")
-    others = sorted(set((PAYLOAD / "models").glob("*.onnx")) - {MODEL})
-    engine_of([MODEL], [("cuda", []), ("cuda", ["--set", "detector::precision=fp32"]), ("auto", [])], "engine")
-    engine_of(others, [("cuda", []), ("auto", [])], "engine")
-    result, told = detect(BULK[:1], "--model", MODEL, "--provider", "tensorrt", ORT_DYLIB_PATH=RUNTIME)
-    say("engine", f"tensorrt: exit {result.code}: {shorten(result.err, 500)}")
+    if HAS_DRIVER:
+        others = sorted(set((PAYLOAD / "models").glob("*.onnx")) - {MODEL})
+        engine_of([MODEL], [("cuda", []), ("cuda", ["--set", "detector::precision=fp32"]), ("auto", [])], "engine")
+        engine_of(others, [("cuda", []), ("auto", [])], "engine")
+        # Building TensorRT's engine takes minutes.
+        result, told = detect(BULK[:1], "--model", MODEL, "--provider", "tensorrt", ORT_DYLIB_PATH=RUNTIME, timeout=300)
+        say("engine", f"tensorrt: exit {result.code}: {shorten(result.err, 500)}")
+    else:
+        say("engine", f"cuda and tensorrt: {NO_DRIVER}")
     title("engine: frames/s of yolov8n at 640 from one 1080p picture in memory, without the start (start)")
+    # The sessions of CUDA and TensorRT bind their inputs and outputs to pinned memory.
     cases = [("cpu", "", 200)]
-    cases += [("cuda", f"sessions={sessions}", 2000) for sessions in (1, 2, 4, 8)]
-    cases += [("cuda", f"sessions=2 batch-size={size} batch-timeout=2000000 max-inflight=64", 2000) for size in (4, 16)]
-    cases += [("cuda", "precision=fp32", 1000), ("cuda", "execution-provider-options=cudnn_conv_algo_search=HEURISTIC", 1000),
-              ("cuda", "execution-provider-options=prefer_nhwc=1", 1000)]
+    if HAS_DRIVER:
+        cases += [("cuda", f"sessions={sessions}", 2000) for sessions in (1, 2, 4, 8)]
+        cases += [("cuda", f"sessions=2 batch-size={size} batch-timeout=2000000 max-inflight=64", 2000) for size in (4, 16)]
+        cases += [("cuda", "precision=fp32", 1000), ("cuda", "execution-provider-options=cudnn_conv_algo_search=HEURISTIC", 1000),
+                  ("cuda", "execution-provider-options=prefer_nhwc=1", 1000)]
+        cases += [("tensorrt", "sessions=2", 2000), ("tensorrt", "sessions=2 precision=fp32", 2000)]
+    rows = []
     for provider, extra, frames in cases:
-        rate, start, result = speed(provider, MODEL, extra, frames)
+        rate, start, result = speed(provider, MODEL, extra, frames, timeout=300 if provider == "tensorrt" else TIMEOUT)
         say("engine", f"{provider:5} {extra or 'as planned'}: " + (f"{rate:.0f} frames/s ({start:.2f} s), {result.cpu_seconds:.1f} s of processor time"
                                                                   if rate else f"exit {result.code}: {shorten(result.err)}"))
+        rows.append([provider, extra or "as planned", *([f"{rate:.0f}", f"{start:.2f}", f"{1000 * result.cpu_seconds / frames:.2f}"]
+                                                        if rate else ["failed", "", ""])])
+    table(["provider", "properties", "frames/s", "start, s", "processor ms/frame"], rows)
 
 
 def plugins():
     title("plugin providers: detections and frames/s")
-    for library in sorted((PAYLOAD / "plugin-providers").rglob("libonnxruntime_providers_*.so")):
+    libraries = sorted((PAYLOAD / "plugin-providers").rglob("libonnxruntime_providers_*.so"))
+    if not libraries:
+        say("plugins", "the payload has no plugin providers")
+    for library in libraries:
         engine_of([MODEL], [(str(library), [])], "plugins")
         rate, start, result = speed(library, MODEL, "", 1000)
         say("plugins", f"{library.name}: " + (f"{rate:.0f} frames/s ({start:.2f} s)" if rate else f"exit {result.code}: {shorten(result.err)}"))
@@ -366,6 +425,9 @@ def plugins():
 
 def together():
     title("together: vx detect, yolov8n, whole processes over 512 files of 4 keyframes, 1080p h264")
+    if not HAS_DRIVER:
+        say("together", NO_DRIVER)
+        return
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number in range(8):

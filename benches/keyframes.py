@@ -4,8 +4,8 @@
     benches/keyframes.py [--rounds 7] [--threads 2] [--json FILE] [FILE...]
 
 Without files it creates some from the clip in the repository: 720p, 1080p and 4K in h264 and hevc. Each round runs every
-way once, one after the other. Figures are medians over the rounds, with the slowest and the fastest, and cover whole
-processes including their start. Requires only `make build`.
+way once, one after the other. Figures are medians over the rounds, with the slowest and the fastest, and the median processor time
+for each keyframe. They cover whole processes including their start. Requires only `make build`.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -50,6 +51,12 @@ def keyframes(path):
     return sum(flags.startswith("K") for flags in packets)
 
 
+def processor_seconds():
+    """Returns the processor time of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def ways(path, threads):
     environment = dict(os.environ, GST_PLUGIN_PATH=str(PLUGINS), GST_REGISTRY=str(ROOT / "target/gst-registry.bin"))
 
@@ -67,6 +74,7 @@ def ways(path, threads):
         f"vx slice {threads}": vx(f"thread-count={threads}", "thread-type=slice"),
         "ffmpeg 1": ffmpeg(1),
         "vx none": vx("thread-type=none"),
+        "vx no filter": vx("thread-type=none", "skip-loop-filter=all"),
     }
 
 
@@ -87,19 +95,23 @@ def main():
         for name, path in files.items():
             count = keyframes(path)
             runs = ways(path, arguments.threads)
-            seconds = {way: [] for way in runs}
+            seconds, used = {way: [] for way in runs}, {way: [] for way in runs}
             for _ in range(arguments.rounds):
                 for way, run in runs.items():
-                    started = time.monotonic()
+                    started, used_before = time.monotonic(), processor_seconds()
                     run()
                     seconds[way].append(time.monotonic() - started)
+                    used[way].append(processor_seconds() - used_before)
             rates = {way: [count / second for second in taken] for way, taken in seconds.items()}
-            report["files"][name] = {"keyframes": count, "keyframes_per_second": rates}
+            costs = {way: [1000 * second / count for second in taken] for way, taken in used.items()}
+            report["files"][name] = {"keyframes": count, "keyframes_per_second": rates, "processor_ms_per_keyframe": costs}
             print(f"\n{name}: {count} keyframes")
             for way, values in rates.items():
-                print(f"  {way:14} {statistics.median(values):7.1f} keyframes/s ({min(values):.1f} to {max(values):.1f})")
+                spread = f"({min(values):.1f} to {max(values):.1f})"
+                cost = statistics.median(costs[way])
+                print(f"  {way:14} {statistics.median(values):7.1f} keyframes/s {spread:20} {cost:6.2f} ms of a processor each")
             many, one = f"vx frame {arguments.threads}", f"ffmpeg {arguments.threads}"
-            for ours, theirs in [(many, one), ("vx none", "ffmpeg 1")]:
+            for ours, theirs in [(many, one), ("vx none", "ffmpeg 1"), ("vx no filter", "vx none")]:
                 ratio = statistics.median(rates[ours]) / statistics.median(rates[theirs])
                 print(f"  {ours} is {ratio:.2f} of {theirs}")
     if arguments.json:

@@ -1,44 +1,71 @@
 #!/bin/sh
 # Collects everything that scripts/device_bench.sh needs on a bare machine. Run it on x86-64 after `make build`.
 #
-#     scripts/device_payload.sh PAYLOAD [FOLDER-WITH-libonnxruntime.so]
+#     scripts/device_payload.sh PAYLOAD [FOLDER-WITH-libonnxruntime.so [PLUGIN-PROVIDER-FOLDER...]]
 #
-# The folder is onnxruntime/capi of the package onnxruntime-gpu, for the CUDA and TensorRT providers. Needs ffmpeg and, for
-# models and photographs, the folder `shared` beside the project.
+# The first folder is onnxruntime/capi of the package onnxruntime-gpu, for the CUDA and TensorRT providers. The others are folders of
+# plugin providers' packages, for example onnxruntime_ep_nv_tensorrt_rtx. Needs ffmpeg and, for models and photographs, the folder
+# `shared` beside the project.
 set -eu
 
-[ $# -ge 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
 root=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 mkdir -p "$1"
 payload=$(cd "$1" && pwd)
 deps=${VX_DEPS:-$root/.deps/lib}
-runtime=${2:-$deps}
+runtime=$(cd "${2:-$deps}" && pwd)
+[ $# -lt 2 ] && shift || shift 2
+for folder; do
+    name=$(basename "$folder")
+    mkdir -p "$payload/plugin-providers/$name"
+    cp -L "$folder"/lib*.so* "$payload/plugin-providers/$name/"
+    # Under the names that their users are linked with, which wheels cannot contain, being links.
+    for library in "$payload/plugin-providers/$name"/lib*.so.*.*; do
+        [ -e "$library" ] || continue
+        file=${library##*/} base=${library%.so.*}
+        version=${file#*.so.}
+        ln -sf "$file" "$base.so.${version%%.*}"
+        ln -sf "$file" "$base.so"
+    done
+done
 shared=$root/../shared
 gst=$(pkg-config --variable=pluginsdir gstreamer-1.0)
 cd "$payload"
-mkdir -p bin plugins gst lib libc ort models clips/real clips/loops clips/bulk
+mkdir -p bin plugins gst lib libc ort models clips/real clips/loops clips/bulk scripts benches python/bin python/lib
+
+# The programs themselves, and an interpreter for machines without one.
+cp "$root/scripts/device_bench.sh" scripts/
+cp "$root/benches/device.py" benches/
+interpreter=$("${PYTHON:-python3}" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+standard=$("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+cp "$interpreter" python/bin/python3
+tar -C "${standard%/*}" --exclude=__pycache__ --exclude=site-packages --exclude=dist-packages --exclude=test --exclude=tests \
+    --exclude=idlelib --exclude=tkinter --exclude=ensurepip --exclude='config-*' --exclude=lib2to3 -c "${standard##*/}" | tar -C python/lib -x
 
 cp "$target/release/vx" "$(command -v gst-launch-1.0)" bin/
 cp "$target/release/libgstvx.so" plugins/
 for plugin in coreelements videoconvertscale videotestsrc imagefreeze typefindfunctions; do
     cp "$gst/libgst$plugin.so" gst/
 done
-# All libraries that these are linked with. The C library has its own folder, because it is used as a whole or not at all.
-for file in bin/* plugins/* gst/*; do ldd "$file"; done | awk '/=> \//{print $3} /^[[:space:]]*\/.*ld-linux/{print $1}' | sort -u |
+cp -L "$runtime"/libonnxruntime.so.* "$runtime"/libonnxruntime_providers_*.so ort/
+if [ -e "$deps/libonnxruntime_providers_openvino_plugin.so" ]; then
+    mkdir -p openvino
+    cp -L "$deps"/lib*.so* openvino/
+    rm -f openvino/libonnxruntime.so ort/libonnxruntime_providers_openvino_plugin.so
+fi
+# All libraries of this system that these are linked with. The C library has its own folder, because it is used as a whole or not at all.
+for file in bin/* plugins/* gst/* python/bin/* python/lib/*/lib-dynload/*.so ort/* openvino/* plugin-providers/*/*; do
+    [ ! -e "$file" ] || ldd "$file"
+done 2>/dev/null | awk '/=> \//{print $3} /^[[:space:]]*\/.*ld-linux/{print $1}' | sort -u |
     while read -r library; do
+        case $library in "$payload"/*) continue ;; esac
         case ${library##*/} in
             ld-linux*|libc.so*|libm.so*|libmvec.so*|libdl.so*|librt.so*|libpthread.so*|libresolv.so*|libutil.so*|libnsl.so*|libanl.so*|libstdc++.so*|libgcc_s.so*)
                 cp -L "$library" libc/ ;;
             *) cp -L "$library" lib/ ;;
         esac
     done
-cp -L "$runtime"/libonnxruntime.so.* "$runtime"/libonnxruntime_providers_*.so ort/
-if [ -e "$deps/libonnxruntime_providers_openvino_plugin.so" ]; then
-    mkdir -p openvino
-    cp -L "$deps"/lib*.so* openvino/
-    rm -f openvino/libonnxruntime.so
-fi
 
 # One photograph a second, each a keyframe.
 reel() {

@@ -34,6 +34,8 @@ bind() {
 }
 bind /proc /proc
 bind /dev /dev
+# OpenVINO reads the processor's topology there, and prints a warning where it is missing.
+bind /sys /sys
 bind "$cargo_home" /opt/cargo
 bind "$rustup_home" /opt/rustup
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true

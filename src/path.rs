@@ -44,6 +44,14 @@ pub fn is_url(name: &str) -> bool {
         && !scheme.eq_ignore_ascii_case("file")
 }
 
+/// Whether `name` is an `http://` or `https://` URL, and not the path of an existing file.
+#[must_use]
+pub fn is_http(name: &str) -> bool {
+    let scheme = name.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+        && !Path::new(name).exists()
+}
+
 fn uri_of(path: &Path) -> String {
     let mut uri = SCHEME.to_owned();
     for byte in path.as_os_str().as_bytes() {

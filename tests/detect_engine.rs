@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use detect_support::{HEIGHT, RgbFrame, WIDTH, overlap, runtime, settings, shared};
-use gstvx::detect::{Engine, EngineSpec, Error, Frame, ModelSource, OptimizeFor, Picture, Precision, Provider, Tuning};
+use gstvx::detect::{
+    Engine, EngineSpec, Error, Frame, ModelSource, OptimizeFor, Picture, PluginProvider, Precision, Provider, Tuning,
+};
 
 /// Returns a spec that no other test here uses, because engines with equal specs are shared.
 fn spec(inter_op_threads: usize) -> EngineSpec {
@@ -189,6 +191,34 @@ fn a_broken_provider_library_is_an_error_when_requested_and_a_reported_reason_un
 }
 
 #[test]
+fn plugin_providers_are_found_by_name_and_errors_name_the_library() {
+    let plugins = [
+        (Provider::WebGpu, "libonnxruntime_providers_webgpu.so", "onnxruntime-ep-webgpu"),
+        (Provider::TensorRtRtx, "libonnxruntime_providers_nv_tensorrt_rtx.so", "onnxruntime-ep-nv-tensorrt-rtx"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (provider, file, package) in plugins {
+        let error = || {
+            let dirs = vec![dir.path().to_owned()];
+            let spec = EngineSpec { provider: provider.clone(), provider_dirs: dirs, ..spec(7) };
+            Engine::acquire(runtime(), &spec).map(drop).unwrap_err().to_string()
+        };
+        if PluginProvider::ALL.iter().any(|plugin| plugin.provider == provider && plugin.find(runtime(), &[]).is_ok()) {
+            println!("skipped a part: {provider} is installed");
+        } else {
+            let missing = error();
+            for part in [file, package, &dir.path().display().to_string()] {
+                assert!(missing.contains(part), "{missing}");
+            }
+        }
+        let library = dir.path().join(file);
+        std::fs::write(&library, "no library").unwrap();
+        let broken = error();
+        assert!(broken.contains(&format!("{} cannot be loaded", library.display())), "{broken}");
+    }
+}
+
+#[test]
 fn frames_of_any_size_are_accepted() {
     let engine = Engine::acquire(runtime(), &spec(8)).unwrap();
     for (width, height) in [(1, 1), (1, 500), (3000, 2), (WIDTH, HEIGHT)] {
@@ -216,12 +246,22 @@ fn a_requested_but_missing_provider_causes_an_error_that_names_what_is_missing()
         Engine::acquire(runtime(), &EngineSpec { provider, tuning, ..spec(9) }).map(|engine| engine.provider().clone())
     };
     let text = |provider, tuning| of(provider, tuning).unwrap_err().to_string();
-    for provider in [Provider::Cuda, Provider::TensorRt, Provider::CoreMl, Provider::DirectMl, Provider::WebGpu] {
+    let providers = [
+        Provider::Cuda,
+        Provider::TensorRt,
+        Provider::TensorRtRtx,
+        Provider::CoreMl,
+        Provider::DirectMl,
+        Provider::WebGpu,
+    ];
+    for provider in providers {
         match of(provider.clone(), Tuning::default()) {
             Ok(report) => println!("skipped: {} is there", report.name),
             Err(error) => {
                 let text = error.to_string();
-                let is_clear = ["built without it", "does not run on it"].iter().any(|reason| text.contains(reason));
+                let is_clear = ["built without it", "does not run on it", "was not found in"]
+                    .iter()
+                    .any(|reason| text.contains(reason));
                 assert!(text.contains(&provider.to_string()) && is_clear, "{text}");
             }
         }

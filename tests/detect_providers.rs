@@ -273,8 +273,8 @@ fn loading_an_endless_model_times_out_and_leaks_no_thread() {
         assert!(text.contains("endless_unknown.onnx") && text.contains("0.6 s"), "{text}");
         assert!(started.elapsed() >= limit && started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
-    // The initial probe run ends with it.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    // The initial probe run ends with it. Other tests of this process load models, too.
+    let deadline = Instant::now() + Duration::from_secs(60);
     while threads("vxload") > 0 {
         assert!(Instant::now() < deadline, "a thread goes on loading");
         std::thread::yield_now();

@@ -450,7 +450,8 @@ fn streams_of_different_aspect_ratios_can_follow_each_other() {
             "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width={width},height={height},framerate=30/1 ! c."
         )
     };
-    let sizes = [(640, 360), (360, 640), (640, 480), (400, 400), (640, 160), (640, 360)];
+    let sizes =
+        [(640, 360), (360, 640), (640, 480), (400, 400), (640, 160), (640, 420), (480, 640), (160, 640), (640, 360)];
     let parts: Vec<String> = sizes.iter().map(|&(width, height)| part(width, height)).collect();
     let (pipeline, sink) = pipeline(&format!("{} concat name=c ! {DETECT} name=detect ! vxjsonenc", parts.join(" ")));
     let lines = play(&pipeline, &sink).json();
@@ -458,9 +459,37 @@ fn streams_of_different_aspect_ratios_can_follow_each_other() {
     let stats: gst::Structure = pipeline.by_name("detect").unwrap().property("stats");
     pipeline.set_state(gst::State::Null).unwrap();
     let used = stats.get::<String>("input-sizes").unwrap();
-    for expected in ["320x192: 4", "192x320: 2", "320x256: 2", "320x320: 2", "320x96: 2"] {
+    for expected in ["320x192: 4", "192x320: 2", "320x256: 2", "320x224: 2", "256x320: 2", "320x320: 2", "320x160: 2"] {
         assert!(used.contains(expected), "{used}");
     }
+    assert!(used.contains("160x320: 2"), "{used}");
+}
+
+#[test]
+fn results_do_not_depend_on_the_frames_before() {
+    let part = |width: u32, height: u32| {
+        format!(
+            "videotestsrc pattern=ball num-buffers=3 ! \
+             video/x-raw,format=I420,width={width},height={height},framerate=30/1 ! c."
+        )
+    };
+    // With the smallest memory limit a worker keeps two sessions, so that each size replaces another.
+    let run_all = |sizes: &[(u32, u32)], settings: &str| {
+        let parts: Vec<String> = sizes.iter().map(|&(width, height)| part(width, height)).collect();
+        let launch =
+            format!("{} concat name=c ! {DETECT} {settings} confidence-threshold=0.02 ! vxjsonenc", parts.join(" "));
+        let lines = run(&launch).json();
+        lines
+            .iter()
+            .map(|line| (line["width"].clone(), line["height"].clone(), line["detections"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let sizes = [(640, 360), (360, 640), (640, 480), (400, 400), (640, 160), (640, 360), (360, 640), (400, 400)];
+    let alone: Vec<_> = sizes.iter().flat_map(|size| run_all(std::slice::from_ref(size), "")).collect();
+    assert_eq!(alone.len(), 3 * sizes.len());
+    assert!(alone.iter().any(|frame| !frame.2.as_array().unwrap().is_empty()), "nothing is detected");
+    assert_eq!(run_all(&sizes, "sessions=1"), alone);
+    assert_eq!(run_all(&sizes, "sessions=1 memory-limit=20000000"), alone);
 }
 
 #[test]
@@ -511,6 +540,7 @@ fn a_header_line_describes_the_detector() {
     let detector = &about["detector"];
     assert_eq!((&detector["provider"], &detector["layout"]), (&"CPUExecutionProvider".into(), &"v8".into()));
     assert_eq!((&detector["device"], &detector["fallback"]), (&"CPU".into(), &Value::Null));
+    assert_eq!(detector["input_size"], "auto");
     assert!(first.get("header").is_none() && first.get("detections").is_some());
     let map = outcome.samples[1].buffer().unwrap().map_readable().unwrap();
     assert_eq!(map.iter().filter(|byte| **byte == b'\n').count(), 1);

@@ -5,7 +5,8 @@
 
 mod common;
 
-use common::{quoted, root, run, shared};
+use common::{pipeline, play, quoted, root, shared};
+use gst::prelude::*;
 use serde::Deserialize;
 
 /// Unmatched detections up to this confidence are ignored: the threshold is 0.25, and rounding moves some detections above it.
@@ -19,6 +20,9 @@ const TOLERANCE: f64 = 0.05;
 #[derive(Deserialize)]
 struct Golden {
     file: String,
+    /// Sizes of the model's input; not compared where there are none.
+    #[serde(default)]
+    sizes: Vec<String>,
     frames: Vec<(i64, u32, u32, Vec<Found>)>,
 }
 
@@ -80,18 +84,30 @@ fn differences(golden: &[Found], found: &[Found]) -> Vec<String> {
 
 #[test]
 fn keyframes_and_detections_match_an_independent_detector() {
+    compare("keyframes.jsonl", "input-size=model");
+}
+
+#[test]
+fn detections_at_tight_input_sizes_match_an_independent_detector() {
+    compare("tight.jsonl", "input-size=auto");
+}
+
+/// Compares the detections of all files in a list of golden results.
+fn compare(list: &str, settings: &str) {
     let Some(model) = shared("models/yolov8n_fp32_dynamic.onnx") else { return };
-    let golden = std::fs::read_to_string(root().join("tests/golden/keyframes.jsonl")).unwrap();
+    let golden = std::fs::read_to_string(root().join("tests/golden").join(list)).unwrap();
     let mut wrong = Vec::new();
     let mut frames = 0;
     for line in golden.lines() {
         let golden: Golden = serde_json::from_str(line).unwrap();
         let Some(file) = shared(&golden.file) else { continue };
-        let outcome = run(&format!(
-            "filesrc location={} ! vxkeyframedec ! vxyolodetect input-size=model execution-provider=cpu model-file={} ! vxjsonenc",
-            quoted(&file),
-            quoted(&model)
-        ));
+        let detect =
+            format!("vxyolodetect name=detect {settings} execution-provider=cpu model-file={}", quoted(&model));
+        let (pipeline, sink) =
+            pipeline(&format!("filesrc location={} ! vxkeyframedec ! {detect} ! vxjsonenc", quoted(&file)));
+        let outcome = play(&pipeline, &sink);
+        let stats: gst::Structure = pipeline.by_name("detect").unwrap().property("stats");
+        pipeline.set_state(gst::State::Null).unwrap();
         if let Some((error, _)) = &outcome.error {
             let text = error.message();
             // The FFmpeg release decides whether a decoder exists (VVC was added in 7.0).
@@ -101,6 +117,13 @@ fn keyframes_and_detections_match_an_independent_detector() {
                 wrong.push(format!("{}: {text}", golden.file));
             }
             continue;
+        }
+        if !golden.sizes.is_empty() {
+            let used = stats.get::<String>("input-sizes").unwrap();
+            let used: Vec<_> = used.split(", ").filter_map(|size| size.split(": ").next()).collect();
+            if used != golden.sizes {
+                wrong.push(format!("{}: runs at {used:?}, not at {:?}", golden.file, golden.sizes));
+            }
         }
         let found: Vec<Line> = outcome.json().into_iter().map(|line| serde_json::from_value(line).unwrap()).collect();
         frames += found.len();

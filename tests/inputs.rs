@@ -182,8 +182,8 @@ fn invalid_lists_and_files_are_refused_before_any_output_is_written() {
     let cases: [(&str, &[u8], &str); 5] = [
         ("-", &video, "fdsrc"),
         ("-", b"", "no file to read"),
-        ("https://host/a.mp4", b"", "URLs are not supported yet"),
-        ("rtsp://camera", b"", "souphttpsrc"),
+        ("s3://bucket/a.mp4", b"", "only http, https and file URLs"),
+        ("rtsp://camera", b"", "gst-launch-1.0"),
         ("/nowhere/**/*.mp4", b"", "/nowhere/**/*.mp4"),
     ];
     for (input, bytes, word) in cases {
@@ -193,10 +193,10 @@ fn invalid_lists_and_files_are_refused_before_any_output_is_written() {
     }
     assert_eq!(std::fs::read_to_string(&output).unwrap(), "mine\n");
     // In a list, a URL fails only its own entry.
-    let list = format!("http://host/a.mp4\n{}\n", SHORT.display());
+    let list = format!("ftp://host/a.mp4\n{}\n", SHORT.display());
     let run = run(&[os("-")], list.as_bytes());
     assert_eq!((run.status.code(), summaries(&run.stdout).len()), (Some(1), 1));
-    assert!(errors(&run).contains("failed    http://host/a.mp4: URLs are not supported yet"), "{}", errors(&run));
+    assert!(errors(&run).contains("failed    ftp://host/a.mp4: only http, https and file URLs"), "{}", errors(&run));
     // The command that the error recommends for a pipe.
     let lines = common::run(&format!(
         "{} ! vxkeyframedec ! vxyolodetect execution-provider=cpu ! vxjsonenc",

@@ -5,9 +5,8 @@
 //! returns. Reads from a [`ByteSource`](crate::av::ByteSource) release the lock while they wait ([`released_while`]), so a source
 //! that never delivers blocks nobody else. Decoding never takes the lock.
 //!
-//! Measured on two cores: 1 to 3 ms for a 1080p file in a container that describes its streams (see `Input::probe`), 32 to 35 ms
-//! for the same video in ts or avi, where avformat_find_stream_info decodes frames. A dedicated opening thread would queue just the
-//! same.
+//! Measured on two cores: 1 to 2 ms for a 1080p file in most containers, whose streams are probed without decoding (see
+//! input/probe.rs). A dedicated opening thread would queue just the same.
 //!
 //! Thread rule: any thread; the lock belongs to the thread that acquired it.
 

@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod detection;
 mod engine;
 mod error;
@@ -38,6 +39,7 @@ mod onnx;
 mod pixels;
 mod runtime;
 
+pub use cache::{MAX_CACHE, user_cache};
 pub use detection::{Details, DetectSettings, Detection, Mask, Rotated};
 pub use engine::job::{FrameResult, Ticket};
 pub use engine::plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor};
@@ -59,4 +61,4 @@ pub use pixels::picture::{Area, Frame, MAX_DIMENSION, Matrix, Picture, Plane, Ra
 pub use pixels::pixel_format::PixelFormat;
 pub use pixels::preparer::Preparer;
 pub use runtime::library::{LogLevel, LogSink, Runtime, RuntimeOptions};
-pub use runtime::provider::{OperatorCounts, Precision, Provider, ProviderReport, Tuning};
+pub use runtime::provider::{OperatorCounts, PluginProvider, Precision, Provider, ProviderReport, Tuning};

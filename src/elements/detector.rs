@@ -22,7 +22,8 @@ pub fn event(detector: &Detector) -> gst::Event {
         .field("precision", &detector.precision)
         .field("fallback", &detector.fallback)
         .field("classes", gst::Array::new(&detector.classes))
-        .field("keypoints", detector.keypoints);
+        .field("keypoints", detector.keypoints)
+        .field("input-size", &detector.input_size);
     gst::event::CustomDownstreamSticky::new(structure.build())
 }
 
@@ -45,5 +46,6 @@ pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
             .map(|classes| classes.iter().filter_map(|name| name.get().ok()).collect())
             .unwrap_or_default(),
         keypoints: structure.get("keypoints").unwrap_or(0),
+        input_size: required("input-size"),
     })
 }

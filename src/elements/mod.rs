@@ -9,6 +9,7 @@ pub mod container_time;
 pub mod detector;
 mod error_details;
 mod gst_launch;
+mod http;
 pub mod jsonenc;
 pub mod keyframedec;
 pub mod library_paths;

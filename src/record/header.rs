@@ -51,6 +51,9 @@ pub struct Detector {
     /// Keypoints of each object; 0 for models without.
     #[serde(default)]
     pub keypoints: u32,
+    /// The setting `input-size`: `auto`, `model`, or width and height as `640x384`.
+    #[serde(default)]
+    pub input_size: String,
 }
 
 /// What the results of a run depend on beside the files.
@@ -60,7 +63,7 @@ pub struct Conditions {
     pub vx: String,
     /// The model.
     pub model: ModelId,
-    /// Values of the properties that differ from their defaults, by name.
+    /// Values of the properties that differ from their defaults, by name; `input-size` always.
     pub settings: BTreeMap<String, String>,
 }
 

@@ -11,7 +11,7 @@ use crate::path::path_of;
 pub struct Summary {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// The path as it was given, or a `file://` URI where the path is not UTF-8.
+    /// The path or URL as it was given, or a `file://` URI where the path is not UTF-8.
     pub file: String,
     /// No other line has this field.
     pub status: Status,
@@ -27,17 +27,23 @@ pub struct Summary {
     pub damaged_frames: u64,
     /// Detections on all frames.
     pub detection_count: u64,
+    /// Sizes of the model's input at which it ran, as `640x384`.
+    #[serde(default)]
+    pub input_sizes: Vec<String>,
     /// Duration according to the container, in seconds; null if it does not say.
     pub duration_seconds: Option<f64>,
     /// Time from the first to the last frame with a line, in seconds; null if frames have no times.
     pub covered_seconds: Option<f64>,
-    /// Length of the file; null where the file cannot be accessed.
+    /// Length of the file; null where it cannot be accessed, or a server does not say.
     pub bytes: Option<u64>,
     /// When the file was last modified, in nanoseconds since 1970; null where the file cannot be accessed.
     #[serde(default)]
     pub modified_ns: Option<i64>,
     /// Bytes read.
     pub bytes_read: u64,
+    /// Bytes that a server sent, of which `bytes_read` were used; absent for files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
     /// Time by stage. Stages run in parallel, so these do not add up to the total.
     pub seconds: Seconds,
     /// Warnings, up to eight texts.
@@ -142,11 +148,13 @@ impl Summary {
             frames_between: 0,
             damaged_frames: 0,
             detection_count: 0,
+            input_sizes: Vec::new(),
             duration_seconds: None,
             covered_seconds: None,
             bytes: metadata.as_ref().map(std::fs::Metadata::len),
             modified_ns: metadata.as_ref().and_then(modified_ns),
             bytes_read: 0,
+            bytes_received: None,
             seconds: Seconds::default(),
             warnings: Vec::new(),
             problems: Vec::new(),

@@ -32,12 +32,16 @@ const NOT_DECISIVE: &[&str] = &[
     "max-inflight",
     "memory-limit",
     "load-timeout",
+    "cache-dir",
     "io-timeout",
     "spool-limit",
     "optimize-for",
     "runtime-library",
     "qos",
 ];
+
+/// Properties that are recorded even at their defaults, because the default was another one in earlier versions.
+const ALWAYS_RECORDED: &[&str] = &["input-size"];
 
 /// Separates the name of a label file from the hash of its content, which is decisive.
 const HASH: &str = " blake3:";
@@ -63,7 +67,7 @@ impl Current {
         let (set, plain) = (set.map_err(Error::setting)?, plain.map_err(Error::setting)?);
         let defaults = values(&plain.element()).map_err(Error::setting)?;
         let mut settings = values(&set.element()).map_err(Error::setting)?;
-        settings.retain(|name, value| defaults.get(name) != Some(value));
+        settings.retain(|name, value| ALWAYS_RECORDED.contains(&name.as_str()) || defaults.get(name) != Some(value));
         if let Some(file) = settings.get_mut("label-file")
             && let Ok(content) = read_regular(Path::new(file))
         {
@@ -100,6 +104,7 @@ impl Current {
             }
             let shown = |value: Option<&String>| match (value, self.defaults.get(name)) {
                 (Some(value), _) => value.clone(),
+                (None, _) if ALWAYS_RECORDED.contains(&name.as_str()) => "not recorded".to_owned(),
                 (None, Some(value)) if !value.is_empty() => format!("{value} (the default)"),
                 (None, _) => "not set".to_owned(),
             };
@@ -176,7 +181,11 @@ mod tests {
     #[test]
     fn settings_are_compared_by_value_where_results_depend_on_them() {
         let plain = current(&[]);
-        assert!(plain.conditions.settings.is_empty(), "{:?}", plain.conditions.settings);
+        let recorded: Vec<_> = plain.conditions.settings.iter().collect();
+        assert_eq!(recorded, [(&"input-size".to_owned(), &"auto".to_owned())]);
+        let mut old = plain.conditions.clone();
+        old.settings.clear();
+        assert_eq!(plain.differences(&old), ["input-size=not recorded, now auto"]);
         let spelt = current(&[("confidence-threshold", "0.25"), ("lanes", "3"), ("detector::sessions", "1")]);
         assert_eq!(spelt.conditions, plain.conditions);
         let [one, other] = [

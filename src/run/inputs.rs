@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The files to read: found by paths, folders, patterns and lists, each once, and reduced to a shard.
+//! The files to read: found by paths, URLs, folders, patterns and lists, each once, and reduced to a shard.
 //!
 //! Knows the file system and no pipeline. Any thread.
 
@@ -13,7 +13,7 @@ use super::error::Error;
 use super::media_file;
 use super::settings::Input;
 use crate::elements::bulkbin::paths_in;
-use crate::path::{is_url, name_of, path_of};
+use crate::path::{is_http, is_url, name_of, path_of};
 
 /// Extensions of media files that folders are searched for.
 const EXTENSIONS: &[&str] = &[
@@ -32,8 +32,8 @@ const MAX_LIST: u64 = 256 << 20;
 /// Bytes of a list that are checked before the rest is read.
 const LIST_HEAD: u64 = 64 << 10;
 
-/// Why a URL is not read.
-const URL: &str = "URLs are not supported yet: download the file, or read it with souphttpsrc in a gst-launch-1.0 line";
+/// Why a URL of another protocol is not read.
+const URL: &str = "only http, https and file URLs are supported; for other protocols use their GStreamer source in a gst-launch-1.0 line";
 
 /// One of several shares of the files: `3/16`. A hash of the path as it is named decides, so that other files move none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,9 @@ pub(super) fn find(inputs: &[Input], search: Search) -> Result<Found, Error> {
             Input::Path(path) => path,
             Input::List(names) => {
                 for name in names {
-                    if is_url(name) && !Path::new(name).exists() {
+                    if is_http(name) {
+                        found.files.push(name.clone());
+                    } else if is_url(name) && !Path::new(name).exists() {
                         // One line of a list does not stop the others.
                         found.failures.push(Unreadable { name: name.clone(), reason: URL.to_owned() });
                     } else {
@@ -126,6 +128,7 @@ pub(super) fn find(inputs: &[Input], search: Search) -> Result<Found, Error> {
             }
         };
         match path.to_str() {
+            Some(url) if is_http(url) => found.files.push(url.to_owned()),
             Some(url) if is_url(url) && !Path::new(url).exists() => {
                 return Err(Error::Input { input: url.to_owned(), reason: URL.to_owned() });
             }
@@ -153,7 +156,7 @@ impl Found {
             self.files.push(name_of(path));
             return;
         }
-        let probed = |path: &Path| search.probe && media_file::open_media(path, 1).is_ok();
+        let probed = |path: &Path| search.probe && media_file::open_media(&name_of(path), 1).is_ok();
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut entries = walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter();
         while let Some(entry) = entries.next() {
@@ -282,7 +285,14 @@ impl Found {
     fn keep_first_names(&mut self) {
         let (mut paths, mut inodes) = (HashMap::new(), HashMap::new());
         let mut files: Vec<String> = Vec::with_capacity(self.files.len());
+        let mut urls = HashSet::new();
         for name in self.files.drain(..) {
+            if is_http(&name) {
+                if urls.insert(name.clone()) {
+                    files.push(name);
+                }
+                continue;
+            }
             let path = path_of(&name);
             let real =
                 path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or_else(|_| path.to_path_buf());
@@ -491,16 +501,16 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_utf8_and_uris_are_files_and_urls_are_not() {
+    fn names_that_are_not_utf8_file_uris_and_http_urls_are_inputs() {
         let bad: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/nowhere/bad\xff.mp4".to_vec());
         let found = find(&inputs(&[bad, "file:///nowhere/a%20b.mp4".into()]), PLAIN).unwrap();
         assert_eq!(found.files, ["file:///nowhere/bad%FF.mp4", "/nowhere/a b.mp4"]);
-        for url in ["http://a/b.mp4", "https://a/*.mp4", "rtsp://camera"] {
-            assert!(
-                find(&inputs(&[url]), PLAIN).unwrap_err().to_string().contains("URLs are not supported yet"),
-                "{url}"
-            );
+        for url in ["s3://a/b.mp4", "rtsp://camera"] {
+            assert!(find(&inputs(&[url]), PLAIN).unwrap_err().to_string().contains("only http, https"), "{url}");
         }
+        // Each once, whatever is in it: `?` begins a query, and the names of a server are its own.
+        let urls = ["http://a/b.mp4?sign=[x]*", "https://a//b.mp4", "https://a/b.mp4"];
+        assert_eq!(find(&inputs(&[urls[0], urls[1], urls[2], urls[1]]), PLAIN).unwrap().files, urls);
     }
 
     #[test]

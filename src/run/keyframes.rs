@@ -12,6 +12,7 @@ use crate::av::{
     DecoderOptions, FramePool, Info, Interrupt, Keyframe, KeyframeReader, Options, PixelFormat, Scaler, Step,
     ThreadOptions,
 };
+use crate::path::name_of;
 
 /// Longest side of a picture that keyframes are scaled to, in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -77,7 +78,7 @@ impl Keyframes {
             max_frames: settings.sampling.max_frames.unwrap_or(0),
             ..Options::default()
         };
-        let reader = open_with(&path, &options, settings.interrupt.clone())
+        let reader = open_with(&name_of(&path), &options, settings.interrupt.clone())
             .map_err(|reason| Error::Media { path: path.clone(), reason })?;
         Ok(Self {
             path,

@@ -37,6 +37,8 @@ pub struct Plan {
     pub precision: String,
     /// Sessions.
     pub sessions: u32,
+    /// Bytes that the sessions may use, for all input sizes.
+    pub session_memory: u64,
     /// Threads of each session.
     pub intra_op_threads: u32,
     /// Frames in a batch.
@@ -77,6 +79,7 @@ pub(super) fn plan(properties: &Properties, files: Vec<String>) -> Result<Plan, 
         total_bytes: bytes,
         lanes: bin.property::<u32>("lanes") as usize,
         sessions: number("sessions") as usize,
+        session_memory: stats.get("session-memory").unwrap_or(0),
     });
     Ok(Plan {
         files,
@@ -90,6 +93,7 @@ pub(super) fn plan(properties: &Properties, files: Vec<String>) -> Result<Plan, 
         device: text("device"),
         precision: text("precision"),
         sessions: number("sessions"),
+        session_memory: stats.get("session-memory").unwrap_or(0),
         intra_op_threads: number("intra-op-threads"),
         batch_size: number("batch-size").max(1),
         lanes: planned.lanes,

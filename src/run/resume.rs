@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::journal::{Done, PastResult};
-use crate::path::path_of;
+use crate::path::{is_http, path_of};
 use crate::record::{Status, modified_ns};
 
 /// How the files that are named now and the files of an output compare.
@@ -63,13 +63,16 @@ pub(super) fn compare(files: Vec<String>, done: &Done, retry_failed: bool) -> Re
         resumption.left.push(file);
     }
     let others = done.iter().filter(|(name, past)| past.bytes.is_some() && !matched.contains(name));
-    comparison.removed = others.filter(|(name, _)| !path_of(name).exists()).count();
+    comparison.removed = others.filter(|(name, _)| !is_http(name) && !path_of(name).exists()).count();
     resumption
 }
 
 /// Returns the names of `files` in an output, however paths were written then and are now.
 fn known_names<'a>(files: &[String], done: &'a Done) -> HashMap<String, &'a String> {
-    let absolute = |name: &str| std::path::absolute(path_of(name)).unwrap_or_else(|_| path_of(name).into_owned());
+    let absolute = |name: &str| match is_http(name) {
+        true => PathBuf::from(name),
+        false => std::path::absolute(path_of(name)).unwrap_or_else(|_| path_of(name).into_owned()),
+    };
     let by_path: HashMap<PathBuf, &String> = done.keys().map(|name| (absolute(name), name)).collect();
     let mut known: HashMap<String, &String> =
         files.iter().filter_map(|file| Some((file.clone(), *by_path.get(&absolute(file))?))).collect();

@@ -100,6 +100,7 @@ impl Settings {
         add("classes", (!detector.classes.is_empty()).then(|| detector.classes.join(",")));
         add("execution-provider", detector.provider.clone());
         add("runtime-library", path(&detector.runtime_library));
+        add("cache-dir", path(&detector.cache_dir));
         add("lanes", self.lanes.map(|lanes| lanes.to_string()));
         add("order", (self.order == Order::AsGiven).then(|| "as-given".to_owned()));
         add("on-error", (self.stop_on_error && self.isolate.is_none()).then(|| "stop".to_owned()));
@@ -137,6 +138,9 @@ pub struct DetectorSettings {
     pub provider: Option<String>,
     /// ONNX Runtime's library; `None`: searched for.
     pub runtime_library: Option<PathBuf>,
+    /// Folder for compiled models, which make later starts faster; `None`: `vx` in the user's cache directory; empty: none. Results
+    /// do not depend on it. [`Settings::cache`] is for results.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// Which frames to analyse. `None` everywhere: all keyframes.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 pub mod command;
+pub mod http;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -162,6 +162,50 @@ def yolox(width, height):
     net.save("yolox", {"output": [1, net.cells(), 5 + CLASSES]})
 
 
+def v6(width, height):
+    """Builds rows and columns of 64-bit floats that are expanded to grids, and named cells of each level, like Meituan's YOLOv6."""
+    net = Net(width, height)
+    scores, sides, points = [], [], []
+    for level, stride in zip(net.levels(), STRIDES):
+        rows, columns = net.grid(stride)
+        scores.append(net.reshape(net.op("Sigmoid", net.conv(level, 8, CLASSES)), 1, CLASSES, rows * columns))
+        sides.append(net.reshape(net.conv(level, 8, 4), 1, 4, rows * columns))
+        shape = net.constant(np.array([rows, columns], np.int64), True)
+        y = net.op("Expand", net.constant((np.arange(rows) + 0.5).reshape(rows, 1), True), shape)
+        x = net.op("Expand", net.constant(np.arange(columns) + 0.5, True), shape)
+        last = net.constant(np.array([-1], np.int64))
+        both = net.op("Concat", net.op("Unsqueeze", x, last), net.op("Unsqueeze", y, last), axis=2)
+        points.append(net.op("Cast", net.reshape(both, -1, 2), to=T.FLOAT))
+    scores, sides = (net.op("Transpose", net.op("Concat", *parts, axis=2), perm=[0, 2, 1]) for parts in (scores, sides))
+    points = net.op("Concat", *points, axis=0)
+    one, two = net.op("Split", sides, net.constant(np.array([2, 2], np.int64)), outputs=2, axis=2)
+    least, most = net.op("Sub", points, one), net.op("Add", points, two)
+    centre = net.op("Div", net.op("Add", least, most), net.constant(np.float32(2)))
+    _, strides = net.points()
+    box = net.op("Mul", net.op("Concat", centre, net.op("Sub", most, least), axis=2), net.constant(strides.T))
+    certain = net.constant(np.ones((1, net.cells(), 1), np.float32))
+    net.op("Concat", box, certain, scores, axis=2)
+    net.save("v6", {"outputs": [1, net.cells(), 5 + CLASSES]})
+
+
+def coincidence(width, height):
+    """Builds a head whose classes are as many as the cells at stride 32 (25), and weights with that many channels.
+
+    Their shapes look like numbers of cells. A rewriting that trusts them breaks the model.
+    """
+    net = Net(width, height)
+    heads = []
+    for level in net.levels():
+        head = net.conv(level, 8, 4 + 25)
+        heads.append(net.reshape(head, 1, 4 + 25, -1))
+    both = net.op("Concat", *heads, axis=2)
+    boxes, scores = net.op("Split", both, net.constant(np.array([4, 25], np.int64)), outputs=2, axis=1)
+    bias = np.random.default_rng(2).normal(size=(1, 25, 1)).astype(np.float32)
+    scores = net.op("Sigmoid", net.op("Add", scores, net.constant(bias)))
+    net.op("Concat", net.op("Relu", boxes), scores, axis=1)
+    net.save("coincidence", {"output0": [1, 4 + 25, net.cells()]})
+
+
 def raw(width, height):
     """Builds undecoded maps, with a channel shuffle like in ShuffleNet, and mask prototypes."""
     net = Net(width, height)
@@ -182,6 +226,8 @@ for size in ((160, 160), (160, 96), (96, 160)):
     v8(*size)
     v5(*size)
     v5(*size, half=True)
+    v6(*size)
     yolox(*size)
     raw(*size)
 v8(160, 160, learned=True)
+coincidence(160, 160)

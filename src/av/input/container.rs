@@ -63,6 +63,16 @@ impl Container {
         matches!(self, Self::MpegTs | Self::MpegPs)
     }
 
+    /// Whether streams can be probed without decoding: the container or parameter sets in packets state what is needed.
+    pub(crate) fn describes_streams(self) -> bool {
+        matches!(self, Self::Mp4 | Self::Matroska | Self::Avi | Self::Asf | Self::Flv | Self::MpegTs | Self::MpegPs)
+    }
+
+    /// Whether the header does not list the streams: each becomes known with its first packet.
+    pub(crate) fn names_streams_late(self) -> bool {
+        matches!(self, Self::Flv | Self::MpegPs)
+    }
+
     /// Whether the container states the frame rate, so that it need not be estimated from packets.
     pub(crate) fn states_frame_rate(self) -> bool {
         matches!(self, Self::Mp4 | Self::Matroska)

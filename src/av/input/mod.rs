@@ -10,6 +10,7 @@ mod open_error;
 pub mod packet;
 pub mod parameter_sets;
 pub mod parser;
+mod probe;
 pub mod video_stream;
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -65,6 +66,26 @@ unsafe extern "C" fn refuse_to_open(
 impl Input {
     /// Opens a container and probes its streams. The caller holds the opening lock.
     pub(crate) fn open(source: Box<dyn ByteSource>, interrupt: Interrupt, max_pixels: u64) -> Result<Self, Error> {
+        let mut input = Self::open_unprobed(source, interrupt)?;
+        if !input.find_late_streams()? {
+            let (source, bytes_read) = input.io.take_source()?;
+            input = Self::open_unprobed(source, input.interrupt.clone())?;
+            input.io.add_bytes_read(bytes_read);
+        }
+        let result = input.probe(max_pixels);
+        input.check_source()?;
+        match result {
+            0.. => Ok(input),
+            ffi::AVERROR_EOF => {
+                let container = input.container_name();
+                Err(Error::Damaged(format!("the {container} file ends before its first stream begins")))
+            }
+            _ => Err(Error::call("avformat_find_stream_info", result)),
+        }
+    }
+
+    /// Opens a container, of whose streams only what its header states is known then.
+    fn open_unprobed(source: Box<dyn ByteSource>, interrupt: Interrupt) -> Result<Self, Error> {
         let mut io = Io::new(source, interrupt.clone())?;
         // SAFETY: plain allocation; null is handled.
         let mut context = unsafe { ffi::avformat_alloc_context() };
@@ -97,71 +118,7 @@ impl Input {
         };
         // SAFETY: iformat is set in an open context and static, as is its name.
         let names = text(unsafe { (*(*context.as_ptr()).iformat).name }).unwrap_or_default();
-        let mut input = Self { context, io, container: Container::from_demuxer_names(&names), interrupt };
-        let result = input.probe(max_pixels);
-        input.check_source()?;
-        match result {
-            0.. => Ok(input),
-            ffi::AVERROR_EOF => {
-                let container = input.container_name();
-                Err(Error::Damaged(format!("the {container} file ends before its first stream begins")))
-            }
-            _ => Err(Error::call("avformat_find_stream_info", result)),
-        }
-    }
-
-    /// Determines what the container does not state, with decoders that refuse pictures of more than `max_pixels`.
-    ///
-    /// Where the container states size and frame rate, only the pixel format remains unknown. To determine it FFmpeg would decode a
-    /// frame (of H.264 up to seven, to learn their delay), which costs as much as a keyframe, under the opening lock. The pixel format
-    /// of keyframes is known when they are decoded; so a made-up one is set during the probe, which then decodes nothing.
-    pub(crate) fn probe(&mut self, max_pixels: u64) -> c_int {
-        let mut options = vec![std::ptr::null_mut::<ffi::AVDictionary>(); self.streams().len()];
-        let mut presumed = Vec::new();
-        if self.container.states_frame_rate() {
-            // No need to read dozens of frames to estimate the frame rate.
-            // SAFETY: the context is ours; a plain setting of the probe that follows.
-            unsafe { (*self.context.as_ptr()).fps_probe_size = 0 };
-            presumed =
-                (0..options.len()).filter(|&index| self.is_video(index) && self.lacks_only_format(index)).collect();
-        }
-        let limit = CString::new(max_pixels.to_string()).unwrap_or_default();
-        for (index, entry) in options.iter_mut().enumerate() {
-            // A stream that is not decoded need not be refused here, where FFmpeg would forget its size.
-            let (key, value) = match presumed.contains(&index) {
-                true => (c"skip_frame", c"all"),
-                false => (c"max_pixels", limit.as_c_str()),
-            };
-            // SAFETY: a null dictionary is created; both strings are terminated and copied.
-            unsafe { ffi::av_dict_set(entry, key.as_ptr(), value.as_ptr(), 0) };
-        }
-        for &index in &presumed {
-            self.set_format(index, ffi::AVPixelFormat::AV_PIX_FMT_YUV420P as c_int);
-        }
-        // Without streams there is nothing to point to.
-        let list = if options.is_empty() { std::ptr::null_mut() } else { options.as_mut_ptr() };
-        // SAFETY: the context is open; the list has a dictionary for each of its streams.
-        let result = unsafe { ffi::avformat_find_stream_info(self.context.as_ptr(), list) };
-        for entry in &mut options {
-            // SAFETY: ours, or what the call left in its place.
-            unsafe { ffi::av_dict_free(entry) };
-        }
-        for index in presumed {
-            self.set_format(index, ffi::AVPixelFormat::AV_PIX_FMT_NONE as c_int);
-        }
-        result
-    }
-
-    /// Whether the container states a video's size, but not its pixel format.
-    fn lacks_only_format(&self, index: usize) -> bool {
-        // SAFETY: a valid stream with codec parameters.
-        let parameters = unsafe { &*(*self.streams()[index]).codecpar };
-        parameters.width > 0 && parameters.height > 0 && parameters.format < 0
-    }
-
-    fn set_format(&mut self, index: usize, format: c_int) {
-        // SAFETY: a valid stream with codec parameters of the context that &mut self owns.
-        unsafe { (*(*self.streams()[index]).codecpar).format = format };
+        Ok(Self { context, io, container: Container::from_demuxer_names(&names), interrupt })
     }
 
     /// Opens the container again, to be read from its beginning. The caller holds the opening lock.
@@ -398,9 +355,14 @@ impl Input {
         unsafe { (*self.streams()[index]).disposition & ffi::AV_DISPOSITION_DEFAULT != 0 }
     }
 
+    /// Whether the size of a video is known, or its packets had parameter sets that state it.
     fn has_size(&self, index: usize) -> bool {
         // SAFETY: a valid stream with codec parameters.
-        unsafe { (*(*self.streams()[index]).codecpar).width > 0 }
+        let (width, set_bytes) = unsafe {
+            let parameters = (*self.streams()[index]).codecpar;
+            ((*parameters).width, (*parameters).extradata_size)
+        };
+        width > 0 || set_bytes > 0 && self.states_size_in_sets(index)
     }
 
     fn is_encrypted(&self, index: usize) -> bool {
@@ -442,13 +404,17 @@ impl Input {
         if words.is_empty() { "no streams".into() } else { words.join(", ") }
     }
 
+    /// Returns FFmpeg's number of a stream's codec, which these bindings may not know.
+    fn codec_id(&self, index: usize) -> u32 {
+        // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
+        unsafe { (&raw const (*(*self.streams()[index]).codecpar).codec_id).cast::<u32>().read() }
+    }
+
     /// Returns the name of a stream's codec, or its four-character code.
     fn codec_name(&self, index: usize) -> String {
-        // SAFETY: a valid stream with codec parameters; the C enum is read as an integer.
-        let (id, tag) = unsafe {
-            let parameters = (*self.streams()[index]).codecpar;
-            ((&raw const (*parameters).codec_id).cast::<u32>().read(), (*parameters).codec_tag)
-        };
+        let id = self.codec_id(index);
+        // SAFETY: a valid stream with codec parameters.
+        let tag = unsafe { (*(*self.streams()[index]).codecpar).codec_tag };
         // A newer library may name codecs that these bindings do not know, so its own list is searched by number.
         let mut descriptor = std::ptr::null();
         loop {

@@ -224,6 +224,11 @@ impl KeyframeReader {
         self.packets.input.bytes_read()
     }
 
+    /// Returns the length of the source in bytes, where it is known.
+    pub fn byte_len(&mut self) -> Option<u64> {
+        self.packets.input.byte_len()
+    }
+
     /// Returns the container's first presentation time in nanoseconds, where it has one.
     #[must_use]
     pub fn start_ns(&self) -> Option<i64> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use gstvx::av;
-use gstvx::detect::{Engine, EngineSpec, Runtime, RuntimeOptions};
+use gstvx::detect::{Engine, EngineSpec, PluginProvider, Provider, ProviderReport, Runtime, RuntimeOptions};
 
 use crate::terminal::show;
 
@@ -18,6 +18,11 @@ pub struct Arguments {
     /// Load a plugin, print why that fails, and exit: internal, because loading a broken plugin may end the process.
     #[arg(long, hide = true)]
     load: Option<PathBuf>,
+
+    /// Load the built-in model on this provider, print what it runs on or why it does not, and exit: internal, because the driver of a
+    /// device may end the process.
+    #[arg(long, hide = true, value_name = "PROVIDER")]
+    probe: Option<Provider>,
 }
 
 /// What is present, or what is wrong and what to do, in one or more lines.
@@ -27,6 +32,9 @@ type Finding = Result<String, String>;
 pub fn run(arguments: &Arguments) -> u8 {
     if let Some(file) = &arguments.load {
         return plugin::load(file);
+    }
+    if let Some(provider) = &arguments.probe {
+        return probe(provider);
     }
     show!("vx {}", env!("CARGO_PKG_VERSION"));
     let gstreamer = gst::init().map(|()| gst::version_string().to_string()).map_err(|error| error.to_string());
@@ -73,24 +81,74 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
             return report("ONNX Runtime", Err(format!("{error}{reason}{advice}")));
         }
     };
-    let spec = EngineSpec { provider_dirs: dirs, ..EngineSpec::default() };
+    let spec = EngineSpec { provider_dirs: dirs.clone(), ..EngineSpec::default() };
     let engine = match Engine::acquire(runtime, &spec) {
         Ok(engine) => engine,
         Err(error) => return report("model", Err(error.to_string())),
     };
     let provider = engine.provider();
     report("model", Ok(engine.model().source.clone()));
-    report(
-        "provider",
-        Ok(format!(
-            "{} on {}, {}, {} sessions of {} threads",
-            provider.name, provider.device, provider.precision, provider.sessions, provider.intra_op_threads
-        )),
-    );
+    report("provider", Ok(described(provider)));
     if let Some(reason) = &provider.fallback {
         show!("        slower than it could be: {reason}");
     }
+    plugin_providers(runtime, &dirs);
     true
+}
+
+fn described(provider: &ProviderReport) -> String {
+    format!(
+        "{} on {}, {}, {} sessions of {} threads",
+        provider.name, provider.device, provider.precision, provider.sessions, provider.intra_op_threads
+    )
+}
+
+/// Prints for each plugin provider what it runs on, or why it cannot be used. None of them is required.
+fn plugin_providers(runtime: &Runtime, dirs: &[PathBuf]) {
+    for plugin in PluginProvider::ALL {
+        let name = format!("plugin provider {}", plugin.provider);
+        let reason = match plugin.find(runtime, dirs) {
+            Ok(library) => {
+                match plugin::run_doctor([OsStr::new("--probe"), OsStr::new(&plugin.provider.to_string())]) {
+                    Ok(found) => {
+                        report(&name, Ok(format!("{found} ({})", library.display())));
+                        continue;
+                    }
+                    Err(reason) => reason,
+                }
+            }
+            Err(searched) => format!("not installed: {}", plugin.missing(&searched)),
+        };
+        show!("  --    {name}: {}", reason.replace('\n', "\n        "));
+        if !reason.contains(plugin.requirement) {
+            show!("        It needs {}", plugin.requirement);
+        }
+    }
+}
+
+/// Loads the built-in model on a provider, and prints what it runs on or why it does not.
+fn probe(provider: &Provider) -> u8 {
+    let dirs = || -> Result<Vec<PathBuf>, String> {
+        gst::init().map_err(|error| error.to_string())?;
+        Ok(gstvx::run::library_dirs(plugin::find().ok().as_deref()))
+    };
+    let acquire = |dirs: Vec<PathBuf>| -> Result<String, String> {
+        let options =
+            RuntimeOptions { search_dirs: dirs.clone(), provider: provider.clone(), ..RuntimeOptions::default() };
+        let (runtime, _) = Runtime::load(&options).map_err(|error| error.to_string())?;
+        let spec = EngineSpec { provider: provider.clone(), provider_dirs: dirs, ..EngineSpec::default() };
+        Engine::acquire(runtime, &spec).map(|engine| described(engine.provider())).map_err(|error| error.to_string())
+    };
+    match dirs().and_then(acquire) {
+        Ok(found) => {
+            show!("{found}");
+            crate::SUCCESS
+        }
+        Err(reason) => {
+            show!("{reason}");
+            crate::FAILURE
+        }
+    }
 }
 
 /// Returns the command that selects another ONNX Runtime, where `ORT_DYLIB_PATH` hides one.

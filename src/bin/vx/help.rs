@@ -27,13 +27,24 @@ const SECTIONS: [(&str, &[&str]); 5] = [
             "dry_run",
         ],
     ),
-    ("Performance", &["lanes", "order", "memory_limit"]),
+    ("Performance", &["lanes", "order", "memory_limit", "cache_dir"]),
     ("Robustness", &["isolate", "file_timeout", "stop_on_error"]),
 ];
 
 /// Arguments of `vx detect` that `-h` leaves out, so that it fits on a screen.
-const LONG_HELP_ONLY: [&str; 10] =
-    ["null", "labels", "iou", "properties", "retry_failed", "which_frames", "draw", "debug", "order", "memory_limit"];
+const LONG_HELP_ONLY: [&str; 11] = [
+    "null",
+    "labels",
+    "iou",
+    "properties",
+    "retry_failed",
+    "which_frames",
+    "draw",
+    "debug",
+    "order",
+    "memory_limit",
+    "cache_dir",
+];
 
 /// The end of `vx detect -h`.
 pub const DETECT_MORE: &str = "vx detect --help prints all options, exit statuses, signals and examples.";

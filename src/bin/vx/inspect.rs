@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vx inspect`: prints what a media file contains and what would be read of it, or what a model is and how it would be used.
+//! `vx inspect`: prints what a media file or URL contains and what would be read of it, or what a model is and how it would be used.
 
 mod alternatives;
 mod media;
 mod model;
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use crate::terminal::{printable, show, show_bytes, tell};
 use clap::Args;
-use gstvx::path::path_of;
+use gstvx::path::{name_of, path_of};
 
 /// The arguments.
 #[derive(Args)]
 pub struct Arguments {
-    /// Media files and ONNX models (.onnx, .ort)
+    /// Media files, HTTP URLs of media files, and ONNX models (.onnx, .ort)
     #[arg(required = true)]
     files: Vec<std::path::PathBuf>,
 
@@ -37,31 +36,32 @@ pub fn run(arguments: &Arguments) -> u8 {
         let file = &*file.to_str().map_or(Cow::Borrowed(file.as_path()), path_of);
         let is_model =
             ["onnx", "ort"].iter().any(|known| file.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(known)));
+        let name = name_of(file);
         let shown = if is_model {
-            model::inspect(file, arguments.picture.as_deref()).map(|found| show(file, arguments.json, &found))
+            model::inspect(file, arguments.picture.as_deref()).map(|found| show(&name, arguments.json, &found))
         } else {
-            media::inspect(file).map(|found| {
+            media::inspect(&name).map(|found| {
                 is_well &= found.complete;
-                show(file, arguments.json, &found);
+                show(&name, arguments.json, &found);
             })
         };
         if let Err(reason) = shown {
             is_well = false;
             // Some messages begin with the file's name themselves.
-            let prefix = format!("{}: ", file.display());
+            let prefix = format!("{name}: ");
             tell!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
         }
     }
     if is_well { crate::SUCCESS } else { crate::FAILURE }
 }
 
-fn show(file: &Path, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {
+fn show(name: &str, json: bool, found: &(impl serde::Serialize + std::fmt::Display)) {
     if json {
         match serde_json::to_string(found) {
             Ok(line) => show_bytes(format!("{line}\n").as_bytes()),
-            Err(error) => tell!("vx: {}: {error}", file.display()),
+            Err(error) => tell!("vx: {name}: {error}"),
         }
     } else {
-        show!("{}\n{found}", printable(&file.display().to_string()));
+        show!("{}\n{found}", printable(name));
     }
 }

@@ -6,14 +6,16 @@
 use std::time::Duration;
 
 use super::batches;
+use super::findings::{Findings, FindingsStore, Verdicts};
 use super::plan::{EngineSpec, Plan};
+use crate::detect::cache::ModelCache;
 use crate::detect::error::{Error, Result};
 use crate::detect::model::description::{Batch, Model, max_images};
-use crate::detect::model::identification::identify_model;
+use crate::detect::model::identification::{identify_known, identify_model};
 use crate::detect::onnx::file::ModelBytes;
 use crate::detect::onnx::modelinfo::ModelInfo;
 use crate::detect::onnx::tensor::Dimension;
-use crate::detect::runtime::accelerator::{Accelerator, SessionDevice};
+use crate::detect::runtime::accelerator::Accelerator;
 use crate::detect::runtime::cancel::CancelToken;
 use crate::detect::runtime::library::Runtime;
 use crate::detect::runtime::provider::{OperatorCounts, Provider, ProviderChoice, ProviderReport};
@@ -22,12 +24,15 @@ use crate::detect::runtime::session::{CPU_PROVIDER, OpenError, Session, Setup, S
 /// A model with its first session.
 pub(super) struct OpenedModel {
     pub model: Model,
-    pub session: Session,
+    /// `None` if an earlier start found out everything that a session is needed for.
+    pub session: Option<Session>,
     pub setup: Setup,
     /// Lengths of dynamic dimensions, for all sessions.
     pub overrides: Vec<(String, usize)>,
     pub report: ProviderReport,
     pub plan: Plan,
+    /// Whether the model may run at other input sizes, as far as earlier starts found out.
+    pub verdicts: Option<Verdicts>,
 }
 
 /// What is common to all attempts to open a model.
@@ -37,6 +42,8 @@ pub(crate) struct Load<'a> {
     /// The contents of the `.modelinfo` file beside the model.
     pub info: &'a ModelInfo,
     pub cancel: &'a CancelToken,
+    /// Where findings and compiled models are kept.
+    pub cache: Option<&'a ModelCache>,
 }
 
 /// Opens `bytes` on the first of `choices` that accepts it; `modelinfo` is the text of the file beside it.
@@ -50,40 +57,59 @@ pub(super) fn open_first(
     spec: &EngineSpec,
     modelinfo: &str,
     cancel: &CancelToken,
+    cache: Option<&ModelCache>,
 ) -> Result<OpenedModel> {
     let info = ModelInfo::parse(modelinfo).map_err(|reason| Error::Setting {
         setting: ".modelinfo",
         reason: format!("in the file beside {}: {reason}", bytes.name),
     })?;
-    let load = Load { spec, info: &info, cancel };
+    let load = Load { spec, info: &info, cancel, cache };
     let mut reasons = Vec::new();
     for (index, choice) in choices.iter().enumerate() {
         let is_last = index + 1 == choices.len();
         let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
-        let opened = match choice.provider {
-            Provider::Cpu => open_cpu(runtime, bytes, load, plan),
-            _ => open_accelerated(runtime, bytes, choice, load, plan),
+        let plan = plan.with_max_sessions(choice.max_sessions());
+        let store = cache.and_then(|cache| {
+            let hints = format!("{:?} {modelinfo}", spec.hints);
+            FindingsStore::new(cache, runtime, bytes, &accelerator(choice, load, plan), plan, &hints)
+        });
+        let known = store.as_ref().and_then(|store| open_known(runtime, bytes, choice, load, plan, &store.get()?));
+        let opened = match (known, &choice.provider) {
+            (Some(known), _) => Ok(known),
+            (None, Provider::Cpu) => open_cpu(runtime, bytes, load, plan),
+            (None, _) => open_accelerated(runtime, bytes, choice, load, plan),
         };
         match opened {
             Err(Error::ProviderUnavailable { provider, reason }) if !is_last => {
                 reasons.push(format!("{provider}: {reason}"));
             }
-            Ok(mut opened) => {
+            Ok((mut opened, mut findings)) => {
                 if choice.provider == Provider::Cpu && !spec.tuning.is_plain() && reasons.is_empty() {
                     let tuning = "the CPU provider does not support the requested precision or options";
                     reasons.push(format!("no other available provider suits {}; {tuning}", bytes.name));
                 }
                 opened.report.fallback = (!reasons.is_empty()).then(|| reasons.join("; "));
                 let OpenedModel { model, session, report, plan, .. } = &mut opened;
-                if model.batch == Batch::Dynamic
-                    && report.batch_size > 1
-                    && let Some(reason) = batches::batching_fault(&bytes.name, session, model)?
-                {
+                if let Some(session) = session.as_mut().filter(|_| !report.is_known) {
+                    if model.batch == Batch::Dynamic && report.batch_size > 1 {
+                        findings.batching_fault = batches::batching_fault(&bytes.name, session, model)?;
+                    }
+                    // They must describe this very model.
+                    let again = known_model(bytes, load, &findings);
+                    if let Some(store) = store.as_ref()
+                        && again.is_some_and(|again| format!("{again:?}") == format!("{model:?}"))
+                    {
+                        store.put(&findings);
+                    }
+                }
+                if let Some(reason) = findings.batching_fault {
                     (plan.batch_size, report.batch_size) = (1, 1);
                     let note = format!("batch-size is reduced to 1: {reason}");
                     let before = report.fallback.take();
                     report.fallback = Some(before.map_or(note.clone(), |before| format!("{before}; {note}")));
                 }
+                opened.report.has_cache = store.is_some();
+                opened.verdicts = store.map(|store| store.verdicts(&opened.model));
                 return Ok(opened);
             }
             Err(error) => return Err(error),
@@ -95,10 +121,67 @@ pub(super) fn open_first(
     })
 }
 
-/// Opens `bytes` on the CPU provider. As an automatic choice it may ignore the requested precision.
-fn open_cpu(runtime: &'static Runtime, bytes: &ModelBytes, load: Load<'_>, plan: Plan) -> Result<OpenedModel> {
+/// Prepares `bytes` for `choice` as `findings` of an earlier start describe it; `None` if that is not possible. On the CPU provider
+/// without a session: workers open those that the frames need.
+fn open_known(
+    runtime: &'static Runtime,
+    bytes: &ModelBytes,
+    choice: &ProviderChoice,
+    load: Load<'_>,
+    plan: Plan,
+    findings: &Findings,
+) -> Option<(OpenedModel, Findings)> {
+    // Others may take minutes to open a session, or fail only then: that has to happen before the first frame.
+    if !matches!(choice.provider, Provider::Cpu | Provider::OpenVino) {
+        return None;
+    }
     let spec = load.spec;
-    if !spec.tuning.is_plain() && spec.provider != Provider::Auto {
+    let model = known_model(bytes, load, findings)?;
+    let (setup, overrides) = if choice.provider == Provider::Cpu {
+        if !supports_tuning(spec) {
+            return None;
+        }
+        (cpu_setup(runtime, spec, plan), Vec::new())
+    } else {
+        let accelerator = accelerator(choice, load, plan);
+        accelerator.check(runtime).ok()?;
+        (Setup::Accelerated(accelerator), fixed_dimensions(&model, plan.batch_size))
+    };
+    // OpenVINO loads libraries and creates static objects while it opens its first session. A process that exits meanwhile crashes
+    // unless the exit hook is registered again and again, as it is while a model loads.
+    let open = || Session::open(runtime, bytes, &setup, &overrides, None, Some(load.cancel)).ok();
+    let session = if choice.provider == Provider::Cpu { None } else { Some(open()?.0) };
+    let mut report = report(choice.provider.clone(), findings, plan, &model);
+    report.is_known = true;
+    Some((OpenedModel { model, session, setup, overrides, report, plan, verdicts: None }, findings.clone()))
+}
+
+/// Returns the model as `findings` describe it.
+fn known_model(bytes: &ModelBytes, load: Load<'_>, findings: &Findings) -> Option<Model> {
+    identify_known(
+        &bytes.name,
+        findings.declaration.clone(),
+        load.spec.hints,
+        load.info,
+        &findings.trial,
+        &findings.trial_values,
+    )
+}
+
+/// Whether the CPU provider may be used: as an automatic choice it may ignore the requested precision.
+fn supports_tuning(spec: &EngineSpec) -> bool {
+    spec.tuning.is_plain() || spec.provider == Provider::Auto
+}
+
+/// Opens `bytes` on the CPU provider.
+fn open_cpu(
+    runtime: &'static Runtime,
+    bytes: &ModelBytes,
+    load: Load<'_>,
+    plan: Plan,
+) -> Result<(OpenedModel, Findings)> {
+    let spec = load.spec;
+    if !supports_tuning(spec) {
         let reason =
             "it computes in the model's own number format and has no options; set precision=auto, or use openvino";
         return Err(Error::ProviderUnavailable { provider: Provider::Cpu.to_string(), reason: reason.to_owned() });
@@ -106,11 +189,21 @@ fn open_cpu(runtime: &'static Runtime, bytes: &ModelBytes, load: Load<'_>, plan:
     let setup = cpu_setup(runtime, spec, plan);
     let (mut session, _) = Session::open(runtime, bytes, &setup, &[], None, Some(load.cancel))
         .map_err(|error| invalid(runtime, bytes, error))?;
-    let model = identify_model(&bytes.name, &mut session, spec.hints, load.info, load.cancel)?;
-    let device = SessionDevice { name: CPU_PROVIDER.to_owned(), device: "CPU".to_owned(), precision: "as the model" };
-    let mut report = report(Provider::Cpu, device, OperatorCounts::default(), plan, &model);
-    report.is_rewritten = session.is_rewritten();
-    Ok(OpenedModel { model, session, setup, overrides: Vec::new(), report, plan })
+    let (model, trial, trial_values) = identify_model(&bytes.name, &mut session, spec.hints, load.info, load.cancel)?;
+    let findings = Findings {
+        declaration: session.declaration(),
+        trial,
+        trial_values,
+        provider: CPU_PROVIDER.to_owned(),
+        device: "CPU".to_owned(),
+        precision: "as the model".to_owned(),
+        operators: OperatorCounts::default(),
+        is_rewritten: session.is_rewritten(),
+        batching_fault: None,
+    };
+    let report = report(Provider::Cpu, &findings, plan, &model);
+    let overrides = Vec::new();
+    Ok((OpenedModel { model, session: Some(session), setup, overrides, report, plan, verdicts: None }, findings))
 }
 
 /// Returns the setup of sessions on the CPU provider.
@@ -133,10 +226,12 @@ fn open_accelerated(
     choice: &ProviderChoice,
     load: Load<'_>,
     plan: Plan,
-) -> Result<OpenedModel> {
+) -> Result<(OpenedModel, Findings)> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None, Some(load.cancel));
     let (mut inspected, _) = inspected.map_err(|error| invalid(runtime, bytes, error))?;
-    let model = identify_model(&bytes.name, &mut inspected, load.spec.hints, load.info, load.cancel)?;
+    let (model, trial, trial_values) =
+        identify_model(&bytes.name, &mut inspected, load.spec.hints, load.info, load.cancel)?;
+    let declaration = inspected.declaration();
     drop(inspected);
     let unavailable = |reason: String| Error::ProviderUnavailable {
         provider: choice.provider.to_string(),
@@ -146,9 +241,7 @@ fn open_accelerated(
             if bytes.is_quantised { ", which supports dynamically quantised models" } else { "" }
         ),
     };
-    let accelerator =
-        Accelerator { choice: choice.clone(), tuning: load.spec.tuning.clone(), threads: plan.intra_op_threads };
-    let setup = Setup::Accelerated(accelerator);
+    let setup = Setup::Accelerated(accelerator(choice, load, plan));
     let overrides = fixed_dimensions(&model, plan.batch_size);
     let profile = profile_folder().map_err(|error| unavailable(format!("no temporary folder: {error}")))?;
     let (mut session, device) =
@@ -168,9 +261,29 @@ fn open_accelerated(
             "it supports none of the model's operators; all would run on the CPU provider".to_owned(),
         ));
     }
-    let operators = OperatorCounts { on_provider, on_cpu };
-    let report = report(choice.provider.clone(), device, operators, plan, &model);
-    Ok(OpenedModel { model, session, setup, overrides, report, plan })
+    let findings = Findings {
+        declaration,
+        trial,
+        trial_values,
+        provider: device.name,
+        device: device.device,
+        precision: device.precision.to_owned(),
+        operators: OperatorCounts { on_provider, on_cpu },
+        is_rewritten: false,
+        batching_fault: None,
+    };
+    let report = report(choice.provider.clone(), &findings, plan, &model);
+    Ok((OpenedModel { model, session: Some(session), setup, overrides, report, plan, verdicts: None }, findings))
+}
+
+/// Returns how sessions use the provider of `choice`.
+fn accelerator(choice: &ProviderChoice, load: Load<'_>, plan: Plan) -> Accelerator {
+    Accelerator {
+        choice: choice.clone(),
+        tuning: load.spec.tuning.clone(),
+        threads: plan.intra_op_threads,
+        cache: load.cache.cloned(),
+    }
 }
 
 /// Creates a temporary folder for a profile, and removes old ones that killed processes left behind.
@@ -204,21 +317,17 @@ pub(super) fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String,
     lengths.iter().filter(|named| is_unique(named)).cloned().collect()
 }
 
-fn report(
-    provider: Provider,
-    device: SessionDevice,
-    operators: OperatorCounts,
-    plan: Plan,
-    model: &Model,
-) -> ProviderReport {
+fn report(provider: Provider, findings: &Findings, plan: Plan, model: &Model) -> ProviderReport {
     ProviderReport {
         provider,
-        name: device.name,
-        device: device.device,
-        precision: device.precision.to_owned(),
+        name: findings.provider.clone(),
+        device: findings.device.clone(),
+        precision: findings.precision.clone(),
         fallback: None,
-        operators,
-        is_rewritten: false,
+        operators: findings.operators,
+        is_rewritten: findings.is_rewritten,
+        is_known: false,
+        has_cache: false,
         sessions: plan.sessions,
         intra_op_threads: plan.intra_op_threads,
         inter_op_threads: plan.inter_op_threads,

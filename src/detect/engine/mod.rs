@@ -6,6 +6,7 @@
 //! run does not end is detached.
 
 mod batches;
+mod findings;
 pub mod job;
 pub mod loading;
 pub mod plan;
@@ -23,21 +24,22 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
+use crate::detect::cache::ModelCache;
 use crate::detect::detection::DetectSettings;
 use crate::detect::error::{Error, Result, panic_message};
-use crate::detect::model::description::Model;
+use crate::detect::model::description::{Batch, Model};
 use crate::detect::onnx::file::{ModelBytes, ModelSource};
 use crate::detect::onnx::modelinfo;
 use crate::detect::pixels::picture::Frame;
 use crate::detect::runtime::cancel::CancelToken;
 use crate::detect::runtime::library::Runtime;
-use crate::detect::runtime::provider::{Provider, ProviderReport, choose};
+use crate::detect::runtime::provider::{Provider, ProviderChoice, ProviderReport, choose};
 use crate::detect::runtime::session::Setup;
 use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
 use job::{Job, POLL_INTERVAL, ResultSlots, Ticket};
 use loading::{OpenedModel, cpu_setup, open_first};
-use plan::{EngineSpec, Plan};
+use plan::{EngineSpec, Plan, SessionMemory};
 use registry::Key;
 use sizes::{SizedModel, Sizes};
 use worker::{Counters, SessionOpener, Shared, SizedSession, Worker, WorkerGuard};
@@ -69,14 +71,19 @@ pub struct EngineStats {
     pub model_loads: u64,
     /// Handles to this engine.
     pub users: usize,
-    /// Open sessions; all but the first are opened in the background.
+    /// Open sessions. All but the first are opened in the background; the first one too, if the model is known from an earlier
+    /// start, but it counts from the beginning.
     pub sessions: usize,
+    /// Estimated bytes of all sessions, for all input sizes that may be in use.
+    pub session_memory: u64,
     /// Why planned sessions could not be opened.
     pub missing_sessions: Option<String>,
     /// Why the engine fell back to the CPU provider while running.
     pub cpu_fallback: Option<String>,
     /// Why the model does not run at a size that fits the frames ([`InputSize::Auto`](crate::detect::InputSize::Auto)).
     pub refused_size: Option<String>,
+    /// Why nothing, or not everything, is kept for later starts ([`EngineSpec::cache_dir`]).
+    pub cache_problem: Option<String>,
 }
 
 static MODEL_LOADS: AtomicU64 = AtomicU64::new(0);
@@ -87,6 +94,7 @@ pub(super) struct Inner {
     key: Key,
     shared: Arc<Shared>,
     report: ProviderReport,
+    memory: SessionMemory,
     queue: Sender<Job>,
     /// The workers' end of the queue, until the engine stops.
     jobs: Mutex<Option<Receiver<Job>>>,
@@ -96,6 +104,8 @@ pub(super) struct Inner {
     running: Mutex<Option<Sender<Infallible>>>,
     /// Sessions that are being opened in the background.
     opening: Mutex<Vec<Arc<CancelToken>>>,
+    /// The folder for later starts, or why it cannot be used.
+    cache: Option<Result<ModelCache, String>>,
 }
 
 /// How long closing an engine waits for its workers: a model may run for ever.
@@ -131,10 +141,11 @@ impl Engine {
         spec.tuning.device()?;
         let choices = choose(&spec.provider, &spec.tuning, runtime, &spec.provider_dirs, model.is_quantised)?;
         let is_device = choices.first().is_some_and(|choice| choice.provider.is_device());
+        let max_sessions = choices.first().map_or(usize::MAX, ProviderChoice::max_sessions);
         let key = Key {
             model: model.identity.clone(),
             choices,
-            plan: Plan::new(spec, num_cpus::get(), is_device),
+            plan: Plan::new(spec, num_cpus::get(), is_device).with_max_sessions(max_sessions),
             batch_timeout: spec.batch_timeout,
             pin_threads: spec.pin_threads,
             tuning: spec.tuning.clone(),
@@ -161,6 +172,12 @@ impl Engine {
     /// Returns what the engine runs on.
     pub fn provider(&self) -> &ProviderReport {
         &self.inner.report
+    }
+
+    /// Announces frames of this width and height, before the first is submitted: the workers open the sessions for them meanwhile.
+    pub fn expect(&self, frame: (usize, usize)) {
+        let sizes = &self.inner.shared.sizes;
+        sizes.submitted(sizes.size_for(Some(frame)));
     }
 
     /// Queues a frame. Blocks only while the queue is full.
@@ -204,9 +221,15 @@ impl Engine {
             model_loads: MODEL_LOADS.load(Ordering::Relaxed),
             users: Arc::strong_count(&self.inner),
             sessions: counters.sessions,
+            session_memory: self.inner.memory.bytes,
             missing_sessions: counters.missing_sessions,
             cpu_fallback: counters.cpu_fallback,
             refused_size: self.inner.shared.sizes.refused(),
+            cache_problem: match &self.inner.cache {
+                Some(Ok(cache)) => cache.problem(),
+                Some(Err(reason)) => Some(reason.clone()),
+                None => None,
+            },
         }
     }
 }
@@ -219,11 +242,13 @@ impl Inner {
         key: Key,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let OpenedModel { model: description, session, setup, overrides, report, plan } =
-            open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel)?;
+        let cache = spec.cache_dir.as_deref().map(ModelCache::open);
+        let usable = cache.as_ref().and_then(|cache| cache.as_ref().ok());
+        let OpenedModel { model: description, session, setup, overrides, report, plan, verdicts } =
+            open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel, usable)?;
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
-        let exported = SizedModel { model: description, bytes: Arc::new(model), overrides };
+        let exported = SizedModel::exported(description, model, overrides);
         let shared = Arc::new(Shared {
             sizes: Sizes::new(exported, spec.hints.size, &report.provider, plan.batch_size),
             batch_timeout: spec.batch_timeout,
@@ -235,6 +260,14 @@ impl Inner {
             changed: Condvar::new(),
             counters: Mutex::new(Counters { sessions: 1, ..Counters::default() }),
         });
+        let exported = shared.sizes.exported();
+        let images = match exported.model.batch {
+            Batch::Fixed(count) => count,
+            Batch::Dynamic => plan.batch_size,
+        };
+        let pixels = (exported.model.width * exported.model.height * images) as u64;
+        let budget = memory::budget(spec.memory_limit);
+        let memory = SessionMemory::plan(budget, exported.length(), pixels, plan.sessions, shared.sizes.kept());
         let room = (2 * plan.sessions * report.batch_size).max(4);
         let (sender, receiver) = bounded(room);
         // Waiting on a channel without capacity allocates.
@@ -244,12 +277,14 @@ impl Inner {
             key,
             shared: Arc::clone(&shared),
             report,
+            memory,
             queue: sender,
             jobs: Mutex::new(Some(receiver.clone())),
             answers: Arc::default(),
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
             running: Mutex::new(Some(running)),
             opening: Mutex::default(),
+            cache,
         };
         // The CPU provider may replace an automatically chosen provider, but not one that was requested by name.
         let may_fall_back = inner.key.choices.len() > 1 && inner.report.provider != Provider::Cpu;
@@ -258,10 +293,13 @@ impl Inner {
         let opener = |index: usize| {
             let cancel = Arc::<CancelToken>::default();
             inner.opening.lock().push(Arc::clone(&cancel));
-            SessionOpener { runtime, setup: setup.for_core(pinned(index)), cancel, batch_size: plan.batch_size }
+            let (setup, verdicts) = (setup.for_core(pinned(index)), verdicts.clone());
+            let (batch_size, max_sessions) = (plan.batch_size, memory.sizes);
+            SessionOpener { runtime, setup, cancel, batch_size, max_sessions, verdicts }
         };
-        let session = SizedSession::new(Arc::clone(shared.sizes.exported()), session, plan.batch_size)
-            .map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
+        let exported = || Arc::clone(shared.sizes.exported());
+        let session = session.map(|session| SizedSession::new(exported(), session, plan.batch_size)).transpose();
+        let session = session.map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
         let first = Worker::new(Arc::clone(&shared), opener(0), session, fallback.clone());
         let (queue, stop) = (receiver.clone(), stopped.clone());
         let core = pinned(0);
@@ -355,7 +393,7 @@ impl BackgroundWorker {
         match opened {
             Ok(session) => {
                 shared.counters.lock().sessions += 1;
-                Worker::new(Arc::clone(&shared), opener, session, fallback).run(&queue, &stop);
+                Worker::new(Arc::clone(&shared), opener, Some(session), fallback).run(&queue, &stop);
             }
             Err(reason) => shared.counters.lock().missing_sessions = Some(reason),
         }

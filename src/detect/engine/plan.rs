@@ -41,6 +41,10 @@ pub struct EngineSpec {
     pub load_timeout: Option<Duration>,
     /// Folders with plugin provider libraries, searched before the folder of ONNX Runtime.
     pub provider_dirs: Vec<PathBuf>,
+    /// Folder with compiled models and findings about models, which make later starts faster; `None` for none. Results do not
+    /// depend on it. It is created if necessary, and bounded ([`MAX_CACHE`](crate::detect::MAX_CACHE)). Only users who may
+    /// replace the model should be able to write to it.
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// The goal of automatic numbers of sessions and threads.
@@ -100,6 +104,45 @@ impl Plan {
             batch_size: spec.batch_size.clamp(1, MAX_BATCH_SIZE),
         }
     }
+
+    /// Limits the number of sessions, for providers that cannot run several at the same time.
+    pub fn with_max_sessions(self, max: usize) -> Self {
+        Self { sessions: self.sessions.min(max), ..self }
+    }
+}
+
+/// Sessions that a worker keeps at least: the exported size, to which others are compared, and one more.
+const MIN_SIZES: usize = 2;
+/// Bytes of a session for each byte of its model: ONNX Runtime rearranges the weights of each session.
+const BYTES_PER_MODEL_BYTE: u64 = 2;
+/// Bytes of a session for each pixel of its input, for a model of [`REFERENCE_MODEL`] bytes. Measured with YOLOv8n on the CPU
+/// provider; intermediate results grow with the channels, and weights with the square of the channels.
+const BYTES_PER_PIXEL: f64 = 100.0;
+const REFERENCE_MODEL: f64 = (13 << 20) as f64;
+
+/// The memory of an engine's sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionMemory {
+    /// Most sessions of a worker, each for another input size.
+    pub sizes: usize,
+    /// Estimated bytes of all sessions of all workers, and of the model file, which is kept.
+    pub bytes: u64,
+}
+
+impl SessionMemory {
+    /// Plans sessions for up to `sizes` input sizes on each of `workers` workers, within half of `budget` bytes: the other half is for
+    /// frames. The model has `model` bytes, and its largest input `pixels` pixels.
+    ///
+    /// A worker with fewer sessions than sizes in use replaces them in turn, which takes time and does not change results.
+    pub fn plan(budget: Option<u64>, model: u64, pixels: u64, workers: usize, sizes: usize) -> Self {
+        let intermediate = pixels as f64 * BYTES_PER_PIXEL * (model as f64 / REFERENCE_MODEL).sqrt();
+        let session = model.saturating_mul(BYTES_PER_MODEL_BYTE).saturating_add(intermediate as u64).max(1);
+        let workers = workers.max(1) as u64;
+        let affordable = budget.map_or(u64::MAX, |budget| budget / 2 / session.saturating_mul(workers));
+        let sizes = usize::try_from(affordable).unwrap_or(usize::MAX).max(MIN_SIZES).min(sizes);
+        let sessions = session.saturating_mul(workers).saturating_mul(sizes as u64);
+        Self { sizes, bytes: sessions.saturating_add(model) }
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +180,24 @@ mod tests {
         assert_eq!(of(&spec(0, OptimizeFor::Throughput), true), (2, 1));
         assert_eq!(of(&spec(0, OptimizeFor::Latency), true), (1, 1));
         assert_eq!(of(&spec(5, OptimizeFor::Throughput), true).0, 5);
+    }
+
+    #[test]
+    fn workers_keep_as_many_sizes_as_fit_into_half_of_the_memory() {
+        let plan = |budget, model, workers, sizes| {
+            let plan = SessionMemory::plan(budget, model, 640 * 640, workers, sizes);
+            (plan.sizes, plan.bytes >> 20)
+        };
+        const GIB: u64 = 1 << 30;
+        let (nano, medium) = (13 << 20, 100 << 20);
+        assert_eq!(plan(None, nano, 1, 1), (1, 78));
+        assert_eq!(plan(None, nano, 2, 7), (7, 923));
+        assert_eq!(plan(Some(16 * GIB), nano, 2, 7), (7, 923));
+        assert_eq!(plan(Some(GIB), nano, 2, 7), (3, 403));
+        assert_eq!(plan(Some(GIB), medium, 2, 7).0, 2);
+        assert_eq!(plan(Some(16 * GIB), medium, 8, 7).0, 3);
+        assert_eq!(plan(Some(0), u64::MAX / 4, usize::MAX, 7), (2, u64::MAX >> 20));
+        assert_eq!(plan(Some(0), 0, 0, 0).0, 0);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //! The input sizes at which an engine runs its model.
 //!
 //! A frame with another aspect ratio than the model's input leaves a part of the input empty: a 16:9 frame in a square 44 %. With
-//! [`InputSize::Auto`] each frame therefore runs at the smallest multiple of the model's stride that contains the scaled frame, as
-//! Ultralytics' `predict` does. A model of a fixed size is rewritten for that size ([`resized`]) and used if it detects the same
-//! as the exported one on a photograph.
+//! [`InputSize::Auto`] each frame therefore runs at the smallest size of a small set that contains the scaled frame. A model of a
+//! fixed size is rewritten for that size ([`resized`]) and used if it detects the same as the exported one on a photograph.
+//!
+//! The set follows from the model and the size of a frame from the frame alone, so that the results of a file do not depend on the
+//! files before it, or beside it. It has a size for each common aspect ratio. Workers keep sessions for the sizes that they used last.
 //!
 //! Lock order: the state alone; it is not held while a model is rewritten or run.
 
@@ -27,8 +29,12 @@ use crate::detect::runtime::provider::Provider;
 /// Width and height in pixels.
 pub(super) type Size = (usize, usize);
 
-/// Most rewritten models that are kept; each has the length of the model file.
-const MAX_SIZES: usize = 8;
+/// Aspect ratios, short to long, that have a size of their own: 21:9, 2:1, 16:9, 16:10, 3:2, 4:3, 5:4 and 1:1. For these it is the
+/// smallest multiple of the stride that contains the scaled frame. A frame between two of them takes the larger size.
+const ASPECT_RATIOS: [(usize, usize); 8] = [(3, 7), (1, 2), (9, 16), (5, 8), (2, 3), (3, 4), (4, 5), (1, 1)];
+/// Most sizes for which a worker keeps a session. Each takes memory (YOLOv8n 60 MB), and opening one again costs less than a second of
+/// decoding and detection.
+const MAX_KEPT: usize = 4;
 /// Detections with at least this confidence must be found at both sizes.
 const CERTAIN: f32 = 0.5;
 /// Lowest overlap (intersection over union) of a detection at both sizes.
@@ -42,14 +48,46 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct SizedModel {
     pub model: Model,
-    pub bytes: Arc<ModelBytes>,
+    /// The model as exported.
+    exported: Arc<ModelBytes>,
+    /// The size that it was exported for.
+    exported_size: Size,
     /// Lengths of dynamic dimensions.
     pub overrides: Vec<(String, usize)>,
 }
 
 impl SizedModel {
+    /// Creates the model at the size that it was exported for.
+    pub fn exported(model: Model, bytes: ModelBytes, overrides: Vec<(String, usize)>) -> Self {
+        Self { exported_size: (model.width, model.height), model, exported: Arc::new(bytes), overrides }
+    }
+
     pub fn size(&self) -> Size {
         (self.model.width, self.model.height)
+    }
+
+    /// Returns the length of the model in bytes; 0 if it is not in memory.
+    pub fn length(&self) -> u64 {
+        match self.exported.load_from() {
+            LoadFrom::Memory(bytes) => bytes.len() as u64,
+            LoadFrom::File(_) => 0,
+        }
+    }
+
+    /// Returns the file for this size. It is rewritten each time and not kept: it is as long as the model, and only read when a
+    /// session is opened.
+    ///
+    /// # Errors
+    /// The reason where the model cannot be rewritten.
+    pub fn bytes(&self) -> Result<Arc<ModelBytes>, String> {
+        if self.size() == self.exported_size {
+            return Ok(Arc::clone(&self.exported));
+        }
+        let LoadFrom::Memory(bytes) = self.exported.load_from() else {
+            return Err("its weights are in other files".to_owned());
+        };
+        let made = resized(bytes, self.exported_size, self.size())?;
+        Ok(Arc::new(self.exported.rewritten(made)))
     }
 }
 
@@ -66,7 +104,7 @@ pub(super) struct Sizes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Other sizes than the exported one, the most recently used last.
+    /// Other sizes than the exported one, at most one in width and one in height for each of [`ASPECT_RATIOS`].
     entries: Vec<(Size, Entry)>,
     /// The size of the first frame.
     first: Option<Size>,
@@ -75,26 +113,14 @@ struct State {
 }
 
 impl State {
-    /// Returns the entry for `size`, and makes it the most recently used.
-    fn use_entry(&mut self, size: Size) -> Option<Entry> {
-        let index = self.entries.iter().position(|(known, _)| *known == size)?;
-        self.entries[index..].rotate_left(1);
-        self.entries.last().map(|(_, entry)| entry.clone())
-    }
-
-    /// Adds a size that is being built, in place of the one that was not used for longest.
-    fn add_building(&mut self, size: Size) {
-        let oldest = self.entries.iter().position(|(_, entry)| !matches!(entry, Entry::Building));
-        if let Some(oldest) = oldest.filter(|_| self.entries.len() >= MAX_SIZES) {
-            self.entries.remove(oldest);
-        }
-        self.entries.push((size, Entry::Building));
+    fn entry(&self, size: Size) -> Option<&Entry> {
+        self.entries.iter().find(|(known, _)| *known == size).map(|(_, entry)| entry)
     }
 }
 
 #[derive(Debug, Clone)]
 enum Entry {
-    /// A worker rewrites and verifies the model.
+    /// A worker verifies the rewritten model.
     Building,
     Ready(Arc<SizedModel>),
     Refused,
@@ -120,13 +146,18 @@ impl Sizes {
         &self.exported
     }
 
+    /// Returns the number of sizes for which a worker should keep a session.
+    pub fn kept(&self) -> usize {
+        if self.is_auto { MAX_KEPT } else { 1 }
+    }
+
     /// Returns the input size for a frame of this size.
     pub fn size_for(&self, frame: Option<Size>) -> Size {
         let exported = self.exported.size();
         match frame {
             Some((width, height)) if self.is_auto && width > 0 && height > 0 => {
                 let model = &self.exported.model;
-                tight((width, height), exported, model.stride, model.input_format().resize_mode)
+                size_for((width, height), exported, model.stride, model.input_format().resize_mode)
             }
             _ => exported,
         }
@@ -147,8 +178,8 @@ impl Sizes {
         self.state.lock().refused.clone()
     }
 
-    /// Returns the model at `size`, or the exported one if that size cannot be used. The first caller for a size rewrites the model
-    /// and calls `verify`, which returns the reason if it is not usable; others wait, or return `None` if `is_closing`.
+    /// Returns the model at `size`, or the exported one if that size cannot be used. The first caller for a size calls `verify`, which
+    /// returns the reason if the rewritten model is not usable; others wait, or return `None` if `is_closing`.
     pub fn get(
         &self,
         size: Size,
@@ -163,21 +194,26 @@ impl Sizes {
         }
         // Ends the building even if `verify` panics.
         let mut building = Building { sizes: self, size, outcome: Err("it failed".to_owned()) };
-        building.outcome = self.rewritten(size).map(Arc::new).and_then(|made| verify(&made).map(|()| made));
+        let made = Arc::new(self.rewritten(size));
+        building.outcome = verify(&made).map(|()| made);
         Some(building.outcome.as_ref().map_or_else(|_| Arc::clone(&self.exported), Arc::clone))
+    }
+
+    /// Waits until the size of the first frame is known; `None` if `is_closing`.
+    pub fn first(&self, is_closing: impl Fn() -> bool) -> Option<Size> {
+        let mut state = self.state.lock();
+        loop {
+            match state.first {
+                _ if is_closing() => return None,
+                Some(size) => return Some(size),
+                None => drop(self.changed.wait_for(&mut state, POLL_INTERVAL)),
+            }
+        }
     }
 
     /// Waits for the first frame and for the model at its size; `None` if `is_closing`.
     pub fn wait_for_first(&self, is_closing: impl Fn() -> bool) -> Option<Arc<SizedModel>> {
-        let mut state = self.state.lock();
-        let size = loop {
-            match state.first {
-                _ if is_closing() => return None,
-                Some(size) => break size,
-                None => drop(self.changed.wait_for(&mut state, POLL_INTERVAL)),
-            }
-        };
-        drop(state);
+        let size = self.first(&is_closing)?;
         if size == self.exported.size() {
             Some(Arc::clone(&self.exported))
         } else {
@@ -189,11 +225,11 @@ impl Sizes {
     fn wait(&self, size: Size, claim: bool, is_closing: &impl Fn() -> bool) -> Option<Option<Arc<SizedModel>>> {
         loop {
             let mut state = self.state.lock();
-            match state.use_entry(size) {
-                Some(Entry::Ready(found)) => return Some(Some(found)),
+            match state.entry(size) {
+                Some(Entry::Ready(found)) => return Some(Some(Arc::clone(found))),
                 Some(Entry::Refused) => return Some(Some(Arc::clone(&self.exported))),
                 None if claim => {
-                    state.add_building(size);
+                    state.entries.push((size, Entry::Building));
                     return Some(None);
                 }
                 Some(Entry::Building) | None => drop(self.changed.wait_for(&mut state, POLL_INTERVAL)),
@@ -205,18 +241,15 @@ impl Sizes {
         }
     }
 
-    /// Returns the model rewritten for `size`.
-    fn rewritten(&self, size: Size) -> Result<SizedModel, String> {
-        let LoadFrom::Memory(bytes) = self.exported.bytes.load_from() else {
-            return Err("its weights are in other files".to_owned());
-        };
-        let made = resized(bytes, self.exported.size(), size)?;
+    /// Returns the model for `size`.
+    fn rewritten(&self, size: Size) -> SizedModel {
         let mut model = self.exported.model.clone();
         (model.width, model.height) = size;
         (model.input.width, model.input.height) = size;
         let has_overrides = !self.exported.overrides.is_empty();
         let overrides = if has_overrides { fixed_dimensions(&model, self.batch_size) } else { Vec::new() };
-        Ok(SizedModel { model, bytes: Arc::new(self.exported.bytes.rewritten(made)), overrides })
+        let exported = Arc::clone(&self.exported.exported);
+        SizedModel { model, exported, exported_size: self.exported.size(), overrides }
     }
 }
 
@@ -246,10 +279,14 @@ impl Drop for Building<'_> {
     }
 }
 
-/// Returns the smallest size in multiples of `stride` that contains a frame as it is scaled for an input of size `exported`.
-fn tight(frame: Size, exported: Size, stride: usize, resize_mode: ResizeMode) -> Size {
+/// Returns the smallest size for one of [`ASPECT_RATIOS`], in multiples of `stride`, that contains a frame as it is scaled for an input
+/// of size `exported`.
+fn size_for(frame: Size, exported: Size, stride: usize, resize_mode: ResizeMode) -> Size {
     let fit = Letterbox::new(frame, exported, resize_mode);
-    let side = |length: usize, limit: usize| length.next_multiple_of(stride).min(limit);
+    let side = |length: usize, limit: usize| {
+        let sides = ASPECT_RATIOS.iter().map(|(short, long)| (limit * short).div_ceil(*long));
+        sides.map(|side| side.next_multiple_of(stride)).find(|side| (length..limit).contains(side)).unwrap_or(limit)
+    };
     (side(fit.width, exported.0), side(fit.height, exported.1))
 }
 
@@ -279,21 +316,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tight_size_contains_the_scaled_frame() {
+    fn a_size_contains_the_scaled_frame() {
         let square = (640, 640);
         for (frame, size) in [
             ((1920, 1080), (640, 384)),
             ((1080, 1920), (384, 640)),
+            ((1366, 768), (640, 384)),
             ((640, 480), (640, 480)),
+            ((720, 480), (640, 448)),
+            ((720, 576), (640, 512)),
+            ((1280, 800), (640, 416)),
+            ((1080, 1350), (512, 640)),
+            ((2000, 1000), (640, 320)),
+            ((1000, 900), (640, 640)),
             ((480, 480), (640, 640)),
             ((768, 432), (640, 384)),
-            ((4000, 10), (640, 32)),
+            ((1920, 800), (640, 288)),
+            ((1080, 2400), (288, 640)),
+            ((4000, 10), (640, 288)),
             ((1, 1), (640, 640)),
         ] {
-            assert_eq!(tight(frame, square, 32, ResizeMode::Letterbox), size, "{frame:?}");
+            assert_eq!(size_for(frame, square, 32, ResizeMode::Letterbox), size, "{frame:?}");
+        }
+        for (side, height) in [(320, 192), (416, 256), (512, 288), (960, 544), (1280, 736)] {
+            assert_eq!(size_for((1920, 1080), (side, side), 32, ResizeMode::Letterbox), (side, height));
         }
         // A side that is not a multiple of the stride stays as it is.
-        assert_eq!(tight((1920, 1080), (300, 300), 32, ResizeMode::LetterboxTopLeft), (300, 192));
+        assert_eq!(size_for((1920, 1080), (300, 300), 32, ResizeMode::LetterboxTopLeft), (300, 192));
+        assert_eq!(size_for((1000, 990), (300, 300), 32, ResizeMode::LetterboxTopLeft), (300, 300));
+    }
+
+    #[test]
+    fn all_frames_together_have_few_sizes() {
+        for exported in [(640, 640), (640, 384), (320, 320), (416, 256), (300, 200), (32, 32), (1, 1)] {
+            let mut sizes = std::collections::HashSet::new();
+            for (width, height) in (1..200).flat_map(|width| (1..200).map(move |height| (width, height))) {
+                let size = size_for((width, height), exported, 32, ResizeMode::Letterbox);
+                let fit = Letterbox::new((width, height), exported, ResizeMode::Letterbox);
+                assert!(fit.width <= size.0 && fit.height <= size.1 && size.0 <= exported.0 && size.1 <= exported.1);
+                sizes.insert(size);
+            }
+            // The exported one, and smaller ones in width or in height.
+            assert!(sizes.len() < 2 * ASPECT_RATIOS.len(), "{exported:?}: {sizes:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
+use super::findings::Verdicts;
 use super::job::{FrameResult, Job};
 use super::sizes::{Size, SizedModel, Sizes, difference};
 use crate::detect::detection::{DetectSettings, Detection};
@@ -24,7 +25,7 @@ use crate::detect::layouts::task::Task;
 use crate::detect::model::description::{Batch, Model, max_images};
 use crate::detect::model::identification::photograph;
 use crate::detect::pixels::input_format::InputFormat;
-use crate::detect::pixels::letterbox::Letterbox;
+use crate::detect::pixels::letterbox::{Letterbox, ResizeMode};
 use crate::detect::pixels::picture::{Area, Picture};
 use crate::detect::pixels::preparer::Preparer;
 use crate::detect::runtime::binding::InputTensor;
@@ -118,19 +119,21 @@ pub(super) struct SessionOpener {
     pub cancel: Arc<CancelToken>,
     /// Most images in one run of a model with a dynamic batch.
     pub batch_size: usize,
+    /// Most sessions of a worker, each for another input size.
+    pub max_sessions: usize,
+    /// What earlier starts found out about other input sizes.
+    pub verdicts: Option<Verdicts>,
 }
 
 impl SessionOpener {
     /// Opens a session for `sized`.
     pub fn open(&self, sized: &Arc<SizedModel>) -> Result<SizedSession, String> {
-        let opened = Session::open(self.runtime, &sized.bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
-        let (session, _) = opened.map_err(|error| error.reason)?;
+        let bytes = sized.bytes()?;
+        let open = || Session::open(self.runtime, &bytes, &self.setup, &sized.overrides, None, Some(&self.cancel));
+        let (session, _) = shutdown::while_loading(open).map_err(|error| error.reason)?;
         SizedSession::new(Arc::clone(sized), session, self.batch_size)
     }
 }
-
-/// Most sessions of a worker, each for an input size of its own.
-const MAX_SESSIONS: usize = 3;
 
 /// A session for one input size, with its input tensor.
 pub(super) struct SizedSession {
@@ -163,11 +166,13 @@ impl SizedSession {
         Ok(Self { sized, session, format, input, padded: vec![None; capacity], fixed_batch, capacity })
     }
 
-    /// Detects objects in one picture. The error is a reason.
+    /// Detects objects in one picture, at the top left of the input so that it has the same place among the cells of every size: in
+    /// the middle it would be shifted by half a cell between some sizes, which changes what is detected. The error is a reason.
     fn detect(&mut self, picture: &Picture<'_>, settings: &DetectSettings) -> Result<Vec<Detection>, String> {
         let images = self.fixed_batch.unwrap_or(1);
         let mut preparer = Preparer::default();
-        let fit = preparer.prepare(picture, &self.format, self.input.slot(0), &mut self.padded[0]);
+        let format = InputFormat { resize_mode: ResizeMode::LetterboxTopLeft, ..self.format };
+        let fit = preparer.prepare(picture, &format, self.input.slot(0), &mut self.padded[0]);
         let (model, size) = (&self.sized.model, self.sized.size());
         self.session.run(&self.input, images, &model.read_outputs, |views| {
             let outputs = Outputs { views, images };
@@ -212,13 +217,19 @@ struct Prepared {
 }
 
 impl Worker {
-    /// Creates a worker with an open session. Without `fallback` a failing provider is an error of the frame.
-    pub fn new(shared: Arc<Shared>, opener: SessionOpener, session: SizedSession, fallback: Option<Setup>) -> Self {
-        let capacity = session.capacity;
+    /// Creates a worker; without an open session it opens one for the first frame, or before it ([`expect`](super::Engine::expect)).
+    /// Without `fallback` a failing provider is an error of the frame.
+    pub fn new(
+        shared: Arc<Shared>,
+        opener: SessionOpener,
+        session: Option<SizedSession>,
+        fallback: Option<Setup>,
+    ) -> Self {
+        let capacity = session.as_ref().map_or(1, |session| session.capacity);
         Self {
             shared,
             opener,
-            sessions: vec![session],
+            sessions: session.into_iter().collect(),
             fallback,
             preparer: Preparer::default(),
             decoder: Decoder::default(),
@@ -231,6 +242,8 @@ impl Worker {
 
     /// Processes jobs until the other end of `stop` is dropped.
     pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Infallible>) {
+        // What fails or panics here does so again with the first frame, which reports it.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.open_first()));
         loop {
             let first = match self.next.take() {
                 Some(job) => job,
@@ -277,6 +290,13 @@ impl Worker {
         }
     }
 
+    /// Waits until the size of the first frame is known, and opens the session for it.
+    fn open_first(&mut self) -> Result<(), Error> {
+        let is_closing = || self.shared.is_closing.load(Ordering::Acquire);
+        let Some(size) = self.shared.sizes.first(is_closing) else { return Ok(()) };
+        self.select_session(size)
+    }
+
     /// Makes the session for input size `size` the last of `sessions`, and opens it if necessary.
     fn select_session(&mut self, size: Size) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
@@ -291,7 +311,7 @@ impl Worker {
             return Ok(());
         }
         let opened = self.opener.open(sized)?;
-        if self.sessions.len() >= MAX_SESSIONS {
+        if self.sessions.len() >= self.opener.max_sessions.max(1) {
             self.sessions.remove(0);
         }
         self.sessions.push(opened);
@@ -301,6 +321,10 @@ impl Worker {
     /// Checks that the model rewritten for another input size detects the same on a photograph, cut to the shape of that size, as the
     /// exported one. The error is the reason why the rewritten one is not usable.
     fn verify(&mut self, made: &Arc<SizedModel>) -> Result<(), String> {
+        let verdicts = self.opener.verdicts.clone();
+        if let Some(verdict) = verdicts.as_ref().and_then(|verdicts| verdicts.get(made.size())) {
+            return verdict;
+        }
         let exported = Arc::clone(self.shared.sizes.exported());
         let photograph = photograph().map_err(|error| error.to_string())?;
         let (width, height) = (photograph.width(), photograph.height());
@@ -318,12 +342,10 @@ impl Worker {
             let open = self.sessions.last_mut().ok_or("no session is open")?;
             open.detect(&picture, &settings)
         };
-        let before = detect(&exported)?;
-        let after = detect(made)?;
-        match difference(&before, &after) {
-            Some(difference) => Err(difference),
-            None => Ok(()),
-        }
+        let (before, after) = shutdown::while_loading(|| Ok::<_, String>((detect(&exported)?, detect(made)?)))?;
+        let verdict = difference(&before, &after).map_or(Ok(()), Err);
+        verdicts.iter().for_each(|verdicts| verdicts.put(made.size(), &verdict));
+        verdict
     }
 
     /// Prepares, runs and answers all jobs of the batch.
@@ -331,7 +353,8 @@ impl Worker {
         let mut prepared = std::mem::take(&mut self.prepared);
         prepared.clear();
         let mut failures = 0;
-        if let Err(error) = self.select_session(self.jobs[0].size) {
+        let (selected, warning) = self.select_or_fall_back(self.jobs[0].size);
+        if let Err(error) = selected {
             failures = self.jobs.len() as u64;
             self.jobs.iter_mut().for_each(|job| job.reply.answer(Err(error.clone())));
             self.jobs.clear();
@@ -346,7 +369,13 @@ impl Worker {
             }
         }
         if !prepared.is_empty() {
-            let mut outcome = self.infer(&mut prepared);
+            // The first run may load what the provider needs to run.
+            let is_first = self.shared.counters.lock().batches == 0;
+            let mut outcome = if is_first {
+                shutdown::while_loading(|| self.infer(&mut prepared))
+            } else {
+                self.infer(&mut prepared)
+            };
             if let Err(error) = &outcome
                 && let Some(fallback) = self.fallback.take()
             {
@@ -356,9 +385,11 @@ impl Worker {
                     first.result.warning = Some(format!("{reason}; the model now runs on the CPU provider"));
                 }
             }
+            if let (Some(warning), Some(first)) = (warning, prepared.first_mut()) {
+                first.result.warning = Some(warning);
+            }
             let mut counters = self.shared.counters.lock();
             counters.batches += 1;
-            let is_first = counters.batches == 1;
             match &outcome {
                 Ok(infer) => {
                     counters.infer += *infer;
@@ -372,9 +403,6 @@ impl Worker {
                 Err(_) => failures += prepared.len() as u64,
             }
             drop(counters);
-            if is_first {
-                shutdown::arm(&format!("running {}", self.shared.provider));
-            }
             for Prepared { job, result, .. } in prepared.drain(..) {
                 self.jobs[job].reply.answer(outcome.clone().map(|_| result));
             }
@@ -386,6 +414,19 @@ impl Worker {
         self.jobs.clear();
     }
 
+    /// Selects the session for `size`. If the worker's first session cannot be opened, the CPU provider takes the place of the
+    /// provider; returns a warning then.
+    fn select_or_fall_back(&mut self, size: Size) -> (Result<(), Error>, Option<String>) {
+        let selected = self.select_session(size);
+        let Err(Error::Inference { reason, .. }) = &selected else { return (selected, None) };
+        let Some(setup) = self.fallback.take_if(|_| self.sessions.is_empty()) else { return (selected, None) };
+        let reason = format!("{} cannot open the model: {reason}", self.shared.provider);
+        self.opener.setup = setup;
+        self.opener.verdicts = None;
+        self.shared.counters.lock().cpu_fallback = Some(reason.clone());
+        (self.select_session(size), Some(format!("{reason}; the model now runs on the CPU provider")))
+    }
+
     /// Replaces the sessions by one on the CPU provider; the prepared pixels stay.
     fn fall_back(&mut self, setup: Setup, reason: &str) -> Result<(), Error> {
         let failed = |cause: String| Error::Inference {
@@ -395,10 +436,12 @@ impl Worker {
         // Sessions for other sizes run on the provider that failed.
         self.sessions.drain(..self.sessions.len().saturating_sub(1));
         let Some(open) = self.sessions.last_mut() else { return Err(failed("no session is open".to_owned())) };
-        let (session, _) = Session::open(self.opener.runtime, &open.sized.bytes, &setup, &[], None, None)
+        let bytes = open.sized.bytes().map_err(&failed)?;
+        let (session, _) = Session::open(self.opener.runtime, &bytes, &setup, &[], None, None)
             .map_err(|error| failed(error.reason))?;
         open.session = session;
         self.opener.setup = setup;
+        self.opener.verdicts = None;
         self.shared.counters.lock().cpu_fallback = Some(reason.to_owned());
         Ok(())
     }
@@ -531,9 +574,10 @@ mod tests {
     use crate::detect::model::hints::InputSize;
     use crate::detect::onnx::file::{ModelBytes, ModelSource};
     use crate::detect::pixels::picture::{Frame, Matrix, Plane, Range};
+    use crate::detect::runtime::accelerator::Accelerator;
     use crate::detect::runtime::cancel::CancelToken;
     use crate::detect::runtime::library::RuntimeOptions;
-    use crate::detect::runtime::provider::{Provider, ProviderChoice};
+    use crate::detect::runtime::provider::{Provider, ProviderChoice, Tuning};
 
     struct Grey(Vec<u8>);
 
@@ -544,7 +588,8 @@ mod tests {
         }
     }
 
-    /// A session of a model with another input stands for a failing provider: each of its runs fails.
+    /// A session of a model with another input stands for a failing provider: each of its runs fails. A library that does not exist
+    /// stands for a provider that cannot open a model that it could open at an earlier start.
     #[test]
     fn a_failing_provider_is_replaced_once_or_an_error() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -555,18 +600,27 @@ mod tests {
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
             let bytes = spec.model.read(None).unwrap();
             let choice = ProviderChoice { provider: Provider::Cpu, library: None };
-            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default()).unwrap();
+            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default(), None).unwrap();
             (opened, bytes)
         };
-        let sized = |opened: &OpenedModel, bytes: ModelBytes| SizedModel {
-            model: opened.model.clone(),
-            bytes: Arc::new(bytes),
-            overrides: Vec::new(),
-        };
-        for works in [true, false] {
+        let sized =
+            |opened: &OpenedModel, bytes: ModelBytes| SizedModel::exported(opened.model.clone(), bytes, Vec::new());
+        for (works, is_open) in [(true, true), (false, true), (true, false), (false, false)] {
             let (right, bytes) = open("yolo_nas.onnx");
             let fallback = works.then(|| right.setup.clone());
-            let opener = SessionOpener { runtime, setup: right.setup.clone(), cancel: Arc::default(), batch_size: 1 };
+            let choice = ProviderChoice {
+                provider: Provider::Library("none.so".into()),
+                library: Some("/nowhere/none.so".into()),
+            };
+            let missing = Accelerator { choice, tuning: Tuning::default(), threads: 1, cache: None };
+            let opener = SessionOpener {
+                runtime,
+                setup: if is_open { right.setup.clone() } else { Setup::Accelerated(missing) },
+                cancel: Arc::default(),
+                batch_size: 1,
+                max_sessions: 1,
+                verdicts: None,
+            };
             let shared = Arc::new(Shared {
                 sizes: Sizes::new(sized(&right, bytes), InputSize::Model, &Provider::Cpu, 1),
                 batch_timeout: Duration::ZERO,
@@ -579,8 +633,8 @@ mod tests {
                 counters: Mutex::default(),
             });
             let (wrong, _) = open("picodet.onnx");
-            let session = SizedSession::new(Arc::clone(shared.sizes.exported()), wrong.session, 1).unwrap();
-            let mut worker = Worker::new(Arc::clone(&shared), opener, session, fallback);
+            let session = SizedSession::new(Arc::clone(shared.sizes.exported()), wrong.session.unwrap(), 1).unwrap();
+            let mut worker = Worker::new(Arc::clone(&shared), opener, is_open.then_some(session), fallback);
             for round in 0..2 {
                 let (job, ticket) =
                     Job::new(Box::new(Grey(vec![90; 64 * 64])), (64, 64), Arc::default(), &Arc::default());

@@ -10,6 +10,7 @@ use super::hints::ModelHints;
 use crate::detect::error::{Error, Result};
 use crate::detect::layouts::nms::{Candidate, iou};
 use crate::detect::layouts::{LayoutMatch, ObservedOutput, Outputs, Preparation, Scratch};
+use crate::detect::onnx::declaration::Declaration;
 use crate::detect::onnx::modelinfo::ModelInfo;
 use crate::detect::onnx::tensor::{ElementType, OutputView};
 use crate::detect::pixels::letterbox::Letterbox;
@@ -42,14 +43,48 @@ const CERTAIN_SCORE: f32 = 0.6;
 /// Candidates of a trial run have at least this score.
 const THRESHOLD: f32 = 0.05;
 
-/// Evidence and warnings of trial runs, for the user.
-#[derive(Debug, Default)]
+/// What trial runs found out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct TrialReport {
+    /// The outputs of the run that decided, if the declaration is not enough: without their values, which are kept as bytes.
+    pub outputs: Option<Vec<RecordedOutput>>,
+    /// Index of the chosen preparation among those of the layout, if several were tried.
+    pub preparation: Option<usize>,
+    /// Evidence, for the user.
     pub evidence: Vec<String>,
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Identifies the model of a session.
+/// An output of a trial run, without its values.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct RecordedOutput {
+    shape: Vec<usize>,
+    /// Number of its values; `None` if it was not read.
+    count: Option<usize>,
+}
+
+/// Converts outputs into a record and the bytes of their values, as little-endian f32.
+fn record_outputs(outputs: &[ObservedOutput]) -> (Vec<RecordedOutput>, Vec<u8>) {
+    let records = outputs
+        .iter()
+        .map(|output| RecordedOutput { shape: output.shape.clone(), count: output.values.as_ref().map(Vec::len) });
+    let values = outputs.iter().flat_map(|output| output.values.iter().flatten());
+    (records.collect(), values.flat_map(|value| value.to_le_bytes()).collect())
+}
+
+/// Restores outputs; `None` if there are not as many values as recorded.
+fn restore_outputs(records: &[RecordedOutput], bytes: &[u8]) -> Option<Vec<ObservedOutput>> {
+    let (floats, []) = bytes.as_chunks::<4>() else { return None };
+    let mut floats = floats.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    let outputs = records.iter().map(|RecordedOutput { shape, count }| {
+        let values = count.map(|count| floats.by_ref().take(count).collect::<Vec<_>>());
+        (values.as_ref().map(Vec::len) == *count).then(|| ObservedOutput { shape: shape.clone(), values })
+    });
+    outputs.collect::<Option<Vec<_>>>().filter(|_| floats.next().is_none())
+}
+
+/// Identifies the model of a session. Returns it with what trial runs found out, and the values of the outputs in the report.
 ///
 /// # Errors
 /// [`Error::ModelUnsupported`] for a model that cannot be read, [`Error::Inference`] if a trial run fails.
@@ -59,9 +94,9 @@ pub fn identify_model(
     hints: ModelHints,
     info: &ModelInfo,
     cancel: &CancelToken,
-) -> Result<Model> {
+) -> Result<(Model, TrialReport, Vec<u8>)> {
     let model = DeclaredModel::new(name, session.declaration(), hints.size.fixed())?;
-    let mut report = TrialReport::default();
+    let (mut report, mut values) = (TrialReport::default(), Vec::new());
     let declared = match &model.declared_outputs {
         Some(outputs) => model.match_layout(outputs, hints, info)?,
         None => None,
@@ -71,7 +106,10 @@ pub fn identify_model(
         Some(matched) => matched,
         None => {
             report.evidence.push("shapes and metadata are ambiguous: a trial run on a photograph decided".to_owned());
-            trial.match_layout()?
+            let (matched, outputs) = trial.match_layout()?;
+            let recorded = record_outputs(&outputs);
+            (report.outputs, values) = (Some(recorded.0), recorded.1);
+            matched
         }
     };
     let preparation = match &matched.preparations[..] {
@@ -79,7 +117,32 @@ pub fn identify_model(
         [first, ..] => *first,
         [] => Preparation::YOLO,
     };
-    Ok(model.finish(matched, preparation, hints, info, report))
+    Ok((model.finish(matched, preparation, hints, info, report.clone()), report, values))
+}
+
+/// Identifies a model with what trial runs in an earlier process found out, with the `values` of the outputs in the report; `None` if
+/// they do not belong to the model.
+pub fn identify_known(
+    name: &str,
+    declaration: Declaration,
+    hints: ModelHints,
+    info: &ModelInfo,
+    report: &TrialReport,
+    values: &[u8],
+) -> Option<Model> {
+    let model = DeclaredModel::new(name, declaration, hints.size.fixed()).ok()?;
+    let observed = match &report.outputs {
+        Some(records) => Some(restore_outputs(records, values)?),
+        None => None,
+    };
+    let outputs = observed.as_deref().or(model.declared_outputs.as_deref())?;
+    let matched = model.match_layout(outputs, hints, info).ok()??;
+    let preparation = match (&matched.preparations[..], report.preparation) {
+        (preparations, Some(chosen)) => *preparations.get(chosen)?,
+        ([first, ..], None) => *first,
+        ([], None) => Preparation::YOLO,
+    };
+    Some(model.finish(matched, preparation, hints, info, report.clone()))
 }
 
 /// Returns the photograph of trial runs.
@@ -135,15 +198,15 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Matches the layout by the values of a trial run.
-    fn match_layout(&mut self) -> Result<LayoutMatch> {
-        let outputs = self.observe(TestImage::Photograph(Preparation::YOLO))?;
+    /// Matches the layout by the values of a trial run, which are returned.
+    fn match_layout(&mut self) -> Result<(LayoutMatch, Vec<ObservedOutput>)> {
+        let mut outputs = self.observe(TestImage::Photograph(Preparation::YOLO))?;
         let matched = self.model.match_layout(&outputs, self.hints, self.info).or_else(|error| {
             // A list with as many rows as objects may be short enough without any object.
-            let outputs = self.observe(TestImage::Black)?;
+            outputs = self.observe(TestImage::Black)?;
             self.model.match_layout(&outputs, self.hints, self.info).map_err(|_| error)
         })?;
-        matched.ok_or_else(|| Error::Inference {
+        matched.map(|matched| (matched, outputs)).ok_or_else(|| Error::Inference {
             model: self.name.to_owned(),
             reason: "the values of a trial run are not enough to tell its outputs apart".to_owned(),
         })
@@ -174,8 +237,10 @@ impl Trial<'_> {
                  is assumed. If nothing is detected, set resize-mode, channel-order and input-range; \
                  `vx inspect MODEL --try PICTURE` compares them"
             ));
+            report.preparation = Some(0);
             return Ok(first);
         }
+        report.preparation = Some(best);
         let chosen = matched.preparations[best];
         if best != 0 && scores[best] < CERTAIN_SCORE && matched.class_count.is_none() {
             report.warnings.push(format!(
@@ -276,6 +341,24 @@ mod tests {
         assert!(size_advice((641, 480)).ends_with("try 640x480"));
         assert!(size_advice((10, 1000)).ends_with("try 32x992"));
         assert!(size_advice((640, 480)).contains("set input-size=model"));
+    }
+
+    #[test]
+    fn recorded_outputs_are_restored_to_the_last_bit() {
+        let output = |shape: &[usize], values: Option<&[f32]>| ObservedOutput {
+            shape: shape.to_vec(),
+            values: values.map(<[f32]>::to_vec),
+        };
+        let outputs =
+            [output(&[2], Some(&[f32::MIN_POSITIVE, -0.0])), output(&[], None), output(&[1, 1], Some(&[0.1]))];
+        let (records, values) = record_outputs(&outputs);
+        assert_eq!(restore_outputs(&records, &values).unwrap(), outputs);
+        for wrong in [&values[..11], &values[..8], &[&values[..], &[0; 4]].concat()] {
+            assert_eq!(restore_outputs(&records, wrong), None);
+        }
+        let nan = [output(&[1], Some(&[f32::NAN]))];
+        let (records, values) = record_outputs(&nan);
+        assert!(restore_outputs(&records, &values).unwrap()[0].values.as_ref().unwrap()[0].is_nan());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::tensor::TensorInfo;
 
 /// The declaration of a model, as ONNX Runtime reports it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Declaration {
     pub inputs: Vec<TensorInfo>,
     pub outputs: Vec<TensorInfo>,

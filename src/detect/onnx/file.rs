@@ -45,11 +45,20 @@ pub(crate) struct ModelBytes {
     for_cpu: OnceCell<Option<Vec<u8>>>,
     /// [`Content::Path`] with embedded weights, once that has been tried.
     embedded: OnceCell<Option<Vec<u8>>>,
+    digest: OnceCell<blake3::Hash>,
 }
 
 impl ModelBytes {
     fn new(name: String, content: Content, identity: Identity, is_quantised: bool) -> Self {
-        Self { name, content, identity, is_quantised, for_cpu: OnceCell::new(), embedded: OnceCell::new() }
+        Self {
+            name,
+            content,
+            identity,
+            is_quantised,
+            for_cpu: OnceCell::new(),
+            embedded: OnceCell::new(),
+            digest: OnceCell::new(),
+        }
     }
 
     /// Returns the model as rewritten for the CPU provider; `None` if that does not make it faster.
@@ -76,6 +85,12 @@ impl ModelBytes {
             Some(weights::as_constants(&whole).unwrap_or(whole))
         };
         self.embedded.get_or_init(make).as_deref().map_or(LoadFrom::File(path), LoadFrom::Memory)
+    }
+
+    /// Returns a hash of all that a session is created from; `None` if a part of that is in other files.
+    pub fn digest(&self) -> Option<blake3::Hash> {
+        let LoadFrom::Memory(bytes) = self.load_from() else { return None };
+        Some(*self.digest.get_or_init(|| blake3::hash(bytes)))
     }
 
     /// Returns this model with other bytes, rewritten from its own.

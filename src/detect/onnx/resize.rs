@@ -47,6 +47,7 @@ const FLOAT: i32 = 1;
 const INT32: i32 = 6;
 const INT64: i32 = 7;
 const FLOAT16: i32 = 10;
+const DOUBLE: i32 = 11;
 
 /// Strides at which a grid of cells may be stored.
 const STRIDES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
@@ -201,6 +202,8 @@ struct Tensor {
     name: Option<String>,
     #[prost(bytes = "vec", optional, tag = "9")]
     raw_data: Option<Vec<u8>>,
+    #[prost(double, repeated, tag = "10")]
+    double_data: Vec<f64>,
     #[prost(string, optional, tag = "12")]
     doc_string: Option<String>,
     /// 0: in this message.
@@ -213,6 +216,7 @@ struct Tensor {
 enum Values {
     Float(Vec<f32>),
     Half(Vec<f16>),
+    Double(Vec<f64>),
     Int(Vec<i64>),
 }
 
@@ -236,6 +240,10 @@ impl Tensor {
                 Some(raw) => raw.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect(),
                 None => self.int32_data.iter().map(|&bits| f16::from_bits(bits as u16)).collect(),
             }),
+            DOUBLE => Values::Double(match raw {
+                Some(raw) => raw.chunks_exact(8).map(|b| b.try_into().map_or(0.0, f64::from_le_bytes)).collect(),
+                None => self.double_data.clone(),
+            }),
             INT64 => Values::Int(match raw {
                 Some(raw) => raw.chunks_exact(8).map(|b| b.try_into().map_or(0, i64::from_le_bytes)).collect(),
                 None => self.int64_data.clone(),
@@ -254,6 +262,7 @@ impl Tensor {
         let raw = match values {
             Values::Float(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Values::Half(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Values::Double(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Values::Int(values) if self.data_type == Some(INT32) => {
                 values.iter().flat_map(|&value| (value as i32).to_le_bytes()).collect()
             }
@@ -264,6 +273,7 @@ impl Tensor {
             float_data: Vec::new(),
             int32_data: Vec::new(),
             int64_data: Vec::new(),
+            double_data: Vec::new(),
             raw_data: Some(raw),
             ..self.clone()
         }
@@ -275,6 +285,7 @@ impl Values {
         match self {
             Self::Float(values) => values.len(),
             Self::Half(values) => values.len(),
+            Self::Double(values) => values.len(),
             Self::Int(values) => values.len(),
         }
     }
@@ -283,6 +294,7 @@ impl Values {
         match self {
             Self::Float(values) => values[index].into(),
             Self::Half(values) => values[index].into(),
+            Self::Double(values) => values[index],
             Self::Int(values) => values[index] as f64,
         }
     }
@@ -292,6 +304,7 @@ impl Values {
         match self {
             Self::Float(_) => Self::Float(values.map(|value| value as f32).collect()),
             Self::Half(_) => Self::Half(values.map(f16::from_f64).collect()),
+            Self::Double(_) => Self::Double(values.collect()),
             Self::Int(_) => Self::Int(values.map(|value| value as i64).collect()),
         }
     }
@@ -678,7 +691,7 @@ mod tests {
     #[test]
     fn a_rewritten_model_is_the_one_exported_for_that_size() {
         let square = (160, 160);
-        for name in ["v8", "v5", "v5_half", "yolox", "raw"] {
+        for name in ["v8", "v5", "v5_half", "v6", "yolox", "raw"] {
             for to in [(160, 96), (96, 160)] {
                 let made = resized(&read(name, square), square, to).unwrap();
                 let (made, exported) = (facts(&made), facts(&read(name, to)));
@@ -697,6 +710,18 @@ mod tests {
         let square = (160, 160);
         let reason = resized(&read("learned", square), square, (160, 96)).unwrap_err();
         assert!(reason.contains("constant_") && reason.contains("depends on the input size"), "{reason}");
+    }
+
+    #[test]
+    fn a_constant_that_looks_like_cells_by_chance_is_refused() {
+        // 25 classes, and 25 cells at stride 32.
+        let square = (160, 160);
+        let reason = resized(&read("coincidence", square), square, (160, 96)).unwrap_err();
+        assert!(reason.contains("depends on the input size in a way that is not known"), "{reason}");
+        // Lengths with -1 are left to ONNX, whatever numbers stand beside it.
+        let change = Change { from: square, to: (160, 96) };
+        assert_eq!(change.shape(&[1, 25, -1]), None);
+        assert_eq!(change.shape(&[1, 80, 400]), Some(vec![1, 80, 240]));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// Type of a tensor's elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ElementType {
     /// 32-bit float.
@@ -40,7 +40,7 @@ impl fmt::Display for ElementType {
 }
 
 /// One dimension of a tensor's shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Dimension {
     /// A fixed length.
     Fixed(usize),
@@ -59,7 +59,7 @@ impl fmt::Display for Dimension {
 }
 
 /// An input or output of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TensorInfo {
     /// Name in the graph.
     pub name: String,

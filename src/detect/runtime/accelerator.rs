@@ -9,9 +9,10 @@ use ort::ep::{ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, DirectML, 
 use ort::session::builder::SessionBuilder;
 
 use super::library::Runtime;
-use super::processor::{Processor, processor};
+use super::processor::{Processor, processor, processor_name};
 use super::provider::{DeviceKind, Precision, Provider, ProviderChoice, Tuning};
 use super::session::{CPU_PROVIDER, OpenError};
+use crate::detect::cache::{CacheKey, ModelCache};
 
 /// How a session uses a provider.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Accelerator {
     pub tuning: Tuning,
     /// Threads of one session, if the provider computes on the processor.
     pub threads: usize,
+    /// Where compiled models are kept.
+    pub cache: Option<ModelCache>,
 }
 
 /// Returns ONNX Runtime's name of a built-in provider; `None` for plugin providers.
@@ -32,7 +35,7 @@ pub(crate) fn name_of(provider: &Provider) -> Option<&'static str> {
         Provider::DirectMl => "DmlExecutionProvider",
         Provider::WebGpu => "WebGpuExecutionProvider",
         Provider::OpenVino => "OpenVINOExecutionProvider",
-        Provider::Auto | Provider::Library(_) => return None,
+        Provider::Auto | Provider::TensorRtRtx | Provider::Library(_) => return None,
     })
 }
 
@@ -65,6 +68,30 @@ impl Accelerator {
         }
     }
 
+    /// Returns a key of all that a compiled model depends on beside the model; `None` if compiled models of this provider are not kept:
+    /// only OpenVINO's plugin for the processor returns them to us, and rejects those of other versions.
+    pub fn compiled_key(&self, runtime: &Runtime) -> Option<CacheKey> {
+        let library = self.choice.library.as_deref().filter(|_| self.choice.provider == Provider::OpenVino)?;
+        let device = self.device().unwrap_or(DeviceKind::Cpu);
+        let (config, _) = self.openvino_config(device).ok().filter(|_| device == DeviceKind::Cpu)?;
+        Some(library_key(CacheKey::new("compiled").with(runtime.version()), library).with(config))
+    }
+
+    /// Returns a key of all that the provider's behaviour depends on.
+    pub fn provider_key(&self, runtime: &Runtime) -> CacheKey {
+        let key = CacheKey::new("provider").with(runtime.version());
+        let key = self.choice.library.iter().fold(key, |key, library| library_key(key, library));
+        key.with(format!("{:?} {:?} {}", self.choice, self.tuning, self.threads))
+    }
+
+    /// Checks that the provider and its device are present, without a session. Loads the provider's library.
+    ///
+    /// # Errors
+    /// If they are missing, or do not support the precision.
+    pub fn check(&self, runtime: &'static Runtime) -> Result<(), OpenError> {
+        self.apply(runtime, ort::session::Session::builder(&runtime.environment)?).map(|_| ())
+    }
+
     fn option(&self, key: &str) -> Option<&str> {
         self.tuning.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
@@ -95,9 +122,9 @@ impl Accelerator {
                 (with_options(cuda, options).build(), precision)
             }
             Provider::TensorRt => {
-                let cache = cache_folder();
                 let mut tensorrt = TensorRT::default();
-                if let Some(cache) = cache.as_deref().filter(|cache| std::fs::create_dir_all(cache).is_ok()) {
+                // Building an engine takes minutes.
+                if let Some(cache) = self.cache.as_ref().and_then(|cache| cache.subfolder("tensorrt")) {
                     let path = cache.display().to_string();
                     tensorrt = tensorrt.with_engine_cache(true).with_engine_cache_path(&path);
                     tensorrt = tensorrt.with_timing_cache(true).with_timing_cache_path(&path);
@@ -238,11 +265,15 @@ impl Accelerator {
     }
 }
 
-/// Returns the folder where TensorRT caches its engines, because building one takes minutes.
-fn cache_folder() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home)?;
-    Some(cache.join("vx").join("tensorrt"))
+/// Adds a provider's library, and those of OpenVINO beside it.
+fn library_key(key: CacheKey, library: &Path) -> CacheKey {
+    let beside = library.parent().and_then(|folder| folder.read_dir().ok());
+    let is_openvino =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"libopenvino"));
+    let mut libraries: Vec<_> =
+        beside.into_iter().flatten().flatten().map(|file| file.path()).filter(is_openvino).collect();
+    libraries.sort();
+    libraries.iter().fold(key.with_file(library).with(processor_name()), |key, library| key.with_file(library))
 }
 
 #[cfg(feature = "plugin-providers")]
@@ -253,6 +284,7 @@ mod plugin {
     use parking_lot::Mutex;
 
     use super::super::library::Runtime;
+    use super::super::provider::PluginProvider;
     use super::super::session::OpenError;
     use super::super::shutdown;
     use super::open_error;
@@ -298,11 +330,10 @@ mod plugin {
         shutdown::arm(name);
         let new = names().into_iter().find(|name| !before.contains(name));
         let new = new.ok_or_else(|| {
-            format!(
-                "{} found no device that it can use (OpenVINO's plugin supports Intel devices only; for other processors \
-                 `VX_OPENVINO=all make setup` fetches an ONNX Runtime with OpenVINO built in)",
-                library.display()
-            )
+            let file = library.file_name().unwrap_or_default();
+            let plugin = PluginProvider::ALL.iter().find(|plugin| file == plugin.file_name().as_str());
+            let needed = plugin.map_or_else(String::new, |plugin| format!("; it needs {}", plugin.requirement));
+            format!("{} found no device that it can use{needed}", library.display())
         });
         registered.insert(library.to_owned(), new.clone());
         new.map_err(open_error)

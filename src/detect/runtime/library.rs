@@ -137,7 +137,7 @@ impl Runtime {
             Provider::DirectMl => DirectML::is_available(),
             Provider::WebGpu => WebGPU::is_available(),
             Provider::OpenVino => OpenVINO::is_available(),
-            Provider::Auto | Provider::Library(_) => return false,
+            Provider::Auto | Provider::TensorRtRtx | Provider::Library(_) => return false,
         };
         available.unwrap_or(false)
     }

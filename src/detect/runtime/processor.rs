@@ -27,6 +27,19 @@ pub(crate) fn processor() -> Processor {
     *PROCESSOR
 }
 
+/// Returns what code that was generated for this processor depends on: its name and its instructions. Empty on systems other than
+/// Linux.
+pub(crate) fn processor_name() -> &'static str {
+    static NAME: Lazy<String> = Lazy::new(|| {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let is_kept =
+            |line: &&str| ["vendor_id", "model name", "flags", "Features"].iter().any(|name| line.starts_with(name));
+        first.lines().filter(is_kept).collect::<Vec<_>>().join("\n")
+    });
+    &NAME
+}
+
 fn parse_processor(cpuinfo: &str) -> Processor {
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name)).unwrap_or_default();

@@ -3,6 +3,7 @@
 //!
 //! Owns the choice; opens no session. Plain functions, any thread.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -28,11 +29,13 @@ pub enum Provider {
     Cuda,
     /// NVIDIA's TensorRT.
     TensorRt,
+    /// NVIDIA's TensorRT for RTX, a plugin provider.
+    TensorRtRtx,
     /// Apple's Core ML.
     CoreMl,
     /// Microsoft's DirectML.
     DirectMl,
-    /// WebGPU.
+    /// WebGPU, built into ONNX Runtime or as a plugin provider.
     WebGpu,
     /// The library of a plugin provider.
     Library(PathBuf),
@@ -46,6 +49,7 @@ impl Provider {
         Self::OpenVino,
         Self::Cuda,
         Self::TensorRt,
+        Self::TensorRtRtx,
         Self::CoreMl,
         Self::DirectMl,
         Self::WebGpu,
@@ -70,6 +74,7 @@ impl fmt::Display for Provider {
             Self::OpenVino => "openvino",
             Self::Cuda => "cuda",
             Self::TensorRt => "tensorrt",
+            Self::TensorRtRtx => "tensorrt-rtx",
             Self::CoreMl => "coreml",
             Self::DirectMl => "directml",
             Self::WebGpu => "webgpu",
@@ -214,6 +219,10 @@ pub struct ProviderReport {
     pub operators: OperatorCounts,
     /// Whether the model was rewritten so that the CPU provider computes the same results faster.
     pub is_rewritten: bool,
+    /// Whether all this was found out by an earlier start ([`EngineSpec::cache_dir`](crate::detect::EngineSpec::cache_dir)).
+    pub is_known: bool,
+    /// Whether what was found out is kept for later starts.
+    pub has_cache: bool,
     /// Sessions, each with its own worker thread.
     pub sessions: usize,
     /// Threads inside one operator, for each session.
@@ -225,7 +234,7 @@ pub struct ProviderReport {
 }
 
 /// Numbers of operators of a model, by where they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct OperatorCounts {
     /// On the provider in use.
     pub on_provider: usize,
@@ -233,8 +242,99 @@ pub struct OperatorCounts {
     pub on_cpu: usize,
 }
 
-/// File name of the OpenVINO plugin provider.
-const OPENVINO_LIBRARY: &str = "libonnxruntime_providers_openvino_plugin.so";
+/// A named provider that is a library of its own.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PluginProvider {
+    /// Its name.
+    pub provider: Provider,
+    /// Name of the library, without the system's prefix and extension.
+    library: &'static str,
+    /// The Python package that contains the library.
+    pub package: &'static str,
+    /// The folder of that package.
+    folder: &'static str,
+    /// What it needs besides the library.
+    pub requirement: &'static str,
+}
+
+impl PluginProvider {
+    /// Every plugin provider with a name.
+    pub const ALL: &[Self] = &[
+        Self {
+            provider: Provider::OpenVino,
+            library: "onnxruntime_providers_openvino_plugin",
+            package: "onnxruntime-ep-openvino",
+            folder: "onnxruntime_ep_openvino",
+            requirement: "an Intel device; for other processors `VX_OPENVINO=all make setup` installs an ONNX Runtime with OpenVINO \
+                          built in",
+        },
+        Self {
+            provider: Provider::WebGpu,
+            library: "onnxruntime_providers_webgpu",
+            package: "onnxruntime-ep-webgpu",
+            folder: "onnxruntime_ep_webgpu",
+            requirement: "ONNX Runtime 1.24.4 or newer and a GPU, on Linux with its Vulkan driver and libvulkan.so.1; \
+                          ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1 permits a Vulkan driver that computes on the processor",
+        },
+        Self {
+            provider: Provider::TensorRtRtx,
+            library: "onnxruntime_providers_nv_tensorrt_rtx",
+            package: "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+            folder: "onnxruntime_ep_nv_tensorrt_rtx",
+            requirement: "an NVIDIA RTX GPU with its driver (libcuda.so.1), CUDA's libcudart, and links to the libraries of its package \
+                          under their short names in LD_LIBRARY_PATH, for example libtensorrt_rtx.so.1",
+        },
+    ];
+
+    fn of(provider: &Provider) -> Option<&'static Self> {
+        Self::ALL.iter().find(|plugin| plugin.provider == *provider)
+    }
+
+    /// Returns the file name of the library.
+    pub fn file_name(&self) -> String {
+        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+        format!("{DLL_PREFIX}{}{DLL_SUFFIX}", self.library)
+    }
+
+    /// Returns where its library was searched, and how to install it.
+    pub fn missing(&self, searched: &[PathBuf]) -> String {
+        let setup = if self.provider == Provider::OpenVino {
+            "run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make setup for processors other than Intel's), or "
+        } else {
+            ""
+        };
+        format!(
+            "{} was not found in {}; {setup}`pip install {}` and copy the libraries of its package beside ONNX Runtime, or set \
+             execution-provider to the path of the library",
+            self.file_name(),
+            searched.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", "),
+            self.package
+        )
+    }
+
+    /// Returns the absolute path of the library. It is searched in `dirs`, in ONNX Runtime's own folder, and in the folder of its
+    /// Python package beside that of the package `onnxruntime`.
+    ///
+    /// # Errors
+    /// The folders that were searched, if it is in none of them.
+    pub fn find(&self, runtime: &Runtime, dirs: &[PathBuf]) -> std::result::Result<PathBuf, Vec<PathBuf>> {
+        let beside = runtime.library().parent().map(Path::to_path_buf);
+        let packages = runtime.folder().and_then(|capi| Some(capi.parent()?.parent()?.join(self.folder)));
+        let mut folders = dirs.to_vec();
+        folders.extend(beside.into_iter().chain(runtime.folder()).chain(packages.filter(|folder| folder.is_dir())));
+        let mut seen = HashSet::new();
+        folders.retain(|folder| seen.insert(folder.clone()));
+        match folders.iter().map(|dir| dir.join(self.file_name())).find(|path| path.is_file()) {
+            Some(path) => Ok(std::path::absolute(&path).unwrap_or(path)),
+            None => Err(folders),
+        }
+    }
+}
+
+/// Why a build cannot use plugin providers.
+const WITHOUT_PLUGINS: &str =
+    "this build does not support plugin providers; build with the cargo feature plugin-providers";
 
 /// A provider to try.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -247,6 +347,17 @@ pub(crate) struct ProviderChoice {
 impl ProviderChoice {
     fn built_in(provider: Provider) -> Self {
         Self { provider, library: None }
+    }
+
+    /// Returns how many sessions may run at the same time. Those of WebGPU share one command encoder: with two threads its plugin
+    /// 0.4 fails with "Command encoding already finished".
+    pub fn max_sessions(&self) -> usize {
+        let is_webgpu = |plugin: &PluginProvider| {
+            let file = self.library.as_deref().and_then(Path::file_name);
+            plugin.provider == Provider::WebGpu && file.is_some_and(|file| file == plugin.file_name().as_str())
+        };
+        let is_one = self.provider == Provider::WebGpu || PluginProvider::ALL.iter().any(is_webgpu);
+        if is_one { 1 } else { usize::MAX }
     }
 }
 
@@ -297,7 +408,8 @@ pub(crate) fn choose(
                     choices.push(ProviderChoice::built_in(Provider::OpenVino));
                 } else if has_plugins
                     && processor().is_intel
-                    && let Ok(library) = find_openvino(runtime, dirs)
+                    && let Some(Ok(library)) =
+                        PluginProvider::of(&Provider::OpenVino).map(|plugin| plugin.find(runtime, dirs))
                 {
                     choices.push(ProviderChoice { provider: Provider::OpenVino, library: Some(library) });
                 }
@@ -311,33 +423,7 @@ pub(crate) fn choose(
             Ok(choices)
         }
         named if runtime.has_provider(named) => Ok(vec![ProviderChoice::built_in(named.clone())]),
-        Provider::OpenVino | Provider::Library(_) if !has_plugins => Err(unavailable(
-            "this build does not support plugin providers, and the ONNX Runtime in use has no such provider built in; build with the \
-             cargo feature plugin-providers"
-                .to_owned(),
-        )),
-        Provider::OpenVino => {
-            if wants_built_in_openvino(wanted, tuning, processor())
-                && let Some(better) = built_in_openvino(dirs)
-            {
-                return Err(unavailable(format!(
-                    "{} has it built in, but this process already uses {}. A process has one ONNX Runtime, that of the element that \
-                     starts first, which is the last one in the pipeline: set execution-provider of that element to openvino or \
-                     auto too, and leave runtime-library and ORT_DYLIB_PATH unset",
-                    better.display(),
-                    runtime.library().display()
-                )));
-            }
-            let library = find_openvino(runtime, dirs).map_err(|searched| {
-                unavailable(format!(
-                    "{OPENVINO_LIBRARY} was not found in {}; run `make setup` in the source tree (x86-64 only; VX_OPENVINO=all make \
-                     setup for processors other than Intel's), or `pip install onnxruntime-ep-openvino` and copy the \
-                     libraries of its package beside ONNX Runtime",
-                    searched.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
-                ))
-            })?;
-            Ok(vec![ProviderChoice { provider: Provider::OpenVino, library: Some(library) }])
-        }
+        Provider::Library(_) if !has_plugins => Err(unavailable(WITHOUT_PLUGINS.to_owned())),
         Provider::Library(path) => {
             if !path.is_file() {
                 return Err(unavailable("no such file; check the path".to_owned()));
@@ -346,6 +432,28 @@ pub(crate) fn choose(
             Ok(vec![ProviderChoice { provider: wanted.clone(), library: Some(library) }])
         }
         named => {
+            if let Some(plugin) = PluginProvider::of(named) {
+                if !has_plugins {
+                    return Err(unavailable(format!(
+                        "{WITHOUT_PLUGINS}, and the ONNX Runtime in use has no such provider built in"
+                    )));
+                }
+                if wants_built_in_openvino(wanted, tuning, processor())
+                    && let Some(better) = built_in_openvino(dirs)
+                {
+                    return Err(unavailable(format!(
+                        "{} has it built in, but this process already uses {}. A process has one ONNX Runtime, that of the element \
+                         that starts first, which is the last one in the pipeline: set execution-provider of that element to openvino \
+                         or auto too, and leave runtime-library and ORT_DYLIB_PATH unset",
+                        better.display(),
+                        runtime.library().display()
+                    )));
+                }
+                let library = plugin.find(runtime, dirs).map_err(|searched| {
+                    unavailable(format!("{}; it needs {}", plugin.missing(&searched), plugin.requirement))
+                })?;
+                return Ok(vec![ProviderChoice { provider: named.clone(), library: Some(library) }]);
+            }
             let advice = match named {
                 Provider::Cuda | Provider::TensorRt => {
                     "`pip install onnxruntime-gpu` and set runtime-library or ORT_DYLIB_PATH to the libonnxruntime.so.* in \
@@ -356,18 +464,6 @@ pub(crate) fn choose(
             let library = runtime.library().display();
             Err(unavailable(format!("the ONNX Runtime in use ({library}) was built without it; {advice}")))
         }
-    }
-}
-
-/// Returns the plugin library, or the folders that were searched.
-fn find_openvino(runtime: &Runtime, dirs: &[PathBuf]) -> Result<PathBuf, Vec<PathBuf>> {
-    let beside = runtime.library().parent().map(Path::to_path_buf);
-    let mut folders = dirs.to_vec();
-    folders.extend(beside.into_iter().chain(runtime.folder()));
-    folders.dedup();
-    match folders.iter().map(|dir| dir.join(OPENVINO_LIBRARY)).find(|path| path.is_file()) {
-        Some(path) => Ok(std::path::absolute(&path).unwrap_or(path)),
-        None => Err(folders),
     }
 }
 
@@ -386,6 +482,18 @@ mod tests {
         }
         let text = "tpu".parse::<Provider>().unwrap_err().to_string();
         assert!(text.contains("tpu") && text.contains("openvino"), "{text}");
+    }
+
+    #[test]
+    fn webgpu_runs_one_session_at_a_time() {
+        let of = |provider, library: Option<&str>| {
+            ProviderChoice { provider, library: library.map(PathBuf::from) }.max_sessions()
+        };
+        let library = "/opt/libonnxruntime_providers_webgpu.so";
+        assert_eq!(of(Provider::WebGpu, None), 1);
+        assert_eq!(of(Provider::Library(library.into()), Some(library)), 1);
+        assert!(of(Provider::Library("/opt/libep.so".into()), Some("/opt/libep.so")) > 8);
+        assert!(of(Provider::Cuda, None) > 8);
     }
 
     #[test]

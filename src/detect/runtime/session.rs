@@ -19,9 +19,10 @@ use super::accelerator::{self, Accelerator};
 use super::binding::{InputTensor, OutputBinding};
 use super::cancel::CancelToken;
 use super::library::Runtime;
+use crate::detect::cache::{CacheKey, ModelCache};
 use crate::detect::error::without_source_location;
 use crate::detect::onnx::declaration::{Declaration, METADATA_KEYS};
-use crate::detect::onnx::file::{LoadFrom, ModelBytes};
+use crate::detect::onnx::file::{LoadFrom, ModelBytes, read_regular};
 use crate::detect::onnx::input::InputSpec;
 use crate::detect::onnx::tensor::OutputView;
 use crate::detect::onnx::tensor::{Dimension, ElementType, TensorInfo};
@@ -107,57 +108,16 @@ impl Session {
         profile: Option<&Path>,
         cancel: Option<&CancelToken>,
     ) -> Result<(Self, Option<accelerator::SessionDevice>), OpenError> {
-        let mut builder = ort::session::Session::builder(&runtime.environment)?
-            .with_memory_pattern(true)?
-            .with_intra_op_spinning(false)?
-            .with_inter_op_spinning(false)?;
-        for (name, length) in overrides {
-            builder = builder.with_dimension_override(name, *length as i64)?;
-        }
-        if let Some(profile) = profile {
-            builder = builder.with_profiling(profile)?;
-        }
-        let mut runs_on = None;
-        let mut builder = match setup {
-            // The lowest optimisation level rejects an invalid graph before it runs: without any, an exception escapes from a
-            // noexcept kernel of ONNX Runtime 1.31, which aborts the process.
-            Setup::Inspect => cpu_only(runtime, builder)?
-                .with_optimization_level(GraphOptimizationLevel::Level1)?
-                .with_prepacking(false)?
-                .with_intra_threads(1)?,
-            Setup::Cpu { intra_op_threads, inter_op_threads, weights, first_core } => {
-                let builder = cpu_only(runtime, builder)?
-                    .with_optimization_level(GraphOptimizationLevel::All)?
-                    .with_intra_threads(*intra_op_threads)?
-                    .with_inter_threads(*inter_op_threads)?
-                    .with_parallel_execution(*inter_op_threads > 1)?
-                    .with_prepacked_weights(&weights.0)?;
-                match first_core {
-                    // The first thread is the worker's own; ONNX Runtime counts cores from 1.
-                    Some(first) if *intra_op_threads > 1 => {
-                        let cores = (1..*intra_op_threads).map(|thread| (first + thread + 1).to_string());
-                        let cores = cores.collect::<Vec<_>>().join(";");
-                        builder.with_config_entry("session.intra_op_thread_affinities", cores)?
-                    }
-                    _ => builder,
-                }
-            }
+        let opening = Opening { runtime, model, setup, overrides, profile, cancel };
+        let (inner, runs_on, is_rewritten) = match setup {
             Setup::Accelerated(accelerator) => {
-                let (builder, device) = accelerator.apply(runtime, builder)?;
-                runs_on = Some(device);
-                builder
+                let (inner, device) = opening.accelerated(accelerator)?;
+                (inner, Some(device), false)
             }
-        };
-        if cancel.is_some_and(|cancel| !cancel.start_compiling(&builder)) {
-            return Err(OpenError { is_invalid_model: false, reason: CANCELLED.to_owned() });
-        }
-        let faster = matches!(setup, Setup::Cpu { .. }).then(|| model.for_cpu(runtime.kernel_preference())).flatten();
-        let faster = faster.and_then(|bytes| builder.commit_from_memory(bytes).ok());
-        let is_rewritten = faster.is_some();
-        let inner = match (faster, model.load_from()) {
-            (Some(session), _) => session,
-            (None, LoadFrom::Memory(bytes)) => builder.commit_from_memory(bytes)?,
-            (None, LoadFrom::File(path)) => builder.commit_from_file(path)?,
+            _ => {
+                let (inner, is_rewritten) = opening.on_cpu()?;
+                (inner, None, is_rewritten)
+            }
         };
         let wants_pinned =
             matches!(setup, Setup::Accelerated(accelerator) if accelerator.choice.provider.has_pinned_memory());
@@ -289,6 +249,151 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// Largest model whose compiled form is kept: ONNX Runtime writes it as one protobuf message, which is limited to 2 GiB.
+const MAX_KEPT_MODEL: usize = 512 << 20;
+
+/// The arguments of [`Session::open`].
+struct Opening<'a> {
+    runtime: &'static Runtime,
+    model: &'a ModelBytes,
+    setup: &'a Setup,
+    overrides: &'a [(String, usize)],
+    profile: Option<&'a Path>,
+    cancel: Option<&'a CancelToken>,
+}
+
+impl Opening<'_> {
+    /// Returns a builder with what is common to all providers.
+    fn builder(&self) -> Result<SessionBuilder, OpenError> {
+        let mut builder = ort::session::Session::builder(&self.runtime.environment)?
+            .with_memory_pattern(true)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?;
+        for (name, length) in self.overrides {
+            builder = builder.with_dimension_override(name, *length as i64)?;
+        }
+        if let Some(profile) = self.profile {
+            builder = builder.with_profiling(profile)?;
+        }
+        Ok(builder)
+    }
+
+    /// Registers that `builder` is about to compile a session.
+    fn start_compiling(&self, builder: &SessionBuilder) -> Result<(), OpenError> {
+        match self.cancel {
+            Some(cancel) if !cancel.start_compiling(builder) => {
+                Err(OpenError { is_invalid_model: false, reason: CANCELLED.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates a session of the model's own bytes.
+    fn commit(&self, mut builder: SessionBuilder) -> Result<ort::session::Session, OpenError> {
+        self.start_compiling(&builder)?;
+        Ok(match self.model.load_from() {
+            LoadFrom::Memory(bytes) => builder.commit_from_memory(bytes)?,
+            LoadFrom::File(path) => builder.commit_from_file(path)?,
+        })
+    }
+
+    /// Opens a session on the CPU provider. Returns whether it runs the model as rewritten for it.
+    fn on_cpu(&self) -> Result<(ort::session::Session, bool), OpenError> {
+        let builder = cpu_only(self.runtime, self.builder()?)?;
+        let mut builder = match self.setup {
+            Setup::Cpu { intra_op_threads, inter_op_threads, weights, first_core } => {
+                let builder = builder
+                    .with_optimization_level(GraphOptimizationLevel::All)?
+                    .with_intra_threads(*intra_op_threads)?
+                    .with_inter_threads(*inter_op_threads)?
+                    .with_parallel_execution(*inter_op_threads > 1)?
+                    .with_prepacked_weights(&weights.0)?;
+                match first_core {
+                    // The first thread is the worker's own; ONNX Runtime counts cores from 1.
+                    Some(first) if *intra_op_threads > 1 => {
+                        let cores = (1..*intra_op_threads).map(|thread| (first + thread + 1).to_string());
+                        let cores = cores.collect::<Vec<_>>().join(";");
+                        builder.with_config_entry("session.intra_op_thread_affinities", cores)?
+                    }
+                    _ => builder,
+                }
+            }
+            // The lowest optimisation level rejects an invalid graph before it runs: without any, an exception escapes from a
+            // noexcept kernel of ONNX Runtime 1.31, which aborts the process.
+            _ => builder
+                .with_optimization_level(GraphOptimizationLevel::Level1)?
+                .with_prepacking(false)?
+                .with_intra_threads(1)?,
+        };
+        self.start_compiling(&builder)?;
+        let may_rewrite = matches!(self.setup, Setup::Cpu { .. });
+        let faster = may_rewrite.then(|| self.model.for_cpu(self.runtime.kernel_preference())).flatten();
+        match faster.and_then(|bytes| builder.commit_from_memory(bytes).ok()) {
+            Some(session) => Ok((session, true)),
+            None => Ok((self.commit(builder)?, false)),
+        }
+    }
+
+    /// Opens a session on another provider: from the cache if it holds the compiled model; otherwise compiles it, and keeps it there.
+    fn accelerated(
+        &self,
+        accelerator: &Accelerator,
+    ) -> Result<(ort::session::Session, accelerator::SessionDevice), OpenError> {
+        let Some((cache, key)) = self.compiled_key(accelerator) else { return self.compile(accelerator, None) };
+        if let Some(compiled) = cache.get(&key) {
+            let (mut builder, device) = accelerator.apply(self.runtime, self.builder()?)?;
+            self.start_compiling(&builder)?;
+            match builder.commit_from_memory(&compiled) {
+                Ok(session) => return Ok((session, device)),
+                // The provider rejects it.
+                Err(_) => cache.remove(&key),
+            }
+        }
+        let Ok(folder) = cache.temporary().inspect_err(|error| cache.report(error)) else {
+            return self.compile(accelerator, None);
+        };
+        let file = folder.path().join("model.onnx");
+        match self.compile(accelerator, Some(&file)) {
+            Ok(compiled) => {
+                // A provider that supports none of the operators writes no file.
+                if let Ok(bytes) = read_regular(&file) {
+                    cache.put(&key, &bytes);
+                }
+                Ok(compiled)
+            }
+            Err(error) if self.cancel.is_some_and(CancelToken::is_cancelled) => Err(error),
+            // The folder may be full.
+            Err(_) => self.compile(accelerator, None),
+        }
+    }
+
+    /// Returns the cache and the key of the compiled model in it, if it is to be kept.
+    fn compiled_key<'b>(&self, accelerator: &'b Accelerator) -> Option<(&'b ModelCache, CacheKey)> {
+        let cache = accelerator.cache.as_ref()?;
+        let LoadFrom::Memory(bytes) = self.model.load_from() else { return None };
+        let key = accelerator.compiled_key(self.runtime).filter(|_| bytes.len() <= MAX_KEPT_MODEL)?;
+        let key = key.with(self.model.digest()?.as_bytes()).with(format!("{:?}", self.overrides));
+        Some((cache, key))
+    }
+
+    /// Compiles the model, and writes the compiled model to `file`.
+    fn compile(
+        &self,
+        accelerator: &Accelerator,
+        file: Option<&Path>,
+    ) -> Result<(ort::session::Session, accelerator::SessionDevice), OpenError> {
+        let (mut builder, device) = accelerator.apply(self.runtime, self.builder()?)?;
+        if let Some(file) = file {
+            // onnxruntime_session_options_config_keys.h: the compiled model with the provider's own data inside.
+            builder = builder
+                .with_config_entry("ep.context_enable", "1")?
+                .with_config_entry("ep.context_embed_mode", "1")?
+                .with_config_entry("ep.context_file_path", file.to_string_lossy())?;
+        }
+        Ok((self.commit(builder)?, device))
     }
 }
 

@@ -99,6 +99,30 @@ pub(crate) fn arm_again() -> bool {
     is_due
 }
 
+/// Runs `work`, which may load libraries, and registers the hook at short intervals meanwhile and once after it.
+pub(crate) fn while_loading<T>(work: impl FnOnce() -> T) -> T {
+    /// Ends the thread, also if `work` panics.
+    struct Finish<'a>(&'a Mutex<bool>, &'a Condvar);
+    impl Drop for Finish<'_> {
+        fn drop(&mut self) {
+            *self.0.lock() = true;
+            self.1.notify_all();
+            arm_again();
+        }
+    }
+    let (is_done, changed) = (Mutex::new(false), Condvar::new());
+    std::thread::scope(|scope| {
+        let register = || {
+            let mut done = is_done.lock();
+            while !*done && (!changed.wait_for(&mut done, REARM_INTERVAL).timed_out() || arm_again()) {}
+        };
+        // Without the thread an exit at the wrong moment may crash, which is no reason not to work.
+        let _ = std::thread::Builder::new().name("vxexit".to_owned()).spawn_scoped(scope, register);
+        let _finish = Finish(&is_done, &changed);
+        work()
+    })
+}
+
 fn hook(status: Option<i32>) {
     if PROCESS.load(Ordering::Acquire) != std::process::id() {
         // A forked process: destructors would wait for threads that do not exist in it.

@@ -11,8 +11,8 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use super::child_properties::ChildProperties;
 use super::MIN_LOAD_TIMEOUT;
+use super::child_properties::ChildProperties;
 use super::lane::Lane;
 use super::output::{Output, OutputItem};
 use super::settings::{DETECTOR_PROPERTIES, PROPERTIES, Settings};
@@ -387,7 +387,7 @@ impl BulkBin {
             for name in ["sessions", "intra-op-threads", "batch-size"] {
                 stats = stats.field(name, detector.get::<u32>(name).unwrap_or(0));
             }
-            for name in ["model-loads", "engine-frames"] {
+            for name in ["model-loads", "engine-frames", "session-memory"] {
                 stats = stats.field(name, detector.get::<u64>(name).unwrap_or(0));
             }
         }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::imp::CAT;
 use super::memory_gate::MemoryGate;
 use super::output::{Output, WriteError};
+use super::source::{self, Source};
 use crate::elements::error_details::ErrorDetails;
-use crate::path::path_of;
+use crate::elements::http;
 use crate::record::{Failure, Summary};
 
 /// Most warnings that are kept for each file.
@@ -19,17 +21,27 @@ const MAX_WARNINGS: usize = 8;
 /// Interval of progress reports while a file is read.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Pauses before a URL is read again after a failure that may pass, before its first frame.
+const RETRY_PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+
 /// The elements of a lane, and their state.
 #[derive(Clone)]
 pub(super) struct Lane {
     pub index: usize,
-    pub source: gst::Element,
+    source: Source,
     pub decoder: gst::Element,
     pub detector: gst::Element,
     pub encoder: gst::Element,
     /// Receives the lines.
     pad: gst::Pad,
     state: Arc<LaneState>,
+}
+
+/// What one attempt to read a file gave.
+struct Attempt {
+    summary: Summary,
+    /// Whether another attempt may succeed.
+    may_pass: bool,
 }
 
 /// State of a lane.
@@ -50,7 +62,21 @@ struct FileState {
     has_ended: bool,
     is_cancelled: bool,
     warnings: Vec<String>,
-    failure: Option<Failure>,
+    failure: Option<LaneFailure>,
+}
+
+/// Why a file failed.
+#[derive(Debug, Clone)]
+pub(super) struct LaneFailure {
+    pub failure: Failure,
+    /// Whether the same request may succeed later: a server is overloaded or cannot be reached.
+    pub may_pass: bool,
+}
+
+impl From<Failure> for LaneFailure {
+    fn from(failure: Failure) -> Self {
+        Self { failure, may_pass: false }
+    }
 }
 
 /// Progress of a lane in its file.
@@ -137,7 +163,7 @@ impl Lane {
         let state = Arc::<LaneState>::default();
         let lane = Self {
             index,
-            source: make("filesrc", "source")?,
+            source: Source::new(if index == 0 { "source".to_owned() } else { format!("source-{index}") })?,
             decoder: make("vxkeyframedec", "decoder")?,
             detector: make("vxyolodetect", "detector")?,
             encoder: make("vxjsonenc", "encoder")?,
@@ -152,8 +178,8 @@ impl Lane {
     }
 
     /// Returns the elements, from the last to the first.
-    pub fn elements(&self) -> [&gst::Element; 4] {
-        [&self.encoder, &self.detector, &self.decoder, &self.source]
+    pub fn elements(&self) -> [gst::Element; 4] {
+        [self.encoder.clone(), self.detector.clone(), self.decoder.clone(), self.source.element()]
     }
 
     /// Links the elements, which must be in a bin by now.
@@ -161,14 +187,14 @@ impl Lane {
     /// # Errors
     /// When they cannot be linked.
     pub fn link(&self) -> Result<(), gst::glib::BoolError> {
-        gst::Element::link_many([&self.source, &self.decoder, &self.detector, &self.encoder])?;
+        gst::Element::link_many([&self.source.element(), &self.decoder, &self.detector, &self.encoder])?;
         let lines = self.encoder.static_pad("src").ok_or_else(|| gst::glib::bool_error!("vxjsonenc has no pad src"))?;
         lines.link(&self.pad).map(|_| ()).map_err(|error| gst::glib::bool_error!("the lane cannot be linked: {error}"))
     }
 
     /// Whether `source` is one of its elements, or inside one.
     pub fn holds(&self, source: &gst::Object) -> bool {
-        self.elements().into_iter().any(|element| source == element || source.has_as_ancestor(element))
+        self.elements().into_iter().any(|element| *source == element || source.has_as_ancestor(&element))
     }
 
     /// Sets the elements to a state below PAUSED.
@@ -192,31 +218,34 @@ impl Lane {
         }
         let error =
             || gst::glib::Error::new(gst::CoreError::StateChange, "an element did not reach READY and posted no error");
-        Err(report.failure.unwrap_or_else(|| Failure::new(&error(), None)))
+        Err(report.failure.map_or_else(|| Failure::new(&error(), None), |reported| reported.failure))
     }
 
     /// Converts an error message of one of its elements.
-    pub fn failure(&self, message: &gst::message::Error) -> Failure {
+    pub fn failure(&self, message: &gst::message::Error) -> LaneFailure {
         let error = message.error();
         if let Some(details) = message.details().and_then(ErrorDetails::from_structure) {
-            return Failure { message: details.reason, ..Failure::new(&error, Some(&details.debug)) };
+            return Failure { message: details.reason, ..Failure::new(&error, Some(&details.debug)) }.into();
         }
         // Elements of others attach no details. The first line of their debug text is a source location and the element's path,
         // which differs with the lane.
         let debug = message.debug();
         let debug = debug.as_deref().and_then(|debug| debug.split_once('\n')).map(|(_, cause)| cause);
-        let mut failure = Failure::new(&error, debug);
-        // filesrc has its reason only there: "No such file \"a.mp4\"".
-        if message.src().is_some_and(|source| source == &self.source)
-            && let Some(reason) = debug
-        {
-            failure.message = reason.to_owned();
+        let mut failure = LaneFailure::from(Failure::new(&error, debug));
+        if message.src().is_some_and(|source| *source == self.source.element()) {
+            if let Some(refusal) = http::Refusal::from_message(message) {
+                failure.failure.message = refusal.reason;
+                failure.may_pass = refusal.may_pass;
+            } else if let Some(reason) = debug {
+                // filesrc has its reason only there: "No such file \"a.mp4\"".
+                failure.failure.message = reason.to_owned();
+            }
         }
         failure
     }
 
     /// Records an error of one of its elements; false if no file is being read, so that it is not a file's.
-    pub fn fail(&self, failure: Failure) -> bool {
+    pub fn fail(&self, failure: LaneFailure) -> bool {
         let mut report = self.state.file.lock();
         if report.is_running && report.failure.is_none() {
             report.failure = Some(failure);
@@ -270,7 +299,8 @@ impl Lane {
         self.state.file.lock().is_cancelled = false;
     }
 
-    /// Processes a file from beginning to end; `None` if cancelled. Calls `tick` at intervals.
+    /// Processes a file from beginning to end; `None` if cancelled. Calls `tick` at intervals. `timeout` is for each attempt to read
+    /// a URL.
     pub fn process_file(
         &self,
         file: &str,
@@ -279,17 +309,42 @@ impl Lane {
         tick: impl Fn(),
     ) -> Option<Summary> {
         let started = Instant::now();
-        let mut summary = Summary::new(file);
         let number = self.state.progress.lock().number + 1;
         *self.state.progress.lock() = FileProgress { number, file: file.to_owned(), ..FileProgress::default() };
-        if let Err(error) = check_readable(file) {
-            // Opening a pipe without a writer would wait for ever.
+        let mut pauses = RETRY_PAUSES.iter();
+        let mut summary = loop {
+            let attempt = self.attempt(file, gate, timeout, &tick)?;
+            match pauses.next() {
+                Some(pause) if attempt.may_pass && attempt.summary.keyframes == 0 => {
+                    gst::info!(CAT, obj = self.decoder, "{file}: reading it again in {pause:?}");
+                    self.pause(*pause)?;
+                }
+                _ => break attempt.summary,
+            }
+        };
+        summary.seconds.total = started.elapsed().as_secs_f64();
+        Some(summary)
+    }
+
+    /// Waits; `None` if cancelled.
+    fn pause(&self, pause: Duration) -> Option<()> {
+        let until = Instant::now() + pause;
+        let mut report = self.state.file.lock();
+        while !report.is_cancelled && !self.state.changed.wait_until(&mut report, until).timed_out() {}
+        (!report.is_cancelled).then_some(())
+    }
+
+    /// Processes a file once.
+    fn attempt(&self, file: &str, gate: &MemoryGate, timeout: Option<Duration>, tick: impl Fn()) -> Option<Attempt> {
+        let started = Instant::now();
+        let mut summary = Summary::new(file);
+        // Opening a pipe without a writer would wait for ever.
+        if let Err(error) = source::check_readable(file).and_then(|()| self.source.select(file, &self.decoder)) {
             summary.fail(&error);
             gate.release(self.index);
-            return Some(summary);
+            return Some(Attempt { summary, may_pass: false });
         }
         self.state.restart(true);
-        self.source.set_property("location", &*path_of(file));
         // Lines name the file as the summary does.
         self.encoder.set_property("file", file);
         // Clears what the last file left on the pad.
@@ -299,7 +354,7 @@ impl Lane {
         let (is_cancelled, mut failure) = self.wait(has_started, timeout.map(|timeout| started + timeout), tick);
         if !has_started && failure.is_none() {
             let error = gst::glib::Error::new(gst::CoreError::StateChange, "the lane could not be started");
-            failure = Some(Failure::new(&error, None));
+            failure = Some(Failure::new(&error, None).into());
         }
         summary.add_stats(&self.decoder, &self.detector);
         // A thread of the elements may be waiting for memory.
@@ -322,13 +377,13 @@ impl Lane {
         summary.warnings = self.state.model_warnings.lock().clone();
         summary.warnings.extend(report.warnings);
         summary.warnings.truncate(MAX_WARNINGS);
-        summary.end(failure);
-        summary.seconds.total = started.elapsed().as_secs_f64();
-        Some(summary)
+        let may_pass = failure.as_ref().is_some_and(|failure| failure.may_pass);
+        summary.end(failure.map(|failure| failure.failure));
+        Some(Attempt { summary, may_pass })
     }
 
     /// Waits for the end of the file. Returns whether it was cancelled, and why it failed.
-    fn wait(&self, has_started: bool, deadline: Option<Instant>, tick: impl Fn()) -> (bool, Option<Failure>) {
+    fn wait(&self, has_started: bool, deadline: Option<Instant>, tick: impl Fn()) -> (bool, Option<LaneFailure>) {
         let mut report = self.state.file.lock();
         while has_started && !report.has_ended && !report.is_cancelled && report.failure.is_none() {
             let next = Instant::now() + TICK;
@@ -338,37 +393,12 @@ impl Lane {
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 let error = gst::glib::Error::new(gst::ResourceError::Busy, "it took longer than file-timeout");
-                report.failure.get_or_insert_with(|| Failure::new(&error, None));
+                report.failure.get_or_insert_with(|| Failure::new(&error, None).into());
             } else {
                 MutexGuard::unlocked(&mut report, &tick);
             }
         }
         (report.is_cancelled, report.failure.clone())
-    }
-}
-
-/// Checks that the file exists and can be read.
-fn check_readable(file: &str) -> Result<(), gst::glib::Error> {
-    let error = |kind: gst::ResourceError, text: &str| Err(gst::glib::Error::new(kind, text));
-    let path = path_of(file);
-    match std::fs::metadata(&path) {
-        // filesrc would report it with the name as raw bytes.
-        Ok(metadata) if metadata.is_file() => match std::fs::File::open(&path) {
-            Ok(_) => Ok(()),
-            Err(denied) if denied.kind() == std::io::ErrorKind::PermissionDenied => {
-                error(gst::ResourceError::NotAuthorized, "permission denied; check the file's permissions")
-            }
-            Err(other) => error(gst::ResourceError::OpenRead, &format!("it cannot be opened: {other}")),
-        },
-        Ok(metadata) if metadata.is_dir() => error(gst::ResourceError::OpenRead, "it is a folder, not a file"),
-        Ok(_) => error(
-            gst::ResourceError::OpenRead,
-            "it is not a regular file but a pipe, a socket or a device; copy its content to a file",
-        ),
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
-            error(gst::ResourceError::NotFound, "No such file; check the path")
-        }
-        Err(other) => error(gst::ResourceError::OpenRead, &format!("its metadata cannot be read: {other}")),
     }
 }
 
@@ -388,7 +418,7 @@ fn line_pad(index: usize, output: Arc<Output>, state: Arc<LaneState>) -> gst::Pa
                 Err(WriteError::Lost { error, lines }) => {
                     let failure = Failure::new(&error, None);
                     let mut report = state.file.lock();
-                    report.failure.get_or_insert(failure);
+                    report.failure.get_or_insert(failure.into());
                     drop(report);
                     state.progress.lock().counts = Counts { keyframes: lines, ..Counts::default() };
                     state.changed.notify_all();

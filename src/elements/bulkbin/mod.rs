@@ -9,6 +9,7 @@ mod memory_gate;
 mod output;
 mod plan;
 mod settings;
+mod source;
 mod summary;
 mod supervisor;
 mod thread_probe;

@@ -23,6 +23,8 @@ pub struct PlanInputs {
     pub lanes: usize,
     /// Sessions of the model, each with one frame at a time.
     pub sessions: usize,
+    /// Bytes that the sessions may use, for all input sizes.
+    pub session_memory: u64,
 }
 
 /// A plan.
@@ -44,7 +46,7 @@ const MAX_LANES: usize = 64;
 /// Most decoder threads of a lane.
 const MAX_DECODER_THREADS: usize = 16;
 
-/// Memory of the process, the runtime and a model of usual size before the first frame.
+/// Memory of the process and the runtime before the first frame.
 const BASE_MEMORY: u64 = 200 << 20;
 
 /// Memory of a lane beside its frames: contexts, queues, lines.
@@ -58,10 +60,10 @@ impl Plan {
     /// lane's share of all bytes outlasts the others, and its decoder gets the corresponding share of the cores.
     #[must_use]
     pub fn new(inputs: PlanInputs) -> Self {
-        let PlanInputs { cores, memory, files, largest_file_bytes: largest, total_bytes: total, lanes, sessions } =
-            inputs;
+        let PlanInputs { cores, memory, files, largest_file_bytes: largest, total_bytes: total, lanes, .. } = inputs;
+        let PlanInputs { sessions, session_memory, .. } = inputs;
         let (cores, files) = (cores.max(1), files.max(1));
-        let room = memory.map_or(u64::MAX, |memory| memory.saturating_sub(BASE_MEMORY));
+        let room = memory.map_or(u64::MAX, |memory| memory.saturating_sub(BASE_MEMORY).saturating_sub(session_memory));
         let affordable = usize::try_from(room / (2 * LANE_MEMORY)).unwrap_or(usize::MAX);
         let wanted = if lanes == 0 { (cores + 1).min(affordable.max(1)) } else { lanes };
         let lanes = wanted.clamp(1, MAX_LANES).min(files);
@@ -118,8 +120,16 @@ mod tests {
             ((2, Some(16 * GIB), 1000, 100_000, 2), (64, 1, 3)),
         ];
         for ((cores, memory, files, lanes, sessions), (expected, threads, in_flight)) in table {
-            let inputs =
-                PlanInputs { cores, memory, files, largest_file_bytes: 1, total_bytes: files as u64, lanes, sessions };
+            let inputs = PlanInputs {
+                cores,
+                memory,
+                files,
+                largest_file_bytes: 1,
+                total_bytes: files as u64,
+                lanes,
+                sessions,
+                session_memory: 0,
+            };
             let plan = Plan::new(inputs);
             let shown = (plan.lanes, plan.decoder_threads, plan.frames_in_flight);
             assert_eq!(shown, (expected, threads, in_flight), "{inputs:?}");
@@ -130,8 +140,16 @@ mod tests {
     #[test]
     fn a_file_that_outlasts_the_others_is_decoded_by_its_share_of_the_cores() {
         let threads = |cores, (largest_file_bytes, total_bytes)| {
-            let inputs =
-                PlanInputs { cores, memory: None, files: 100, largest_file_bytes, total_bytes, lanes: 0, sessions: 2 };
+            let inputs = PlanInputs {
+                cores,
+                memory: None,
+                files: 100,
+                largest_file_bytes,
+                total_bytes,
+                lanes: 0,
+                sessions: 2,
+                session_memory: 0,
+            };
             Plan::new(inputs).decoder_threads
         };
         // Largest and all: threads on 2 and on 8 cores.
@@ -163,8 +181,12 @@ mod tests {
             total_bytes: 9,
             lanes: 0,
             sessions: 2,
+            session_memory: 100 << 20,
         };
         let plan = Plan::new(inputs);
+        let frames = |session_memory| Plan::new(PlanInputs { session_memory, ..inputs }).frame_memory;
+        assert_eq!(frames(0), frames(100 << 20).map(|left| left + (100 << 20)));
+        assert_eq!(frames(2 * GIB), Some(0));
         let [small, large] = [(854, 480), (7680, 4320)].map(|(width, height)| plan.frame_bytes(width, height, 12));
         assert!(large > 70 * small && large < plan.frame_memory.unwrap_or_default());
     }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::path::{name_of, path_of};
+use crate::path::{is_http, name_of, path_of};
 
 /// The order in which files are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -54,7 +54,7 @@ pub struct Settings {
 }
 
 /// Properties that the bin forwards to the lanes' detectors.
-pub const DETECTOR_PROPERTIES: [&str; 7] = [
+pub const DETECTOR_PROPERTIES: [&str; 8] = [
     "model-file",
     "label-file",
     "confidence-threshold",
@@ -62,6 +62,7 @@ pub const DETECTOR_PROPERTIES: [&str; 7] = [
     "classes",
     "execution-provider",
     "runtime-library",
+    "cache-dir",
 ];
 
 impl Settings {
@@ -123,7 +124,7 @@ impl Settings {
 
 /// Returns the file with this path or, if there is none, the files that match it as a pattern.
 fn files_at(location: &str) -> Result<Vec<String>, String> {
-    if Path::new(location).exists() || !location.contains(['*', '?', '[']) {
+    if Path::new(location).exists() || !location.contains(['*', '?', '[']) || is_http(location) {
         return Ok(vec![location.to_owned()]);
     }
     let found = glob::glob(location).map_err(|error| format!("location {location} is not a valid pattern: {error}"))?;
@@ -155,18 +156,18 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let mut properties = vec![
         glib::ParamSpecString::builder("location")
             .nick("Location")
-            .blurb("Path of a file to read, or pattern that matches several (recordings/*.mp4)")
+            .blurb("Path or HTTP URL of a file to read, or pattern that matches several (recordings/*.mp4)")
             .mutable_ready()
             .build(),
         // GStrv and not GstValueArray: bindings convert lists to it, and C passes an array of strings.
         glib::ParamSpecBoxed::builder::<Vec<String>>("files")
             .nick("Files")
-            .blurb("Paths of the files to read, for applications: gst-launch-1.0 cannot set a list of strings")
+            .blurb("Paths or HTTP URLs of the files to read, for applications: gst-launch-1.0 cannot set a list of strings")
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("file-list")
             .nick("File list")
-            .blurb("Text file with the path of a file to read on each line, or before each NUL byte; read after those of `location` and `files`")
+            .blurb("Text file with the path or HTTP URL of a file to read on each line, or before each NUL byte; read after those of `location` and `files`")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("lanes")

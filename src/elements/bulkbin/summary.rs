@@ -12,12 +12,15 @@ impl Summary {
         let decoder: gst::Structure = decoder.property("stats");
         let detector: gst::Structure = detector.property("stats");
         self.bytes_read = decoder.get("bytes-read").unwrap_or(0);
+        self.bytes_received = decoder.get("bytes-received").ok();
+        self.bytes = self.bytes.or_else(|| decoder.get("bytes").ok());
         self.problems = problems(&decoder);
         self.indexed_keyframes = decoder.get("indexed-keyframes").ok();
         self.damaged_frames = ["damaged", "corrupted"].map(|field| decoder.get::<u64>(field).unwrap_or(0)).iter().sum();
         self.duration_seconds = decoder.get::<u64>("duration").ok().map(|ns| ns as f64 / 1e9);
         self.fallback = detector.get("fallback").ok();
         self.detection_count = detector.get("detections").unwrap_or(0);
+        self.input_sizes = input_sizes(detector.get("input-sizes").unwrap_or_default());
         self.seconds = Seconds {
             total: self.seconds.total,
             open: seconds(&decoder, "open-time"),
@@ -69,10 +72,21 @@ fn problems(stats: &gst::StructureRef) -> Vec<String> {
     problems.iter().filter_map(|problem| problem.get().ok()).collect()
 }
 
+/// Returns the sizes in `input-sizes` of the detector: "640x384: 12, 640x640: 1".
+fn input_sizes(text: &str) -> Vec<String> {
+    text.split(", ").filter_map(|part| Some(part.split_once(": ")?.0.to_owned())).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn input_sizes_are_those_in_the_stats() {
+        assert_eq!(input_sizes("640x384: 12, 640x640: 1"), ["640x384", "640x640"]);
+        assert!(input_sizes("").is_empty());
+    }
 
     #[test]
     fn messages_have_the_status_and_the_problems() {

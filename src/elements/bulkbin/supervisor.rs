@@ -74,7 +74,7 @@ impl BulkBin {
         while lanes.len() < count {
             let lane = Lane::new(lanes.len(), &self.output)?;
             for element in lane.elements().into_iter().rev() {
-                self.obj().add(element)?;
+                self.obj().add(&element)?;
             }
             lane.link()?;
             self.guard_memory(&lane);
@@ -128,7 +128,9 @@ impl BulkBin {
         let settings = self.settings.lock().clone();
         let files = settings.all_files()?.into_iter();
         let files: Vec<(String, u64)> = files.map(|file| (file.clone(), byte_len(&file))).collect();
-        let sessions = self.first_stats().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
+        let stats = self.first_stats();
+        let sessions = stats.as_ref().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
+        let session_memory = stats.and_then(|stats| stats.get::<u64>("session-memory").ok()).unwrap_or(0);
         let budget = memory::budget(settings.memory_limit);
         let mut plan = Plan::new(PlanInputs {
             cores: num_cpus::get(),
@@ -138,6 +140,7 @@ impl BulkBin {
             total_bytes: files.iter().map(|file| file.1).sum(),
             lanes: settings.lanes as usize,
             sessions: sessions as usize,
+            session_memory,
         });
         self.limit_lanes(&mut plan)?;
         let failed = |error: glib::BoolError| format!("cannot create lanes: {error}");

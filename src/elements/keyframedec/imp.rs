@@ -50,6 +50,8 @@ pub(super) struct Stats {
     pub info: Option<av::Info>,
     pub counts: av::Counts,
     pub bytes_read: u64,
+    /// Length of the input, where upstream knows it.
+    pub bytes: Option<u64>,
     /// In push mode.
     pub upstream_stats: Option<UpstreamStats>,
     /// The device that decodes.
@@ -410,6 +412,7 @@ impl Stats {
             .field("decode-time", nanoseconds(counts.decode_time))
             .field("push-time", self.push_time);
         stats = stats.field_if_some("indexed-keyframes", self.indexed_keyframes);
+        stats = stats.field_if_some("bytes", self.bytes);
         if let Some(UpstreamStats { bytes_received, seeks }) = self.upstream_stats {
             stats = stats.field("bytes-received", bytes_received).field("upstream-seeks", seeks);
         }

@@ -12,6 +12,7 @@ mod range_source;
 mod segment;
 mod settings;
 mod streaming;
+pub mod url;
 
 /// Returns the GStreamer format that is identical to FFmpeg's, if there is one.
 #[must_use]

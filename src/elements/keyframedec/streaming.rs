@@ -153,7 +153,7 @@ impl KeyframeDec {
         let started = Instant::now();
         let settings = self.settings.lock().clone();
         let pulls = self.state.lock().mode == Some(gst::PadMode::Pull);
-        let source: Box<dyn av::ByteSource> = if pulls {
+        let mut source: Box<dyn av::ByteSource> = if pulls {
             Box::new(PullSource::new(self.sinkpad.clone(), settings.io_timeout()))
         } else {
             let element = self.obj().downgrade();
@@ -166,6 +166,7 @@ impl KeyframeDec {
             push::open(&self.sinkpad, &self.queue, may_seek, settings.spool_limit, &wait_limit)
                 .map_err(av::Error::from)?
         };
+        self.state.lock().stats.bytes = source.size();
         let location = self.location();
         let log = self.ffmpeg_log(location.as_ref());
         let reader = av::KeyframeReader::open(source, &settings.to_options(&self.pool, log), self.interrupt.clone())?;

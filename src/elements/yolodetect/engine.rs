@@ -55,7 +55,7 @@ impl LoadedEngine {
         let classes = classes(&labels, &settings.classes)?;
         gst::info!(
             CAT,
-            "{}: {}x{}, {} ({}); {} on {}, {}{}, {} sessions of {} threads, ONNX Runtime {} ({})",
+            "{}: {}x{}, {} ({}); {} on {}, {}{}, {} sessions of {} threads, ONNX Runtime {} ({}){}",
             model.source,
             model.width,
             model.height,
@@ -69,7 +69,21 @@ impl LoadedEngine {
             report.intra_op_threads,
             runtime.version(),
             runtime.library().display(),
+            match (report.is_known, report.has_cache) {
+                (true, _) => "; known from an earlier start",
+                (false, true) => "; compiled for the first time, later starts are faster",
+                (false, false) => "",
+            },
         );
+        match (&settings.cache_dir, engine.stats().cache_problem) {
+            (_, None) => {}
+            // A folder that nobody asked for may be missing, as for system users without a home.
+            (None, Some(problem)) => gst::info!(CAT, "nothing is kept for later starts: {problem}"),
+            (Some(_), Some(problem)) => warn(SetupWarning::Setup(format!(
+                "cache-dir: {problem}. Nothing is kept for later starts; results are not affected. Set cache-dir to a folder that can be \
+                 written"
+            ))),
+        }
         let automatic = report.sessions * report.batch_size.max(1) * 2 + 1;
         let max_inflight = if settings.max_inflight == 0 { automatic } else { settings.max_inflight as usize };
         let mut ready = Self {
@@ -118,6 +132,7 @@ impl LoadedEngine {
                 detect::Task::Pose { points, .. } => u32::try_from(points).unwrap_or(0),
                 _ => 0,
             },
+            input_size: self.made_from.input_size.trim().to_owned(),
         }
     }
 
@@ -182,6 +197,7 @@ impl EngineReport {
             .field("batch-size", report.batch_size as u32)
             .field("sessions", report.sessions as u32)
             .field("intra-op-threads", report.intra_op_threads as u32)
+            .field("session-memory", engine.session_memory)
             .field("runtime-version", self.runtime.version())
             .field("runtime-library", self.runtime.library().display().to_string())
             .field("model-loads", engine.model_loads)
@@ -189,6 +205,12 @@ impl EngineReport {
             .field("engine-users", engine.users.saturating_sub(1) as u32)
             .field("engine-frames", engine.frames)
             .field("engine-batches", engine.batches);
+        stats = match &engine.cache_problem {
+            Some(problem) => stats.field("cache", problem),
+            None if report.is_known => stats.field("cache", "used"),
+            None if report.has_cache => stats.field("cache", "filled"),
+            None => stats.field("cache", "none"),
+        };
         if let Some(reason) = &engine.refused_size {
             stats = stats.field("refused-input-size", reason);
         }

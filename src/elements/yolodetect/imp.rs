@@ -228,6 +228,10 @@ impl YoloDetect {
             each(counts.infer),
             each(counts.decode)
         );
+        let problem = self.ready.lock().as_ref().and_then(|ready| ready.engine.stats().cache_problem);
+        if let Some(problem) = problem {
+            gst::warning!(CAT, imp = self, "later starts are slow: {problem}; set cache-dir");
+        }
     }
 
     fn prepare(&self) -> Result<(), gst::StateChangeError> {
@@ -315,6 +319,7 @@ impl YoloDetect {
                     return false;
                 };
                 self.warn_of_region(&info);
+                self.expect_frames(&info);
                 *self.info.lock() = Some(info);
                 // Boxes are in pixels, so they do not carry over to frames of another size.
                 *self.frame_selector.lock() = FrameSelector::default();
@@ -354,6 +359,18 @@ impl YoloDetect {
             if event.is_sticky() && is_of_stream {
                 let _ = self.srcpad.store_sticky_event(&event);
             }
+        }
+    }
+
+    /// Announces the frames to the engine, unless inference runs on parts of them.
+    fn expect_frames(&self, info: &gst_video::VideoInfo) {
+        let settings = Arc::clone(&self.settings.lock());
+        let engine = self.ready.lock().as_ref().map(|ready| ready.engine.clone());
+        if let Some(engine) = engine
+            && settings.region_of_interest.is_empty()
+            && settings.region_type.is_empty()
+        {
+            engine.expect((info.width() as usize, info.height() as usize));
         }
     }
 

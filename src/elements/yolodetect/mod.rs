@@ -6,6 +6,7 @@ mod enums;
 mod frame;
 mod frame_selection;
 mod imp;
+mod messages;
 mod queue;
 mod settings;
 mod streaming;

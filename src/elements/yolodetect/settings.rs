@@ -34,9 +34,12 @@ pub struct Settings {
     pub inter_op_threads: u32,
     pub batch_size: u32,
     pub max_inflight: u32,
+    pub post_messages: bool,
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
     pub load_timeout: u64,
+    /// `None` for the user's; empty for none.
+    pub cache_dir: Option<PathBuf>,
     /// As written; errors are reported when the element starts.
     pub input_size: String,
     pub resize_mode: ResizeMode,
@@ -76,9 +79,11 @@ impl Default for Settings {
             inter_op_threads: 0,
             batch_size: 0,
             max_inflight: 0,
+            post_messages: false,
             model_layout: ModelLayout::default(),
             memory_limit: 0,
             load_timeout: 0,
+            cache_dir: None,
             input_size: "auto".to_owned(),
             resize_mode: ResizeMode::default(),
             resize_filter: ResizeFilter::default(),
@@ -144,6 +149,10 @@ impl Settings {
             memory_limit: self.memory_limit,
             load_timeout: (self.load_timeout > 0).then(|| Duration::from_nanos(self.load_timeout)),
             provider_dirs,
+            cache_dir: match &self.cache_dir {
+                Some(folder) => Some(folder.clone()).filter(|folder| !folder.as_os_str().is_empty()),
+                None => detect::user_cache(),
+            },
         })
     }
 
@@ -185,6 +194,7 @@ impl Settings {
             "model-layout" => self.model_layout = value.get().expect(fits),
             "memory-limit" => self.memory_limit = value.get().expect(fits),
             "load-timeout" => self.load_timeout = value.get().expect(fits),
+            "cache-dir" => self.cache_dir = value.get::<Option<String>>().expect(fits).map(PathBuf::from),
             "input-size" => self.input_size = text(),
             "resize-mode" => self.resize_mode = value.get().expect(fits),
             "resize-filter" => self.resize_filter = value.get().expect(fits),
@@ -200,6 +210,7 @@ impl Settings {
             "region-type" => self.region_type = text(),
             "meta" => self.meta = value.get().expect(fits),
             "max-inflight" => self.max_inflight = value.get().expect(fits),
+            "post-messages" => self.post_messages = value.get().expect(fits),
             _ => unreachable!("GObject passes on only properties of the list below"),
         }
     }
@@ -229,6 +240,7 @@ impl Settings {
             "model-layout" => self.model_layout.to_value(),
             "memory-limit" => self.memory_limit.to_value(),
             "load-timeout" => self.load_timeout.to_value(),
+            "cache-dir" => path(&self.cache_dir),
             "input-size" => self.input_size.to_value(),
             "resize-mode" => self.resize_mode.to_value(),
             "resize-filter" => self.resize_filter.to_value(),
@@ -241,6 +253,7 @@ impl Settings {
             "region-type" => self.region_type.to_value(),
             "meta" => self.meta.to_value(),
             "max-inflight" => self.max_inflight.to_value(),
+            "post-messages" => self.post_messages.to_value(),
             _ => return None,
         })
     }
@@ -309,8 +322,8 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
         glib::ParamSpecString::builder("execution-provider")
             .nick("Execution provider")
             .blurb(
-                "Provider that runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, coreml, directml, webgpu, or \
-                 the path of a plugin provider's library",
+                "Provider that runs the model: auto (the fastest present), cpu, openvino, cuda, tensorrt, tensorrt-rtx, coreml, \
+                 directml, webgpu, or the path of a plugin provider's library",
             )
             .default_value(Some(defaults.execution_provider.as_str()))
             .mutable_ready()
@@ -359,6 +372,12 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             detect::MAX_BATCH_SIZE,
         ),
         count("max-inflight", "Maximum in flight", "Most frames in the element (0 = automatic)", 1024),
+        glib::ParamSpecBoolean::builder("post-messages")
+            .nick("Post messages")
+            .blurb("Post an element message `vx-detections` on the bus for each frame on which inference runs")
+            .default_value(defaults.post_messages)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt64::builder("memory-limit")
             .nick("Memory limit")
             .blurb("Reject a model whose weights need more bytes of memory than this (0 = 80 % of the available memory)")
@@ -371,6 +390,11 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             .default_value(defaults.load_timeout)
             .mutable_ready()
             .build(),
+        text(
+            "cache-dir",
+            "Cache directory",
+            "Folder for compiled models, which make later starts faster (default: vx in the user's cache directory; empty = none)",
+        ),
         glib::ParamSpecEnum::builder::<ModelLayout>("model-layout")
             .nick("Model layout")
             .blurb("Layout of the model's output, where it cannot be inferred")

@@ -11,6 +11,7 @@ use gst::subclass::prelude::*;
 use super::frame::MappedFrame;
 use super::frame_selection::{Selection, thumbnail};
 use super::imp::{CAT, YoloDetect};
+use super::messages;
 use super::queue::{Item, PushFailure, Taken};
 use crate::detect::Frame as _;
 use crate::elements::buffer_layout;
@@ -158,6 +159,7 @@ impl YoloDetect {
                 match event.type_() {
                     gst::EventType::StreamStart => *self.output.lock() = OutputState::default(),
                     gst::EventType::Caps => self.output.lock().takes_video_meta = None,
+                    gst::EventType::Eos => self.log_refused_size(),
                     _ => {}
                 }
                 self.srcpad.push_event(event);
@@ -203,6 +205,9 @@ impl YoloDetect {
             let kinds = self.settings.lock().meta.into();
             let size = (info.width(), info.height());
             meta::write(buffer.make_mut(), &detections, &labels, size, kinds, is_looked_at);
+            if is_looked_at {
+                self.post_detections(&buffer, &info);
+            }
             self.counts.lock().detections += detections.len() as u64;
             self.output.lock().last = detections;
         } else {
@@ -219,6 +224,17 @@ impl YoloDetect {
             );
             gst::FlowError::Error
         })
+    }
+
+    /// Posts the detections of a frame on the bus, on request.
+    fn post_detections(&self, buffer: &gst::BufferRef, info: &gst_video::VideoInfo) {
+        if !self.settings.lock().post_messages {
+            return;
+        }
+        let segment = self.srcpad.sticky_event::<gst::event::Segment>(0);
+        let segment = segment.as_ref().and_then(|segment| segment.segment().downcast_ref::<gst::ClockTime>());
+        let structure = messages::detections(buffer, segment, info);
+        let _ = self.obj().post_message(gst::message::Element::builder(structure).src(&*self.obj()).build());
     }
 
     /// Whether downstream reads GstVideoMeta. Queried after caps were sent and after downstream was relinked.
@@ -283,6 +299,16 @@ impl YoloDetect {
             detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         }
         Ok(detections)
+    }
+
+    /// Logs why the model ran at the size that it was exported for, if a smaller one was tried.
+    fn log_refused_size(&self) {
+        let engine = self.ready.lock().as_ref().map(|ready| ready.engine.clone());
+        if let Some(engine) = engine
+            && let Some(reason) = engine.stats().refused_size
+        {
+            gst::info!(CAT, imp = self, "{} runs at its exported input size: {reason}", engine.model().source);
+        }
     }
 
     fn warn_of_outputs(&self, complaint: &str) {

@@ -18,10 +18,10 @@ use crate::itself;
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Arguments {
-    /// Files, folders, quoted patterns; - for a list on stdin
+    /// Files, HTTP URLs, folders, quoted patterns; - for a list on stdin
     ///
     /// Folders are searched recursively for files with the extensions of media. In a pattern, ** stands for folders at any depth. The list has
-    /// one path per line, or paths separated by NUL bytes.
+    /// one path or URL per line, or paths separated by NUL bytes. Of URLs (http, https) only the needed ranges are fetched.
     #[arg(required_unless_present = "worker", value_name = "INPUT")]
     pub inputs: Vec<OsString>,
 
@@ -50,6 +50,13 @@ pub struct Arguments {
     /// Execution provider [default: auto]
     #[arg(long, value_name = "NAME", value_parser = ProviderParser, hide_possible_values = true)]
     pub provider: Option<String>,
+
+    /// Folder for compiled models [default: ~/.cache/vx]
+    ///
+    /// Compiled models make later starts faster and do not affect results. The default is vx in $XDG_CACHE_HOME, if that is set. "" stands
+    /// for no folder. Results are kept with --cache.
+    #[arg(long, value_name = "FOLDER", value_parser = clap::builder::OsStringValueParser::new())]
+    pub cache_dir: Option<OsString>,
 
     /// Detect on frames this far apart [default: on all keyframes]
     ///
@@ -216,6 +223,7 @@ impl Arguments {
         (settings.detector.confidence, settings.detector.iou) = (self.confidence, self.iou);
         settings.detector.classes = self.classes.iter().cloned().collect();
         settings.detector.provider.clone_from(&self.provider);
+        settings.detector.cache_dir = self.cache_dir.as_ref().map(PathBuf::from);
         settings.sampling = self.every.map(SamplingSettings::every).unwrap_or_default();
         settings.properties.clone_from(&self.properties);
         settings.output = match &self.output {

@@ -21,11 +21,12 @@ pub fn print(plan: &Plan) {
         plan.batch_size
     );
     show!(
-        "plan        {} lanes, {} decoder threads and {} frames in flight each, {} for frames",
+        "plan        {} lanes, {} decoder threads and {} frames in flight each; {} for frames, up to {} for the model",
         plan.lanes,
         plan.decoder_threads,
         plan.frames_in_flight,
-        plan.frame_memory.map_or("no limit".into(), mib)
+        plan.frame_memory.map_or("no limit".into(), mib),
+        mib(plan.session_memory)
     );
     plan.files.iter().for_each(|file| show!("  {}", printable(file)));
 }

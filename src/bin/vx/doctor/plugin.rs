@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks the plugin: where it is, whether GStreamer finds it there, and why it cannot be loaded.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,14 +67,19 @@ fn advice(reason: &str) -> String {
 
 /// Tries to load a plugin, or another library, in a separate process.
 pub fn loads(file: &Path) -> Finding {
-    let itself = itself::with_arguments(["doctor", "--load"]).map_err(|error| error.to_string())?;
-    let child =
-        Command::new(itself.program).args(itself.arguments).arg(file).output().map_err(|error| error.to_string())?;
-    if child.status.success() {
-        return Ok(String::new());
-    }
+    run_doctor([OsStr::new("--load"), file.as_os_str()])
+}
+
+/// Runs `vx doctor` with internal arguments in a separate process, which a broken library may end. Returns what it prints.
+pub fn run_doctor(arguments: [&OsStr; 2]) -> Finding {
+    let itself = itself::with_arguments(["doctor"]).map_err(|error| error.to_string())?;
+    let mut command = Command::new(itself.program);
+    let child = command.args(itself.arguments).args(arguments).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&child.stdout).trim().to_owned();
-    // Without a word: the plugin ended the process.
+    if child.status.success() {
+        return Ok(said);
+    }
+    // Without a word: the library ended the process.
     Err(if said.is_empty() { format!("loading it ends the process ({})", child.status) } else { said })
 }
 

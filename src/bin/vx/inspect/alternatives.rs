@@ -66,7 +66,8 @@ impl Frame for Rgb {
 /// Reads the first keyframe of a file.
 fn picture(path: &Path) -> Result<Rgb, String> {
     let words = |error: gstvx::av::Error| format!("{}: {error}", path.display());
-    let mut reader = gstvx::run::open_media(path, 1).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    let mut reader = gstvx::run::open_media(&gstvx::path::name_of(path), 1)
+        .map_err(|reason| format!("{}: {reason}", path.display()))?;
     let keyframe = loop {
         match reader.next().map_err(words)? {
             Step::Keyframe(keyframe) => break keyframe,

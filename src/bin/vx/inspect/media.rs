@@ -2,9 +2,9 @@
 //! A media file: container, streams, keyframes and their spacing, what would be read.
 
 use std::fmt;
-use std::path::Path;
 
 use gstvx::av::{Error, KeyframeEntry, Step};
+use gstvx::path::path_of;
 use gstvx::run::open_media;
 use serde::Serialize;
 
@@ -15,7 +15,8 @@ const SPARSE_SECONDS: f64 = 5.0;
 #[derive(Debug, Serialize)]
 pub struct Media {
     file: String,
-    bytes: u64,
+    /// Length of the file; null where a server does not say.
+    bytes: Option<u64>,
     container: String,
     title: Option<String>,
     streams: String,
@@ -49,14 +50,14 @@ pub struct Media {
     damage: Option<String>,
 }
 
-fn with_hint(path: &Path, reason: String) -> String {
-    if path.is_dir() { format!("{reason}; `vx detect` reads folders") } else { reason }
+fn with_hint(name: &str, reason: String) -> String {
+    if path_of(name).is_dir() { format!("{reason}; `vx detect` reads folders") } else { reason }
 }
 
-/// Inspects a file: decodes its first keyframe and reads all of them.
-pub fn inspect(path: &Path) -> Result<Media, String> {
+/// Inspects a file or URL: decodes its first keyframe and reads all of them.
+pub fn inspect(name: &str) -> Result<Media, String> {
     let mut damage = None;
-    let mut reader = open_media(path, 1).map_err(|reason| with_hint(path, reason))?;
+    let mut reader = open_media(name, 1).map_err(|reason| with_hint(name, reason))?;
     let first = loop {
         match reader.next().map_err(|error| error.to_string())? {
             Step::Keyframe(keyframe) => break Some(keyframe),
@@ -66,7 +67,7 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
         }
     };
     drop(reader);
-    let mut reader = open_media(path, 0)?;
+    let mut reader = open_media(name, 0)?;
     let mut listed = Vec::new();
     loop {
         match reader.list_next() {
@@ -87,11 +88,12 @@ pub fn inspect(path: &Path) -> Result<Media, String> {
     if !problems.is_empty() {
         damage = Some(damage.into_iter().chain(problems).collect::<Vec<_>>().join("; "));
     }
+    let bytes = reader.byte_len();
     let info = reader.info();
     let pixel_format = first.as_ref().and_then(|first| first.frame.pixel_format().ok());
     Ok(Media {
-        file: path.display().to_string(),
-        bytes: std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
+        file: name.to_owned(),
+        bytes,
         container: info.container.clone(),
         title: info.title.clone(),
         streams: info.streams.clone(),
@@ -131,10 +133,10 @@ impl fmt::Display for Media {
         let title = self.title.as_ref().map_or(String::new(), |title| format!(", \"{title}\""));
         writeln!(
             f,
-            "  container  {}, {}, {} bytes{title}",
+            "  container  {}, {}, {}{title}",
             self.container,
             seconds(self.duration_seconds),
-            self.bytes
+            self.bytes.map_or_else(|| "unknown length".to_owned(), |bytes| format!("{bytes} bytes"))
         )?;
         writeln!(f, "  streams    {}", self.streams)?;
         let rate = self.frame_rate.map_or(String::new(), |rate| format!(", {rate:.2} frames/s"));
@@ -165,8 +167,14 @@ impl fmt::Display for Media {
                 "  sampling   keyframes are {median:.0} s apart, {longest:.0} s at most: `vx detect --every 1s` also looks at frames between"
             )?;
         }
-        let share = 100.0 * self.bytes_read as f64 / (self.bytes as f64).max(1.0);
-        write!(f, "  read       {} bytes for all of them, {share:.1} % of the file", self.bytes_read)?;
+        let share =
+            |bytes: u64| format!(", {:.1} % of the file", 100.0 * self.bytes_read as f64 / (bytes as f64).max(1.0));
+        write!(
+            f,
+            "  read       {} bytes for all of them{}",
+            self.bytes_read,
+            self.bytes.map(share).unwrap_or_default()
+        )?;
         self.damage.as_ref().map_or(Ok(()), |damage| write!(f, "\n  incomplete {damage}"))
     }
 }

@@ -33,12 +33,29 @@ pub struct ModelFile {
     classes: Vec<String>,
     /// How a frame becomes the model's input.
     frames: String,
-    /// The size of the input for 16:9 frames (`input-size=auto`), or why it is the exported one.
-    wide_frames: String,
+    /// The sizes of the input for frames of usual aspect ratios (`input-size=auto`).
+    input_sizes: Vec<InputSize>,
     warnings: Vec<String>,
     /// Detections on a picture with other settings, the best first.
     #[serde(skip_serializing_if = "Option::is_none")]
     alternatives: Option<Vec<Alternative>>,
+}
+
+/// The size of a model's input for frames of one aspect ratio.
+#[derive(Debug, Serialize)]
+struct InputSize {
+    aspect_ratio: &'static str,
+    width: usize,
+    height: usize,
+    /// Why it is the exported size, if a smaller one was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl fmt::Display for InputSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{} for {}", self.width, self.height, self.aspect_ratio)
+    }
 }
 
 /// Loads a model on the CPU and describes it; with a `picture`, also tries other settings.
@@ -85,21 +102,24 @@ pub fn inspect(path: &Path, picture: Option<&Path>) -> Result<ModelFile, String>
         class_count: labels.len(),
         classes: (0..labels.len()).map(|class| labels.name(class).into_owned()).collect(),
         frames: preparation(&model.input_format()),
-        wide_frames: wide_frames(&engine)?,
+        input_sizes: input_sizes(&engine)?,
         warnings,
         alternatives,
     })
 }
 
-/// Runs the model on a picture of 16:9 and returns the size of its input.
-fn wide_frames(engine: &Engine) -> Result<String, String> {
-    let frame = Box::new(Rgb::black(320, 180));
-    let result = engine.submit(frame, Arc::default()).wait().map_err(|error| error.to_string())?;
-    let (width, height) = result.input_size;
-    Ok(match engine.stats().refused_size {
-        Some(reason) => format!("{width}x{height}, {reason}"),
-        None => format!("{width}x{height}"),
-    })
+/// Runs the model on pictures of usual aspect ratios and returns the sizes of its input.
+fn input_sizes(engine: &Engine) -> Result<Vec<InputSize>, String> {
+    let ratios = [("16:9", 320, 180), ("4:3", 320, 240), ("9:16", 180, 320)];
+    let size_for = |(aspect_ratio, width, height)| {
+        let frame = Box::new(Rgb::black(width, height));
+        let result = engine.submit(frame, Arc::default()).wait().map_err(|error| error.to_string())?;
+        let (width, height) = result.input_size;
+        let exported = (engine.model().width, engine.model().height);
+        let reason = engine.stats().refused_size.filter(|_| result.input_size == exported);
+        Ok(InputSize { aspect_ratio, width, height, reason })
+    };
+    ratios.into_iter().map(size_for).collect()
 }
 
 fn preparation(format: &InputFormat) -> String {
@@ -128,7 +148,11 @@ impl fmt::Display for ModelFile {
         writeln!(f, "  layout   {}: {}", self.layout, self.reason)?;
         writeln!(f, "  task     {}", self.task)?;
         writeln!(f, "  frames   {}; {}", self.frames, self.batch)?;
-        writeln!(f, "  16:9     {}", self.wide_frames)?;
+        let sizes = self.input_sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        writeln!(f, "  sizes    {sizes}")?;
+        if let Some(reason) = self.input_sizes.iter().find_map(|size| size.reason.as_ref()) {
+            writeln!(f, "           {reason}")?;
+        }
         let names = self.classes.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if self.class_count > NAMES_SHOWN { ", …" } else { "" };
         if self.class_count == 0 {

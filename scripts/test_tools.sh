@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs the programs that only tests use, where that is possible without asking (Debian, as root):
+#
+#   nginx   tests/urls.rs reads files from it
+#
+# Tests whose program is missing print that they are skipped. Nothing is started.
+set -euo pipefail
+
+export DEBIAN_FRONTEND=noninteractive
+missing=()
+{ command -v nginx || [ -x /usr/sbin/nginx ]; } >/dev/null || missing+=(nginx-light)
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "test_tools: missing: ${missing[*]}; the tests that use them are skipped" >&2
+    exit 0
+fi
+# Debian's packages start their servers, unless this program forbids it.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
