@@ -41,7 +41,7 @@ fn frames_over_http_match_those_of_the_file() {
 #[test]
 fn only_needed_ranges_are_requested_and_sent() {
     let file = large();
-    let server = Server::start(&file, Manner::Ranges);
+    let server = Server::start(file, Manner::Ranges);
     let (pipeline, sink) = common::pipeline(&launch(&server, ""));
     let outcome = play(&pipeline, &sink);
     let stats: gst::Structure = pipeline.by_name("dec").unwrap().property("stats");
