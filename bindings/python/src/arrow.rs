@@ -38,12 +38,12 @@ impl Drop for ArrowStream {
     }
 }
 
-/// The run, and whether a consumer has begun to read it.
+/// The run, and whether a consumer reads it.
 struct Source {
     run: Arc<Shared>,
     /// Keeps the run going.
     handle: Option<Arc<Handle>>,
-    has_begun: AtomicBool,
+    is_started: AtomicBool,
 }
 
 const READ_BEFORE: &str = "the stream was read before: start another run";
@@ -51,7 +51,7 @@ const READ_BEFORE: &str = "the stream was read before: start another run";
 impl ArrowStream {
     /// Creates the stream of a run that has started.
     pub fn new(run: Arc<Shared>, handle: Option<Arc<Handle>>) -> Self {
-        Self { source: Some(Arc::new(Source { run, handle, has_begun: AtomicBool::new(false) })) }
+        Self { source: Some(Arc::new(Source { run, handle, is_started: AtomicBool::new(false) })) }
     }
 }
 
@@ -67,9 +67,9 @@ impl ArrowStream {
         // A producer may ignore the request; consumers then cast.
         let _ = requested_schema;
         process::enter()?;
-        let source = self.source.clone().filter(|source| !source.has_begun.load(Ordering::Acquire));
+        let source = self.source.clone().filter(|source| !source.is_started.load(Ordering::Acquire));
         let source = source.ok_or_else(|| PyRuntimeError::new_err(READ_BEFORE))?;
-        let batches = Batches { source, rows: Rows::default(), has_begun: false, has_ended: false };
+        let batches = Batches { source, rows: Rows::default(), is_started: false, has_ended: false };
         let stream = FFI_ArrowArrayStream::new(Box::new(batches));
         Ok(PyCapsule::new_with_value(py, stream, c"arrow_array_stream")?.into_any())
     }
@@ -85,14 +85,14 @@ impl ArrowStream {
 struct Batches {
     source: Arc<Source>,
     rows: Rows,
-    has_begun: bool,
+    is_started: bool,
     has_ended: bool,
 }
 
 impl Drop for Batches {
     fn drop(&mut self) {
         // The consumer has stopped reading.
-        if self.has_begun && !self.has_ended && process::enter().is_ok() {
+        if self.is_started && !self.has_ended && process::enter().is_ok() {
             self.source.run.close();
         }
     }
@@ -115,12 +115,12 @@ impl Iterator for Batches {
             self.has_ended = true;
             return Some(Err(ArrowError::ExternalError("vx was used before this process was forked".into())));
         }
-        if !self.has_begun {
-            if self.source.has_begun.swap(true, Ordering::AcqRel) {
+        if !self.is_started {
+            if self.source.is_started.swap(true, Ordering::AcqRel) {
                 self.has_ended = true;
                 return Some(Err(ArrowError::ExternalError(READ_BEFORE.into())));
             }
-            self.has_begun = true;
+            self.is_started = true;
         }
         let begun = Instant::now();
         loop {

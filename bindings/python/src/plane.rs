@@ -79,7 +79,7 @@ impl Plane {
 
     unsafe fn __getbuffer__(this: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         if view.is_null() {
-            return Err(PyBufferError::new_err("there is no view to fill"));
+            return Err(PyBufferError::new_err("the view is null"));
         }
         // SAFETY: the caller passes a view to be filled, checked above; it has no exporter until the last line.
         unsafe { (*view).obj = ptr::null_mut() };

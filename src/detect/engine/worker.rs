@@ -25,7 +25,7 @@ use crate::detect::layouts::task::Task;
 use crate::detect::model::description::{Batch, Model, max_images};
 use crate::detect::model::identification::photograph;
 use crate::detect::pixels::input_format::InputFormat;
-use crate::detect::pixels::letterbox::{Letterbox, ResizeMode};
+use crate::detect::pixels::letterbox::Letterbox;
 use crate::detect::pixels::picture::{Area, Picture};
 use crate::detect::pixels::preparer::Preparer;
 use crate::detect::runtime::binding::InputTensor;
@@ -166,13 +166,12 @@ impl SizedSession {
         Ok(Self { sized, session, format, input, padded: vec![None; capacity], fixed_batch, capacity })
     }
 
-    /// Detects objects in one picture, at the top left of the input so that it has the same place among the cells of every size: in
-    /// the middle it would be shifted by half a cell between some sizes, which changes what is detected. The error is a reason.
+    /// Detects objects in one picture, placed as frames are: a model whose results do not follow the picture's place in the input, for
+    /// example because coordinates are stored in it, must differ between two sizes. The error is a reason.
     fn detect(&mut self, picture: &Picture<'_>, settings: &DetectSettings) -> Result<Vec<Detection>, String> {
         let images = self.fixed_batch.unwrap_or(1);
         let mut preparer = Preparer::default();
-        let format = InputFormat { resize_mode: ResizeMode::LetterboxTopLeft, ..self.format };
-        let fit = preparer.prepare(picture, &format, self.input.slot(0), &mut self.padded[0]);
+        let fit = preparer.prepare(picture, &self.format, self.input.slot(0), &mut self.padded[0]);
         let (model, size) = (&self.sized.model, self.sized.size());
         self.session.run(&self.input, images, &model.read_outputs, |views| {
             let outputs = Outputs { views, images };
