@@ -25,7 +25,7 @@ const OLD: Duration = Duration::from_secs(24 * 3600);
 /// Start of the names of temporary files and folders.
 const TEMPORARY: &str = ".new-";
 /// Extension of entries. Changes when their content gets another meaning.
-const EXTENSION: &str = "vx1";
+const EXTENSION: &str = "vx2";
 /// Folder within the user's cache directory.
 const USER_FOLDER: &str = "vx";
 
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn entries_that_were_not_used_for_longest_are_removed_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let foreign = [folder.path().join("notes.txt"), folder.path().join("notes.vx1")];
+        let foreign = [folder.path().join("notes.txt"), folder.path().join("notes.vx2")];
         foreign.iter().for_each(|path| std::fs::write(path, [0; 100]).unwrap());
         let cache = ModelCache { limit: 3 * 132, ..ModelCache::open(folder.path()).unwrap() };
         let key = |number: u8| CacheKey::new("test").with([number]);
