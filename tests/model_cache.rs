@@ -62,7 +62,7 @@ fn detect_with(provider: &str, folder: &Path) -> Detected {
 /// Returns the entries of a cache. Fails for anything else in the folder.
 fn entries(folder: &Path) -> BTreeSet<PathBuf> {
     let entries: BTreeSet<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
-    assert!(entries.iter().all(|path| path.extension().is_some_and(|extension| extension == "vx1")), "{entries:?}");
+    assert!(entries.iter().all(|path| path.extension().is_some_and(|extension| extension == "vx2")), "{entries:?}");
     entries
 }
 
