@@ -7,9 +7,10 @@ mod common;
 mod detect_support;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::command::{assert_same, records, vx};
 use common::{clip, pipeline, play, quoted, scratch};
@@ -114,6 +115,20 @@ fn assert_same_results_in_every_state(provider: &str) {
         assert!(entries(&folder) == filled && filled.iter().all(|path| is_intact(path)), "{what} entries are replaced");
         let again = detect_with(provider, &folder);
         assert_eq!((&again.lines, &*again.cache), (&without.lines, "used"), "after entries were {what}");
+    }
+    // Opened at once for the input size of the frames, not also for the exported one: only its entries are read.
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let open = |path: &PathBuf| File::options().append(true).open(path).unwrap();
+    filled.iter().for_each(|path| open(path).set_modified(old).unwrap());
+    detect_with(provider, &folder);
+    let is_compiled = |path: &&PathBuf| path.metadata().unwrap().len() > 1_000_000;
+    let is_used = |path: &&PathBuf| path.metadata().unwrap().modified().unwrap() > old + Duration::from_secs(60);
+    let compiled = filled.iter().filter(is_compiled);
+    let (all, used) = (compiled.clone().count(), compiled.filter(is_used).count());
+    assert!(filled.iter().any(|path| is_used(&path)));
+    match provider {
+        "openvino" => assert_eq!((all, used), (2, 1), "compiled models and those that were read"),
+        _ => assert_eq!(all, 0),
     }
     // A part of the entries, as after the oldest were removed.
     for path in &filled {

@@ -90,10 +90,18 @@ impl ModelCache {
         self.problem.lock().clone()
     }
 
-    /// Returns a folder within it for a provider that manages its own files.
+    /// Returns a folder within it for a provider that manages its own files. It is bounded here, when it is opened: its oldest files are
+    /// removed while it is larger than the limit of the cache.
     pub fn subfolder(&self, name: &str) -> Option<PathBuf> {
         let folder = self.folder.join(name);
-        create_private(&folder).ok().map(|()| folder)
+        create_private(&folder).ok()?;
+        let files = folder.read_dir().ok()?.flatten();
+        let entry = |file: std::fs::DirEntry| {
+            let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((metadata.modified().ok()?, metadata.len(), file.path()))
+        };
+        remove_oldest(files.filter_map(entry).collect(), self.limit);
+        Some(folder)
     }
 
     fn path(&self, key: &CacheKey) -> PathBuf {
@@ -166,15 +174,20 @@ impl ModelCache {
                 let _ = if metadata.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             }
         }
-        entries.sort();
-        let mut total: u64 = entries.iter().map(|(_, length, _)| length).sum();
-        for (_, length, path) in entries {
-            if total <= self.limit {
-                break;
-            }
-            if std::fs::remove_file(path).is_ok() {
-                total -= length;
-            }
+        remove_oldest(entries, self.limit);
+    }
+}
+
+/// Removes the oldest of `files` (time, length, path) while they are longer than `limit` bytes together.
+fn remove_oldest(mut files: Vec<(SystemTime, u64, PathBuf)>, limit: u64) {
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, length, _)| length).sum();
+    for (_, length, path) in files {
+        if total <= limit {
+            break;
+        }
+        if std::fs::remove_file(path).is_ok() {
+            total -= length;
         }
     }
 }
@@ -273,6 +286,22 @@ mod tests {
         let kept: Vec<u8> = (0..4).filter(|number| cache.get(&key(*number)).is_some()).collect();
         assert_eq!(kept, [0, 2, 3]);
         assert!(foreign.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn the_folder_of_a_provider_is_bounded_when_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ModelCache { limit: 250, ..ModelCache::open(folder.path()).unwrap() };
+        let own = cache.subfolder("tensorrt").unwrap();
+        for age in 0..4 {
+            let file = File::create(own.join(format!("{age}.engine"))).unwrap();
+            file.set_len(100).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age * 60)).unwrap();
+        }
+        assert_eq!(cache.subfolder("tensorrt"), Some(own.clone()));
+        let mut left = entries(&own);
+        left.sort();
+        assert_eq!(left, [own.join("0.engine"), own.join("1.engine")]);
     }
 
     #[test]

@@ -111,7 +111,14 @@ impl FindingsStore {
     }
 }
 
-/// The verdicts about other input sizes of a model.
+/// The input size of the first frame at the last start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FirstSize {
+    width: usize,
+    height: usize,
+}
+
+/// The verdicts about other input sizes of a model, and which of them was used first.
 #[derive(Debug, Clone)]
 pub(super) struct Verdicts(FindingsStore);
 
@@ -124,6 +131,24 @@ impl Verdicts {
     pub fn get(&self, size: Size) -> Option<Result<(), String>> {
         let verdict: Verdict = self.0.read(&self.key(size))?;
         Some(verdict.refused.map_or(Ok(()), Err))
+    }
+
+    fn first_size_key(&self) -> CacheKey {
+        self.0.key.clone().with("first size")
+    }
+
+    /// Returns the usable input size of the first frame at the last start.
+    pub fn first_size(&self) -> Option<Size> {
+        let FirstSize { width, height } = self.0.read(&self.first_size_key())?;
+        self.get((width, height))?.ok().map(|()| (width, height))
+    }
+
+    /// Keeps the input size of the first frame for the next start.
+    pub fn put_first_size(&self, (width, height): Size) {
+        let (key, size) = (self.first_size_key(), FirstSize { width, height });
+        if self.0.read(&key) != Some(size) {
+            self.0.write(&key, &size);
+        }
     }
 
     /// Keeps a verdict for later starts.

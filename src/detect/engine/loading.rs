@@ -3,11 +3,13 @@
 //!
 //! Owns what differs between providers before the workers start. Blocking: reads, compiles and runs the model.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::batches;
 use super::findings::{Findings, FindingsStore, Verdicts};
 use super::plan::{EngineSpec, Plan};
+use super::sizes::{Size, SizedModel};
 use crate::detect::cache::ModelCache;
 use crate::detect::error::{Error, Result};
 use crate::detect::model::description::{Batch, Model, max_images};
@@ -26,6 +28,8 @@ pub(super) struct OpenedModel {
     pub model: Model,
     /// `None` if an earlier start found out everything that a session is needed for.
     pub session: Option<Session>,
+    /// The input size of `session`.
+    pub size: Size,
     pub setup: Setup,
     /// Lengths of dynamic dimensions, for all sessions.
     pub overrides: Vec<(String, usize)>,
@@ -52,7 +56,7 @@ pub(crate) struct Load<'a> {
 /// Those of a model that is invalid or not supported; [`Error::ProviderUnavailable`] of the last choice.
 pub(super) fn open_first(
     runtime: &'static Runtime,
-    bytes: &ModelBytes,
+    bytes: &Arc<ModelBytes>,
     choices: &[ProviderChoice],
     spec: &EngineSpec,
     modelinfo: &str,
@@ -73,7 +77,7 @@ pub(super) fn open_first(
             let hints = format!("{:?} {modelinfo}", spec.hints);
             FindingsStore::new(cache, runtime, bytes, &accelerator(choice, load, plan), plan, &hints)
         });
-        let known = store.as_ref().and_then(|store| open_known(runtime, bytes, choice, load, plan, &store.get()?));
+        let known = store.as_ref().and_then(|store| open_known(runtime, bytes, choice, load, plan, store));
         let opened = match (known, &choice.provider) {
             (Some(known), _) => Ok(known),
             (None, Provider::Cpu) => open_cpu(runtime, bytes, load, plan),
@@ -121,22 +125,23 @@ pub(super) fn open_first(
     })
 }
 
-/// Prepares `bytes` for `choice` as `findings` of an earlier start describe it; `None` if that is not possible. On the CPU provider
-/// without a session: workers open those that the frames need.
+/// Prepares `bytes` for `choice` as the findings of an earlier start in `store` describe it; `None` if that is not possible. On the CPU
+/// provider without a session: workers open those that the frames need. On others with one for the input size of the last start.
 fn open_known(
     runtime: &'static Runtime,
-    bytes: &ModelBytes,
+    bytes: &Arc<ModelBytes>,
     choice: &ProviderChoice,
     load: Load<'_>,
     plan: Plan,
-    findings: &Findings,
+    store: &FindingsStore,
 ) -> Option<(OpenedModel, Findings)> {
     // Others may take minutes to open a session, or fail only then: that has to happen before the first frame.
     if !matches!(choice.provider, Provider::Cpu | Provider::OpenVino) {
         return None;
     }
     let spec = load.spec;
-    let model = known_model(bytes, load, findings)?;
+    let findings = store.get()?;
+    let model = known_model(bytes, load, &findings)?;
     let (setup, overrides) = if choice.provider == Provider::Cpu {
         if !supports_tuning(spec) {
             return None;
@@ -149,11 +154,21 @@ fn open_known(
     };
     // OpenVINO loads libraries and creates static objects while it opens its first session. A process that exits meanwhile crashes
     // unless the exit hook is registered again and again, as it is while a model loads.
-    let open = || Session::open(runtime, bytes, &setup, &overrides, None, Some(load.cancel)).ok();
-    let session = if choice.provider == Provider::Cpu { None } else { Some(open()?.0) };
-    let mut report = report(choice.provider.clone(), findings, plan, &model);
+    let exported = SizedModel::exported(model.clone(), Arc::clone(bytes), overrides.clone());
+    let open_at = |size| {
+        let batch_size = if findings.batching_fault.is_some() { 1 } else { plan.batch_size };
+        let sized = if size == exported.size() { &exported } else { &exported.at(size, batch_size) };
+        Session::open(runtime, &*sized.bytes().ok()?, &setup, &sized.overrides, None, Some(load.cancel)).ok()
+    };
+    let (size, session) = if choice.provider == Provider::Cpu {
+        (exported.size(), None)
+    } else {
+        let size = store.verdicts(&model).first_size().unwrap_or(exported.size());
+        (size, Some(open_at(size)?.0))
+    };
+    let mut report = report(choice.provider.clone(), &findings, plan, &model);
     report.is_known = true;
-    Some((OpenedModel { model, session, setup, overrides, report, plan, verdicts: None }, findings.clone()))
+    Some((OpenedModel { model, session, size, setup, overrides, report, plan, verdicts: None }, findings))
 }
 
 /// Returns the model as `findings` describe it.
@@ -202,8 +217,9 @@ fn open_cpu(
         batching_fault: None,
     };
     let report = report(Provider::Cpu, &findings, plan, &model);
-    let overrides = Vec::new();
-    Ok((OpenedModel { model, session: Some(session), setup, overrides, report, plan, verdicts: None }, findings))
+    let (size, overrides) = ((model.width, model.height), Vec::new());
+    let session = Some(session);
+    Ok((OpenedModel { model, session, size, setup, overrides, report, plan, verdicts: None }, findings))
 }
 
 /// Returns the setup of sessions on the CPU provider.
@@ -273,7 +289,8 @@ fn open_accelerated(
         batching_fault: None,
     };
     let report = report(choice.provider.clone(), &findings, plan, &model);
-    Ok((OpenedModel { model, session: Some(session), setup, overrides, report, plan, verdicts: None }, findings))
+    let (size, session) = ((model.width, model.height), Some(session));
+    Ok((OpenedModel { model, session, size, setup, overrides, report, plan, verdicts: None }, findings))
 }
 
 /// Returns how sessions use the provider of `choice`.

@@ -158,7 +158,7 @@ impl Engine {
         let (name, spec, own_key) = (model.name.clone(), spec.clone(), key.clone());
         let limit = spec.load_timeout;
         let inner = registry::get_or_open(&key, &name, limit, move |cancel| {
-            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, model, &spec, own_key, cancel)))
+            catch_unwind(AssertUnwindSafe(|| Inner::open(runtime, Arc::new(model), &spec, own_key, cancel)))
                 .unwrap_or_else(|panic| Err(Error::WorkerPanicked { reason: panic_message(panic.as_ref()) }))
         })?;
         Ok(Self { inner })
@@ -237,14 +237,14 @@ impl Engine {
 impl Inner {
     fn open(
         runtime: &'static Runtime,
-        model: ModelBytes,
+        model: Arc<ModelBytes>,
         spec: &EngineSpec,
         key: Key,
         cancel: &CancelToken,
     ) -> Result<Self> {
         let cache = spec.cache_dir.as_deref().map(ModelCache::open);
         let usable = cache.as_ref().and_then(|cache| cache.as_ref().ok());
-        let OpenedModel { model: description, session, setup, overrides, report, plan, verdicts } =
+        let OpenedModel { model: description, session, size, setup, overrides, report, plan, verdicts } =
             open_first(runtime, &model, &key.choices, spec, &key.modelinfo, cancel, usable)?;
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
@@ -297,8 +297,8 @@ impl Inner {
             let (batch_size, max_sessions) = (plan.batch_size, memory.sizes);
             SessionOpener { runtime, setup, cancel, batch_size, max_sessions, verdicts }
         };
-        let exported = || Arc::clone(shared.sizes.exported());
-        let session = session.map(|session| SizedSession::new(exported(), session, plan.batch_size)).transpose();
+        let open = |session| SizedSession::new(shared.sizes.known(size), session, plan.batch_size);
+        let session = session.map(open).transpose();
         let session = session.map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
         let first = Worker::new(Arc::clone(&shared), opener(0), session, fallback.clone());
         let (queue, stop) = (receiver.clone(), stopped.clone());

@@ -58,8 +58,17 @@ pub(super) struct SizedModel {
 
 impl SizedModel {
     /// Creates the model at the size that it was exported for.
-    pub fn exported(model: Model, bytes: ModelBytes, overrides: Vec<(String, usize)>) -> Self {
-        Self { exported_size: (model.width, model.height), model, exported: Arc::new(bytes), overrides }
+    pub fn exported(model: Model, bytes: Arc<ModelBytes>, overrides: Vec<(String, usize)>) -> Self {
+        Self { exported_size: (model.width, model.height), model, exported: bytes, overrides }
+    }
+
+    /// Returns the model at `size`, for runs of at most `batch_size` images; it may not be usable there.
+    pub fn at(&self, size: Size, batch_size: usize) -> Self {
+        let mut model = self.model.clone();
+        (model.width, model.height) = size;
+        (model.input.width, model.input.height) = size;
+        let overrides = if self.overrides.is_empty() { Vec::new() } else { fixed_dimensions(&model, batch_size) };
+        Self { model, exported: Arc::clone(&self.exported), exported_size: self.exported_size, overrides }
     }
 
     pub fn size(&self) -> Size {
@@ -146,6 +155,16 @@ impl Sizes {
         &self.exported
     }
 
+    /// Returns the model at `size`, at which an earlier start found it usable.
+    pub fn known(&self, size: Size) -> Arc<SizedModel> {
+        if size == self.exported.size() {
+            return Arc::clone(&self.exported);
+        }
+        let sized = Arc::new(self.exported.at(size, self.batch_size));
+        self.state.lock().entries.push((size, Entry::Ready(Arc::clone(&sized))));
+        sized
+    }
+
     /// Returns the number of sizes for which a worker should keep a session.
     pub fn kept(&self) -> usize {
         if self.is_auto { MAX_KEPT } else { 1 }
@@ -194,7 +213,7 @@ impl Sizes {
         }
         // Ends the building even if `verify` panics.
         let mut building = Building { sizes: self, size, outcome: Err("it failed".to_owned()) };
-        let made = Arc::new(self.rewritten(size));
+        let made = Arc::new(self.exported.at(size, self.batch_size));
         building.outcome = verify(&made).map(|()| made);
         Some(building.outcome.as_ref().map_or_else(|_| Arc::clone(&self.exported), Arc::clone))
     }
@@ -239,17 +258,6 @@ impl Sizes {
                 return None;
             }
         }
-    }
-
-    /// Returns the model for `size`.
-    fn rewritten(&self, size: Size) -> SizedModel {
-        let mut model = self.exported.model.clone();
-        (model.width, model.height) = size;
-        (model.input.width, model.input.height) = size;
-        let has_overrides = !self.exported.overrides.is_empty();
-        let overrides = if has_overrides { fixed_dimensions(&model, self.batch_size) } else { Vec::new() };
-        let exported = Arc::clone(&self.exported.exported);
-        SizedModel { model, exported, exported_size: self.exported.size(), overrides }
     }
 }
 

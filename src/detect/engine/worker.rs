@@ -293,7 +293,11 @@ impl Worker {
     fn open_first(&mut self) -> Result<(), Error> {
         let is_closing = || self.shared.is_closing.load(Ordering::Acquire);
         let Some(size) = self.shared.sizes.first(is_closing) else { return Ok(()) };
-        self.select_session(size)
+        self.select_session(size)?;
+        if let (Some(verdicts), Some(open)) = (&self.opener.verdicts, self.sessions.last()) {
+            verdicts.put_first_size(open.sized.size());
+        }
+        Ok(())
     }
 
     /// Makes the session for input size `size` the last of `sessions`, and opens it if necessary.
@@ -597,13 +601,14 @@ mod tests {
         let open = |name: &str| {
             let spec =
                 EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
-            let bytes = spec.model.read(None).unwrap();
+            let bytes = Arc::new(spec.model.read(None).unwrap());
             let choice = ProviderChoice { provider: Provider::Cpu, library: None };
             let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default(), None).unwrap();
             (opened, bytes)
         };
-        let sized =
-            |opened: &OpenedModel, bytes: ModelBytes| SizedModel::exported(opened.model.clone(), bytes, Vec::new());
+        let sized = |opened: &OpenedModel, bytes: Arc<ModelBytes>| {
+            SizedModel::exported(opened.model.clone(), bytes, Vec::new())
+        };
         for (works, is_open) in [(true, true), (false, true), (true, false), (false, false)] {
             let (right, bytes) = open("yolo_nas.onnx");
             let fallback = works.then(|| right.setup.clone());
