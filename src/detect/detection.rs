@@ -3,10 +3,13 @@
 //!
 //! Plain data.
 
+/// The confidence above which boxes count, where neither the user nor the model says.
+pub const DEFAULT_CONFIDENCE: f32 = 0.25;
+
 /// What counts as a detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectSettings {
-    /// Boxes with a confidence above this count, 0 to 1.
+    /// Boxes with a confidence above this count, 0 to 1. By default [`DEFAULT_CONFIDENCE`].
     pub confidence_threshold: f32,
     /// Overlap (intersection over union) above which the worse of two boxes is suppressed, 0 to 1.
     pub iou_threshold: f32,
@@ -21,7 +24,7 @@ pub struct DetectSettings {
 impl Default for DetectSettings {
     fn default() -> Self {
         Self {
-            confidence_threshold: 0.25,
+            confidence_threshold: DEFAULT_CONFIDENCE,
             iou_threshold: 0.7,
             max_detections: 300,
             classes: None,

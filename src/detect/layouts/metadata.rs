@@ -32,6 +32,8 @@ pub(crate) struct Metadata {
     pub image_size: Option<(usize, usize)>,
     /// Keypoints of an object, and values of each.
     pub keypoints: Option<(usize, usize)>,
+    /// The confidence above which its author counts detections, 0 to 1.
+    pub confidence: Option<f32>,
     /// What cannot be parsed.
     pub warnings: Vec<String>,
     /// The metadata as lines of text for the user.
@@ -60,7 +62,19 @@ impl Metadata {
             names
         });
         let mut lines = Vec::new();
-        for key in ["author", "task", "end2end", "nms", "args", "head", "imgsz", "channels", "stride", "kpt_shape"] {
+        for key in [
+            "author",
+            "task",
+            "end2end",
+            "nms",
+            "args",
+            "head",
+            "imgsz",
+            "channels",
+            "stride",
+            "kpt_shape",
+            "confidence",
+        ] {
             if let Some(text) = text(key) {
                 let mut short: String =
                     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect();
@@ -83,6 +97,9 @@ impl Metadata {
             channels: text("channels").and_then(|text| text.parse().ok()),
             stride: text("stride").and_then(|text| text.parse().ok()),
             image_size: text("imgsz").and_then(python_literal::image_size),
+            confidence: text("confidence")
+                .and_then(|text| text.parse().ok())
+                .filter(|number| (0.0..1.0).contains(number)),
             keypoints: text("kpt_shape")
                 .and_then(python_literal::image_size)
                 .filter(|&(points, values)| (2..=3).contains(&values) && points <= MAX_KEYPOINTS),

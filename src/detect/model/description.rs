@@ -79,6 +79,8 @@ pub struct Model {
     pub warnings: Vec<String>,
     /// Number of classes; `None` if neither outputs nor metadata say.
     pub class_count: Option<usize>,
+    /// The confidence above which detections count, as its author recommends in the metadata; 0 to 1.
+    pub recommended_confidence: Option<f32>,
     /// Class names from the metadata.
     pub names: Option<Vec<String>>,
     /// Class names that are usual for the model's family, if the metadata has none.
@@ -367,6 +369,7 @@ impl DeclaredModel {
             evidence,
             warnings,
             class_count: matched.class_count,
+            recommended_confidence: metadata.confidence,
             names: metadata.names,
             family_names: matched.names.list(),
             task: matched.task,

@@ -17,5 +17,17 @@ pub(crate) struct Declaration {
 }
 
 /// The metadata keys that are read.
-pub(crate) const METADATA_KEYS: [&str; 11] =
-    ["names", "task", "imgsz", "end2end", "author", "kpt_shape", "args", "nms", "head", "channels", "stride"];
+pub(crate) const METADATA_KEYS: [&str; 12] = [
+    "confidence",
+    "names",
+    "task",
+    "imgsz",
+    "end2end",
+    "author",
+    "kpt_shape",
+    "args",
+    "nms",
+    "head",
+    "channels",
+    "stride",
+];

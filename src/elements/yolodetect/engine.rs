@@ -113,7 +113,8 @@ impl LoadedEngine {
             self.classes = classes;
             self.made_from.classes.clone_from(&settings.classes);
         }
-        self.detect = Arc::new(settings.to_detect_settings(self.classes.clone()));
+        self.detect =
+            Arc::new(settings.to_detect_settings(self.classes.clone(), self.engine.model().recommended_confidence));
     }
 
     /// Returns the information that is sent downstream.
@@ -138,7 +139,8 @@ impl LoadedEngine {
 
     /// Returns a handle for `stats`.
     pub fn report(&self) -> EngineReport {
-        EngineReport { engine: self.engine.clone(), runtime: self.runtime }
+        let confidence_threshold = self.detect.confidence_threshold;
+        EngineReport { engine: self.engine.clone(), runtime: self.runtime, confidence_threshold }
     }
 }
 
@@ -179,6 +181,7 @@ pub fn classes(labels: &detect::Labels, classes: &str) -> Result<Option<Vec<usiz
 pub struct EngineReport {
     engine: detect::Engine,
     runtime: &'static detect::Runtime,
+    confidence_threshold: f32,
 }
 
 impl EngineReport {
@@ -188,6 +191,7 @@ impl EngineReport {
         let mut stats = stats
             .field("model", &model.source)
             .field("layout", model.layout.to_string())
+            .field("confidence-threshold", self.confidence_threshold)
             .field("provider", &report.name)
             .field("device", &report.device)
             .field("precision", &report.precision)

@@ -12,6 +12,9 @@ use super::enums::{ChannelOrder, InputRange, Meta, ModelLayout, OptimizeFor, Pre
 use super::frame_selection::Region;
 use crate::detect;
 
+/// `confidence-threshold`: as the model recommends.
+const AS_RECOMMENDED: f32 = -1.0;
+
 /// Values of the properties.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -63,7 +66,7 @@ impl Default for Settings {
             model_file: None,
             label_file: None,
             runtime_library: None,
-            confidence_threshold: detect.confidence_threshold,
+            confidence_threshold: AS_RECOMMENDED,
             iou_threshold: detect.iou_threshold,
             max_detections: u32::try_from(detect.max_detections).unwrap_or(u32::MAX),
             classes: String::new(),
@@ -156,10 +159,11 @@ impl Settings {
         })
     }
 
-    /// Converts the settings for single frames; `classes` as numbers, `None` for all.
-    pub fn to_detect_settings(&self, classes: Option<Vec<usize>>) -> detect::DetectSettings {
+    /// Converts the settings for single frames; `classes` as numbers, `None` for all; `recommended` is the model's confidence threshold.
+    pub fn to_detect_settings(&self, classes: Option<Vec<usize>>, recommended: Option<f32>) -> detect::DetectSettings {
+        let set = Some(self.confidence_threshold).filter(|threshold| *threshold >= 0.0);
         detect::DetectSettings {
-            confidence_threshold: self.confidence_threshold,
+            confidence_threshold: set.or(recommended).unwrap_or(detect::DEFAULT_CONFIDENCE),
             iou_threshold: self.iou_threshold,
             max_detections: self.max_detections as usize,
             classes,
@@ -290,12 +294,14 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             "Runtime library",
             "libonnxruntime.so, or its folder (default: ORT_DYLIB_PATH, then beside the plugin, then the system's)",
         ),
-        share(
-            "confidence-threshold",
-            "Confidence threshold",
-            "Minimum confidence of a detection",
-            defaults.confidence_threshold,
-        ),
+        glib::ParamSpecFloat::builder("confidence-threshold")
+            .nick("Confidence threshold")
+            .blurb("Minimum confidence of a detection, 0 to 1 (-1: as the model recommends in its metadata, else 0.25)")
+            .minimum(AS_RECOMMENDED)
+            .maximum(1.0)
+            .default_value(defaults.confidence_threshold)
+            .flags(controllable)
+            .build(),
         share(
             "iou-threshold",
             "IoU threshold",

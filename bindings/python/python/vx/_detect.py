@@ -24,7 +24,7 @@ def detect(
     *,
     model: Path | None = None,
     labels: Path | None = None,
-    confidence: float = 0.25,
+    confidence: float | None = None,
     iou: float = 0.7,
     classes: str | Sequence[str | int] | None = None,
     provider: str = "auto",
@@ -55,7 +55,7 @@ def detect(
     inputs          files, folders (searched recursively), patterns (`*`, `?`, `[…]`, `**`), or a `FileList`
     model           ONNX model; None: the built-in person detector
     labels          file with class names, one per line, or an Ultralytics data.yaml
-    confidence      confidence above which a detection counts, 0 to 1
+    confidence      confidence above which a detection counts, 0 to 1; the model's recommendation by default, or 0.25
     iou             overlap above which the less confident of two boxes is dropped, 0 to 1
     classes         names or numbers of the classes to detect; None: all
     provider        execution provider, or the path of a plugin provider's library
@@ -162,7 +162,7 @@ class Detector(_vx.Detector):
         model: Path | None = None,
         *,
         labels: Path | None = None,
-        confidence: float = 0.25,
+        confidence: float | None = None,
         iou: float = 0.7,
         classes: str | Sequence[str | int] | None = None,
         provider: str = "auto",

@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 
-    /// Confidence above which a detection counts, 0 to 1 [default: 0.25]
+    /// Confidence above which a detection counts, 0 to 1 [default: the model's recommendation, or 0.25]
     #[arg(short, long, value_name = "NUMBER")]
     pub confidence: Option<f32>,
 
@@ -162,7 +162,7 @@ pub struct Arguments {
     #[arg(short, long, conflicts_with = "debug")]
     pub quiet: bool,
 
-    /// Print the time of each stage for each file
+    /// Print the time of each stage for each file; of one file, for each frame
     #[arg(long)]
     pub debug: bool,
 
