@@ -15,12 +15,13 @@ pub mod path;
 pub mod record;
 pub mod run;
 
-/// Registers the elements and does nothing else: a failure here would make GStreamer blacklist the plugin.
+/// Registers the elements and the tracer and does nothing else: a failure here would make GStreamer blacklist the plugin.
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     elements::keyframedec::register(plugin)?;
     elements::yolodetect::register(plugin)?;
     elements::jsonenc::register(plugin)?;
-    elements::bulkbin::register(plugin)
+    elements::bulkbin::register(plugin)?;
+    elements::latency::register(plugin)
 }
 
 gst::plugin_define!(

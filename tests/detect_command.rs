@@ -419,3 +419,17 @@ fn saved_pictures_match_the_lines_of_their_keyframes() {
     assert!(drawn.iter().all(|(name, bytes)| plain[name] != *bytes), "nothing is drawn");
     assert_eq!(size("frames-drawn"), "mjpeg,640,480");
 }
+
+#[test]
+fn stages_of_each_frame_of_one_file_are_printed() {
+    let clip = common::clip().display().to_string();
+    let output = vx(&[&clip, "--debug", "--provider", "cpu"]).env("GST_TRACERS", "vxlatency").output().unwrap();
+    let (errors, lines) = (errors(&output), String::from_utf8(output.stdout).unwrap());
+    let frames = lines.lines().filter(|line| line.contains("\"pts_ns\"")).count();
+    // A row for each frame: its time, and seven stages.
+    let rows: Vec<&str> = errors.lines().filter(|line| line.starts_with("00:00:") && line.ends_with(" ms")).collect();
+    assert_eq!((frames, rows.len()), (16, 16), "{errors}");
+    assert!(rows[3].starts_with("00:00:03.000") && rows[3].matches(" ms").count() == 7, "{errors}");
+    // The tracer is started although GStreamer read the variable before the elements were registered.
+    assert!(errors.contains("vxyolodetect model"), "{errors}");
+}

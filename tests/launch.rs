@@ -394,3 +394,28 @@ fn the_onnx_runtime_log_does_not_flood_the_element_log() {
     assert!(closing.is_some(), "{usual:?}");
     assert!(logged("vxort:6").len() > 100);
 }
+
+#[test]
+fn the_tracer_logs_the_time_of_each_stage() {
+    let Some(plugins) = plugin_dir() else { return };
+    let mut launch = command("gst-launch-1.0", &plugins);
+    let source = format!("filesrc location={} ! vxkeyframedec", common::quoted(&clip()));
+    launch
+        .env("GST_TRACERS", "vxlatency")
+        .args(["-q", &format!("{source} ! vxyolodetect execution-provider=cpu ! fakesink")]);
+    let finished = finish(launch);
+    assert_eq!(finished.status, Some(0), "{}", finished.stderr);
+    let count = |stage: &str| {
+        let row = finished.stderr.lines().find_map(|line| line.strip_prefix(stage));
+        let row = row.unwrap_or_else(|| panic!("{stage} is missing: {}", finished.stderr));
+        assert!(row.matches(" ms").count() == 4, "{row}");
+        row.split_whitespace().next().unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(count("vxkeyframedec open"), 1);
+    for stage in ["read", "decode", "push"] {
+        assert_eq!(count(&format!("vxkeyframedec {stage}")), 16);
+    }
+    for stage in ["queue", "letterbox", "model", "outputs", "push"] {
+        assert_eq!(count(&format!("vxyolodetect {stage}")), 16);
+    }
+}

@@ -12,9 +12,11 @@ mod gst_launch;
 mod http;
 pub mod jsonenc;
 pub mod keyframedec;
+pub mod latency;
 pub mod library_paths;
 mod log;
 mod property_lock;
+pub mod stages;
 mod upstream;
 pub mod yolodetect;
 

@@ -52,6 +52,7 @@ pub mod quantity;
 mod resume;
 mod session;
 mod settings;
+mod stage_recorder;
 mod tables;
 mod workers;
 
@@ -70,6 +71,7 @@ pub use self::resume::Comparison;
 pub use self::settings::{
     DetectorSettings, Existing, Input, Order, Output, SamplingSettings, Settings, WhichFrames, WorkerProgram,
 };
+pub use self::stage_recorder::{FrameStage, StageRecorder, StageTimes};
 pub use self::tables::format_names;
 pub use self::workers::serve_worker;
 pub use crate::record::{Detection, Frame, Mask, Status, Summary};

@@ -4,6 +4,7 @@
 //! The element's threads send [`Update`]s to a channel. Calls of a [`Pipeline`] may wait for these threads.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use gst::prelude::*;
@@ -14,7 +15,7 @@ use super::event::{Progress, Warning};
 use super::file_record::{Assembler, FileRecord};
 use super::libraries;
 use super::properties::{self, Properties};
-use crate::elements::library_paths;
+use crate::elements::{latency, library_paths};
 
 /// What happens in a pipeline or in worker processes.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ pub fn init() -> Result<(), Error> {
         crate::plugin_register_static().map_err(|error| Error::GStreamer(error.to_string()))?;
         // What FFmpeg reports about broken files is in their summaries, and with the file's name in the debug log.
         crate::av::capture_log();
+        latency::start_if_requested();
         Ok(())
     })
     .clone()
@@ -86,9 +88,16 @@ impl Pipeline {
         let pad = line_pad(updates.clone(), delivery);
         let source = bin.static_pad("src").ok_or("vxbulkbin has no pad src")?;
         source.link(&pad).map_err(|error| error.to_string())?;
-        let updates = updates.clone();
+        let (updates, graph) = (updates.clone(), pipeline.downgrade());
+        let is_drawn = AtomicBool::new(false);
         pipeline.bus().ok_or("the pipeline has no bus")?.set_sync_handler(move |_bus, message| {
             if let Some(update) = update_of(message) {
+                // Only if GST_DEBUG_DUMP_DOT_DIR is set.
+                if let (Update::Begun(_), Some(graph)) = (&update, graph.upgrade())
+                    && !is_drawn.swap(true, Ordering::Relaxed)
+                {
+                    graph.debug_to_dot_file(gst::DebugGraphDetails::all(), "vx-detect");
+                }
                 // There may be no receiver any more.
                 let _ = updates.send(update);
             }

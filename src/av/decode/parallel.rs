@@ -39,12 +39,15 @@ pub(crate) struct Decoded {
     pub(crate) pictures: Result<Vec<(Option<i64>, Frame)>, Error>,
     /// Bytes of its packets.
     pub(crate) bytes: u64,
+    /// Time spent reading them.
+    pub(crate) read: Duration,
     /// Time spent decoding.
     pub(crate) took: Duration,
 }
 
 struct Job {
     packets: KeyframePackets,
+    read: Duration,
     done: Sender<Decoded>,
 }
 
@@ -131,11 +134,11 @@ impl Decoders {
     }
 
     /// Takes the packets of a keyframe and decodes them on another thread.
-    pub(crate) fn put(&mut self, video: &VideoStream, packets: KeyframePackets) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, video: &VideoStream, packets: KeyframePackets, read: Duration) -> Result<(), Error> {
         let pts = packets.timestamp();
         let (done, result) = bounded(1);
         self.pending.push_back((pts, result));
-        let job = Job { packets, done };
+        let job = Job { packets, read, done };
         if self.workers < self.pending.len().min(self.capacity) {
             self.start_worker(video)?;
         }
@@ -152,7 +155,7 @@ impl Decoders {
         let Some((pts, result)) = self.pending.front() else { return Ok(None) };
         let lost = || {
             let pictures = Err(Error::Damaged("the decoder thread has ended".into()));
-            Decoded { pts: *pts, pictures, bytes: 0, took: Duration::ZERO }
+            Decoded { pts: *pts, pictures, bytes: 0, read: Duration::ZERO, took: Duration::ZERO }
         };
         let decoded = loop {
             // A wait of zero length would spin for a while.
@@ -247,6 +250,6 @@ impl Job {
             .unwrap_or_else(|_| Err(Error::Damaged("decoding panicked, which is a bug in vx".into())));
         let pictures = decoded.map(|frames| frames.into_iter().map(with_time).collect());
         // After a seek the result is no longer wanted.
-        let _ = self.done.send(Decoded { pts, pictures, bytes, took: started.elapsed() });
+        let _ = self.done.send(Decoded { pts, pictures, bytes, read: self.read, took: started.elapsed() });
     }
 }

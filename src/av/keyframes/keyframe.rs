@@ -107,6 +107,8 @@ pub struct Keyframe {
     pub rotation: Rotation,
     /// Bytes of its packet; 0 for a frame between keyframes.
     pub packet_bytes: u64,
+    /// Time spent reading its packets, and what was read to find them; zero for a frame between keyframes.
+    pub read_time: Duration,
     /// Time spent decoding it; zero for a frame between keyframes.
     pub decode_time: Duration,
     /// Whether it is a keyframe; if not, it fills a gap between keyframes.

@@ -69,9 +69,10 @@ struct Pace {
     decode: Duration,
 }
 
-/// Size and decoding time of a keyframe.
+/// Size of a keyframe, and times to read and to decode it.
 struct Decoding {
     bytes: u64,
+    read: Duration,
     took: Duration,
 }
 
@@ -321,7 +322,7 @@ impl KeyframeReader {
                     self.ready.push_back(Outcome::Damage { pts: decoded.pts, reason });
                 }
                 for (pts, frame) in pictures {
-                    let packet = Some(Decoding { bytes: decoded.bytes, took: decoded.took });
+                    let packet = Some(Decoding { bytes: decoded.bytes, read: decoded.read, took: decoded.took });
                     self.ready.push_back(Outcome::Picture { pts, frame, packet });
                 }
             }
@@ -417,11 +418,11 @@ impl KeyframeReader {
         self.counts.key_bytes += packets.byte_len();
         self.pace.read = took;
         if self.gaps.is_none() {
-            return self.decoders.put(&self.packets.video, packets);
+            return self.decoders.put(&self.packets.video, packets, took);
         }
         // The result of a keyframe must be known before what follows it: some are keyframes only by their flag.
         let shared = packets.share()?;
-        self.decoders.put(&self.packets.video, packets)?;
+        self.decoders.put(&self.packets.video, packets, took)?;
         let Some(decoded) = self.decoders.take(true, &self.interrupt)? else { return Ok(()) };
         let is_keyframe = !decoded.pictures.as_ref().is_ok_and(Vec::is_empty);
         if is_keyframe {
@@ -602,6 +603,7 @@ impl KeyframeReader {
                 .or_else(|| self.packets.still_image_rotation())
                 .unwrap_or_else(|| video.rotation()),
             packet_bytes: packet.as_ref().map_or(0, |packet| packet.bytes),
+            read_time: packet.as_ref().map_or(Duration::ZERO, |packet| packet.read),
             decode_time: packet.as_ref().map_or(Duration::ZERO, |packet| packet.took),
             is_keyframe: packet.is_some(),
             frame,

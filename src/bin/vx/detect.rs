@@ -3,11 +3,12 @@
 
 mod arguments;
 mod dry_run;
+mod timeline;
 mod words;
 
 use std::io::IsTerminal;
 
-use gstvx::run::{Canceller, Error, Event, Report, Run, serve_worker};
+use gstvx::run::{Canceller, Error, Event, Report, Run, StageRecorder, serve_worker};
 
 pub use self::arguments::Arguments;
 use self::words::{message_of, resumed, resuming, with_options};
@@ -21,6 +22,9 @@ const OK: u8 = 0;
 const SOME_FAILED: u8 = 1;
 /// The run itself failed.
 const FAILED: u8 = 2;
+
+/// What detects if no model is named.
+const BUILT_IN_MODEL: &str = "vx: without --model, the small built-in model detects persons only, and misses many; docs/models.md lists better ones";
 
 /// Why the command ends.
 enum Failure {
@@ -89,6 +93,9 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
     let mut progress = ProgressView::new(detail, &all, is_stdout && std::io::stdout().is_terminal());
     signals.print_beside(progress.bar());
     overview.notes.iter().for_each(|note| progress.say(&format!("vx: {note}")));
+    if arguments.model.is_none() && !all.is_empty() {
+        progress.say(BUILT_IN_MODEL);
+    }
     if detail == Detail::Stages {
         for duplicate in &overview.duplicates {
             let (name, read_as) = (printable(&duplicate.name), printable(&duplicate.read_as));
@@ -102,7 +109,13 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
         progress
             .say("vx: the output has no header, so its model and settings cannot be compared with those of this run");
     }
+    // Workers have processes of their own.
+    let is_recorded = detail == Detail::Stages && all.len() == 1 && !arguments.isolate;
+    let recorder = is_recorded.then(StageRecorder::start);
     let report = show_events(&mut run, &mut progress);
+    for line in recorder.iter().flat_map(|recorder| timeline::table(&recorder.times())) {
+        progress.say(&line);
+    }
     if !report.has_started
         && let Some(error) = report.error
     {

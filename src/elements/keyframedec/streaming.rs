@@ -2,7 +2,7 @@
 //! The streaming task of `vxkeyframedec`: open, read, push, end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -16,6 +16,7 @@ use super::settings::Orientation;
 use super::{errors, push};
 use crate::av;
 use crate::elements::error_details::post_error;
+use crate::elements::stages::{self, FrameStage};
 use crate::elements::{container_time, gst_launch, top_level, upstream};
 
 /// Damaged packets that get a warning on the bus; further ones are only logged, so that a badly damaged file does not flood the bus.
@@ -170,6 +171,8 @@ impl KeyframeDec {
         let location = self.location();
         let log = self.ffmpeg_log(location.as_ref());
         let reader = av::KeyframeReader::open(source, &settings.to_options(&self.pool, log), self.interrupt.clone())?;
+        let open_time = started.elapsed();
+        stages::report(None, &[(FrameStage::Open, open_time)]);
         let info = reader.info().clone();
         let is_seekable = reader.is_seekable();
         gst::info!(
@@ -191,7 +194,7 @@ impl KeyframeDec {
             let mut state = self.state.lock();
             state.duration = info.duration_ns.map(gst::ClockTime::from_nseconds);
             state.is_seekable = is_seekable;
-            state.stats.open_time = clock_time(started);
+            state.stats.open_time = clock_time(open_time);
             state.stats.info = Some(info);
         }
         Ok(Session {
@@ -261,7 +264,8 @@ impl KeyframeDec {
 
     fn push_keyframe(&self, session: &mut Session, keyframe: av::Keyframe) -> Result<(), Stop> {
         let (pts_ns, duration_ns) = (keyframe.pts_ns, keyframe.duration_ns);
-        let (bytes, decode_time, is_keyframe) = (keyframe.packet_bytes, keyframe.decode_time, keyframe.is_keyframe);
+        let (bytes, is_keyframe) = (keyframe.packet_bytes, keyframe.is_keyframe);
+        let (read_time, decode_time) = (keyframe.read_time, keyframe.decode_time);
         let duration = duration_ns.map(gst::ClockTime::from_nseconds);
         let mut timeline = *session.timeline.get_or_insert_with(|| {
             let starts = [session.reader.start_ns(), pts_ns].into_iter().flatten();
@@ -334,9 +338,14 @@ impl KeyframeDec {
         gst::debug!(CAT, imp = self, "{kind} at {}: {bytes} bytes, decoded in {decode_time:.1?}", pts.display());
         let started = Instant::now();
         let pushed = self.srcpad.push(buffer);
+        let push_time = started.elapsed();
+        if is_keyframe {
+            stages::report(pts, &[(FrameStage::Read, read_time), (FrameStage::Decode, decode_time)]);
+        }
+        stages::report(pts, &[(FrameStage::PushFrame, push_time)]);
         {
             let mut state = self.state.lock();
-            state.stats.push_time += clock_time(started);
+            state.stats.push_time += clock_time(push_time);
             state.position = stream_time.or(state.position);
             let running_time = pts.and_then(|pts| session.segment.to_running_time(pts));
             if let Some(running_time) = running_time {
@@ -552,8 +561,8 @@ fn is_paused(element: &super::KeyframeDec) -> bool {
     top.current_state() == gst::State::Paused && top.pending_state() == gst::State::VoidPending
 }
 
-fn clock_time(since: Instant) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX))
+fn clock_time(duration: Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn tags(info: &av::Info, orientation: Option<&str>) -> gst::TagList {

@@ -17,6 +17,7 @@ use crate::detect::Frame as _;
 use crate::elements::buffer_layout;
 use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::error_details::post_error;
+use crate::elements::stages::{self, FrameStage};
 use crate::{detect, meta};
 
 /// Sums for `stats`.
@@ -250,9 +251,10 @@ impl YoloDetect {
     }
 
     fn push(&self, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let started = Instant::now();
+        let (started, pts) = (Instant::now(), buffer.pts());
         let flow = self.srcpad.push(buffer);
         let took = started.elapsed();
+        stages::report(pts, &[(FrameStage::PushResult, took)]);
         {
             let mut counts = self.counts.lock();
             counts.frames += 1;
@@ -284,6 +286,15 @@ impl YoloDetect {
             if let Some(complaint) = &result.warning {
                 self.warn_of_outputs(complaint);
             }
+            stages::report(
+                buffer.pts(),
+                &[
+                    (FrameStage::Queue, result.queued),
+                    (FrameStage::Prepare, result.prepare),
+                    (FrameStage::Infer, result.infer),
+                    (FrameStage::Outputs, result.decode),
+                ],
+            );
             {
                 let mut counts = self.counts.lock();
                 counts.looks += 1;
