@@ -196,7 +196,7 @@ export interface EngineReport {
   precision: string;
   sessions: number;
   intraOpThreads: number;
-  /** How often the engine has loaded its model. Runs with the same settings share an engine. */
+  /** How often this process has loaded a model. Runs with the same settings at the same time share an engine. */
   modelLoads: number;
   lanes: number;
   decoderThreads: number;
