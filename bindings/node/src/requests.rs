@@ -39,7 +39,7 @@ impl<T: ToNapiValue + Send + 'static> Request<T> {
 impl<T: ToNapiValue + 'static> Drop for Request<T> {
     fn drop(&mut self) {
         if let Some(deferred) = self.0.take() {
-            deferred.reject(napi::Error::from_reason("the request was not answered: it was made after the end"));
+            deferred.reject(napi::Error::from_reason("the thread of the request has ended, which is a bug of vx"));
         }
     }
 }
