@@ -57,7 +57,8 @@ class Source {
 
   // Stops, and waits for the end.
   async close() {
-    await this.#finish();
+    this.stop();
+    await this.#drain();
     this.#throwFailure();
   }
 
@@ -69,6 +70,8 @@ class Source {
       this.#native.stop();
     }
     this.#wake();
+    // The last answer says how it has ended.
+    void this.#drain();
   }
 
   [Symbol.asyncIterator]() {
@@ -102,12 +105,10 @@ class Source {
 
   #abort(reason) {
     this.#failures.unshift(reason);
-    // Not waited for, but received: the last answer says how the run has ended.
-    void this.#finish();
+    this.stop();
   }
 
-  async #finish() {
-    this.stop();
+  async #drain() {
     while (!this.#hasEnded) {
       await this.#receive();
     }

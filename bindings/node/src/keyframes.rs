@@ -13,7 +13,7 @@ use napi_derive::napi;
 
 use crate::error::Failure;
 use crate::planes::{self, Plane};
-use crate::requests::{Requests, Source};
+use crate::requests::{Request, Requests, Source};
 use crate::settings::duration;
 
 /// FFmpeg's names of the formats with names of their own.
@@ -69,6 +69,13 @@ pub struct KeyframeBatch {
     pub failure: Option<Failure>,
     /// Whether this is the last answer.
     pub is_last: bool,
+}
+
+impl KeyframeBatch {
+    /// Creates the last answer.
+    fn end() -> Self {
+        Self { is_last: true, ..Self::default() }
+    }
 }
 
 /// A keyframe.
@@ -147,13 +154,18 @@ impl NativeKeyframes {
     /// Requests the next keyframe.
     #[napi(ts_return_type = "Promise<KeyframeBatch>")]
     pub fn next<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        if self.interrupt.is_set() {
+            let (request, promise) = Request::new(env)?;
+            request.answer(KeyframeBatch::end());
+            return Ok(promise);
+        }
         self.source.next(env)
     }
 
-    /// Ends reading.
+    /// Ends reading. A server that does not respond does not delay the answer.
     #[napi]
     pub fn stop(&self) {
-        self.interrupt.set();
+        self.source.end(KeyframeBatch::end);
     }
 }
 
@@ -174,18 +186,12 @@ pub fn keyframes(env: &Env, path: String, options: KeyframeOptions) -> napi::Res
 }
 
 fn serve(path: PathBuf, settings: &KeyframeSettings, requests: &Requests<KeyframeBatch>) {
-    let last = |batch: KeyframeBatch| KeyframeBatch { is_last: true, ..batch };
-    let failed = |failure: Failure| last(KeyframeBatch { failure: Some(failure), ..KeyframeBatch::default() });
+    let failed = |failure: Failure| KeyframeBatch { failure: Some(failure), ..KeyframeBatch::end() };
     let mut keyframes = match run::Keyframes::open(path, settings) {
         Ok(keyframes) => keyframes,
         Err(error) => {
-            let failed = if settings.interrupt.is_set() {
-                last(KeyframeBatch::default())
-            } else {
-                failed(Failure::from(&error))
-            };
             if let Some(request) = requests.next() {
-                request.answer(failed);
+                request.answer(failed(Failure::from(&error)));
             }
             return;
         }
@@ -198,9 +204,9 @@ fn serve(path: PathBuf, settings: &KeyframeSettings, requests: &Requests<Keyfram
                 Ok(keyframe) => KeyframeBatch { keyframe: Some(keyframe), ..KeyframeBatch::default() },
                 Err(reason) => failed(Failure::of_setting(format!("`format`: {reason}"))),
             },
-            Some(Err(_)) if settings.interrupt.is_set() => last(KeyframeBatch::default()),
+            Some(Err(_)) if settings.interrupt.is_set() => KeyframeBatch::end(),
             Some(Err(error)) => failed(Failure::from(&error)),
-            None => last(KeyframeBatch { problems: keyframes.problems(), ..KeyframeBatch::default() }),
+            None => KeyframeBatch { problems: keyframes.problems(), ..KeyframeBatch::end() },
         };
         let Some(request) = requests.next() else { return };
         let is_last = batch.is_last;

@@ -85,6 +85,8 @@ thread_local! {
 /// A thread that answers requests. Dropping it ends the thread, and does not wait for that.
 pub struct Source<T: ToNapiValue + Send + 'static> {
     messages: Sender<Message<T>>,
+    /// What the thread has not taken yet.
+    waiting: Receiver<Message<T>>,
     handle: Rc<Handle>,
 }
 
@@ -98,6 +100,7 @@ impl<T: ToNapiValue + Send + 'static> Source<T> {
     ) -> napi::Result<Self> {
         let (messages, received) = unbounded();
         let (alive, end) = bounded(0);
+        let waiting = received.clone();
         let body = move || {
             let _alive = alive;
             work(Requests(received));
@@ -111,7 +114,7 @@ impl<T: ToNapiValue + Send + 'static> Source<T> {
         });
         let handle = Rc::new(Handle { close, end });
         remember(env, &handle)?;
-        Ok(Self { messages, handle })
+        Ok(Self { messages, waiting, handle })
     }
 
     /// Requests the next answer, and returns its promise.
@@ -120,6 +123,16 @@ impl<T: ToNapiValue + Send + 'static> Source<T> {
         // A request that is not sent is rejected.
         let _ = self.messages.send(Message::Next(request));
         Ok(promise)
+    }
+
+    /// Ends the thread, does not wait for that, and answers the request that it has not taken in its place.
+    pub fn end(&self, answer: impl Fn() -> T) {
+        for message in self.waiting.try_iter() {
+            if let Message::Next(request) = message {
+                request.answer(answer());
+            }
+        }
+        (self.handle.close)();
     }
 }
 

@@ -5,6 +5,7 @@
 
 const assert = require('node:assert/strict');
 const fs = require('node:fs');
+const net = require('node:net');
 const path = require('node:path');
 const { test } = require('node:test');
 
@@ -104,6 +105,27 @@ test('stop and close end a wait in progress', async (t) => {
   assert.equal(closed.summary.frames, 0);
   await waiting.close();
   await noThreads();
+});
+
+test('a server that does not respond delays nothing', async (t) => {
+  const server = net.createServer(() => {});
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const address = `http://127.0.0.1:${server.address().port}/a.mp4`;
+  const code = `
+    const controller = new AbortController();
+    const signal = controller.signal;
+    const names = [];
+    const note = (error) => {
+      names.push(error.name);
+      if (names.length === 2) console.log(names.join());
+    };
+    vx.keyframes(args[0], { signal }).next().catch(note);
+    vx.detect(args[0], { signal, provider: 'cpu' }).next().catch(note);
+    setTimeout(() => controller.abort(), 300);`;
+  // The process ends by itself.
+  const { status, out, errors } = await start(code, address).ended;
+  assert.deepEqual([status, out.trim()], [0, 'AbortError,AbortError'], errors);
 });
 
 test('finish completes the files that are being read', async (t) => {
