@@ -32,7 +32,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip'
@@ -40,6 +40,7 @@ help:
 	@echo 'make build          install what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
 	@echo 'make setup          only install what is missing: packages, ONNX Runtime, the OpenVINO provider'
 	@echo 'make python         build the Python package into $(WHEELS)/ and test it in a fresh virtual environment (400 MB, removed again)'
+	@echo 'make node           compile the package for Node.js and run its tests (needs node 20 and npm; 30 MB from npm)'
 	@echo 'make check          check format, lints and documentation, as continuous integration does'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
@@ -110,6 +111,12 @@ python: build $(WHEELS)
 	VX_COMMAND=$(ROOT)target/release/vx $(WHEEL_PYTHON)/bin/python -m pytest -q bindings/python/tests --ignore bindings/python/tests/test_ray.py
 	@rm -rf $(WHEEL_PYTHON)
 
+# The addon, built as `npm install ./bindings/node` does, and what the tests need.
+node: build
+	@command -v npm >/dev/null || { echo 'node: npm is missing: install Node.js 20 or newer (https://nodejs.org)' >&2; exit 1; }
+	cd bindings/node && npm ci --ignore-scripts --no-audit --no-fund && npm run --silent build
+	cd bindings/node && VX_COMMAND=$(ROOT)target/release/vx npm test
+
 RAY_PYTHON := .deps/ray
 test-ray: $(WHEELS)
 	@rm -rf $(WHEEL_PYTHON)
@@ -151,6 +158,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	cd bindings/python && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
+	cd bindings/node && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.

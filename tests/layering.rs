@@ -145,7 +145,7 @@ fn only_the_binary_prints() {
 #[test]
 fn every_file_starts_with_an_spdx_line_and_a_module_comment() {
     const LICENCE: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0\n";
-    for folder in ["src", "tests", "examples", "benches", "bindings/python/src"] {
+    for folder in ["src", "tests", "examples", "benches", "bindings/python/src", "bindings/node/src"] {
         for (path, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
             let Some(text) = text.strip_prefix(LICENCE) else { panic!("{} has no SPDX line", path.display()) };
             assert!(text.starts_with("//!"), "{} does not say what it owns", path.display());
