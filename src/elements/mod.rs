@@ -15,6 +15,7 @@ pub mod keyframedec;
 pub mod library_paths;
 mod log;
 mod property_lock;
+mod qos;
 mod upstream;
 pub mod yolodetect;
 

@@ -7,6 +7,7 @@ mod frame;
 mod frame_selection;
 mod imp;
 mod messages;
+mod pacing;
 mod queue;
 mod settings;
 mod streaming;
