@@ -2,6 +2,7 @@
 //! `vxkeyframedec`: a byte stream in, decoded keyframes out.
 
 mod byte_queue;
+mod elementary;
 mod errors;
 mod formats;
 mod imp;
