@@ -110,11 +110,16 @@ fn keyframes_of_other_programs_files_are_those_of_the_file() {
         "torchcodec/av1_video.mkv",
         "mp4parser/foreman-hevc-384.mp4",
         "small/webm.webm",
-        "imageio/cockatoo.mp4",
+        "imageio/realshort.mp4",
     ] {
         let Some(file) = shared(&format!("media/{name}")) else { continue };
-        let units = frames(&run(&format!("{} ! vxkeyframedec", demuxed(&file))));
-        assert_same(&units, &of_file(&file), 1_000_000, name);
+        let (mut units, mut expected) = (frames(&run(&format!("{} ! vxkeyframedec", demuxed(&file)))), of_file(&file));
+        // GStreamer's stream time and ours may begin at another place, where audio comes first.
+        for frames in [&mut units, &mut expected] {
+            let first = frames[0].0;
+            frames.iter_mut().for_each(|(time, _)| *time = time.zip(first).map(|(time, first)| time - first));
+        }
+        assert_same(&units, &expected, 1_000_000, name);
     }
 }
 
@@ -226,7 +231,7 @@ fn access_units_are_parsed_whatever_their_flags_say() {
 
 #[test]
 fn a_damaged_keyframe_affects_only_itself() {
-    let file = encoded("units-damaged.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25");
+    let file = x264("units-damaged.mp4");
     let expected = of_file(&file);
     let (pipeline, sink) = pipeline(&format!("{} ! identity name=before ! vxkeyframedec", demuxed(&file)));
     let keyframes = AtomicU64::new(0);
@@ -234,22 +239,22 @@ fn a_damaged_keyframe_affects_only_itself() {
         let buffer = writable(info);
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         if is_key && keyframes.fetch_add(1, Ordering::Relaxed) == 1 {
-            // Its uncompressed header is complete, so that it is still recognised.
-            buffer.set_size(buffer.size() / 4);
+            // The picture's first part stays, so that it is still recognised.
+            let mut map = buffer.map_writable().unwrap();
+            let half = map.len() / 2;
+            map[half..].iter_mut().enumerate().for_each(|(index, byte)| *byte = (index * index * 31 >> 3) as u8);
         }
         gst::PadProbeReturn::Ok
     });
     let outcome = play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
-    let found = frames(&outcome);
-    assert!(
-        outcome.warnings.iter().any(|warning| warning.contains("damaged data at 0:00:0")),
-        "{:?}",
-        outcome.warnings
-    );
-    let others: Vec<_> = expected.iter().filter(|(time, _)| *time != expected[1].0).cloned().collect();
-    let found: Vec<_> = found.into_iter().filter(|(time, _)| *time != expected[1].0).collect();
-    assert_same(&found, &others, 1_000_000, "damaged");
+    let is_named = |warning: &String| warning.contains("damaged data at 0:00:01");
+    assert!(outcome.warnings.iter().any(is_named), "{:?}", outcome.warnings);
+    let damaged = expected[1].0;
+    let without = |frames: Vec<(Option<u64>, Vec<u8>)>| -> Vec<_> {
+        frames.into_iter().filter(|(time, _)| *time != damaged).collect()
+    };
+    assert_same(&without(frames(&outcome)), &without(expected), 0, "damaged");
 }
 
 #[test]
@@ -313,7 +318,8 @@ fn downstreams_lateness_saves_decoding() {
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
         if sent.fetch_add(1, Ordering::Relaxed) == 0 {
             let running_time = gst::ClockTime::from_seconds(1);
-            let late = gst::event::Qos::builder(gst::QOSType::Underflow, 2.0, 2_500_000_000).timestamp(running_time).build();
+            let late =
+                gst::event::Qos::builder(gst::QOSType::Underflow, 2.0, 2_500_000_000).timestamp(running_time).build();
             pad.send_event(late);
         }
         gst::PadProbeReturn::Ok

@@ -89,7 +89,7 @@ struct ResultSlot {
 #[derive(Debug, Default)]
 pub(super) struct ResultSlots(Mutex<Vec<Arc<ResultSlot>>>);
 
-/// Called once when a ticket is answered, on the thread that answers it: whether there is a result.
+/// Called once just before a ticket is answered, on the thread that answers it: whether there is a result.
 pub type OnAnswer = Box<dyn FnOnce(bool) + Send>;
 
 /// The job's end of a ticket; answers [`Error::EngineClosed`] if it is dropped without an answer.
@@ -102,12 +102,11 @@ impl Reply {
     /// Answers the ticket, unless it is already answered.
     pub fn answer(&mut self, result: Result<FrameResult>) {
         if let Some(slot) = self.slot.take() {
-            let is_ok = result.is_ok();
+            if let Some(on_answer) = self.on_answer.take() {
+                on_answer(result.is_ok());
+            }
             *slot.result.lock() = Some(result);
             slot.is_filled.notify_one();
-            if let Some(on_answer) = self.on_answer.take() {
-                on_answer(is_ok);
-            }
         }
     }
 }

@@ -73,11 +73,11 @@ fn accepted(name: &str) -> Option<gst::Caps> {
     let caps = match name {
         "video/x-h264" => builder
             .field("alignment", "au")
-            .field("stream-format", gst::List::new(["avc", "avc3", "byte-stream"]))
+            .field("stream-format", gst::List::new(["byte-stream", "avc", "avc3"]))
             .build(),
         "video/x-h265" => builder
             .field("alignment", "au")
-            .field("stream-format", gst::List::new(["hvc1", "hev1", "byte-stream"]))
+            .field("stream-format", gst::List::new(["byte-stream", "hvc1", "hev1"]))
             .build(),
         "video/x-av1" => builder.field("alignment", "tu").field("stream-format", "obu-stream").build(),
         _ => return None,
@@ -138,7 +138,8 @@ fn format_of(caps: &gst::CapsRef) -> Option<Result<Format, String>> {
                 Ok(4) => (av::Codec::Mpeg4, "mpeg4videoparse"),
                 _ => return None,
             };
-            if !is_parsed && extradata.is_none() {
+            // Demuxers of transport streams deliver parts of pictures, of which they know no size.
+            if !is_parsed && extradata.is_none() && !structure.has_field("width") {
                 return needs(parser, "in parts of pictures");
             }
             codec
@@ -388,6 +389,13 @@ impl KeyframeDec {
                 let opened = av::ElementaryDecoder::open(&format.stream, &options, self.interrupt.clone());
                 let decoder = opened.map_err(|error| self.fatal(&error))?;
                 self.state.lock().stats.info = Some(decoder.info().clone());
+                if settings.max_gap > 0 {
+                    gst::element_imp_warning!(
+                        self,
+                        gst::LibraryError::Settings,
+                        ("max-gap applies to files only: of this elementary stream nothing but keyframes is output")
+                    );
+                }
                 stream.decoder.insert(decoder)
             }
         };
