@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Detects objects on a live source. A queue drops the frames that the detector has no time for, so that it always works on the newest.
+//! Detects objects on a live source. The detector drops the frames that its model has no time for, and so always works on the newest.
 //!
 //! ```sh
 //! make build
@@ -17,8 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = arguments.next().unwrap_or_else(|| "videotestsrc is-live=true pattern=ball".to_owned());
     let seconds = arguments.next().map_or(Ok(5), |seconds| seconds.parse())?;
     let launch = format!(
-        "{source} ! videoconvert ! queue leaky=downstream max-size-buffers=1 ! \
-         vxyolodetect name=detector max-inflight=1 post-messages=true ! fakesink sync=false"
+        "{source} ! videoconvert ! vxyolodetect name=detector when-late=drop post-messages=true ! fakesink sync=false"
     );
     let pipeline = gst::parse::launch(&launch)?.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline")?;
     pipeline.set_state(gst::State::Playing)?;
@@ -33,6 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let found = element.structure().and_then(|message| message.get::<gst::Array>("detections").ok());
                 println!("frame {frames}: {} detections", found.map_or(0, |found| found.len()));
             }
+            // The time that the model takes is known now, or has changed.
+            gst::MessageView::Latency(_) => pipeline.recalculate_latency()?,
             gst::MessageView::Error(error) => {
                 result = Err(error.error().into());
                 break;
@@ -40,6 +41,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             gst::MessageView::Eos(_) => break,
             _ => {}
         }
+    }
+    let stats = pipeline.by_name("detector").map(|detector| detector.property::<gst::Structure>("stats"));
+    if let Some(dropped) = stats.and_then(|stats| stats.get::<u64>("dropped").ok()) {
+        println!("{dropped} frames dropped");
     }
     pipeline.set_state(gst::State::Null)?;
     result

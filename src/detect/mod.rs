@@ -41,7 +41,7 @@ mod runtime;
 
 pub use cache::{MAX_CACHE, user_cache};
 pub use detection::{DEFAULT_CONFIDENCE, Details, DetectSettings, Detection, Mask, Rotated};
-pub use engine::job::{FrameResult, Ticket};
+pub use engine::job::{FrameResult, OnAnswer, Ticket};
 pub use engine::plan::{EngineSpec, MAX_BATCH_SIZE, MAX_THREADS, OptimizeFor};
 pub use engine::{Engine, EngineStats};
 pub use error::{Error, Result};

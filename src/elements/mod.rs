@@ -16,6 +16,7 @@ pub mod latency;
 pub mod library_paths;
 mod log;
 mod property_lock;
+mod qos;
 pub mod stages;
 mod upstream;
 pub mod yolodetect;

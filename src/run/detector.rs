@@ -94,7 +94,7 @@ impl Detector {
             .into_iter()
             .map(|frame| {
                 let size = frame.size().unwrap_or((1, 1));
-                (size, engine.submit_while(frame, Arc::clone(settings), &keep_waiting))
+                (size, engine.submit_while(frame, Arc::clone(settings), None, &keep_waiting))
             })
             .collect();
         let mut results = Vec::with_capacity(tickets.len());

@@ -372,6 +372,41 @@ endless("endless", [1, 84, 64], [("names", str({index: f"c{index}" for index in 
 endless("endless_unknown", ["batch", "rows", "cells"])
 
 
+def slow(rounds):
+    """Writes a model that finds one box in every frame, after a loop that takes a good part of a second."""
+    body = h.make_graph(
+        [h.make_node("Identity", ["go"], ["goes"]), h.make_node("Abs", ["sum"], ["more"])],
+        "body",
+        [value("round", T.INT64, []), value("go", T.BOOL, []), value("sum", T.FLOAT, [])],
+        [value("goes", T.BOOL, []), value("more", T.FLOAT, [])],
+    )
+    cells = np.zeros((1, 84, 64), np.float32)
+    cells[0, :4, 0], cells[0, 4 + 2, 0] = [32, 32, 20, 20], 0.9
+    constants = [
+        numpy_helper.from_array(np.array(rounds, np.int64), "rounds"),
+        numpy_helper.from_array(np.array(True), "always"),
+        numpy_helper.from_array(np.array(0, np.float32), "nothing"),
+        numpy_helper.from_array(cells, "cells"),
+    ]
+    nodes = [
+        h.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        h.make_node("Loop", ["rounds", "always", "mean"], ["sum"], body=body),
+        h.make_node("Mul", ["sum", "nothing"], ["zero"]),
+        h.make_node("Add", ["cells", "zero"], ["output0"]),
+    ]
+    inputs, outputs = [value("images", T.FLOAT, [1, 3, 64, 64])], [value("output0", T.FLOAT, [1, 84, 64])]
+    graph = h.make_graph(nodes, "slow", inputs, outputs, constants)
+    made = h.make_model(graph, opset_imports=[h.make_opsetid("", 16)], ir_version=8, producer_name="vx tests")
+    for key, text in [("names", str({index: f"c{index}" for index in range(80)})), ("task", "detect"), ("author", "Ultralytics")]:
+        entry = made.metadata_props.add()
+        entry.key, entry.value = key, text
+    onnx.checker.check_model(made)
+    onnx.save(made, HERE / "slow.onnx")
+
+
+slow(100_000)
+
+
 def filled(name, outputs, inputs=None, metadata=()):
     """Writes a model. `outputs`: name to (shape, fill value or repeated array, {place: value}, kind[, declared])."""
     inputs = inputs or [("images", T.FLOAT, [1, 3, 64, 64])]

@@ -4,6 +4,7 @@
 //! An untrusted file must not reach anything but its own bytes: every attempt of a demuxer to open another file or address is
 //! refused.
 
+pub mod bare_stream;
 pub mod container;
 pub mod field_pairs;
 mod open_error;

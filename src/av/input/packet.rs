@@ -37,6 +37,16 @@ impl Packet {
         NonNull::new(packet).map(|packet| Self { packet }).ok_or_else(|| Error::memory("av_packet_alloc"))
     }
 
+    /// Returns a packet with a copy of `bytes`.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, Error> {
+        let mut packet = Self::new()?;
+        packet.prepend(bytes)?;
+        Ok(packet)
+    }
+
     /// Returns a packet without data that libavcodec does not take for the end of the stream, because it has side data.
     pub(crate) fn without_data() -> Result<Self, Error> {
         let mut packet = Self::new()?;
@@ -97,6 +107,12 @@ impl Packet {
     pub(crate) fn set_key(&mut self) {
         // SAFETY: the packet is valid and ours.
         unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_PKT_FLAG_KEY };
+    }
+
+    /// Flags the packet as incomplete.
+    pub(crate) fn set_corrupt(&mut self) {
+        // SAFETY: the packet is valid and ours.
+        unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_PKT_FLAG_CORRUPT };
     }
 
     /// Whether the container hides the picture: later ones need it, but it lies outside of the edit list.

@@ -40,6 +40,30 @@ pub struct Counts {
     pub lock_times: LockTimes,
 }
 
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let mut lock_times = self.lock_times;
+        lock_times += other.lock_times;
+        Self {
+            key_packets: self.key_packets + other.key_packets,
+            key_bytes: self.key_bytes + other.key_bytes,
+            dropped_packets: self.dropped_packets + other.dropped_packets,
+            skipped: self.skipped + other.skipped,
+            frames: self.frames + other.frames,
+            between: self.between + other.between,
+            damaged: self.damaged + other.damaged,
+            corrupt: self.corrupt + other.corrupt,
+            missing: self.missing + other.missing,
+            encrypted: self.encrypted + other.encrypted,
+            read_time: self.read_time + other.read_time,
+            decode_time: self.decode_time + other.decode_time,
+            lock_times,
+        }
+    }
+}
+
 impl Counts {
     /// Returns the error for a file of `bytes` bytes that yielded no picture; `last_damage` is the decoder's last error.
     pub(super) fn no_picture_error(&self, codec: &str, last_damage: &str, bytes: Option<u64>) -> Error {

@@ -7,6 +7,7 @@
 //!
 //! Thread rule: one thread at a time. [`Interrupt`] interrupts a call from any other.
 
+pub mod elementary;
 mod gaps;
 pub mod keyframe;
 pub mod options;

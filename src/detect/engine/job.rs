@@ -89,15 +89,22 @@ struct ResultSlot {
 #[derive(Debug, Default)]
 pub(super) struct ResultSlots(Mutex<Vec<Arc<ResultSlot>>>);
 
+/// Called once just before a ticket is answered, on the thread that answers it: whether there is a result.
+pub type OnAnswer = Box<dyn FnOnce(bool) + Send>;
+
 /// The job's end of a ticket; answers [`Error::EngineClosed`] if it is dropped without an answer.
 pub(super) struct Reply {
     slot: Option<Arc<ResultSlot>>,
+    on_answer: Option<OnAnswer>,
 }
 
 impl Reply {
     /// Answers the ticket, unless it is already answered.
     pub fn answer(&mut self, result: Result<FrameResult>) {
         if let Some(slot) = self.slot.take() {
+            if let Some(on_answer) = self.on_answer.take() {
+                on_answer(result.is_ok());
+            }
             *slot.result.lock() = Some(result);
             slot.is_filled.notify_one();
         }
@@ -125,10 +132,11 @@ impl Job {
         frame: Box<dyn Frame>,
         size: (usize, usize),
         settings: Arc<DetectSettings>,
+        on_answer: Option<OnAnswer>,
         spare: &Arc<ResultSlots>,
     ) -> (Self, Ticket) {
         let slot = spare.0.lock().pop().unwrap_or_default();
-        let reply = Reply { slot: Some(Arc::clone(&slot)) };
+        let reply = Reply { slot: Some(Arc::clone(&slot)), on_answer };
         let ticket = Ticket { slot, spare: Arc::clone(spare) };
         (Self { frame: Some(frame), size, settings, submitted: Instant::now(), reply }, ticket)
     }
@@ -149,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_dropped_job_answers_that_the_engine_is_closed() {
-        let (job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &Arc::default());
+        let (job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), None, &Arc::default());
         assert!(!ticket.is_done());
         drop(job);
         assert!(ticket.is_done());
@@ -158,23 +166,40 @@ mod tests {
 
     #[test]
     fn only_the_first_answer_counts_and_a_ticket_may_be_dropped() {
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &Arc::default());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), None, &Arc::default());
         job.reply.answer(Ok(FrameResult::default()));
         job.reply.answer(Err(Error::EngineClosed));
         assert!(ticket.wait().is_ok());
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &Arc::default());
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), None, &Arc::default());
         drop(ticket);
         job.reply.answer(Ok(FrameResult::default()));
     }
 
     #[test]
+    fn every_answer_is_announced_once_whether_or_not_the_ticket_is_kept() {
+        let announced = Arc::new(Mutex::new(Vec::new()));
+        for result in [Some(Ok(FrameResult::default())), Some(Err(Error::EngineClosed)), None] {
+            let list = Arc::clone(&announced);
+            let on_answer: OnAnswer = Box::new(move |is_ok| list.lock().push(is_ok));
+            let (mut job, ticket) =
+                Job::new(Box::new(NoFrame), (64, 64), Arc::default(), Some(on_answer), &Arc::default());
+            drop(ticket);
+            if let Some(result) = result {
+                job.reply.answer(result);
+            }
+            drop(job);
+        }
+        assert_eq!(*announced.lock(), [true, false, false]);
+    }
+
+    #[test]
     fn result_slots_are_reused_and_empty() {
         let spare = Arc::default();
-        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &spare);
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), None, &spare);
         job.reply.answer(Ok(FrameResult::default()));
         assert!(ticket.wait().is_ok());
         assert_eq!(spare.0.lock().len(), 1);
-        let (job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), &spare);
+        let (job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), None, &spare);
         assert!(spare.0.lock().is_empty() && !ticket.is_done());
         drop(job);
         assert!(ticket.wait().is_err());

@@ -37,7 +37,7 @@ use crate::detect::runtime::provider::{Provider, ProviderChoice, ProviderReport,
 use crate::detect::runtime::session::Setup;
 use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
-use job::{Job, POLL_INTERVAL, ResultSlots, Ticket};
+use job::{Job, OnAnswer, POLL_INTERVAL, ResultSlots, Ticket};
 use loading::{OpenedModel, cpu_setup, open_first};
 use plan::{EngineSpec, Plan, SessionMemory};
 use registry::Key;
@@ -182,7 +182,7 @@ impl Engine {
 
     /// Queues a frame. Blocks only while the queue is full.
     pub fn submit(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>) -> Ticket {
-        self.submit_while(frame, settings, || true)
+        self.submit_while(frame, settings, None, || true)
     }
 
     /// Queues a frame. Blocks while the queue is full and `keep_waiting` returns true; if it is still full then, the ticket is
@@ -191,12 +191,10 @@ impl Engine {
         &self,
         frame: Box<dyn Frame>,
         settings: Arc<DetectSettings>,
+        on_answer: Option<OnAnswer>,
         keep_waiting: impl Fn() -> bool,
     ) -> Ticket {
-        let sizes = &self.inner.shared.sizes;
-        let size = sizes.size_for(frame.size());
-        sizes.submitted(size);
-        let (mut job, ticket) = Job::new(frame, size, settings, &self.inner.answers);
+        let (mut job, ticket) = self.job(frame, settings, on_answer);
         while !self.inner.shared.is_closing.load(Ordering::Acquire) {
             match self.inner.queue.send_timeout(job, POLL_INTERVAL) {
                 Err(SendTimeoutError::Timeout(again)) if keep_waiting() => job = again,
@@ -205,6 +203,25 @@ impl Engine {
             }
         }
         ticket
+    }
+
+    /// Queues a frame if the queue has room. `on_answer` is called in any case, with `false` if the frame was not queued.
+    pub fn try_submit(
+        &self,
+        frame: Box<dyn Frame>,
+        settings: Arc<DetectSettings>,
+        on_answer: OnAnswer,
+    ) -> Option<Ticket> {
+        let (job, ticket) = self.job(frame, settings, Some(on_answer));
+        let is_closing = self.inner.shared.is_closing.load(Ordering::Acquire);
+        (!is_closing && self.inner.queue.try_send(job).is_ok()).then_some(ticket)
+    }
+
+    fn job(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>, on_answer: Option<OnAnswer>) -> (Job, Ticket) {
+        let sizes = &self.inner.shared.sizes;
+        let size = sizes.size_for(frame.size());
+        sizes.submitted(size);
+        Job::new(frame, size, settings, on_answer, &self.inner.answers)
     }
 
     /// Returns the statistics.

@@ -12,6 +12,7 @@ use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
 use super::byte_queue::{ByteQueue, UpstreamStats};
+use super::elementary::{self, ElementaryStream};
 use super::segment::Playback;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::Session;
@@ -19,6 +20,7 @@ use super::{errors, formats};
 use crate::av;
 use crate::elements::log::Category;
 use crate::elements::property_lock;
+use crate::elements::qos::Lateness;
 
 pub(super) static CAT: Category = Category::new("vxkeyframedec", "Keyframe decoder over FFmpeg");
 
@@ -27,6 +29,8 @@ pub(super) static CAT: Category = Category::new("vxkeyframedec", "Keyframe decod
 pub(super) struct State {
     /// Mode of the sink pad; `None` while it is inactive.
     pub mode: Option<gst::PadMode>,
+    /// Access units arrive, not the bytes of a file.
+    pub is_elementary: bool,
     pub playback: Playback,
     pub duration: Option<gst::ClockTime>,
     /// Stream time of the last output frame.
@@ -70,6 +74,9 @@ pub struct KeyframeDec {
     pub(super) settings: Mutex<Settings>,
     pub(super) state: Mutex<State>,
     pub(super) session: Mutex<Option<Session>>,
+    /// The elementary stream on the sink pad.
+    pub(super) elementary: Mutex<Option<ElementaryStream>>,
+    pub(super) lateness: Lateness,
     pub(super) interrupt: av::Interrupt,
     pub(super) queue: Arc<ByteQueue>,
     /// Frame memory, reused from file to file.
@@ -96,11 +103,17 @@ impl ObjectSubclass for KeyframeDec {
             .chain_function(|_pad, parent, buffer| {
                 let failed = || Err(gst::FlowError::Error);
                 Self::catch_panic_pad_function(parent, failed, |imp| {
+                    if imp.is_elementary() {
+                        return imp.elementary_chain(&buffer);
+                    }
                     imp.queue.push(buffer).map(|()| gst::FlowSuccess::Ok)
                 })
             })
             .event_function(|_pad, parent, event| {
                 Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_event(event))
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(parent, || false, |imp| imp.sink_query(pad, query))
             })
             .build();
         let template = class.pad_template("src").expect("declared in pad_templates");
@@ -118,6 +131,8 @@ impl ObjectSubclass for KeyframeDec {
             settings: Mutex::default(),
             state: Mutex::default(),
             session: Mutex::default(),
+            elementary: Mutex::default(),
+            lateness: Lateness::default(),
             interrupt: av::Interrupt::default(),
             queue: Arc::default(),
             pool: av::FramePool::default(),
@@ -193,6 +208,8 @@ impl ElementImpl for KeyframeDec {
         if transition == gst::StateChange::PausedToReady {
             let session = self.session.lock().take();
             drop(session);
+            let elementary = self.elementary.lock().take();
+            drop(elementary);
             self.queue.reset();
         }
         if transition == gst::StateChange::ReadyToNull {
@@ -210,9 +227,12 @@ impl KeyframeDec {
     }
 
     /// Prepares for a new stream.
-    fn reset(&self) {
+    pub(super) fn reset(&self) {
         let session = self.session.lock().take();
         drop(session);
+        let elementary = self.elementary.lock().take();
+        drop(elementary);
+        self.lateness.reset();
         let mut state = self.state.lock();
         *state = State { mode: state.mode, ..State::default() };
         drop(state);
@@ -260,8 +280,12 @@ impl KeyframeDec {
     /// Events come from upstream in push mode only.
     fn sink_event(&self, event: gst::Event) -> bool {
         use gst::EventView;
+        if self.is_elementary() {
+            return self.elementary_event(event);
+        }
         match event.view() {
             EventView::StreamStart(_) => self.begin_next_stream(),
+            EventView::Segment(segment) if self.begins_elementary(segment) => self.elementary_event(event),
             EventView::Eos(_) => {
                 self.queue.end();
                 true
@@ -310,7 +334,11 @@ impl KeyframeDec {
 
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::Seek(seek) => self.seek(seek),
+            gst::EventView::Seek(seek) if !self.is_elementary() => self.seek(seek),
+            gst::EventView::Qos(qos) => {
+                self.lateness.record(qos);
+                gst::Pad::event_default(pad, Some(&*self.obj()), event)
+            }
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),
         }
     }
@@ -365,8 +393,29 @@ impl KeyframeDec {
         self.start_task().is_ok()
     }
 
+    fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        use gst::QueryViewMut;
+        match query.view_mut() {
+            QueryViewMut::Caps(query) => {
+                let caps = elementary::sink_caps(query.filter());
+                query.set_result(&caps);
+                true
+            }
+            // Caps that do not fit are reported with advice when the stream begins.
+            QueryViewMut::AcceptCaps(query) => {
+                query.set_result(true);
+                true
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
     fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         use gst::QueryViewMut;
+        // Times of an elementary stream are upstream's.
+        if self.is_elementary() {
+            return gst::Pad::query_default(pad, Some(&*self.obj()), query);
+        }
         match query.view_mut() {
             QueryViewMut::Position(query) if query.format() == gst::Format::Time => {
                 let Some(position) = self.state.lock().position else { return false };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `vxkeyframedec`: a byte stream in, decoded keyframes out.
+//! `vxkeyframedec`: the bytes of a file, or the access units of a stream, in; decoded keyframes out.
 
 mod byte_queue;
+mod elementary;
 mod errors;
 mod formats;
 mod imp;
@@ -40,6 +41,14 @@ pub fn gst_format(format: crate::av::PixelFormat) -> Option<gst_video::VideoForm
  * ```
  *
  * Outputs three keyframes that are at least five seconds apart.
+ *
+ * It also accepts compressed video in access units, from demuxers, parsers and RTP depayloaders, and then keeps upstream's times:
+ *
+ * ```bash
+ * gst-launch-1.0 -q filesrc location=examples/media/scenes.mp4 ! qtdemux ! rtph264pay ! rtph264depay ! vxkeyframedec ! fakesink
+ * ```
+ *
+ * Decodes the keyframes of an RTP stream.
  *
  * Since: 0.1
  */

@@ -20,7 +20,7 @@ use crate::elements::stages::{self, FrameStage};
 use crate::elements::{container_time, gst_launch, top_level, upstream};
 
 /// Damaged packets that get a warning on the bus; further ones are only logged, so that a badly damaged file does not flood the bus.
-const MAX_WARNINGS: u64 = 20;
+pub(super) const MAX_WARNINGS: u64 = 20;
 
 /// Consecutive interruptions without a cause before they are an error.
 const MAX_SPURIOUS_INTERRUPTS: u32 = 100;
@@ -134,7 +134,7 @@ impl KeyframeDec {
     }
 
     /// Returns a sink that writes FFmpeg's lines to the debug log, where the program has captured them.
-    fn ffmpeg_log(&self, location: Option<&String>) -> av::LogSink {
+    pub(super) fn ffmpeg_log(&self, location: Option<&String>) -> av::LogSink {
         let element = self.obj().downgrade();
         let location = location.cloned().unwrap_or_default();
         av::LogSink::new(move |line| {
@@ -145,7 +145,7 @@ impl KeyframeDec {
     }
 
     /// Returns path or URI of the input, where known.
-    fn location(&self) -> Option<String> {
+    pub(super) fn location(&self) -> Option<String> {
         let start = self.sinkpad.sticky_event::<gst::event::StreamStart>(0);
         upstream::location(&self.sinkpad, start.as_ref().map(|start| start.stream_id()))
     }
@@ -461,20 +461,7 @@ impl KeyframeDec {
                 gst::info!(CAT, imp = self, "end of {file}: {stats}");
             }
             Stop::Input(error) => errors::post(self, &error, location),
-            Stop::Output(OutputError::Caps { offered, accepted }) => post_error!(
-                self,
-                gst::CoreError::Negotiation,
-                file: file,
-                format!("downstream accepts no format that {offered} frames can be converted to. Add `videoconvert ! videoscale` after vxkeyframedec"),
-                format!("downstream accepts {accepted}")
-            ),
-            Stop::Output(OutputError::Frame(reason)) => post_error!(
-                self,
-                gst::StreamError::Decode,
-                file: file,
-                format!("a frame cannot be output: {reason}"),
-                String::new()
-            ),
+            Stop::Output(error) => self.report_output_error(error, file),
             Stop::Downstream(gst::FlowError::NotLinked) => post_error!(
                 self,
                 gst::CoreError::Pad,
@@ -499,6 +486,26 @@ impl KeyframeDec {
         }
         self.queue.reject_input();
         self.end_stream(is_error);
+    }
+
+    /// Posts why a frame could not be output.
+    pub(super) fn report_output_error(&self, error: OutputError, file: &str) {
+        match error {
+            OutputError::Caps { offered, accepted } => post_error!(
+                self,
+                gst::CoreError::Negotiation,
+                file: file,
+                format!("downstream accepts no format that {offered} frames can be converted to. Add `videoconvert ! videoscale` after vxkeyframedec"),
+                format!("downstream accepts {accepted}")
+            ),
+            OutputError::Frame(reason) => post_error!(
+                self,
+                gst::StreamError::Decode,
+                file: file,
+                format!("a frame cannot be output: {reason}"),
+                String::new()
+            ),
+        }
     }
 
     /// Sends the end of the stream or segment.
@@ -561,7 +568,7 @@ fn is_paused(element: &super::KeyframeDec) -> bool {
     top.current_state() == gst::State::Paused && top.pending_state() == gst::State::VoidPending
 }
 
-fn clock_time(duration: Duration) -> gst::ClockTime {
+pub(super) fn clock_time(duration: Duration) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 

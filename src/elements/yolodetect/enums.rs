@@ -201,6 +201,25 @@ impl From<OptimizeFor> for detect::OptimizeFor {
     }
 }
 
+/// What happens to frames that the detector has no time for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVxWhenLate")]
+pub enum WhenLate {
+    /// By the source.
+    #[default]
+    #[enum_value(name = "Auto: skip on a live stream, else block", nick = "auto")]
+    Auto,
+    /// They pass without inference.
+    #[enum_value(name = "Skip: they pass without inference, marked as such", nick = "skip")]
+    Skip,
+    /// They wait.
+    #[enum_value(name = "Block: they wait, and so does upstream", nick = "block")]
+    Block,
+    /// They are dropped.
+    #[enum_value(name = "Drop: they are dropped", nick = "drop")]
+    Drop,
+}
+
 /// Metas that are attached to frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstVxMeta")]

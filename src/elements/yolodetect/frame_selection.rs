@@ -83,6 +83,13 @@ pub struct FrameSelector {
 }
 
 impl FrameSelector {
+    /// Continues from `state`, in which a frame was selected on which inference runs only now, unless another was selected since.
+    pub fn resume(&mut self, state: Self) {
+        if self.since == 0 {
+            *self = state;
+        }
+    }
+
     /// Decides about the next frame. `picture` is called only where needed.
     pub fn select(
         &mut self,

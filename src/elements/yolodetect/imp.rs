@@ -12,6 +12,7 @@ use super::engine::{LoadedEngine, SetupWarning};
 use super::enums::Meta;
 use super::frame;
 use super::frame_selection::{FrameSelector, Region};
+use super::pacing::{Pacing, Policy, most_held};
 use super::queue::Queue;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::{Counts, OutputState};
@@ -20,6 +21,7 @@ use crate::elements::detector::{self, MODEL_DETAILS};
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
 use crate::elements::property_lock;
+use crate::elements::qos::Lateness;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -35,6 +37,8 @@ pub struct YoloDetect {
     /// Format of frames on the sink pad.
     pub(super) info: Mutex<Option<gst_video::VideoInfo>>,
     pub(super) queue: Queue,
+    pub(super) pacing: Arc<Pacing>,
+    pub(super) lateness: Lateness,
     /// Segment of the frames on the sink pad; `None` where it is not in time format.
     pub(super) segment: Mutex<Option<gst::FormattedSegment<gst::ClockTime>>>,
     /// Used by upstream's thread.
@@ -86,6 +90,8 @@ impl ObjectSubclass for YoloDetect {
             counts: Mutex::default(),
             info: Mutex::default(),
             queue: Queue::default(),
+            pacing: Arc::default(),
+            lateness: Lateness::default(),
             segment: Mutex::default(),
             frame_selector: Mutex::default(),
             output: Mutex::default(),
@@ -118,6 +124,9 @@ impl ObjectImpl for YoloDetect {
             Arc::clone(&settings)
         };
         self.ready.lock().as_mut().into_iter().for_each(|ready| ready.update(&settings));
+        if pspec.name() == "when-late" && self.obj().current_state() > gst::State::Ready {
+            self.post_latency();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -162,6 +171,8 @@ impl ElementImpl for YoloDetect {
             gst::StateChange::NullToReady => self.prepare()?,
             gst::StateChange::ReadyToPaused => {
                 *self.counts.lock() = Counts::default();
+                self.pacing.reset();
+                self.lateness.reset();
                 *self.info.lock() = None;
                 *self.segment.lock() = None;
                 *self.frame_selector.lock() = FrameSelector::default();
@@ -218,11 +229,14 @@ impl YoloDetect {
         gst::info!(
             CAT,
             imp = self,
-            "{} frames, {} inference runs, {} detections; per run: queued {:.1?}, prepared {:.1?}, inferred {:.1?}, \
+            "{} frames, {} inference runs, {} detections; {} skipped, {} late, {} dropped; per run: queued {:.1?}, prepared {:.1?}, inferred {:.1?}, \
              decoded {:.1?}",
             counts.frames,
             counts.looks,
             counts.detections,
+            counts.skipped,
+            counts.late,
+            counts.dropped,
             each(counts.queued),
             each(counts.prepare),
             each(counts.infer),
@@ -310,6 +324,7 @@ impl YoloDetect {
                 let passed_on = self.srcpad.push_event(event);
                 *self.frame_selector.lock() = FrameSelector::default();
                 *self.output.lock() = OutputState::default();
+                self.lateness.reset();
                 self.queue.open();
                 self.start_task().is_ok() && passed_on
             }
@@ -321,6 +336,7 @@ impl YoloDetect {
                 self.warn_of_region(&info);
                 self.expect_frames(&info);
                 *self.info.lock() = Some(info);
+                self.query_liveness();
                 // Boxes are in pixels, so they do not carry over to frames of another size.
                 *self.frame_selector.lock() = FrameSelector::default();
                 self.put_event(event)
@@ -331,6 +347,7 @@ impl YoloDetect {
             }
             gst::EventView::Segment(segment) => {
                 *self.segment.lock() = segment.segment().downcast_ref().cloned();
+                self.lateness.reset();
                 // Frames that were selected may have been dropped: see `queue.rs`.
                 *self.frame_selector.lock() = FrameSelector::default();
                 let detector = self.ready.lock().as_ref().map(LoadedEngine::detector);
@@ -343,8 +360,10 @@ impl YoloDetect {
     }
 
     fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
-        if event.type_() == gst::EventType::Reconfigure {
-            self.queue.relinked();
+        match event.view() {
+            gst::EventView::Reconfigure(_) => self.queue.relinked(),
+            gst::EventView::Qos(qos) => self.lateness.record(qos),
+            _ => {}
         }
         gst::Pad::event_default(pad, Some(&*self.obj()), event)
     }
@@ -416,21 +435,39 @@ impl YoloDetect {
         if let gst::QueryViewMut::Latency(latency) = query.view_mut()
             && answered
         {
-            let (live, least, most) = latency.result();
-            let ours = self.latency();
-            gst::debug!(CAT, imp = self, "adding {ours} of latency");
-            latency.set(live, least + ours, most.map(|most| most + ours));
+            let (is_live, least, most) = latency.result();
+            self.pacing.set_live(is_live);
+            let (ours, room) = self.latency();
+            gst::debug!(CAT, imp = self, "adding {ours} of latency, room for {room}");
+            latency.set(is_live, least + ours, most.map(|most| most + room));
         }
         answered
     }
 
-    /// Returns the duration of the frames that the element may hold.
-    fn latency(&self) -> gst::ClockTime {
-        let frames = self.ready.lock().as_ref().map_or(0, |ready| ready.max_inflight as u64);
-        let rate = self.info.lock().as_ref().map(gst_video::VideoInfo::fps).filter(|fps| fps.numer() > 0);
-        let Some(rate) = rate else { return gst::ClockTime::ZERO };
-        let duration = gst::ClockTime::SECOND.mul_div_floor(rate.denom() as u64, rate.numer() as u64);
-        duration.unwrap_or_default() * frames
+    /// Asks upstream whether it is live, on upstream's thread. Posts the latency where it follows from the caps.
+    fn query_liveness(&self) {
+        let mut query = gst::query::Latency::new();
+        if self.sinkpad.peer_query(&mut query) {
+            self.pacing.set_live(query.result().0);
+        }
+        if self.pacing.is_live() && self.policy() == Policy::Block {
+            self.post_latency();
+        }
+    }
+
+    /// Returns the time that frames spend in the element, and the time for which it can take frames in while none leaves.
+    fn latency(&self) -> (gst::ClockTime, gst::ClockTime) {
+        let info = self.info.lock().clone();
+        let rate = info.as_ref().map(gst_video::VideoInfo::fps).filter(|fps| fps.numer() > 0);
+        let frame = rate.and_then(|fps| gst::ClockTime::SECOND.mul_div_floor(fps.denom() as u64, fps.numer() as u64));
+        let of_frames = |frames: usize| frame.unwrap_or_default() * frames as u64;
+        if self.policy() == Policy::Block {
+            let held = of_frames(self.ready.lock().as_ref().map_or(0, |ready| ready.max_inflight));
+            return (held, held);
+        }
+        let ours = gst::ClockTime::try_from(self.pacing.latency()).unwrap_or_default();
+        let room = of_frames(most_held(info.map_or(0, |info| info.size())));
+        (ours, room.max(ours))
     }
 
     fn src_activate_mode(&self, pad: &gst::Pad, mode: gst::PadMode, active: bool) -> Result<(), gst::LoggableError> {
@@ -466,6 +503,11 @@ impl YoloDetect {
             .field("looks", counts.looks)
             .field("input-sizes", sizes.collect::<Vec<_>>().join(", "))
             .field("detections", counts.detections)
+            .field("when-late", self.policy().name())
+            .field("skipped", counts.skipped)
+            .field("late", counts.late)
+            .field("dropped", counts.dropped)
+            .field("latency", self.latency().0)
             .field("queued-time", counts.queued.as_nanos() as u64)
             .field("prepare-time", counts.prepare.as_nanos() as u64)
             .field("infer-time", counts.infer.as_nanos() as u64)

@@ -7,6 +7,7 @@ mod frame;
 mod frame_selection;
 mod imp;
 mod messages;
+mod pacing;
 mod queue;
 mod settings;
 mod streaming;
@@ -30,6 +31,12 @@ mod streaming;
  * ```
  *
  * Runs inference only on the left half of the frames.
+ *
+ * ```bash
+ * gst-launch-1.0 -q videotestsrc is-live=true num-buffers=20 ! vxyolodetect when-late=drop ! vxjsonenc ! fdsink
+ * ```
+ *
+ * Runs inference on the newest frames of a live source, and drops those that the model has no time for.
  *
  * Since: 0.1
  */

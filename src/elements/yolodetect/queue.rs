@@ -10,11 +10,13 @@ use std::collections::VecDeque;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::streaming::Pending;
+use super::streaming::{Candidate, Pending, Wait};
 
 /// An item on its way from the sink pad to the source pad.
 pub(super) enum Item {
     Frame(Pending),
+    /// Here frames were dropped.
+    Gap,
     Event(gst::Event),
 }
 
@@ -42,6 +44,10 @@ pub(super) struct Queue {
 struct State {
     items: VecDeque<Item>,
     frames: usize,
+    /// Number of the frame added last.
+    last_number: u64,
+    /// Upstream waits for room.
+    is_crowded: bool,
     /// The task works on an item that it has removed.
     is_busy: bool,
     is_flushing: bool,
@@ -74,6 +80,13 @@ impl State {
         if self.items.iter().any(ends) { None } else { self.failure.as_mut() }
     }
 
+    /// Adds a gap, unless the last item is one.
+    fn put_gap(&mut self) {
+        if !matches!(self.items.back(), Some(Item::Gap)) {
+            self.items.push_back(Item::Gap);
+        }
+    }
+
     /// Removes the next item.
     fn next(&mut self) -> Option<Taken> {
         if self.is_flushing {
@@ -102,7 +115,15 @@ impl State {
 
 impl Default for Queue {
     fn default() -> Self {
-        let state = State { items: VecDeque::new(), frames: 0, is_busy: false, is_flushing: true, failure: None };
+        let state = State {
+            items: VecDeque::new(),
+            frames: 0,
+            last_number: 0,
+            is_crowded: false,
+            is_busy: false,
+            is_flushing: true,
+            failure: None,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -131,7 +152,7 @@ impl Queue {
         };
         let events = items.into_iter().filter_map(|item| match item {
             Item::Event(event) => Some(event),
-            Item::Frame(_) => None,
+            Item::Frame(_) | Item::Gap => None,
         });
         events.collect()
     }
@@ -145,14 +166,78 @@ impl Queue {
     ///
     /// # Errors
     /// `Flushing`, or downstream's flow return for the last frame.
-    pub fn put_frame(&self, frame: Pending) -> Result<(), gst::FlowError> {
+    pub fn put_frame(&self, mut frame: Pending) -> Result<(), gst::FlowError> {
         let mut state = self.state.lock();
         Self::check(&mut state)?;
         state.frames += 1;
+        state.last_number += 1;
+        frame.number = state.last_number;
         state.items.push_back(Item::Frame(frame));
         drop(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Adds a gap in place of a frame.
+    ///
+    /// # Errors
+    /// As [`put_frame`](Self::put_frame).
+    pub fn put_gap(&self) -> Result<(), gst::FlowError> {
+        let mut state = self.state.lock();
+        Self::check(&mut state)?;
+        state.put_gap();
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Replaces the frames that wait for room in the engine by gaps. Returns their number.
+    pub fn drop_candidates(&self) -> u64 {
+        let mut dropped = Vec::new();
+        let mut state = self.state.lock();
+        for item in &mut state.items {
+            if matches!(item, Item::Frame(Pending { wait: Wait::Room(_), .. })) {
+                dropped.push(std::mem::replace(item, Item::Gap));
+            }
+        }
+        state.frames = state.frames.saturating_sub(dropped.len());
+        drop(state);
+        dropped.len() as u64
+    }
+
+    /// Takes the newest frame that waits for room in the engine, if there is one, out of its wait: its number, itself, and what to
+    /// look at. The frame stays in the queue. Called by the thread that removes items.
+    pub fn newest_candidate(&self) -> Option<(u64, gst::Buffer, gst_video::VideoInfo, Candidate)> {
+        let mut state = self.state.lock();
+        let mut frames = state.items.iter_mut().rev().filter_map(|item| match item {
+            Item::Frame(frame) if matches!(frame.wait, Wait::Room(_)) => Some(frame),
+            _ => None,
+        });
+        let frame = frames.next()?;
+        let Wait::Room(candidate) = std::mem::replace(&mut frame.wait, Wait::Nothing) else { return None };
+        Some((frame.number, frame.buffer.clone(), frame.info.clone(), candidate))
+    }
+
+    /// Sets what the frame `number` waits for, if it is still inside.
+    pub fn set_wait(&self, number: u64, wait: Wait) {
+        let mut state = self.state.lock();
+        let frames = state.items.iter_mut().filter_map(|item| match item {
+            Item::Frame(frame) => Some(frame),
+            _ => None,
+        });
+        if let Some(frame) = frames.rev().find(|frame| frame.number == number) {
+            frame.wait = wait;
+        }
+    }
+
+    /// Whether upstream waits for room.
+    pub fn is_crowded(&self) -> bool {
+        self.state.lock().is_crowded
+    }
+
+    /// Whether fewer than `most` frames are inside.
+    pub fn has_room(&self, most: usize) -> bool {
+        self.state.lock().frames < most.max(1)
     }
 
     /// Adds an event. Returns an error of downstream that only this element can report.
@@ -179,9 +264,11 @@ impl Queue {
         let mut state = self.state.lock();
         let mut flow = Self::check(&mut state);
         while flow.is_ok() && state.frames >= most.max(1) {
+            state.is_crowded = true;
             self.changed.wait(&mut state);
             flow = Self::check(&mut state);
         }
+        state.is_crowded = false;
         drop(state);
         flow
     }
@@ -230,7 +317,7 @@ impl Queue {
         unreported
     }
 
-    /// Marks the event removed last as pushed.
+    /// Marks the item removed last, which was not a frame, as finished.
     pub fn event_done(&self) {
         self.state.lock().is_busy = false;
         self.changed.notify_all();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
-use super::enums::{ChannelOrder, InputRange, Meta, ModelLayout, OptimizeFor, Precision, ResizeFilter, ResizeMode};
+use super::enums::{
+    ChannelOrder, InputRange, Meta, ModelLayout, OptimizeFor, Precision, ResizeFilter, ResizeMode, WhenLate,
+};
 use super::frame_selection::Region;
 use crate::detect;
 
@@ -37,6 +39,7 @@ pub struct Settings {
     pub inter_op_threads: u32,
     pub batch_size: u32,
     pub max_inflight: u32,
+    pub when_late: WhenLate,
     pub post_messages: bool,
     pub model_layout: ModelLayout,
     pub memory_limit: u64,
@@ -82,6 +85,7 @@ impl Default for Settings {
             inter_op_threads: 0,
             batch_size: 0,
             max_inflight: 0,
+            when_late: WhenLate::default(),
             post_messages: false,
             model_layout: ModelLayout::default(),
             memory_limit: 0,
@@ -117,6 +121,7 @@ impl Settings {
             class_agnostic: other.class_agnostic,
             inference_interval: other.inference_interval,
             carry_over: other.carry_over,
+            when_late: other.when_late,
             scene_change: other.scene_change,
             ..self.clone()
         }
@@ -214,6 +219,7 @@ impl Settings {
             "region-type" => self.region_type = text(),
             "meta" => self.meta = value.get().expect(fits),
             "max-inflight" => self.max_inflight = value.get().expect(fits),
+            "when-late" => self.when_late = value.get().expect(fits),
             "post-messages" => self.post_messages = value.get().expect(fits),
             _ => unreachable!("GObject passes on only properties of the list below"),
         }
@@ -257,6 +263,7 @@ impl Settings {
             "region-type" => self.region_type.to_value(),
             "meta" => self.meta.to_value(),
             "max-inflight" => self.max_inflight.to_value(),
+            "when-late" => self.when_late.to_value(),
             "post-messages" => self.post_messages.to_value(),
             _ => return None,
         })
@@ -377,7 +384,18 @@ pub fn param_specs(live: glib::ParamFlags, controllable: glib::ParamFlags) -> Ve
             "Most frames in one run of the model (0 = automatic)",
             detect::MAX_BATCH_SIZE,
         ),
-        count("max-inflight", "Maximum in flight", "Most frames in the element (0 = automatic)", 1024),
+        count(
+            "max-inflight",
+            "Maximum in flight",
+            "Most frames in the element, or with when-late=skip or drop in its model (0 = automatic)",
+            1024,
+        ),
+        glib::ParamSpecEnum::builder::<WhenLate>("when-late")
+            .nick("When late")
+            .blurb("What happens to frames that the detector has no time for")
+            .default_value(defaults.when_late)
+            .flags(live)
+            .build(),
         glib::ParamSpecBoolean::builder("post-messages")
             .nick("Post messages")
             .blurb("Post an element message `vx-detections` on the bus for each frame on which inference runs")
