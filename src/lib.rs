@@ -20,6 +20,7 @@ pub mod run;
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     elements::keyframedec::register(plugin)?;
     elements::yolodetect::register(plugin)?;
+    elements::overlay::register(plugin)?;
     elements::jsonenc::register(plugin)?;
     elements::bulkbin::register(plugin)
 }

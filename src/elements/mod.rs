@@ -14,8 +14,10 @@ pub mod jsonenc;
 pub mod keyframedec;
 pub mod library_paths;
 mod log;
+pub mod overlay;
 mod property_lock;
 mod upstream;
+mod video_format;
 pub mod yolodetect;
 
 use gst::prelude::*;

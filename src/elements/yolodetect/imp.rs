@@ -20,6 +20,7 @@ use crate::elements::detector::{self, MODEL_DETAILS};
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
 use crate::elements::property_lock;
+use crate::elements::video_format;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -143,10 +144,7 @@ impl ElementImpl for YoloDetect {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let formats =
-                detect::PixelFormat::ALL.iter().map(|format| gst_video::VideoFormat::from_string(format.name()));
-            let formats = formats.filter(|format| *format != gst_video::VideoFormat::Unknown);
-            let caps = gst_video::VideoCapsBuilder::new().format_list(formats).build();
+            let caps = video_format::supported_caps();
             [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
                 .map(|(name, direction)| {
                     gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
