@@ -570,6 +570,10 @@ fn incomplete_redaction_is_a_warning() {
     has_one("! vxoverlay labels=cat,person", "no class cat");
     has_one("inference-interval=2 ! vxoverlay redact=person", "without redaction");
     has_one("! videocrop left=40 ! vxoverlay redact=person", "not redacted");
+    // Known to make frames without metas in this version.
+    if (gst::version().0, gst::version().1) == (1, 22) {
+        has_one("! deinterlace mode=interlaced ! vxoverlay", "drops detections");
+    }
     assert_eq!(warnings("inference-interval=2 carry-over=true ! vxoverlay redact=person"), Vec::<String>::new());
     assert_eq!(warnings("inference-interval=2 ! vxoverlay"), Vec::<String>::new());
 }

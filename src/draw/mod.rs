@@ -164,9 +164,9 @@ struct Sizes {
 impl Sizes {
     fn new(style: &Style, width: usize, height: usize) -> Self {
         // Of the side of a square with as many pixels, 1440 for full HD upright or not: lines of 3 pixels and letters of 20
-        // there. Smaller letters than 11 pixels cannot be read.
+        // there. Smaller letters than 11 pixels cannot be read, and thinner lines lose their colour in subsampled formats.
         let side = (width as f64 * height as f64).sqrt();
-        let line_width = if style.thickness > 0 { style.thickness.into() } else { (side / 480.0).max(1.5) };
+        let line_width = if style.thickness > 0 { style.thickness.into() } else { (side / 480.0).max(2.0) };
         let text_height = if style.font_size > 0 { style.font_size.into() } else { (side / 72.0).max(11.0).round() };
         Self { line_width, text_height, padding: (text_height / 5.0).ceil() }
     }
@@ -215,7 +215,7 @@ impl Pen<'_, '_> {
         if points.len() == PERSON_KEYPOINTS {
             let limbs = PERSON_SKELETON.map(|limb| limb.map(|point| &points[point]));
             for [from, to] in limbs.into_iter().filter(|limb| limb.iter().all(|point| is_visible(point))) {
-                self.coverage.line(at(from), at(to), line_width / 2.0);
+                self.coverage.line(at(from), at(to), (line_width / 2.0).max(1.5));
             }
         }
         visible.iter().for_each(|point| self.coverage.disc(*point, line_width * 1.25));

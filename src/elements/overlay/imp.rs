@@ -26,7 +26,9 @@ static CAT: Category = Category::new(FACTORY, "Detections drawn into frames");
 #[derive(Default)]
 struct State {
     info: Option<gst_video::VideoInfo>,
-    /// Names of the detector's classes by index, if it is known.
+    /// Whether `vxyolodetect` is upstream.
+    has_detector: bool,
+    /// Names of its classes by index.
     classes: Vec<String>,
     /// A warning about lost detections was posted.
     has_warned_of_loss: bool,
@@ -118,7 +120,10 @@ impl BaseTransformImpl for Overlay {
             (state.has_warned_of_loss, state.has_warned_of_gaps) = (false, false);
         }
         if let Some(detector) = detector::from_event(&event) {
-            self.state.lock().classes = detector.classes;
+            {
+                let mut state = self.state.lock();
+                (state.has_detector, state.classes) = (true, detector.classes);
+            }
             self.warn_of_unknown_classes();
         }
         self.parent_sink_event(event)
@@ -135,7 +140,7 @@ impl BaseTransformImpl for Overlay {
             return Ok(GenerateOutputSuccess::Buffer(buffer));
         }
         let detections = meta::read(&buffer, info.width(), info.height());
-        self.warn_of_missing(&detections, &style);
+        self.warn_of_missing(&buffer, &detections, &style);
         if style.changes_pixels(&detections.found) {
             gst::log!(CAT, imp = self, "{} detections on {:?}", detections.found.len(), buffer.pts());
             frame::draw(buffer.make_mut(), &info, &detections.found, &style).map_err(|reason| {
@@ -189,14 +194,17 @@ impl Overlay {
     }
 
     /// Warns once of frames whose detections are incomplete.
-    fn warn_of_missing(&self, detections: &FrameDetections, style: &Style) {
+    fn warn_of_missing(&self, buffer: &gst::BufferRef, detections: &FrameDetections, style: &Style) {
         let redacts = !style.redact.is_empty();
-        if detections.lost > 0 && !std::mem::replace(&mut self.state.lock().has_warned_of_loss, true) {
+        let has_detector = self.state.lock().has_detector;
+        let is_new_frame = has_detector && detections.found.is_empty() && !meta::has_record(buffer);
+        let has_lost = detections.lost > 0 || is_new_frame;
+        if has_lost && !std::mem::replace(&mut self.state.lock().has_warned_of_loss, true) {
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Format,
                 (
-                    "an element between the detector and vxoverlay drops detections, as videocrop and videobox do{}: put vxoverlay \
+                    "an element between the detector and vxoverlay drops detections, as videocrop and deinterlace do{}: put vxoverlay \
                      before it, or the detector after it",
                     if redacts { "; their objects are not redacted" } else { "" }
                 )

@@ -65,7 +65,7 @@ pub static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         pixels(
             "thickness",
             "Thickness",
-            "Width of lines in pixels (0 = automatic: grows with the frame, 3 for full HD)",
+            "Width of lines in pixels (0 = automatic: grows with the frame, 3 for full HD, at least 2)",
         ),
         pixels(
             "font-size",
