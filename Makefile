@@ -35,7 +35,7 @@ PYTHON ?= python3
 .PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
 
 help:
-	@echo 'make demo           install what is missing, build, detect persons in a short clip'
+	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
 	@echo 'make test           install what is missing, build, run all tests'
 	@echo 'make build          install what is missing, build the release plugin into $(STAGE)/ and target/release/vx'
 	@echo 'make setup          only install what is missing: packages, ONNX Runtime, the OpenVINO provider'
@@ -67,15 +67,25 @@ build: setup
 	@ln -sfn ../.deps/lib $(LIBRARIES)
 	@$(PYTHON) scripts/licenses.py >target/licenses.txt.new && mv -f target/licenses.txt.new target/licenses.txt
 
+DEMO := target/demo
 demo: build
 	@echo
 	@echo '$$ export GST_PLUGIN_PATH=$(ROOT)$(STAGE)'
 	@echo '$$ gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@GST_PLUGIN_PATH=$(ROOT)$(STAGE) GST_REGISTRY=$(ROOT)$(REGISTRY) \
 		gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@GST_PLUGIN_PATH=$(ROOT)$(STAGE) GST_REGISTRY=$(ROOT)$(REGISTRY) \
+		gst-launch-1.0 -q filesrc location=$(CLIP) ! vxkeyframedec ! vxyolodetect ! vxoverlay ! jpegenc ! \
+		multifilesink location=$(DEMO)/%03d.jpg
 	@echo
 	@echo 'Each line is one keyframe of the clip, with its time and the persons that the built-in model detected (x, y, width and height'
-	@echo 'in pixels). For your own files:'
+	@echo 'in pixels). The keyframes with boxes and labels are pictures:'
+	@echo
+	@ls $(ROOT)$(DEMO)/*.jpg | sed 's/^/  /'
+	@echo
+	@echo 'They come from ... ! vxyolodetect ! vxoverlay ! jpegenc ! multifilesink location=$(DEMO)/%03d.jpg'
+	@echo 'For your own files:'
 	@echo
 	@echo '  gst-launch-1.0 -q filesrc location=FILE ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink'
 	@echo

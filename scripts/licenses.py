@@ -67,8 +67,8 @@ def main():
         print(f"\n{'=' * 100}\nWithout a licence text in the package; the licence is that of the list above, the source:\n")
         for package in without:
             print(f"  {package['name']} {package['version']}: {package['repository'] or 'crates.io'}")
-    font = (ROOT / "src/run/pictures/canvas/fonts/LICENSE").read_text()
-    print(f"\n{'=' * 100}\nDejaVu Sans Bold (in vx)\n{'-' * 100}\n{font}")
+    font = (ROOT / "src/draw/fonts/LICENSE").read_text()
+    print(f"\n{'=' * 100}\nDejaVu Sans Bold (in libgstvx.so and vx)\n{'-' * 100}\n{font}")
     return 0
 
 

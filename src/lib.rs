@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! GStreamer plugin that extracts keyframes from video files and detects objects in them.
 //!
-//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta, [`record`] for
-//! the JSON lines, [`elements`] for GStreamer, [`run`] for many files. [`memory`], [`exit`] and [`path`] serve all of them: memory
+//! Layers, lowest first: [`av`] over FFmpeg, [`detect`] over ONNX Runtime, [`meta`] between detections and GstMeta, [`draw`] for
+//! detections in pictures, [`record`] for the JSON lines, [`elements`] for GStreamer, [`run`] for many files. [`memory`], [`exit`] and [`path`] serve all of them: memory
 //! budgets, the end of the process, names of files.
 
 pub mod av;
 pub mod detect;
+pub mod draw;
 pub mod elements;
 pub mod exit;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod run;
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     elements::keyframedec::register(plugin)?;
     elements::yolodetect::register(plugin)?;
+    elements::overlay::register(plugin)?;
     elements::jsonenc::register(plugin)?;
     elements::bulkbin::register(plugin)?;
     elements::latency::register(plugin)

@@ -57,6 +57,21 @@ fn json_lines_are_written_from_either_meta() {
 }
 
 #[test]
+fn vxoverlay_draws_from_either_meta() {
+    let file = quoted(&clip());
+    let frames = |launch: &str| -> Vec<Vec<u8>> {
+        run(&format!("filesrc location={file} ! {DETECT} {launch}")).samples.iter().map(pixels).collect()
+    };
+    let plain = frames("");
+    let drawn = |kind: &str| -> Vec<bool> {
+        let frames = frames(&format!("meta={kind} ! vxoverlay"));
+        plain.iter().zip(&frames).map(|(plain, drawn)| plain != drawn).collect()
+    };
+    assert!(drawn("roi").contains(&true) && drawn("roi").contains(&false));
+    assert_eq!(drawn("analytics"), drawn("roi"));
+}
+
+#[test]
 fn the_gstreamer_overlay_draws_boxes_correctly_after_scaling() {
     if gst::init().is_ok() && gst::ElementFactory::find("objectdetectionoverlay").is_none() {
         println!("skipped: objectdetectionoverlay (gst-plugins-bad) is not there");

@@ -148,7 +148,7 @@ fn table(factory: &str) -> String {
 fn the_property_tables_match_the_elements() {
     let before = page("docs/elements.md");
     let mut after = before.clone();
-    for factory in ["vxkeyframedec", "vxyolodetect", "vxjsonenc", "vxbulkbin"] {
+    for factory in ["vxkeyframedec", "vxyolodetect", "vxoverlay", "vxjsonenc", "vxbulkbin"] {
         let (begin, end) = (format!("<!-- begin properties {factory} -->\n"), "<!-- end properties -->");
         let start = after.find(&begin).unwrap_or_else(|| panic!("docs/elements.md has no line {begin}")) + begin.len();
         let length = after[start..].find(end).unwrap_or_else(|| panic!("docs/elements.md has no {end} after {begin}"));

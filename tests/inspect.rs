@@ -67,3 +67,8 @@ fn vxjsonenc() {
 fn vxbulkbin() {
     insta::assert_snapshot!(describe("vxbulkbin"));
 }
+
+#[test]
+fn vxoverlay() {
+    insta::assert_snapshot!(describe("vxoverlay"));
+}

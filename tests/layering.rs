@@ -30,7 +30,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn layers_use_only_lower_layers() {
-    let forbidden: [(&str, &[&str]); 6] = [
+    let forbidden: [(&str, &[&str]); 7] = [
         (
             "av",
             &[
@@ -39,6 +39,7 @@ fn layers_use_only_lower_layers() {
                 "ort::",
                 "crate::detect",
                 "crate::meta",
+                "crate::draw",
                 "crate::record",
                 "crate::elements",
                 "crate::run",
@@ -52,12 +53,29 @@ fn layers_use_only_lower_layers() {
                 "ffmpeg_sys_next",
                 "crate::av",
                 "crate::meta",
+                "crate::draw",
                 "crate::record",
                 "crate::elements",
                 "crate::run",
             ],
         ),
-        ("meta", &["ort::", "ffmpeg_sys_next", "crate::av", "crate::record", "crate::elements", "crate::run"]),
+        (
+            "draw",
+            &[
+                "gst::",
+                "gst_video::",
+                "ort::",
+                "ffmpeg_sys_next",
+                "crate::av",
+                "crate::record",
+                "crate::elements",
+                "crate::run",
+            ],
+        ),
+        (
+            "meta",
+            &["ort::", "ffmpeg_sys_next", "crate::av", "crate::draw", "crate::record", "crate::elements", "crate::run"],
+        ),
         ("record", &["ort::", "ffmpeg_sys_next", "gst_video::", "crate::av", "crate::elements", "crate::run"]),
         ("elements", &["ort::", "ffmpeg_sys_next", "crate::run"]),
         ("run", &["ort::", "ffmpeg_sys_next", "clap", "console", "indicatif", "signal_hook", "std::process::exit"]),
@@ -122,7 +140,15 @@ fn unsafe_is_used_only_in_the_ffmpeg_layer() {
         let uses = code(&text).find(|line| line.split(|c: char| !is_path(c)).any(|word| word == "unsafe"));
         assert!(uses.is_none(), "{}: {}", path.display(), uses.unwrap());
     }
-    for module in ["detect/mod.rs", "meta/mod.rs", "record/mod.rs", "elements/mod.rs", "run/mod.rs", "bin/vx/main.rs"] {
+    for module in [
+        "detect/mod.rs",
+        "meta/mod.rs",
+        "draw/mod.rs",
+        "record/mod.rs",
+        "elements/mod.rs",
+        "run/mod.rs",
+        "bin/vx/main.rs",
+    ] {
         let text = std::fs::read_to_string(root.join(module)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{module}");
     }
@@ -130,7 +156,7 @@ fn unsafe_is_used_only_in_the_ffmpeg_layer() {
 
 #[test]
 fn only_the_binary_prints() {
-    for name in ["av", "detect", "meta", "record", "elements", "run"] {
+    for name in ["av", "detect", "meta", "draw", "record", "elements", "run"] {
         for (path, text) in layer(name) {
             if path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests")) {
                 continue;

@@ -59,6 +59,7 @@ pub use pixels::input_format::{ChannelOrder, Filter, InputFormat, Normalise, PAD
 pub use pixels::letterbox::{Letterbox, ResizeMode};
 pub use pixels::picture::{Area, Frame, MAX_DIMENSION, Matrix, Picture, Plane, Range};
 pub use pixels::pixel_format::PixelFormat;
+pub(crate) use pixels::pixel_format::{ColourModel, Component, SampleLayout};
 pub use pixels::preparer::Preparer;
 pub use runtime::library::{LogLevel, LogSink, Runtime, RuntimeOptions};
 pub use runtime::provider::{OperatorCounts, PluginProvider, Precision, Provider, ProviderReport, Tuning};

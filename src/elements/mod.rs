@@ -15,10 +15,12 @@ pub mod keyframedec;
 pub mod latency;
 pub mod library_paths;
 mod log;
+pub mod overlay;
 mod property_lock;
 mod qos;
 pub mod stages;
 mod upstream;
+mod video_format;
 pub mod yolodetect;
 
 use gst::prelude::*;

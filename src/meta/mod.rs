@@ -153,6 +153,12 @@ pub fn write(
     record::write(buffer, is_looked_at, (width, height), entries);
 }
 
+/// Whether the meta of a detector of this plugin is on `buffer`: it is on each frame that has passed through one.
+#[must_use]
+pub fn has_record(buffer: &gst::BufferRef) -> bool {
+    record::read(buffer).is_some()
+}
+
 /// Returns the detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which hold more,
 /// or if there are none, those of analytics metas.
 #[must_use]

@@ -20,7 +20,7 @@ pub(super) struct Transform {
 
 impl Matrix {
     /// Returns the shares of red and blue in luma (Kr, Kb): ITU-T H.273 (07/2021), table 4.
-    fn luma_shares(self) -> (f64, f64) {
+    pub(crate) fn luma_shares(self) -> (f64, f64) {
         match self {
             Self::Bt601 => (0.299, 0.114),
             Self::Bt709 => (0.2126, 0.0722),

@@ -2,6 +2,7 @@
 //! A GstBuffer as a frame of the detect layer: mapped planes, no copy.
 
 use crate::detect;
+use crate::elements::video_format;
 
 /// Returns the video info of `caps`. Without colorimetry in the caps the matrix is BT.601, as FFmpeg and OpenCV assume and
 /// models were therefore trained; GStreamer's own default would be BT.709 for high definition.
@@ -54,9 +55,7 @@ impl detect::Frame for MappedFrame {
         use gst_video::VideoFrameExt;
         let refuse = |reason: String| detect::Error::Picture { reason };
         let info = self.frame.info();
-        let name = info.format().to_str();
-        let format = detect::PixelFormat::from_name(name)
-            .ok_or_else(|| refuse(format!("the format {name} is not supported")))?;
+        let format = video_format::pixel_format(info).map_err(refuse)?;
         let mut planes = Vec::with_capacity(4);
         for plane in 0..self.frame.n_planes() {
             let data = self.frame.plane_data(plane).map_err(|error| refuse(error.to_string()))?;
@@ -64,23 +63,9 @@ impl detect::Frame for MappedFrame {
                 .map_err(|_| refuse("its lines run from bottom to top".into()))?;
             planes.push(detect::Plane { data, stride });
         }
-        let colorimetry = info.colorimetry();
-        let range = match colorimetry.range() {
-            gst_video::VideoColorRange::Range0_255 => detect::Range::Full,
-            _ => detect::Range::Limited,
-        };
+        let (matrix, range) = video_format::colour(info);
         let (width, height) = (info.width() as usize, info.height() as usize);
-        let whole = detect::Picture::new(format, width, height, &planes, matrix(colorimetry.matrix()), range)?;
+        let whole = detect::Picture::new(format, width, height, &planes, matrix, range)?;
         self.area.map_or(Ok(whole), |area| whole.cropped(area))
-    }
-}
-
-fn matrix(matrix: gst_video::VideoColorMatrix) -> detect::Matrix {
-    match matrix {
-        gst_video::VideoColorMatrix::Bt709 => detect::Matrix::Bt709,
-        gst_video::VideoColorMatrix::Bt2020 => detect::Matrix::Bt2020,
-        gst_video::VideoColorMatrix::Fcc => detect::Matrix::Fcc,
-        gst_video::VideoColorMatrix::Smpte240m => detect::Matrix::Smpte240m,
-        _ => detect::Matrix::Bt601,
     }
 }

@@ -22,6 +22,7 @@ use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
 use crate::elements::property_lock;
 use crate::elements::qos::Lateness;
+use crate::elements::video_format;
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -152,10 +153,7 @@ impl ElementImpl for YoloDetect {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let formats =
-                detect::PixelFormat::ALL.iter().map(|format| gst_video::VideoFormat::from_string(format.name()));
-            let formats = formats.filter(|format| *format != gst_video::VideoFormat::Unknown);
-            let caps = gst_video::VideoCapsBuilder::new().format_list(formats).build();
+            let caps = video_format::supported_caps();
             [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
                 .map(|(name, direction)| {
                     gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)

@@ -4,7 +4,6 @@
 //! Frames are read between detector and encoder of each lane, in the lane's own thread. A picture that cannot be written fails its
 //! file, so that the summary says so and the file is read again when failures are retried; other files continue.
 
-pub(super) mod canvas;
 pub(super) mod names;
 
 use std::path::{Path, PathBuf};
@@ -15,8 +14,10 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use super::settings::WhichFrames;
+use crate::detect::{Matrix, PixelFormat, Range};
+use crate::draw::{self, PlaneMut, Style, Surface};
 use crate::elements::container_time;
-use crate::meta;
+use crate::meta::{self, Found};
 use crate::path::name_of;
 
 /// Of 100; 90 keeps small objects recognisable.
@@ -177,7 +178,7 @@ impl Picture {
             |error: &dyn std::fmt::Display| format!("the picture {} cannot be written: {error}", path.display());
         let mut pixels = to_rgb(buffer, info).map_err(|error| failed(&error))?;
         if self.draw {
-            canvas::draw(&mut pixels, info.width(), info.height(), &found);
+            annotate(&mut pixels, info, &found).map_err(|error| failed(&error))?;
         }
         let side =
             |side: u32| u16::try_from(side).map_err(|_| failed(&"JPEG has at most 65535 pixels in width and height"));
@@ -196,6 +197,15 @@ impl Picture {
             failed(&error)
         })
     }
+}
+
+/// Draws detections into rows of red, green and blue bytes.
+fn annotate(pixels: &mut [u8], info: &gst_video::VideoInfo, found: &[Found]) -> Result<(), crate::detect::Error> {
+    let size = (info.width() as usize, info.height() as usize);
+    let planes = vec![PlaneMut { data: pixels, stride: size.0 * 3 }];
+    let mut surface = Surface::new(PixelFormat::Rgb, size, planes, Matrix::default(), Range::Full)?;
+    draw::draw(&mut surface, found, &Style::default());
+    Ok(())
 }
 
 /// Converts a frame to red, green and blue bytes, row by row.

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::file_record::FileRecord;
-use super::super::pictures::canvas::{KEYPOINT_CONFIDENCE, PERSON_KEYPOINTS, PERSON_SKELETON};
 use super::super::pictures::names;
 use super::shapes::{FrameMask, corners};
 use super::{Beside, Description, Table, TableError, never};
+use crate::draw::{KEYPOINT_CONFIDENCE, PERSON_KEYPOINTS, PERSON_SKELETON};
 use crate::record::{Detection, Frame};
 
 /// Names of a person's keypoints (the annotation files of COCO's person keypoints, `categories[0].keypoints`).

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shapes of detections in tables: masks of whole frames, outlines of masks, corners of rotated boxes.
 
-use super::super::pictures::canvas;
+use crate::draw;
 use crate::record::Mask;
 
 /// A mask of a whole frame in COCO's format: pixels column by column, in runs, the first of background.
@@ -188,7 +188,7 @@ fn largest_part(cells: &[bool], columns: usize) -> Vec<bool> {
 /// Returns the corners of a rotated box: centre x and y, width, height, radians clockwise.
 pub fn corners([x, y, width, height, angle]: [f64; 5]) -> [[f64; 2]; 4] {
     let [x, y, width, height, angle] = [x, y, width, height, angle].map(|value| value as f32);
-    canvas::corners(&crate::detect::Rotated { x, y, width, height, angle }).map(|(x, y)| [x, y])
+    draw::corners(&crate::detect::Rotated { x, y, width, height, angle }).map(|(x, y)| [x, y])
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::super::file_record::FileRecord;
-use super::super::pictures::canvas::{KEYPOINT_CONFIDENCE, PERSON_KEYPOINTS};
 use super::super::pictures::names;
 use super::shapes::{corners, outline};
 use super::{Description, Table, TableError, replace};
+use crate::draw::{KEYPOINT_CONFIDENCE, PERSON_KEYPOINTS};
 use crate::record::{Detection, Frame};
 
 const IMAGES: &str = "images";

@@ -1,40 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Placement of labels: at their box, inside the picture, without overlap.
 
-/// An upright rectangle in pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rectangle {
-    pub left: f64,
-    pub top: f64,
-    pub right: f64,
-    pub bottom: f64,
-}
+use super::rectangle::Rectangle;
 
-impl From<[f64; 4]> for Rectangle {
-    /// Converts left, top, width and height.
-    fn from([left, top, width, height]: [f64; 4]) -> Self {
-        Self { left, top, right: left + width, bottom: top + height }
-    }
-}
-
-impl Rectangle {
-    /// Returns the part inside a picture; a coordinate that is not a number becomes 0.
-    pub fn clipped(self, width: f64, height: f64) -> Self {
-        let within = |value: f64, limit: f64| if value.is_nan() { 0.0 } else { value.clamp(0.0, limit) };
-        Self {
-            left: within(self.left, width),
-            top: within(self.top, height),
-            right: within(self.right, width),
-            bottom: within(self.bottom, height),
-        }
-    }
-
-    fn overlap(&self, other: &Self) -> f64 {
-        let across = self.right.min(other.right) - self.left.max(other.left);
-        let down = self.bottom.min(other.bottom) - self.top.max(other.top);
-        across.max(0.0) * down.max(0.0)
-    }
-}
+/// Most labels for which the whole picture is searched for a free place. Further ones stay at their box, so that a thousand labels
+/// take little time.
+const MAX_SEARCHES: usize = 100;
 
 /// The labels of a picture, in order of preference.
 pub struct Labels {
@@ -44,8 +15,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    pub fn new(width: u32, height: u32) -> Self {
-        Self { width: width.into(), height: height.into(), placed: Vec::new() }
+    pub fn new(width: usize, height: usize) -> Self {
+        Self { width: width as f64, height: height as f64, placed: Vec::new() }
     }
 
     /// Finds a place for a label of `size` at `bounds`: above the box, inside it, below it, as near above or below as is free, anywhere;
@@ -76,7 +47,8 @@ impl Labels {
         };
         let anywhere = (0..(columns + 1) * (steps + 1)).map(cell);
         let mut best = (f64::INFINITY, at(bounds.left, above));
-        for candidate in candidates.chain(anywhere) {
+        let most = if self.placed.len() < MAX_SEARCHES { usize::MAX } else { 3 * sides.len() };
+        for candidate in candidates.chain(anywhere).take(most) {
             let covered: f64 = self.placed.iter().map(|other| candidate.overlap(other)).sum();
             if covered < best.0 {
                 best = (covered, candidate);
@@ -135,6 +107,16 @@ mod tests {
         });
         for (index, label) in labels.placed.iter().enumerate() {
             assert!(labels.placed[..index].iter().all(|other| label.overlap(other) <= 0.0), "{index} collides");
+        }
+    }
+
+    #[test]
+    fn a_thousand_labels_in_a_small_picture_stay_inside_it() {
+        let mut labels = Labels::new(320, 240);
+        for number in 0..1000 {
+            let bounds = Rectangle::from([f64::from(number % 300), f64::from(number % 200), 20.0, 40.0]);
+            let place = labels.place(bounds, (60.0, 14.0));
+            assert!(place.left >= 0.0 && place.right <= 320.0 && place.top >= 0.0 && place.bottom <= 240.0);
         }
     }
 

@@ -11,8 +11,8 @@ use std::sync::{Arc, LazyLock};
 use ab_glyph::{Font, FontRef, FontVec, Glyph, PxScale, ScaleFont, point};
 use parking_lot::Mutex;
 
-use super::labels::Rectangle;
-use super::paint::{Colour, Surface};
+use super::coverage::Coverage;
+use super::rectangle::Rectangle;
 
 static BUILT_IN: &[u8] = include_bytes!("fonts/DejaVuSans-Bold-subset.ttf");
 
@@ -37,7 +37,7 @@ struct SystemFonts {
     by_character: HashMap<char, Option<Arc<FontVec>>>,
 }
 
-/// Most characters for which fonts are cached: labels are few, but come from the model, which is untrusted.
+/// Most characters for which fonts are searched, which takes long: labels are few, but come from the model, which is untrusted.
 const MAX_REMEMBERED: usize = 10_000;
 
 impl SystemFonts {
@@ -46,10 +46,11 @@ impl SystemFonts {
         if let Some(known) = self.by_character.get(&character) {
             return known.clone();
         }
-        let found = self.find(character);
-        if self.by_character.len() < MAX_REMEMBERED {
-            self.by_character.insert(character, found.clone());
+        if self.by_character.len() >= MAX_REMEMBERED {
+            return None;
         }
+        let found = self.find(character);
+        self.by_character.insert(character, found.clone());
         found
     }
 
@@ -140,8 +141,8 @@ impl Line {
         self.width
     }
 
-    /// Draws it with its upper left corner at `left`, `top`.
-    pub fn draw(&self, surface: &mut Surface<'_>, left: f64, top: f64, colour: Colour) {
+    /// Covers its letters, with its upper left corner at `left`, `top`.
+    pub fn cover(&self, coverage: &mut Coverage, left: f64, top: f64) {
         for drawn in &self.drawn {
             let outlined = match drawn {
                 Drawn::BuiltIn(glyph) => FONTS.built_in.as_ref().and_then(|font| font.outline_glyph(glyph.clone())),
@@ -149,7 +150,7 @@ impl Line {
                 Drawn::Frame(Rectangle { left: from, top: upper, right, bottom }) => {
                     let frame =
                         Rectangle { left: left + from, top: top + upper, right: left + right, bottom: top + bottom };
-                    surface.frame(frame, ((right - from) / 8.0).max(1.0), colour);
+                    coverage.frame(frame, ((right - from) / 8.0).max(1.0));
                     None
                 }
                 Drawn::Nothing => None,
@@ -157,8 +158,7 @@ impl Line {
             if let Some(outlined) = outlined {
                 let bounds = outlined.px_bounds();
                 let (x, y) = (left.round() as i64 + bounds.min.x as i64, top.round() as i64 + bounds.min.y as i64);
-                outlined
-                    .draw(|column, row, share| surface.mix(x + i64::from(column), y + i64::from(row), colour, share));
+                outlined.draw(|column, row, share| coverage.cover(x + i64::from(column), y + i64::from(row), share));
             }
         }
     }
@@ -176,11 +176,21 @@ fn glyph(font: &impl Font, character: char, scale: PxScale, pen: &mut f32) -> Gl
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
+    use super::super::coverage::TILE;
     use super::*;
 
-    fn painted(text: &str) -> Vec<u8> {
-        let mut pixels = vec![0; 300 * 40 * 3];
-        Line::new(text, 32.0).draw(&mut Surface::new(&mut pixels, 300, 40), 2.0, 2.0, Colour::WHITE);
+    /// Returns the pixels that a text covers, of 300 x 40.
+    fn painted(text: &str) -> Vec<bool> {
+        let mut coverage = Coverage::new(300, 40);
+        Line::new(text, 32.0).cover(&mut coverage, 2.0, 2.0);
+        let mut pixels = vec![false; 300 * 40];
+        coverage.drain(|tile| {
+            for (y, x) in (tile.top..40.min(tile.top + TILE))
+                .flat_map(|y| (tile.left..300.min(tile.left + TILE)).map(move |x| (y, x)))
+            {
+                pixels[y * 300 + x] = tile.mean((x, y), (1, 1), (300, 40)) > 0.0;
+            }
+        });
         pixels
     }
 
@@ -199,10 +209,10 @@ mod tests {
         for text in ["\u{10ffff}", "\u{1b}"] {
             let line = Line::new(text, 32.0);
             assert!(matches!(line.drawn[..], [Drawn::Frame(_)]), "{text:?}");
-            assert!(painted(text).iter().any(|byte| *byte > 0) && line.width() > 0.0);
+            assert!(painted(text).contains(&true) && line.width() > 0.0);
         }
         // Whatever fonts the system has.
-        assert!(painted("犬").iter().any(|byte| *byte > 0));
+        assert!(painted("犬").contains(&true));
         assert!(Line::new("a\u{200d}b", 32.0).drawn.len() == 2);
     }
 
@@ -210,7 +220,7 @@ mod tests {
     fn text_is_as_wide_as_it_says() {
         let pixels = painted("Wide label 0.97");
         let width = Line::new("Wide label 0.97", 32.0).width() as usize;
-        let last = (0..300).rev().find(|x| (0..40).any(|y| pixels[(y * 300 + x) * 3] > 0)).unwrap();
+        let last = (0..300).rev().find(|x| (0..40).any(|y| pixels[y * 300 + x])).unwrap();
         assert!(last <= width + 2 && last + 8 >= width, "{last} of {width}");
     }
 }
