@@ -20,7 +20,7 @@ use crate::record::{Detection, Frame, Status};
 /// The default gap, as a multiple of the mean time between a file's frames. Not a whole number, because times are not exact.
 const DEFAULT_GAP: f64 = 2.5;
 
-/// A stretch of a file in which a class was seen.
+/// An event: a stretch of a file in which a class was seen.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Stretch {
@@ -185,7 +185,7 @@ pub struct EventSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventCounts {
-    /// Stretches.
+    /// Events.
     pub events: u64,
     /// Files in the results.
     pub files: u64,

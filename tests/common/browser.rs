@@ -64,6 +64,10 @@ impl Browser {
         }}});
         let answer = browser.request("POST", "/session", &capabilities);
         browser.session = format!("/session/{}", answer["sessionId"].as_str().unwrap());
+        // Windows are not as narrow as the screen of a phone.
+        let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": screen});
+        browser.post("goog/cdp/execute", &command);
         Some(browser)
     }
 
@@ -166,7 +170,8 @@ impl Browser {
 
     /// Sets features of the medium (`prefers-color-scheme`).
     pub fn emulate(&self, name: &str, value: &str) {
-        let command = json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": [{"name": name, "value": value}]}});
+        let command =
+            json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": [{"name": name, "value": value}]}});
         self.post("goog/cdp/execute", &command);
     }
 
@@ -189,9 +194,9 @@ impl Browser {
     /// Returns the addresses that the browser requested since the last call, other than data URIs.
     pub fn requests(&self) -> Vec<String> {
         let messages = self.log("performance");
-        let events = messages.iter().map(|entry| {
-            serde_json::from_str::<Value>(entry["message"].as_str().unwrap()).unwrap()["message"].clone()
-        });
+        let events = messages
+            .iter()
+            .map(|entry| serde_json::from_str::<Value>(entry["message"].as_str().unwrap()).unwrap()["message"].clone());
         events
             .filter(|event| event["method"] == "Network.requestWillBeSent")
             .map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned())

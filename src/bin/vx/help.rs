@@ -76,15 +76,15 @@ Examples:
 /// The end of `vx events --help`.
 pub const EVENTS_EXAMPLES: &str = "\
 Examples:
-  vx events found.jsonl
-  vx events found.jsonl --gap 30s --output events.csv
+  vx events people.jsonl
+  vx events people.jsonl --gap 30s --output events.csv
   vx detect clip.mp4 --quiet | vx events -";
 
 /// The end of `vx report --help`.
 pub const REPORT_EXAMPLES: &str = "\
 Examples:
-  vx report found.jsonl
-  vx report found.jsonl --pictures pictures --output found.html
+  vx report people.jsonl
+  vx report people.jsonl --pictures pictures --output people.html
   vx detect recordings/ --output people.parquet --report people.html";
 
 /// The end of `vx inspect --help`.

@@ -8,6 +8,7 @@ use gstvx::run::{ReportCounts, ReportSettings, write_report};
 
 use crate::detect::message_of;
 use crate::events::Found;
+use crate::progress::count;
 use crate::terminal::tell;
 
 /// The arguments.
@@ -37,6 +38,8 @@ fn thumbnails(text: &str) -> Result<usize, String> {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> u8 {
+    // FFmpeg would print what it thinks of the files while thumbnails are made.
+    gstvx::av::capture_log();
     let mut settings = ReportSettings::default();
     settings.found.clone_from(&arguments.found.found);
     settings.gap = arguments.found.gap;
@@ -63,11 +66,11 @@ pub fn lines(counts: &ReportCounts, output: &Path) -> Vec<String> {
         bad = format!(" ({} failed, {} damaged: the report has the reasons)", counts.failed, counts.damaged);
     }
     let mut lines = vec![format!(
-        "report      {}: {} files{bad}, {} events, {} thumbnails, {megabytes:.1} MB",
+        "report      {}: {}{bad}, {}, {}, {megabytes:.1} MB",
         output.display(),
-        counts.files,
-        counts.events,
-        counts.thumbnails
+        count(counts.files as u64, "file"),
+        count(counts.events as u64, "event"),
+        count(counts.thumbnails as u64, "thumbnail")
     )];
     lines.extend(counts.without_thumbnails.iter().map(|reason| format!("no picture  {reason}")));
     lines

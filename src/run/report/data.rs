@@ -58,14 +58,14 @@ pub(super) struct PageFile {
     /// Frames that were analysed.
     frames: u64,
     detections: u64,
-    /// The gap within stretches in seconds.
+    /// The gap within events in seconds.
     gap: Option<f64>,
     /// URI of the folder of its saved pictures.
     pictures: Option<String>,
     /// Why it failed, or is damaged.
     problems: Vec<String>,
     warnings: Vec<String>,
-    pub stretches: Vec<PageStretch>,
+    pub events: Vec<PageEvent>,
     /// Length and time of the file when it was read.
     #[serde(skip)]
     pub read: Option<(u64, Option<i64>)>,
@@ -73,8 +73,8 @@ pub(super) struct PageFile {
     pub picture_folder: Option<PathBuf>,
 }
 
-/// A stretch; in JSON a list of the values in this order, since there may be hundreds of thousands.
-pub(super) struct PageStretch {
+/// An event; in JSON a list of the values in this order, since there may be hundreds of thousands.
+pub(super) struct PageEvent {
     /// Number in `classes`.
     pub class: usize,
     pub stretch: Stretch,
@@ -84,7 +84,7 @@ pub(super) struct PageStretch {
     pub picture: Option<String>,
 }
 
-impl Serialize for PageStretch {
+impl Serialize for PageEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Stretch { start_ns, end_ns, frames, most_at_once, best, .. } = &self.stretch;
         let seconds = |time: Option<i64>| time.map(|time| rounded(time as f64 / 1e9, 1e3));
@@ -132,13 +132,13 @@ impl Page {
             }
         }
         let saved = settings.pictures.as_deref().map(|folder| Saved::find(folder, &file.file)).unwrap_or_default();
-        let stretch = |stretch: Stretch| PageStretch {
+        let event = |stretch: Stretch| PageEvent {
             class: self.class_numbers.get(&stretch.label).copied().unwrap_or_default(),
             thumbnail: None,
             picture: saved.picture(stretch.best.pts_ns),
             stretch,
         };
-        let stretches = stretches(file, settings.gap).into_iter().map(stretch).collect();
+        let events = stretches(file, settings.gap).into_iter().map(event).collect();
         let summary = file.summary.as_ref();
         let mut problems = summary.map(problems).unwrap_or_default();
         if lost > 0 {
@@ -156,7 +156,7 @@ impl Page {
             pictures: saved.names.iter().next().map(|_| uri_of(&absolute(&saved.folder))),
             problems,
             warnings: summary.map(warnings).unwrap_or_default(),
-            stretches,
+            events,
             read: summary.and_then(|summary| Some((summary.bytes?, summary.modified_ns))),
             picture_folder: Some(saved.folder),
         });
@@ -178,7 +178,7 @@ impl Page {
             files: self.files.len(),
             failed: with(Status::Failed),
             damaged: with(Status::Damaged),
-            events: self.files.iter().map(|file| file.stretches.len()).sum(),
+            events: self.files.iter().map(|file| file.events.len()).sum(),
             thumbnails: self.thumbnails.len(),
             ..ReportCounts::default()
         }

@@ -44,7 +44,7 @@ pub struct ReportCounts {
     pub failed: usize,
     /// Files with missing or incomplete frames.
     pub damaged: usize,
-    /// Stretches.
+    /// Events.
     pub events: usize,
     /// Thumbnails.
     pub thumbnails: usize,

@@ -4,9 +4,9 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  // A stretch is a list, since there may be hundreds of thousands.
+  // An event is a list, since there may be hundreds of thousands.
   const [CLASS, START, END, FRAMES, MOST, CONFIDENCE, BEST, PICTURE, THUMBNAIL, BOX] = Array(10).keys();
-  const FIRST_CLASSES = 12, FIRST_PROBLEMS = 8, FIRST_LANES = 12, FIRST_STRETCHES = 8;
+  const FIRST_CLASSES = 12, FIRST_PROBLEMS = 4, FIRST_LANES = 12, FIRST_STRETCHES = 8;
   const MAX_BARS = 500;
 
   const byId = (id) => document.getElementById(id);
@@ -38,9 +38,9 @@
     return minutes < 60 ? `${minutes} min` : `${number(Math.floor(minutes / 60))} h ${minutes % 60} min`;
   }
 
-  function range(stretch) {
-    if (stretch[START] === null) return counted(stretch[FRAMES], "frame");
-    const [start, end] = [time(stretch[START]), time(stretch[END])];
+  function range(event) {
+    if (event[START] === null) return counted(event[FRAMES], "frame");
+    const [start, end] = [time(event[START]), time(event[END])];
     return start === end ? start : `${start} to ${end}`;
   }
 
@@ -63,40 +63,40 @@
   // ---- data
 
   const nameOf = (file) => file.name || "(a file that the records do not name)";
-  const passes = (stretch) => (!filters.classes.size || filters.classes.has(stretch[CLASS])) && confident(stretch);
-  const confident = (stretch) => (stretch[CONFIDENCE] ?? 1) >= filters.confidence;
-  const seconds = (stretch) => (stretch[END] ?? 0) - (stretch[START] ?? 0);
+  const passes = (event) => (!filters.classes.size || filters.classes.has(event[CLASS])) && confident(event);
+  const confident = (event) => (event[CONFIDENCE] ?? 1) >= filters.confidence;
+  const seconds = (event) => (event[END] ?? 0) - (event[START] ?? 0);
   const isBad = (file) => file.status === "failed" || file.status === "damaged";
 
-  /** Whether a file passes all filters but those of stretches. */
+  /** Whether a file passes all filters but those of events. */
   function isWanted(file) {
     if (filters.name && !file.name.toLowerCase().includes(filters.name)) return false;
-    if (filters.reason !== null) return file.problems.includes(filters.reason) || file.warnings.includes(filters.reason);
+    if (filters.reason !== null) return reasonsOf(file).some((reason) => kindOf(reason) === filters.reason);
     return filters.show !== "bad" || isBad(file);
   }
 
-  /** Returns the files that pass the filters, each with its stretches that do. */
+  /** Returns the files that pass the filters, each with its events that do. */
   function filtered() {
     const found = [];
     for (const file of data.files) {
       if (!isWanted(file)) continue;
-      const stretches = file.stretches.filter(passes);
+      const events = file.events.filter(passes);
       const isFiltered = filters.classes.size > 0 || filters.confidence > 0;
       if (filters.reason === null) {
-        if (filters.show === "found" && !stretches.length) continue;
-        if (filters.show === "empty" && stretches.length) continue;
-        if (filters.show === "bad" && isFiltered && !stretches.length) continue;
+        if (filters.show === "found" && !events.length) continue;
+        if (filters.show === "empty" && events.length) continue;
+        if (filters.show === "bad" && isFiltered && !events.length) continue;
       }
-      found.push({ file, stretches });
+      found.push({ file, events });
     }
-    const sum = (entry) => entry.stretches.reduce((all, stretch) => all + seconds(stretch), 0);
-    const best = (entry) => entry.stretches.reduce((all, stretch) => Math.max(all, stretch[CONFIDENCE] ?? 0), 0);
+    const sum = (entry) => entry.events.reduce((all, event) => all + seconds(event), 0);
+    const best = (entry) => entry.events.reduce((all, event) => Math.max(all, event[CONFIDENCE] ?? 0), 0);
     const falling = (key) => {
       const keys = new Map(found.map((entry) => [entry, key(entry)]));
       found.sort((one, other) => keys.get(other) - keys.get(one));
     };
     if (filters.sort === "name") found.sort((one, other) => one.file.name < other.file.name ? -1 : 1);
-    if (filters.sort === "stretches") falling((entry) => entry.stretches.length);
+    if (filters.sort === "events") falling((entry) => entry.events.length);
     if (filters.sort === "time") falling(sum);
     if (filters.sort === "confidence") falling(best);
     return found;
@@ -105,16 +105,16 @@
   // ---- overview
 
   function showFigures() {
-    const files = data.files, withStretches = files.filter((file) => file.stretches.length).length;
+    const files = data.files, withEvents = files.filter((file) => file.events.length).length;
     const of = (status) => files.filter((file) => file.status === status).length;
     const total = (field) => files.reduce((all, file) => all + (file[field] ?? 0), 0);
     const figures = [
       ["files", number(files.length)],
-      ["files with detections", number(withStretches)],
+      ["files with detections", number(withEvents)],
       ["of video", length(total("duration"))],
       ["frames analysed", number(total("frames"))],
       ["detections", number(total("detections"))],
-      ["stretches", number(files.reduce((all, file) => all + file.stretches.length, 0))],
+      ["events", number(files.reduce((all, file) => all + file.events.length, 0))],
       ["failed", number(of("failed")), of("failed") && "problem"],
       ["damaged", number(of("damaged")), of("damaged") && "warning"],
     ];
@@ -129,18 +129,18 @@
   }
 
   function showClasses() {
-    const sums = data.classes.map((_, index) => ({ index, files: 0, stretches: 0, seconds: 0, most: 0 }));
+    const sums = data.classes.map((_, index) => ({ index, files: 0, events: 0, seconds: 0, most: 0 }));
     for (const file of data.files) {
       if (!isWanted(file)) continue;
       const seen = new Set();
-      for (const stretch of file.stretches) {
-        if (!confident(stretch)) continue;
-        const sum = sums[stretch[CLASS]];
-        if (!seen.has(stretch[CLASS])) sum.files++;
-        seen.add(stretch[CLASS]);
-        sum.stretches++;
-        sum.seconds += seconds(stretch);
-        sum.most = Math.max(sum.most, stretch[MOST]);
+      for (const event of file.events) {
+        if (!confident(event)) continue;
+        const sum = sums[event[CLASS]];
+        if (!seen.has(event[CLASS])) sum.files++;
+        seen.add(event[CLASS]);
+        sum.events++;
+        sum.seconds += seconds(event);
+        sum.most = Math.max(sum.most, event[MOST]);
       }
     }
     const most = Math.max(1, ...sums.map((sum) => sum.files));
@@ -158,7 +158,7 @@
         if (!filters.classes.delete(sum.index)) filters.classes.add(sum.index);
         update();
       });
-      const cells = [number(sum.files), number(sum.stretches), length(sum.seconds), number(sum.most)];
+      const cells = [number(sum.files), number(sum.events), length(sum.seconds), number(sum.most)];
       return element("tr", {}, element("th", { scope: "row" }, toggle), ...cells.map((text) => element("td", {}, text)));
     }));
     if (!rows.length) byId("classes").tBodies[0].append(element("tr", {}, element("td", { colSpan: 5 }, "Nothing was detected.")));
@@ -185,31 +185,37 @@
     byId("confidence-value").textContent = filters.confidence.toFixed(2);
   }
 
+  /** Returns a reason without its numbers, which reasons of the same kind differ in. */
+  const kindOf = (reason) => reason.replace(/(?<![\w.-])\d+(?![\w-]|\.\d)/g, "…");
+  const reasonsOf = (file) => [...file.problems, ...file.warnings];
+
   function showProblems() {
-    const reasons = new Map();
+    const kinds = new Map();
     for (const file of data.files) {
-      const add = (reason, kind) => {
-        const known = reasons.get(reason) ?? reasons.set(reason, { kind, files: 0 }).get(reason);
-        known.files++;
-      };
-      new Set(file.problems).forEach((reason) => add(reason, file.status ?? "warning"));
-      new Set(file.warnings).forEach((reason) => add(reason, "warning"));
+      for (const reason of reasonsOf(file)) {
+        const status = file.problems.includes(reason) ? file.status ?? "warning" : "warning";
+        const kind = kinds.get(kindOf(reason)) ?? { status, files: new Set(), reasons: new Set() };
+        kind.files.add(file);
+        kind.reasons.add(reason);
+        kinds.set(kindOf(reason), kind);
+      }
     }
-    const rank = { failed: 0, damaged: 1 };
-    const rows = [...reasons].sort(([, one], [, other]) => (rank[one.kind] ?? 2) - (rank[other.kind] ?? 2) || other.files - one.files);
+    const rank = { failed: 0, damaged: 1, warning: 2 };
+    const rows = [...kinds].sort(([, one], [, other]) => rank[one.status] - rank[other.status] || other.files.size - one.files.size);
     byId("problems").hidden = !rows.length;
     const limit = hasAllProblems ? rows.length : FIRST_PROBLEMS;
-    byId("problems").querySelector("tbody").replaceChildren(...rows.slice(0, limit).map(([reason, { kind, files }]) => {
-      const button = element("button", { type: "button", "aria-label": `Show the files with: ${visible(reason)}` }, "Show");
+    byId("problems").querySelector("tbody").replaceChildren(...rows.slice(0, limit).map(([kind, { status, files, reasons }]) => {
+      const text = visible(reasons.size === 1 ? [...reasons][0] : kind);
+      const button = element("button", { type: "button", "aria-label": `Show the files with: ${text}` }, "Show");
       button.addEventListener("click", () => {
-        Object.assign(filters, { reason, show: "all", name: "", confidence: 0 });
+        Object.assign(filters, { reason: kind, show: "all", name: "", confidence: 0 });
         filters.classes.clear();
         update();
         focusFiles();
       });
-      const className = kind === "failed" ? "problem" : "warning";
-      return element("tr", {}, element("td", {}, number(files)), element("td", { className }, kind),
-        element("td", {}, outside(reason)), element("td", {}, button));
+      const className = status === "failed" ? "problem" : "warning";
+      return element("tr", {}, element("td", {}, number(files.size)),
+        element("td", {}, element("span", { className }, status), " ", outside(text)), element("td", {}, button));
     }));
     const more = byId("more-problems");
     more.hidden = rows.length <= limit;
@@ -226,35 +232,35 @@
     return isLink(address) ? element("a", { href: address, ...options }, ...children) : element("span", options, ...children);
   }
 
-  function timeline(file, stretches) {
-    const timed = stretches.filter((stretch) => stretch[START] !== null);
+  function timeline(file, events) {
+    const timed = events.filter((event) => event[START] !== null);
     if (!timed.length || file.frames < 2) return [];
     let [from, to] = [0, file.duration ?? 0];
-    for (const stretch of file.stretches) {
-      if (stretch[START] === null) continue;
-      [from, to] = [Math.min(from, stretch[START]), Math.max(to, stretch[END])];
+    for (const event of file.events) {
+      if (event[START] === null) continue;
+      [from, to] = [Math.min(from, event[START]), Math.max(to, event[END])];
     }
     // Broadcast recordings and cameras count from some time of the day.
-    const first = Math.min(...timed.slice(0, 1000).map((stretch) => stretch[START]));
+    const first = Math.min(...timed.slice(0, 1000).map((event) => event[START]));
     if (file.duration && to > 2 * file.duration && first > file.duration) from = first;
     const span = Math.max(to - from, 0.001), place = (at) => 100 * (at - from) / span;
     const lanes = new Map();
-    timed.forEach((stretch) => (lanes.get(stretch[CLASS]) ?? lanes.set(stretch[CLASS], []).get(stretch[CLASS])).push(stretch));
+    timed.forEach((event) => (lanes.get(event[CLASS]) ?? lanes.set(event[CLASS], []).get(event[CLASS])).push(event));
     const rows = [...lanes].slice(0, FIRST_LANES).map(([index, all]) => {
-      const label = data.classes[index].name, total = all.reduce((sum, stretch) => sum + seconds(stretch), 0);
+      const label = data.classes[index].name, total = all.reduce((sum, event) => sum + seconds(event), 0);
       // Bars that would cover each other become one.
       const bars = [];
-      for (const stretch of all) {
-        const [left, right] = [place(stretch[START]), place(stretch[END])], last = bars.at(-1);
+      for (const event of all) {
+        const [left, right] = [place(event[START]), place(event[END])], last = bars.at(-1);
         if (last && all.length > MAX_BARS && left - last.right < 100 / MAX_BARS) last.right = Math.max(last.right, right);
-        else bars.push({ left, right, stretch });
+        else bars.push({ left, right, event });
       }
-      const track = element("div", { className: "track", hue: index, "aria-hidden": "true" }, ...bars.map(({ left, right, stretch }) => link(
-        file.link && linkAt(file, stretch[START]),
-        { title: `${visible(label)} ${range(stretch)}`, tabIndex: -1, style: { left: `min(${left}%, 100% - 3px)`, width: `${right - left}%` } })));
+      const track = element("div", { className: "track", hue: index, "aria-hidden": "true" }, ...bars.map(({ left, right, event }) => link(
+        file.link && linkAt(file, event[START]),
+        { title: `${visible(label)} ${range(event)}`, tabIndex: -1, style: { left: `min(${left}%, 100% - 3px)`, width: `${right - left}%` } })));
       return element("div", { className: "lane" },
         element("span", { title: visible(label) }, outside(label),
-          element("span", { className: "hidden" }, `: ${counted(all.length, "stretch", "stretches")}, ${length(total)} in all`)), track);
+          element("span", { className: "hidden" }, `: ${counted(all.length, "event", "events")}, ${length(total)} in all`)), track);
     });
     if (lanes.size > FIRST_LANES) rows.push(element("p", { className: "hint" }, `and ${counted(lanes.size - FIRST_LANES, "more class", "more classes")}`));
     const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
@@ -267,35 +273,35 @@
     return rows;
   }
 
-  function stretchItem(file, stretch) {
-    const label = data.classes[stretch[CLASS]].name, confidence = stretch[CONFIDENCE];
-    const picture = stretch[PICTURE] && file.pictures ? `${file.pictures}/${encodeURIComponent(stretch[PICTURE])}` : null;
+  function eventItem(file, event) {
+    const label = data.classes[event[CLASS]].name, confidence = event[CONFIDENCE];
+    const picture = event[PICTURE] && file.pictures ? `${file.pictures}/${encodeURIComponent(event[PICTURE])}` : null;
     const parts = [];
-    const thumbnail = data.thumbnails[stretch[THUMBNAIL]];
+    const thumbnail = data.thumbnails[event[THUMBNAIL]];
     if (thumbnail !== undefined) {
-      const at = stretch[BEST] === null ? "" : ` at ${time(stretch[BEST])}`;
+      const at = event[BEST] === null ? "" : ` at ${time(event[BEST])}`;
       const image = element("img", { src: `data:image/jpeg;base64,${thumbnail}`, loading: "lazy", alt: `${visible(label)}${at} in ${visible(nameOf(file))}` });
-      const [x, y, width, height] = stretch[BOX];
+      const [x, y, width, height] = event[BOX];
       const box = element("span", { style: { left: `${x}%`, top: `${y}%`, width: `${width}%`, height: `${height}%` } });
-      parts.push(link(picture ?? (file.link && linkAt(file, stretch[BEST])), { className: "thumbnail" }, image, box));
+      parts.push(link(picture ?? (file.link && linkAt(file, event[BEST])), { className: "thumbnail" }, image, box));
     }
     parts.push(element("span", { className: "dot", "aria-hidden": "true" }), outside(label), " ",
-      link(file.link && linkAt(file, stretch[START]), {}, range(stretch)), ` · up to ${number(stretch[MOST])}`);
+      link(file.link && linkAt(file, event[START]), {}, range(event)), ` · up to ${number(event[MOST])}`);
     if (confidence !== null) parts.push(` · ${confidence.toFixed(2)}`);
     if (picture && thumbnail === undefined) parts.push(" · ", link(picture, {}, "picture"));
-    return element("li", { hue: stretch[CLASS] }, ...parts);
+    return element("li", { hue: event[CLASS] }, ...parts);
   }
 
-  function stretchList(file, stretches) {
-    const list = element("ol", { className: "stretches" });
-    const rank = (stretch) => (stretch[THUMBNAIL] === null ? 0 : 2) + (stretch[CONFIDENCE] ?? 0);
-    const best = [...stretches].sort((one, other) => rank(other) - rank(one)).slice(0, FIRST_STRETCHES);
+  function eventList(file, events) {
+    const list = element("ol", { className: "events" });
+    const rank = (event) => (event[THUMBNAIL] === null ? 0 : 2) + (event[CONFIDENCE] ?? 0);
+    const best = [...events].sort((one, other) => rank(other) - rank(one)).slice(0, FIRST_STRETCHES);
     const some = new Set(best);
-    list.append(...stretches.filter((stretch) => some.has(stretch)).map((stretch) => stretchItem(file, stretch)));
-    if (stretches.length <= FIRST_STRETCHES) return [list];
-    const more = element("button", { type: "button" }, `Show all ${number(stretches.length)} stretches`);
+    list.append(...events.filter((event) => some.has(event)).map((event) => eventItem(file, event)));
+    if (events.length <= FIRST_STRETCHES) return [list];
+    const more = element("button", { type: "button" }, `Show all ${number(events.length)} events`);
     more.addEventListener("click", () => {
-      list.replaceChildren(...stretches.map((stretch) => stretchItem(file, stretch)));
+      list.replaceChildren(...events.map((event) => eventItem(file, event)));
       more.remove();
       list.tabIndex = -1;
       list.focus();
@@ -303,14 +309,14 @@
     return [list, more];
   }
 
-  function fileCard({ file, stretches }, place) {
+  function fileCard({ file, events }, place) {
     const name = nameOf(file), cut = name.lastIndexOf("/") + 1;
     const title = element("h3", { id: `file-${place}` }, link(file.link, {}, outside(name.slice(cut) || name)));
     if (cut > 0 && cut < name.length) title.append(" ", outside(name.slice(0, cut), { className: "folder" }));
     const meta = [];
     if (file.duration) meta.push(time(file.duration));
     meta.push(counted(file.frames, "frame"), counted(file.detections, "detection"));
-    if (file.gap && stretches.length) meta.push(`frames up to ${Number(file.gap.toFixed(1))} s apart are joined`);
+    if (file.gap && events.length) meta.push(`frames up to ${Number(file.gap.toFixed(1))} s apart are joined`);
     if (!file.link && file.name) meta.push("the file is not there any more");
     const card = element("article", { "aria-labelledby": title.id }, title, element("p", { className: "meta" }, meta.join(" · ")));
     const kind = file.status === "failed" ? "problem" : "warning";
@@ -318,8 +324,8 @@
     if (file.problems.length) card.append(element("p", { className: kind }, `${word}: `, outside(file.problems.join("; "))));
     else if (file.status === "failed") card.append(element("p", { className: kind }, "Failed"));
     if (file.warnings.length) card.append(element("p", { className: "warning" }, "Warning: ", outside(file.warnings.join("; "))));
-    card.append(...timeline(file, stretches));
-    if (stretches.length) card.append(...stretchList(file, stretches));
+    card.append(...timeline(file, events));
+    if (events.length) card.append(...eventList(file, events));
     return card;
   }
 
@@ -328,11 +334,11 @@
     page = Math.min(page, pages - 1);
     const from = page * filters.size, entries = shown.slice(from, from + filters.size);
     byId("list").replaceChildren(...entries.map((entry, index) => fileCard(entry, from + index)));
-    const stretches = shown.reduce((all, entry) => all + entry.stretches.length, 0);
+    const events = shown.reduce((all, entry) => all + entry.events.length, 0);
     const reason = filters.reason === null ? "" : ` with the reason "${visible(filters.reason)}"`;
     const part = pages > 1 ? `, ${number(from + 1)} to ${number(from + entries.length)} on this page` : "";
     byId("result").textContent =
-      `${number(shown.length)} of ${counted(data.files.length, "file")}${reason}, ${counted(stretches, "stretch", "stretches")}${part}`;
+      `${number(shown.length)} of ${counted(data.files.length, "file")}${reason}, ${counted(events, "event", "events")}${part}`;
     byId("page").textContent = `Page ${number(page + 1)} of ${number(pages)}`;
     byId("pages").hidden = pages === 1;
     byId("previous").disabled = page === 0;
@@ -373,7 +379,7 @@
   byId("more-classes").addEventListener("click", () => { hasAllClasses = true; showClasses(); });
   byId("more-problems").addEventListener("click", () => { hasAllProblems = true; showProblems(); });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  const initial = () => data.files.some((file) => file.stretches.length) ? "found" : "all";
+  const initial = () => data.files.some((file) => file.events.length) ? "found" : "all";
   byId("clear").addEventListener("click", () => {
     Object.assign(filters, { confidence: 0, name: "", show: initial(), reason: null });
     filters.classes.clear();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Thumbnails of the best frames of stretches: which ones, how large, and made of saved pictures or of the media files.
+//! Thumbnails of the best frames of events: which ones, how large, and made of saved pictures or of the media files.
 //!
 //! Media files are read by several threads. Files on servers are not fetched for thumbnails.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::super::keyframes::{KeyframeSettings, Keyframes};
-use super::data::{Page, PageFile, PageStretch};
+use super::data::{Page, PageEvent, PageFile};
 use crate::av::Keyframe;
 use crate::path::{is_http, path_of};
 use crate::record::modified_ns;
@@ -40,7 +40,7 @@ struct Job {
     times: Vec<Option<i64>>,
 }
 
-/// Adds thumbnails to stretches; returns reasons why files have none.
+/// Adds thumbnails to events; returns reasons why files have none.
 pub(super) fn add(page: &mut Page, count: Option<usize>) -> Vec<String> {
     let jobs = select(page, count.unwrap_or(DEFAULT_COUNT));
     let all: usize = jobs.iter().map(|job| job.times.len()).sum();
@@ -64,9 +64,9 @@ pub(super) fn add(page: &mut Page, count: Option<usize>) -> Vec<String> {
                 page.thumbnails.push(text.into());
             }
         }
-        // Stretches of several classes may have one best frame.
-        for stretch in &mut file.stretches {
-            stretch.thumbnail = numbers.get(&stretch.stretch.best.pts_ns).copied();
+        // Events of several classes may have one best frame.
+        for event in &mut file.events {
+            event.thumbnail = numbers.get(&event.stretch.best.pts_ns).copied();
         }
     }
     reasons
@@ -100,16 +100,16 @@ fn select(page: &Page, count: usize) -> Vec<Job> {
     jobs
 }
 
-/// Returns the times of the best frames of a file's stretches, each once.
+/// Returns the times of the best frames of a file's events, each once.
 fn ranked_times(file: &PageFile) -> Vec<Option<i64>> {
-    let mut order: Vec<&PageStretch> = file.stretches.iter().collect();
-    let confidence = |stretch: &PageStretch| stretch.stretch.best.confidence.unwrap_or(0.0);
+    let mut order: Vec<&PageEvent> = file.events.iter().collect();
+    let confidence = |event: &PageEvent| event.stretch.best.confidence.unwrap_or(0.0);
     order.sort_by(|one, other| confidence(other).total_cmp(&confidence(one)));
     let mut classes = HashSet::new();
-    let (mut first, others): (Vec<_>, Vec<_>) = order.into_iter().partition(|stretch| classes.insert(stretch.class));
+    let (mut first, others): (Vec<_>, Vec<_>) = order.into_iter().partition(|event| classes.insert(event.class));
     first.extend(others);
     let mut times = HashSet::new();
-    first.into_iter().map(|stretch| stretch.stretch.best.pts_ns).filter(|time| times.insert(*time)).collect()
+    first.into_iter().map(|event| event.stretch.best.pts_ns).filter(|time| times.insert(*time)).collect()
 }
 
 /// The thumbnails that were made of a file.
@@ -147,11 +147,9 @@ fn make(file: &PageFile, times: &[Option<i64>], side: u32) -> Made {
     let mut made = Made::default();
     let mut source = None;
     for time in times {
-        let Some(stretch) = file.stretches.iter().find(|stretch| stretch.stretch.best.pts_ns == *time) else {
-            continue;
-        };
-        let size = scaled(stretch.stretch.best.frame_size, side);
-        let jpeg = match saved(file, stretch) {
+        let Some(event) = file.events.iter().find(|event| event.stretch.best.pts_ns == *time) else { continue };
+        let size = scaled(event.stretch.best.frame_size, side);
+        let jpeg = match saved(file, event) {
             Some(picture) => first_frame(&picture, size),
             None => Source::get(&mut source, file).and_then(|source| source.frame(*time, size)),
         };
@@ -165,8 +163,8 @@ fn make(file: &PageFile, times: &[Option<i64>], side: u32) -> Made {
     made
 }
 
-fn saved(file: &PageFile, stretch: &PageStretch) -> Option<PathBuf> {
-    Some(file.picture_folder.as_ref()?.join(stretch.picture.as_ref()?))
+fn saved(file: &PageFile, event: &PageEvent) -> Option<PathBuf> {
+    Some(file.picture_folder.as_ref()?.join(event.picture.as_ref()?))
 }
 
 /// Returns the size of a frame whose longer side is scaled down to `side` pixels.
@@ -232,19 +230,19 @@ impl Source {
     /// Returns the frame at a time of the container, or the first one.
     fn frame(&self, time: Option<i64>, size: (u32, u32)) -> Result<Vec<u8>, String> {
         let Some(time_ns) = time else { return first_frame(&self.path, size) };
-        let is_it = |frame: &Keyframe| frame.pts_ns.is_some_and(|pts_ns| pts_ns.abs_diff(time_ns) < SAME_TIME_NS);
-        // First as a keyframe; then among all frames behind the keyframe before it.
-        for max_gap in [None, Some(Duration::from_nanos(1))] {
+        // As a keyframe where the seek ends; among all frames behind that, if it is not a keyframe; and from the start, because not
+        // all containers can be sought in exactly.
+        for (max_gap, seeks) in [(None, true), (Some(Duration::from_nanos(1)), true), (None, false)] {
             let mut frames = open(&self.path, size, max_gap)?;
-            // Where the container has no index, the frames are read from the start.
-            let _ = frames.seek(time_ns);
-            let is_before = |frame: &Keyframe| frame.pts_ns.is_none_or(|pts_ns| pts_ns < time_ns);
+            if seeks && frames.seek(time_ns).is_err() {
+                continue;
+            }
             for frame in frames.take(MAX_FRAMES) {
                 let frame = frame.map_err(|error| error.to_string())?;
-                if is_it(&frame) {
+                if frame.pts_ns.is_some_and(|pts_ns| pts_ns.abs_diff(time_ns) < SAME_TIME_NS) {
                     return jpeg(&frame);
                 }
-                if !is_before(&frame) {
+                if frame.pts_ns.is_some_and(|pts_ns| pts_ns > time_ns) {
                     break;
                 }
             }
