@@ -19,6 +19,8 @@ share=$(dirname "$bindir")/share
 texts=(
     "man man/man1/vx.1"
     "man detect man/man1/vx-detect.1"
+    "man events man/man1/vx-events.1"
+    "man report man/man1/vx-report.1"
     "man inspect man/man1/vx-inspect.1"
     "man doctor man/man1/vx-doctor.1"
     "man completions man/man1/vx-completions.1"

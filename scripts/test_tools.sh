@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the programs that only tests use, where that is possible without asking (Debian, as root):
 #
-#   nginx   tests/urls.rs reads files from it
-#   strace  tests/network.rs checks which addresses are contacted
+#   nginx                       tests/urls.rs reads files from it
+#   strace                      tests/network.rs checks which addresses are contacted
+#   chromium, chromium-driver   tests/report.rs opens reports in it
 #
 # Tests whose program is missing print that they are skipped. Nothing is started.
 set -euo pipefail
@@ -11,6 +12,9 @@ export DEBIAN_FRONTEND=noninteractive
 missing=()
 { command -v nginx || [ -x /usr/sbin/nginx ]; } >/dev/null || missing+=(nginx-light)
 command -v strace >/dev/null || missing+=(strace)
+for program in chromium:chromium chromedriver:chromium-driver; do
+    command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
+done
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     echo "test_tools: missing: ${missing[*]}; the tests that use them are skipped" >&2

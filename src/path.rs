@@ -52,7 +52,8 @@ pub fn is_http(name: &str) -> bool {
         && !Path::new(name).exists()
 }
 
-fn uri_of(path: &Path) -> String {
+/// Returns the `file://` URI of an absolute path.
+pub(crate) fn uri_of(path: &Path) -> String {
     let mut uri = SCHEME.to_owned();
     for byte in path.as_os_str().as_bytes() {
         match byte {

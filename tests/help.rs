@@ -47,7 +47,7 @@ fn the_examples_of_the_help_run() {
     )
     .unwrap();
     let mut count = 0;
-    for command in ["detect", "inspect", "completions", "man"] {
+    for command in ["detect", "events", "report", "inspect", "completions", "man"] {
         for line in examples(&help(&[command])) {
             assert!(line.contains("vx "), "{line}");
             let run = Command::new("sh").args(["-c", &line]).current_dir(&folder).env("PATH", &path).output().unwrap();
@@ -55,8 +55,20 @@ fn the_examples_of_the_help_run() {
             count += 1;
         }
     }
-    assert!(count >= 12, "{count} examples");
-    for file in ["people.csv", "people.jsonl", "people.json", "pictures", "vx.bash", "_vx", "vx.1", "vx-detect.1"] {
+    assert!(count >= 18, "{count} examples");
+    for file in [
+        "people.csv",
+        "people.jsonl",
+        "people.json",
+        "pictures",
+        "events.csv",
+        "report.html",
+        "people.html",
+        "vx.bash",
+        "_vx",
+        "vx.1",
+        "vx-detect.1",
+    ] {
         assert!(folder.join(file).exists(), "{file}");
     }
 }

@@ -103,6 +103,15 @@ impl Keyframes {
         self.reader.problems()
     }
 
+    /// Seeks to the keyframe at or before `pts_ns` on the container's clock, or to the first after it.
+    ///
+    /// # Errors
+    /// The container cannot be sought in, or reading fails.
+    pub fn seek(&mut self, pts_ns: i64) -> Result<(), Error> {
+        self.has_ended = false;
+        self.reader.seek(pts_ns).map_err(|error| Error::Media { path: self.path.clone(), reason: error.to_string() })
+    }
+
     /// Returns the next keyframe as it is wanted; `None` at the end.
     fn read(&mut self) -> Result<Option<Keyframe>, crate::av::Error> {
         let mut keyframe = loop {

@@ -30,6 +30,23 @@ pub(super) enum OpenOutput {
 /// Suffix of the lines beside a table.
 const LINES_SUFFIX: &str = ".lines.jsonl";
 
+/// Returns the JSON lines of the output at `path`: the output itself, or the lines beside a table. `format` is
+/// [`Settings::format`](super::Settings::format).
+///
+/// # Errors
+/// The format is not known.
+pub fn lines_of(path: &Path, format: Option<&str>) -> Result<PathBuf, Error> {
+    let format = Format::select(format, Some(path))?;
+    Ok(lines_path(&path.components().collect::<PathBuf>(), format))
+}
+
+fn lines_path(path: &Path, format: Format) -> PathBuf {
+    match format {
+        Format::Lines { .. } => path.to_owned(),
+        Format::Table(_) => with_suffix(path, LINES_SUFFIX),
+    }
+}
+
 impl OpenOutput {
     /// Opens the output at `path`; with [`Existing::Resume`], also returns the files in it. Changes nothing before the first result.
     ///
@@ -47,10 +64,7 @@ impl OpenOutput {
             Format::Lines { .. } => None,
             Format::Table(table) => Some(table),
         };
-        let lines_path = match table {
-            None => path.to_owned(),
-            Some(_) => with_suffix(path, LINES_SUFFIX),
-        };
+        let lines_path = lines_path(path, format);
         let exists = |path: &Path| path.exists() && !(table.is_some_and(TableFormat::is_folder) && is_empty(path));
         if existing == Existing::Refuse
             && let Some(path) = [path, &lines_path].into_iter().find(|path| exists(path))
@@ -194,7 +208,7 @@ fn incomplete(journal: &Journal, error: &dyn std::error::Error) -> Error {
     }
 }
 
-fn write(writer: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn write(writer: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
     writer.write_all(bytes).and_then(|()| writer.flush()).map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => Error::Closed,
         _ => Error::Writer(error.to_string()),

@@ -8,10 +8,14 @@ mod words;
 
 use std::io::IsTerminal;
 
-use gstvx::run::{Canceller, Error, Event, Report, Run, StageRecorder, serve_worker};
+use gstvx::run::{
+    Canceller, Error, Event, Report, ReportSettings, Run, StageRecorder, check_report, lines_of, serve_worker,
+    write_report,
+};
 
 pub use self::arguments::Arguments;
-use self::words::{message_of, resumed, resuming, with_options};
+pub use self::words::message_of;
+use self::words::{resumed, resuming, with_options};
 use crate::progress::{Detail, Places, ProgressView};
 use crate::stop::{self, INTERRUPTED, Signals};
 use crate::terminal::{CLOSED, is_stdout_closed, printable, tell};
@@ -77,6 +81,13 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
         return Ok(OK);
     }
     let is_stdout = arguments.writes_to_stdout();
+    if let Some(report) = &arguments.report {
+        if is_stdout {
+            return Err(Failure::Usage("--report needs a file of results: set --output".to_owned()));
+        }
+        // Before hours of work.
+        check_report(report)?;
+    }
     // With pictures, the lines may not be wanted.
     if is_stdout && arguments.save_frames.is_none() && is_stdout_closed() {
         return Err(Failure::Usage("standard output is closed: write to a file with --output".to_owned()));
@@ -141,8 +152,29 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
         let count = overview.pictures_left_out;
         progress.say(&format!("left out    {count} pictures in folders; name them, or select all with --probe"));
     }
+    write_page(arguments, &report, overview.pictures, &mut progress)?;
     let failed_before = overview.comparison.map_or(0, |comparison| comparison.failed);
     end(report, failed_before)
+}
+
+/// Writes the page of --report.
+fn write_page(
+    arguments: &Arguments,
+    report: &Report,
+    pictures: Option<std::path::PathBuf>,
+    progress: &mut ProgressView,
+) -> Result<(), Error> {
+    let (Some(page), Some(output)) = (&arguments.report, &arguments.output) else { return Ok(()) };
+    if report.error.is_some() || report.is_cancelled {
+        progress.say("report      not written, because the run did not end; --resume continues it");
+        return Ok(());
+    }
+    let mut settings = ReportSettings::default();
+    settings.found = vec![lines_of(output, arguments.format.as_deref())?];
+    (settings.output, settings.pictures) = (page.clone(), pictures);
+    let counts = write_report(&settings)?;
+    crate::report::lines(&counts, page).iter().for_each(|line| progress.say(line));
+    Ok(())
 }
 
 /// Shows the events of a run up to its report.

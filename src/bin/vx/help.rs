@@ -22,6 +22,7 @@ const SECTIONS: [(&str, &[&str]); 5] = [
             "save_frames",
             "which_frames",
             "draw",
+            "report",
             "quiet",
             "debug",
             "dry_run",
@@ -72,6 +73,20 @@ Examples:
   vx detect recordings/ --dry-run
   find recordings -name '*.mp4' | vx detect -";
 
+/// The end of `vx events --help`.
+pub const EVENTS_EXAMPLES: &str = "\
+Examples:
+  vx events people.jsonl
+  vx events people.jsonl --gap 30s --output events.csv
+  vx detect clip.mp4 --quiet | vx events -";
+
+/// The end of `vx report --help`.
+pub const REPORT_EXAMPLES: &str = "\
+Examples:
+  vx report people.jsonl
+  vx report people.jsonl --pictures pictures --output people.html
+  vx detect recordings/ --output people.parquet --report people.html";
+
 /// The end of `vx inspect --help`.
 pub const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -93,7 +108,10 @@ Examples:
 
 /// Adds sections and hints to `command`.
 pub fn arranged(command: Command) -> Command {
-    command.mut_subcommand("detect", |detect| detect.mut_args(|argument| hinted(in_section(argument))))
+    command
+        .mut_subcommand("detect", |detect| detect.mut_args(|argument| hinted(in_section(argument))))
+        .mut_subcommand("events", |events| events.mut_args(hinted))
+        .mut_subcommand("report", |report| report.mut_args(hinted))
 }
 
 fn in_section(argument: Arg) -> Arg {
@@ -108,8 +126,8 @@ fn in_section(argument: Arg) -> Arg {
 fn hinted(argument: Arg) -> Arg {
     match argument.get_id().as_str() {
         "inputs" => argument.value_hint(ValueHint::AnyPath),
-        "model" | "labels" | "output" => argument.value_hint(ValueHint::FilePath),
-        "cache" | "save_frames" => argument.value_hint(ValueHint::DirPath),
+        "model" | "labels" | "output" | "report" | "found" => argument.value_hint(ValueHint::FilePath),
+        "cache" | "save_frames" | "pictures" => argument.value_hint(ValueHint::DirPath),
         // The names are in the long help only: on one line they would not fit.
         "format" => argument.long_help(format!(
             "Format of the output, whatever its extension: {}\n\nyolo writes a folder of pictures and label files; jsonl and csv can \

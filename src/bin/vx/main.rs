@@ -7,10 +7,12 @@
 
 mod detect;
 mod doctor;
+mod events;
 mod help;
 mod inspect;
 mod itself;
 mod progress;
+mod report;
 mod stop;
 mod terminal;
 
@@ -25,6 +27,8 @@ use gstvx::run::WorkerProgram;
 const SUCCESS: u8 = 0;
 /// Exit status of a command that could not do all of it.
 const FAILURE: u8 = 1;
+/// Exit status for wrong usage, and of a command that could not do anything.
+const WRONG: u8 = 2;
 
 /// Detects objects on the keyframes of media files, with the GStreamer plugin vx.
 #[derive(Parser)]
@@ -42,6 +46,22 @@ enum Command {
     /// file that cannot be read does not stop the others.
     #[command(after_help = help::DETECT_MORE, after_long_help = help::DETECT_EXAMPLES)]
     Detect(Box<detect::Arguments>),
+    /// Make events of results: from when to when each class was seen
+    ///
+    /// Merges the detections on keyframes into stretches of time, for each file and class: start, end, number of frames, most objects at
+    /// once, best confidence. An object is known only at the frames: it may have come up to one frame earlier and gone up to one frame
+    /// later.
+    ///
+    /// Exit status: 0 if the events are complete, 2 for wrong usage or results that cannot be read.
+    #[command(after_help = help::EVENTS_EXAMPLES)]
+    Events(events::Arguments),
+    /// Write results as one HTML page with timelines and pictures
+    ///
+    /// The page shows what is in the files, when, and which files failed. It needs no network and no other file.
+    ///
+    /// Exit status: 0 if the page is written, 2 for wrong usage or results that cannot be read.
+    #[command(after_help = help::REPORT_EXAMPLES)]
+    Report(report::Arguments),
     /// Print what media files and models contain, and how they would be read
     ///
     /// Exit status: 0 if all files can be read, 1 if some cannot, 2 for wrong usage.
@@ -61,7 +81,7 @@ enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// Subcommand of the page [default: vx itself]
-        #[arg(value_parser = ["detect", "inspect", "doctor", "completions", "man"])]
+        #[arg(value_parser = ["detect", "events", "report", "inspect", "doctor", "completions", "man"])]
         subcommand: Option<String>,
     },
 }
@@ -100,6 +120,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, itself: WorkerProgram)
     };
     match arguments.command {
         Command::Detect(arguments) => detect::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Completions { shell } => {

@@ -321,7 +321,7 @@ impl ProgressView {
 }
 
 /// Formats a count: `1 detection`, `2 detections`.
-fn count(number: u64, word: &str) -> String {
+pub fn count(number: u64, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -6,6 +6,7 @@
 
 mod coco;
 mod csv;
+pub(super) mod events;
 mod parquet;
 mod shapes;
 mod yolo;

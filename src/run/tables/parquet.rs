@@ -279,7 +279,7 @@ impl Part {
     }
 }
 
-fn required<T: DataType>(
+pub(super) fn required<T: DataType>(
     writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
     values: &[T::T],
 ) -> Result<(), TableError> {
@@ -287,7 +287,7 @@ fn required<T: DataType>(
     Ok(())
 }
 
-fn optional<T: DataType>(
+pub(super) fn optional<T: DataType>(
     writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
     values: &[Option<T::T>],
 ) -> Result<(), TableError> {

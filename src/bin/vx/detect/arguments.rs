@@ -154,6 +154,12 @@ pub struct Arguments {
     #[arg(long, requires = "save_frames")]
     pub draw: bool,
 
+    /// Also write the results as an HTML page, as vx report does
+    ///
+    /// The page is about all results in the output, with --resume also about earlier ones.
+    #[arg(long, value_name = "FILE", requires = "output")]
+    pub report: Option<PathBuf>,
+
     /// Read files in separate processes; a crash costs one file
     #[arg(long)]
     pub isolate: bool,
