@@ -242,7 +242,7 @@ fn a_damaged_keyframe_affects_only_itself() {
             // The picture's first part stays, so that it is still recognised.
             let mut map = buffer.map_writable().unwrap();
             let half = map.len() / 2;
-            map[half..].iter_mut().enumerate().for_each(|(index, byte)| *byte = (index * index * 31 >> 3) as u8);
+            map[half..].iter_mut().enumerate().for_each(|(index, byte)| *byte = ((index * index * 31) >> 3) as u8);
         }
         gst::PadProbeReturn::Ok
     });

@@ -641,7 +641,7 @@ mod tests {
             let mut worker = Worker::new(Arc::clone(&shared), opener, is_open.then_some(session), fallback);
             for round in 0..2 {
                 let (job, ticket) =
-                    Job::new(Box::new(Grey(vec![90; 64 * 64])), (64, 64), Arc::default(), &Arc::default());
+                    Job::new(Box::new(Grey(vec![90; 64 * 64])), (64, 64), Arc::default(), None, &Arc::default());
                 worker.jobs.push(job);
                 worker.process();
                 let result = ticket.wait();

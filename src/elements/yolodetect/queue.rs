@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use super::streaming::{Candidate, Pending, Wait};
 
 /// An item on its way from the sink pad to the source pad.
+#[expect(clippy::large_enum_variant, reason = "nearly all items are frames")]
 pub(super) enum Item {
     Frame(Pending),
     /// Here frames were dropped.
@@ -25,6 +26,15 @@ pub(super) struct Taken {
     pub item: Item,
     /// Downstream accepts no frames: drop it if it is one.
     pub is_dropped: bool,
+}
+
+/// A frame that waits for room in the engine.
+pub(super) struct Newest {
+    /// Identifies it for [`Queue::set_wait`].
+    pub number: u64,
+    pub buffer: gst::Buffer,
+    pub info: gst_video::VideoInfo,
+    pub candidate: Box<Candidate>,
 }
 
 /// Why frames are no longer pushed.
@@ -205,29 +215,34 @@ impl Queue {
         dropped.len() as u64
     }
 
-    /// Takes the newest frame that waits for room in the engine, if there is one, out of its wait: its number, itself, and what to
-    /// look at. The frame stays in the queue. Called by the thread that removes items.
-    pub fn newest_candidate(&self) -> Option<(u64, gst::Buffer, gst_video::VideoInfo, Candidate)> {
+    /// Takes the newest frame that waits for room in the engine, if there is one. The frame itself stays in the queue. Called by the
+    /// thread that removes items.
+    pub fn newest_candidate(&self) -> Option<Newest> {
         let mut state = self.state.lock();
         let mut frames = state.items.iter_mut().rev().filter_map(|item| match item {
             Item::Frame(frame) if matches!(frame.wait, Wait::Room(_)) => Some(frame),
             _ => None,
         });
         let frame = frames.next()?;
-        let Wait::Room(candidate) = std::mem::replace(&mut frame.wait, Wait::Nothing) else { return None };
-        Some((frame.number, frame.buffer.clone(), frame.info.clone(), candidate))
+        let wait = std::mem::replace(&mut frame.wait, Wait::Nothing);
+        let (number, buffer, info) = (frame.number, frame.buffer.clone(), frame.info.clone());
+        drop(state);
+        let Wait::Room(candidate) = wait else { return None };
+        Some(Newest { number, buffer, info, candidate })
     }
 
     /// Sets what the frame `number` waits for, if it is still inside.
     pub fn set_wait(&self, number: u64, wait: Wait) {
         let mut state = self.state.lock();
-        let frames = state.items.iter_mut().filter_map(|item| match item {
-            Item::Frame(frame) => Some(frame),
-            _ => None,
-        });
-        if let Some(frame) = frames.rev().find(|frame| frame.number == number) {
-            frame.wait = wait;
+        for item in state.items.iter_mut().rev() {
+            if let Item::Frame(frame) = item
+                && frame.number == number
+            {
+                frame.wait = wait;
+                break;
+            }
         }
+        drop(state);
     }
 
     /// Whether upstream waits for room.

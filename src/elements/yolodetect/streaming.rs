@@ -17,7 +17,7 @@ use super::frame_selection::{FrameSelector, Selection, thumbnail};
 use super::imp::{CAT, YoloDetect};
 use super::messages;
 use super::pacing::{Policy, most_held};
-use super::queue::{Item, PushFailure, Taken};
+use super::queue::{Item, Newest, PushFailure, Taken};
 use crate::detect::{Area, Frame as _};
 use crate::elements::buffer_layout;
 use crate::elements::detector::MODEL_DETAILS;
@@ -76,7 +76,7 @@ pub(super) enum Wait {
     /// The engine, for each selected part.
     Engine(Vec<Part>),
     /// The engine, as soon as it has room.
-    Room(Candidate),
+    Room(Box<Candidate>),
 }
 
 /// What inference would run on.
@@ -229,7 +229,7 @@ impl YoloDetect {
         }
         // Inference does not run on it yet, so the frames that follow must not count as being like it.
         let selector = std::mem::take(&mut *self.frame_selector.lock());
-        Ok(Some(Wait::Room(Candidate { areas, arrival, selector })))
+        Ok(Some(Wait::Room(Box::new(Candidate { areas, arrival, selector }))))
     }
 
     /// Returns the source of detections for a frame that the detector has no time for.
@@ -283,7 +283,7 @@ impl YoloDetect {
     /// Submits the newest frame that waits for room in the engine, on the source pad's task.
     fn submit_newest(&self) -> Result<(), gst::FlowError> {
         let Some(tools) = self.tools() else { return Ok(()) };
-        let Some((number, buffer, info, candidate)) = self.queue.newest_candidate() else { return Ok(()) };
+        let Some(Newest { number, buffer, info, candidate }) = self.queue.newest_candidate() else { return Ok(()) };
         let parts = self.submit_in_time(&tools, &buffer, &info, &candidate.areas, candidate.arrival)?;
         let wait = match parts {
             Some(parts) => {
