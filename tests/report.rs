@@ -238,7 +238,7 @@ fn the_page_can_be_used_with_a_screen_reader_on_a_phone_in_the_dark_and_on_paper
     let unnamed = browser.run(
         "return [...document.querySelectorAll('a[href]:not([tabindex=\"-1\"]), button, input, select, img, [role=img], section, article')]
             .filter((one) => !one.hidden && !(one.ariaLabel || one.alt || one.labels?.length || one.innerText?.trim()
-                || one.querySelector('img[alt]:not([alt=""])')
+                || one.querySelector('img')?.alt
                 || document.getElementById(one.getAttribute('aria-labelledby'))))
             .map((one) => one.outerHTML.slice(0, 99))",
     );

@@ -91,8 +91,8 @@ def test_a_record_has_the_fields_of_its_line() -> None:
 def test_every_option_of_the_command_is_an_argument(command: list[str]) -> None:
     text = subprocess.run([*command, "detect", "--help"], capture_output=True, text=True, check=True).stdout
     options = {name.replace("-", "_") for name in re.findall(r"^\s+(?:-\w, )?--([a-z][a-z-]+)", text, re.MULTILINE)}
-    # A list on standard input (`FileList`), what the command prints, a plan (`vx.plan`), and help.
-    options -= {"null", "quiet", "debug", "dry_run", "help", "version"}
+    # A list on standard input (`FileList`), what the command prints, a plan (`vx.plan`), a page (`vx report`), and help.
+    options -= {"null", "quiet", "debug", "dry_run", "report", "help", "version"}
     arguments = set(inspect.signature(vx.detect).parameters) - {"inputs"}
     assert arguments == options
 

@@ -85,7 +85,7 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
         if is_stdout {
             return Err(Failure::Usage("--report needs a file of results: set --output".to_owned()));
         }
-        // Before hours of work.
+        // Before a long run.
         check_report(report)?;
     }
     // With pictures, the lines may not be wanted.

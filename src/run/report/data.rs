@@ -200,9 +200,14 @@ fn problems(summary: &Summary) -> Vec<String> {
     error.chain(summary.problems.iter().cloned()).collect()
 }
 
+/// Returns the warnings of a file that say more than its problems do.
 fn warnings(summary: &Summary) -> Vec<String> {
+    let problems = problems(summary);
+    let name = format!("{}: ", absolute(&path_of(&summary.file)).display());
     let fallback = summary.fallback.iter().map(|reason| format!("another execution provider was used: {reason}"));
-    fallback.chain(summary.warnings.iter().cloned()).collect()
+    let others = summary.warnings.iter().map(|warning| warning.strip_prefix(&name).unwrap_or(warning).to_owned());
+    let is_new = |warning: &String| !problems.iter().any(|problem| warning.contains(problem.as_str()));
+    fallback.chain(others).filter(is_new).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -31,10 +31,11 @@
     return seconds < 0 ? "-" + text : text;
   }
 
-  /** Returns a length of time in words: 2 h 5 min, 12 min, 34 s. */
+  /** Returns a length of time in words: 2 h 5 min, 12 min, 3 min 20 s, 34 s. */
   function length(seconds) {
-    const minutes = Math.round(seconds / 60);
-    if (seconds < 60) return `${Math.round(seconds)} s`;
+    const whole = Math.round(seconds), minutes = Math.round(seconds / 60);
+    if (whole < 60) return `${whole} s`;
+    if (whole < 600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
     return minutes < 60 ? `${minutes} min` : `${number(Math.floor(minutes / 60))} h ${minutes % 60} min`;
   }
 
@@ -186,7 +187,7 @@
   }
 
   /** Returns a reason without its numbers, which reasons of the same kind differ in. */
-  const kindOf = (reason) => reason.replace(/(?<![\w.-])\d+(?![\w-]|\.\d)/g, "…");
+  const kindOf = (reason) => reason.replace(/(?<![\w.-])\d+(?:\.\d+)?(?![.-]?\w)/g, "…");
   const reasonsOf = (file) => [...file.problems, ...file.warnings];
 
   function showProblems() {
