@@ -293,15 +293,16 @@ fn the_launch_lines_of_the_elements_documentation_run() {
     for folder in std::fs::read_dir(root().join("src/elements")).unwrap().map(|entry| entry.unwrap().path()) {
         let Ok(text) = std::fs::read_to_string(folder.join("mod.rs")) else { continue };
         let name = folder.file_name().unwrap().to_str().unwrap();
-        let section =
-            text.split_once("/**\n * SECTION:element-vx").unwrap_or_else(|| panic!("{name} has no SECTION")).1;
+        let sections = ["element", "tracer"].map(|kind| format!("/**\n * SECTION:{kind}-vx"));
+        let section = sections.iter().find_map(|start| text.split_once(start));
+        let section = section.unwrap_or_else(|| panic!("{name} has no SECTION")).1;
         let section = section.split_once("*/").unwrap().0;
         assert!(section.starts_with(&format!("{name}\n")), "the section of {name} names another element");
         assert!(section.contains("## Example launch line") && section.contains("Since: "), "{section}");
-        let lines = section.lines().filter_map(|line| line.trim_start_matches(" * ").strip_prefix("gst-launch-1.0"));
-        let lines: Vec<_> = lines.map(|line| format!("gst-launch-1.0{line}")).collect();
+        let lines = section.lines().map(|line| line.trim_start_matches(" * "));
+        let lines: Vec<_> = lines.filter(|line| line.contains("gst-launch-1.0 ")).collect();
         assert!(!lines.is_empty(), "{name} has no launch line");
-        run_lines(&plugins, &format!("documentation/{name}"), lines.iter().map(String::as_str));
+        run_lines(&plugins, &format!("documentation/{name}"), lines);
     }
 }
 
@@ -398,11 +399,9 @@ fn the_onnx_runtime_log_does_not_flood_the_element_log() {
 #[test]
 fn the_tracer_logs_the_time_of_each_stage() {
     let Some(plugins) = plugin_dir() else { return };
-    let mut launch = command("gst-launch-1.0", &plugins);
-    let source = format!("filesrc location={} ! vxkeyframedec", common::quoted(&clip()));
-    launch
-        .env("GST_TRACERS", "vxlatency")
-        .args(["-q", &format!("{source} ! vxyolodetect execution-provider=cpu ! fakesink")]);
+    let line = format!("-q filesrc location={CLIP} ! vxkeyframedec ! vxyolodetect execution-provider=cpu ! fakesink");
+    let mut launch = launch(&plugins, &line);
+    launch.env("GST_TRACERS", "vxlatency");
     let finished = finish(launch);
     assert_eq!(finished.status, Some(0), "{}", finished.stderr);
     let count = |stage: &str| {
