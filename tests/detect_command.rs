@@ -210,8 +210,11 @@ fn terminal_progress_is_one_line_that_fits_and_is_cleared_at_the_end() {
         let shown = String::from_utf8(run.stdout).unwrap();
         let (progress, table) = shown.split_once("files       1 ok").unwrap();
         let plain = |text: &str| console::strip_ansi_codes(text).into_owned();
-        let lines: Vec<String> =
-            progress.split(['\r', '\n']).map(plain).filter(|line| !line.trim().is_empty() && !line.starts_with("vx: ")).collect();
+        let lines: Vec<String> = progress
+            .split(['\r', '\n'])
+            .map(plain)
+            .filter(|line| !line.trim().is_empty() && !line.starts_with("vx: "))
+            .collect();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.chars().count() <= columns), "{columns}: {lines:?}");
         // Progress is also shown within the only file.
         assert!(lines.iter().any(|line| line.contains(" left")), "{lines:?}");
