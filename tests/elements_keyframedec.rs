@@ -436,6 +436,12 @@ fn unsupported_formats_are_converted_or_refused_with_advice() {
     let outcome = run(&format!("filesrc location={source} ! vxkeyframedec ! video/x-raw,format=RGB"));
     assert_eq!(outcome.samples[0].caps().unwrap().structure(0).unwrap().get::<&str>("format").unwrap(), "RGB");
     assert_eq!(outcome.pts(), probed(&clip()));
+    // As pngenc: colours are kept where that is possible.
+    for (accepted, expected) in [("{RGBA,RGB,GRAY8}", "RGB"), ("GRAY8", "GRAY8")] {
+        let outcome = run(&format!("filesrc location={source} ! vxkeyframedec ! video/x-raw,format={accepted}"));
+        let caps = outcome.samples[0].caps().unwrap();
+        assert_eq!(caps.structure(0).unwrap().get::<&str>("format").unwrap(), expected, "{accepted}");
+    }
     let outcome = run(&format!("filesrc location={source} ! vxkeyframedec ! video/x-raw,width=64"));
     assert!(outcome.error_text().contains("videoscale"), "{:?}", outcome.error);
 }

@@ -156,6 +156,11 @@ fn negotiate(pad: &gst::Pad, source: FrameFormat) -> Result<Negotiated, OutputEr
             candidates.push((av, info, caps));
         }
     }
+    // A picture in colour becomes a grey one only if nothing else is accepted.
+    let is_grey = native.is_some_and(|format| gst_video::VideoFormatInfo::from_format(format).is_gray());
+    if !is_grey && candidates.iter().any(|(_, info, _)| !info.is_gray()) {
+        candidates.retain(|(_, info, _)| !info.is_gray());
+    }
     // RGB stays RGB where possible: no matrix, no subsampling.
     let is_same_kind = |format: &av::PixelFormat| format.is_rgb() == source.format.is_rgb();
     let all: Vec<_> = candidates.iter().map(|(format, ..)| *format).collect();
