@@ -55,7 +55,9 @@ fn through(launch: &str, info: &VideoInfo, buffers: Vec<gst::Buffer>) -> Outcome
     let (pipeline, sink) = pipeline(&format!("appsrc name=source format=time ! {launch}"));
     let source = pipeline.by_name("source").unwrap().downcast::<gst_app::AppSrc>().unwrap();
     source.set_caps(Some(&info.to_caps().unwrap()));
-    buffers.into_iter().for_each(|buffer| drop(source.push_buffer(buffer).unwrap()));
+    for buffer in buffers {
+        source.push_buffer(buffer).unwrap();
+    }
     source.end_of_stream().unwrap();
     let outcome = play(&pipeline, &sink);
     pipeline.set_state(gst::State::Null).unwrap();
@@ -254,7 +256,8 @@ fn masks_keypoints_and_rotated_boxes_are_drawn_and_can_be_switched_off() {
     assert!(with(0, "draw-boxes=false draw-keypoints=false").is_empty());
     let rotated = with(1, "");
     // The middle of a long side, and a corner.
-    let (x, y) = (160.0 + 20.0 * 0.7071, 120.0 - 20.0 * 0.7071);
+    let half = 20.0 * std::f64::consts::FRAC_1_SQRT_2;
+    let (x, y) = (160.0 + half, 120.0 - half);
     assert!(rotated.contains(&(x as usize, y as usize)) && !rotated.contains(&(100, 60)));
     assert!(with(1, "draw-boxes=false").is_empty());
     let masked = with(2, "draw-boxes=false");
