@@ -51,7 +51,7 @@ pub struct Results {
 }
 
 enum Source {
-    Lines(Lines),
+    Lines(Box<Lines>),
     Table(Box<Table>),
 }
 
@@ -79,7 +79,7 @@ impl Results {
     fn open_next(&mut self) -> Result<(), Error> {
         self.current = match self.waiting.pop_front() {
             Some(path) if has_extension(&path, "parquet") => Some(Source::Table(Box::new(Table::open(path)?))),
-            Some(path) => Some(Source::Lines(Lines::open(path)?)),
+            Some(path) => Some(Source::Lines(Box::new(Lines::open(path)?))),
             None => None,
         };
         Ok(())

@@ -72,6 +72,10 @@ pub fn lines(counts: &ReportCounts, output: &Path) -> Vec<String> {
         count(counts.events as u64, "event"),
         count(counts.thumbnails as u64, "thumbnail")
     )];
-    lines.extend(counts.without_thumbnails.iter().map(|reason| format!("no picture  {reason}")));
+    lines.extend(counts.reasons.iter().map(|reason| format!("no picture  {reason}")));
+    match counts.without_thumbnails - counts.reasons.len() {
+        0 => {}
+        more => lines.push(format!("no picture  {}", count(more as u64, "more file"))),
+    }
     lines
 }

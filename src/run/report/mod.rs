@@ -48,11 +48,16 @@ pub struct ReportCounts {
     pub events: usize,
     /// Thumbnails.
     pub thumbnails: usize,
-    /// Files of which no thumbnail could be made, up to eight of them with the reason.
-    pub without_thumbnails: Vec<String>,
+    /// Files of which a thumbnail could not be made.
+    pub without_thumbnails: usize,
+    /// The first of these files, with the reasons.
+    pub reasons: Vec<String>,
     /// Length of the page.
     pub bytes: u64,
 }
+
+/// Most reasons why a file has no thumbnail.
+const MAX_REASONS: usize = 8;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -91,9 +96,11 @@ pub fn write_report(settings: &ReportSettings) -> Result<ReportCounts, Error> {
         page.add(&file?, settings);
     }
     page.describe(&settings.found, results.conditions());
-    let without_thumbnails = thumbnails::add(&mut page, settings.thumbnails);
+    let reasons = thumbnails::add(&mut page, settings.thumbnails);
     let bytes = write(&page, &settings.output).map_err(|error| unwritten(&settings.output, &error))?;
-    Ok(ReportCounts { without_thumbnails, bytes, ..page.counts() })
+    let without_thumbnails = reasons.len();
+    let reasons = reasons.into_iter().take(MAX_REASONS).collect();
+    Ok(ReportCounts { without_thumbnails, reasons, bytes, ..page.counts() })
 }
 
 fn write(page: &Page, output: &Path) -> std::io::Result<u64> {

@@ -27,8 +27,6 @@ const SIDES: [(u32, usize); 4] = [(320, 100), (240, 250), (160, 500), (112, usiz
 const QUALITY: u8 = 60;
 /// Frames that are read behind the position of a seek: more than are between two keyframes of a usual recording.
 const MAX_FRAMES: usize = 600;
-/// Most reasons why a file has no thumbnail.
-const MAX_REASONS: usize = 8;
 /// Times that are closer are the same: pictures are named by milliseconds.
 const SAME_TIME_NS: u64 = 1_000_000;
 
@@ -50,11 +48,7 @@ pub(super) fn add(page: &mut Page, count: Option<usize>) -> Vec<String> {
     let made = make_all(page, &jobs, side);
     for (job, made) in jobs.iter().zip(made) {
         let file = &mut page.files[job.file];
-        if let Some(reason) = made.reason
-            && reasons.len() < MAX_REASONS
-        {
-            reasons.push(format!("{}: {reason}", file.name));
-        }
+        reasons.extend(made.reason.map(|reason| format!("{}: {reason}", file.name)));
         let mut numbers = HashMap::new();
         for (time, jpeg) in made.pictures {
             let text = gst::glib::base64_encode(&jpeg);
