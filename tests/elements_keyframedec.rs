@@ -649,3 +649,26 @@ mod dying {
         }
     }
 }
+
+#[test]
+fn every_decoder_knows_which_version_of_x264_made_the_file() {
+    // Versions before 151 coded 4:4:4 pictures differently; only the first keyframe has the version.
+    let encode = "-an -t 6 -c:v libx264 -pix_fmt yuv444p -qp 20 -g 25 -sc_threshold 0";
+    let encode: Vec<_> = encode.split_whitespace().collect();
+    let new = made("x264-new.mp4", &[&["-i", clip().to_str().unwrap()], &encode[..]].concat());
+    let mut bytes = std::fs::read(&new).unwrap();
+    let start = b"x264 - core ";
+    let at = bytes.windows(start.len()).position(|window| window == start).unwrap() + start.len();
+    bytes[at..at + 3].copy_from_slice(b"148");
+    let old = scratch("x264-old.mp4");
+    std::fs::write(&old, bytes).unwrap();
+    let frames = |file: &std::path::Path, threads: u32| {
+        let launch = format!("filesrc location={} ! vxkeyframedec thread-count={threads}", quoted(file));
+        let outcome = run(&launch);
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        outcome.samples.iter().map(pixels).collect::<Vec<_>>()
+    };
+    let alone = frames(&old, 1);
+    assert!(alone.len() == 6 && alone[5] != frames(&new, 1)[5], "the version makes no difference");
+    assert!(frames(&old, 4) == alone);
+}

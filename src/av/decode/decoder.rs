@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ffmpeg_sys_next as ffi;
 
@@ -45,6 +46,8 @@ pub(crate) struct Resources {
     pub(crate) device: Option<Assignment>,
     /// Receives FFmpeg's log lines about the file.
     pub(crate) log: LogSink,
+    /// The version of x264 that made the file, once its first keyframe was seen.
+    pub(crate) x264_build: Arc<OnceLock<Option<c_int>>>,
 }
 
 /// An opened AVCodecContext.
@@ -134,7 +137,26 @@ impl Decoder {
         if result < 0 {
             return Err(Error::call("avcodec_open2", result));
         }
+        if let Some(Some(build)) = resources.x264_build.get() {
+            decoder.set_x264_build(*build);
+        }
         Ok(decoder)
+    }
+
+    /// Sets the version of x264 that made the file. Versions before 151 coded 4:4:4 pictures in their own way, which FFmpeg imitates;
+    /// but only the first access unit of a file has the version, and most decoders are given others.
+    pub(crate) fn set_x264_build(&mut self, build: c_int) {
+        let context = self.context.as_ptr();
+        // Decoders without this option return an error, and need none.
+        // SAFETY: the context is ours; options are also looked up in the private data of its codec.
+        unsafe {
+            ffi::av_opt_set_int(
+                context.cast(),
+                c"x264_build".as_ptr(),
+                i64::from(build),
+                ffi::AV_OPT_SEARCH_CHILDREN as c_int,
+            );
+        }
     }
 
     /// FFmpeg's name of the decoder, for example "h264".

@@ -11,16 +11,19 @@
 //! interrupted within a picture, so after a stop the thread finishes its picture, finds no more work and ends.
 
 use std::collections::VecDeque;
+use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use memchr::memmem;
 
 use crate::av::decode::decoder::{DecodeMode, Decoder, Resources};
 use crate::av::decode::options::ThreadType;
 use crate::av::error::Error;
 use crate::av::frame::Frame;
 use crate::av::input::packet::KeyframePackets;
+use crate::av::input::parameter_sets::Syntax;
 use crate::av::input::video_stream::VideoStream;
 use crate::av::io::Interrupt;
 use crate::av::opening_lock::{self, LockTimes};
@@ -136,6 +139,7 @@ impl Decoders {
     /// Takes the packets of a keyframe and decodes them on another thread.
     pub(crate) fn put(&mut self, video: &VideoStream, packets: KeyframePackets, read: Duration) -> Result<(), Error> {
         let pts = packets.timestamp();
+        self.note_encoder(video, &packets);
         let (done, result) = bounded(1);
         self.pending.push_back((pts, result));
         let job = Job { packets, read, done };
@@ -145,6 +149,17 @@ impl Decoders {
         // The queue lives as long as this value: sending cannot fail.
         let _ = self.jobs.send(job);
         Ok(())
+    }
+
+    /// Records which version of x264 made the file, if its first keyframe says so.
+    fn note_encoder(&mut self, video: &VideoStream, packets: &KeyframePackets) {
+        if video.syntax() != Some(Syntax::H264) || self.resources.x264_build.get().is_some() {
+            return;
+        }
+        let build = packets.as_slice().first().and_then(|packet| x264_build(packet.data()));
+        if let (Ok(()), Some(build), Some(first)) = (self.resources.x264_build.set(build), build, &mut self.first) {
+            first.set_x264_build(build);
+        }
     }
 
     /// Returns the result of the oldest keyframe inside, if there is one: waits for it, or with `wait` false returns `None` unless it
@@ -231,6 +246,17 @@ impl Decoders {
         }
         Ok(())
     }
+}
+
+/// Returns the version of x264 in the message that it writes before the first picture: "x264 - core 155 r2917 0a84d98 - …".
+fn x264_build(packet: &[u8]) -> Option<c_int> {
+    const START: &[u8] = b"x264 - core ";
+    /// The message follows parameter sets.
+    const SEARCHED: usize = 4096;
+    let head = &packet[..packet.len().min(SEARCHED)];
+    let number = &head[memmem::find(head, START)? + START.len()..];
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count().min(6);
+    std::str::from_utf8(&number[..digits]).ok()?.parse().ok()
 }
 
 impl Drop for Decoders {

@@ -90,6 +90,7 @@ impl<T> ElementaryDecoder<T> {
             memory: options.pool.for_file(),
             device: choice.device,
             log: options.log.clone(),
+            x264_build: Arc::default(),
         };
         let decoders = Decoders::open(video, resources.clone())?;
         let counts = Counts { lock_times: lock.release(), ..Counts::default() };

@@ -114,6 +114,7 @@ impl KeyframeReader {
             memory: options.pool.for_file(),
             device: choice.device,
             log: options.log.clone(),
+            x264_build: Arc::default(),
         };
         let decoders = Decoders::open(&video, resources.clone())?;
         let lock_times = lock.release();
