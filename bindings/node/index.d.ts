@@ -13,9 +13,9 @@ export interface DetectOptions {
   model?: string | URL;
   /** File with class names, one per line, or an Ultralytics data.yaml. */
   labels?: string | URL;
-  /** Confidence above which a detection counts, 0 to 1. Default: 0.25. */
+  /** Confidence above which a detection counts, 0 to 1. Default: that of `vx detect`. */
   confidence?: number;
-  /** Overlap above which the less confident of two boxes is dropped, 0 to 1. Default: 0.7. */
+  /** Overlap above which the less confident of two boxes is dropped, 0 to 1. Default: that of `vx detect`. */
   iou?: number;
   /** Names or numbers of the classes to detect. Default: all. */
   classes?: string | readonly (string | number)[];

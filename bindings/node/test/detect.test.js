@@ -98,8 +98,8 @@ test('every option of the command is an option here', (t) => {
   const named = [...stdout.matchAll(/^\s+(?:-\w, )?--([a-z][a-z-]+)/gm)].map(([, name]) =>
     name.replace(/-([a-z])/g, (_, letter) => letter.toUpperCase()),
   );
-  // A list on standard input ({ list }), what the command prints, a plan (`plan`), and help.
-  const others = ['null', 'quiet', 'debug', 'dryRun', 'help', 'version'];
+  // A list on standard input ({ list }), what the command prints, a plan (`plan`), a page (`vx report`), and help.
+  const others = ['null', 'quiet', 'debug', 'dryRun', 'report', 'help', 'version'];
   assert.throws(() => vx.detect(CLIP, { colour: 'red' }), (error) => {
     const own = /use (.*) or signal$/.exec(error.message)[1].split(', ');
     assert.deepEqual(own.sort(), [...new Set(named)].filter((name) => !others.includes(name)).sort());

@@ -106,6 +106,7 @@ pub struct Arguments<'py> {
     iou: Option<f32>,
     classes: Option<Bound<'py, PyAny>>,
     provider: Option<String>,
+    cache_dir: Option<PathBuf>,
     every: Option<Bound<'py, PyAny>>,
     set: Option<Bound<'py, PyDict>>,
     output: Option<PathBuf>,
@@ -146,6 +147,7 @@ impl Arguments<'_> {
         (detector.confidence, detector.iou) = (self.confidence, self.iou);
         detector.classes = self.classes.as_ref().map(names).transpose()?.unwrap_or_default();
         detector.provider.clone_from(&self.provider);
+        detector.cache_dir.clone_from(&self.cache_dir);
         let every = self.every.as_ref().map(|every| duration("every", every)).transpose()?;
         settings.sampling = every.map(SamplingSettings::every).unwrap_or_default();
         settings.properties = self.set.as_ref().map(properties).transpose()?.unwrap_or_default();

@@ -151,7 +151,7 @@ def test_errors_say_stage_file_and_remedy(tmp_path: Path) -> None:
     empty.mkdir()
     for arguments, stage, file in [
         ({"inputs": empty}, "inputs", None),
-        ({"inputs": "https://host/a.mp4"}, "inputs", "https://host/a.mp4"),
+        ({"inputs": "ftp://host/a.mp4"}, "inputs", "ftp://host/a.mp4"),
         ({"output": output}, "output", str(output)),
         ({"set": {"no-such-property": 1}}, "settings", None),
         ({"every": "soon"}, "settings", None),

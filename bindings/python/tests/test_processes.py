@@ -101,7 +101,7 @@ def test_an_event_loop_goes_on_while_a_run_starts_and_waits() -> None:
 
 def test_errors_reach_a_coroutine_and_a_cancelled_task_ends_its_run(copies: Path) -> None:
     async def fails() -> None:
-        async for _ in vx.detect("https://host/a.mp4"):
+        async for _ in vx.detect("ftp://host/a.mp4"):
             pass
 
     with pytest.raises(vx.Error) as raised:

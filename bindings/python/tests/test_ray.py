@@ -66,8 +66,8 @@ def test_wrong_options_and_failures_are_errors(cluster: object, inputs: list[str
         vx.ray.detect(CLIP, output="found.parquet")
     with pytest.raises(TypeError, match="colour"):
         vx.ray.detect(CLIP, colour="red")
-    with pytest.raises(vx.Error, match="https"):
-        vx.ray.detect("https://host/a.mp4")
+    with pytest.raises(vx.Error, match="ftp"):
+        vx.ray.detect("ftp://host/a.mp4")
     with pytest.raises(Exception, match="broken.mp4"):
         vx.ray.detect(inputs[-1], on_failed="raise").materialize()
 

@@ -28,6 +28,7 @@ def detect(
     iou: float = 0.7,
     classes: str | Sequence[str | int] | None = None,
     provider: str = "auto",
+    cache_dir: Path | None = None,
     every: Duration | None = None,
     set: Mapping[str, Any] | None = None,
     output: Path | None = None,
@@ -59,6 +60,7 @@ def detect(
     iou             overlap above which the less confident of two boxes is dropped, 0 to 1
     classes         names or numbers of the classes to detect; None: all
     provider        execution provider, or the path of a plugin provider's library
+    cache_dir       folder for compiled models, which make later starts faster; "": none; None: vx in the user's cache directory
     every           detect on frames this far apart; None: on all keyframes
     set             other properties of `vxbulkbin` or of an element in it: {"max-gap": "1s", "detector::precision": "bf16"}
     output          output file; its extension selects the format
@@ -145,8 +147,8 @@ def keyframes(
 class Detector(_vx.Detector):
     """A loaded model for pictures from elsewhere: OpenCV, PIL, PyAV, or `keyframes`.
 
-    Arguments are those of `detect` that are about the model: model, labels, confidence, iou, classes, provider, set, memory_limit. Calls
-    from several threads share the model, and so do runs of `detect` with the same arguments.
+    Arguments are those of `detect` that are about the model: model, labels, confidence, iou, classes, provider, cache_dir, set,
+    memory_limit. Calls from several threads share the model, and so do runs of `detect` with the same arguments.
 
     >>> import vx
     >>> detector = vx.Detector(provider="cpu", confidence=0.5)
@@ -166,6 +168,7 @@ class Detector(_vx.Detector):
         iou: float = 0.7,
         classes: str | Sequence[str | int] | None = None,
         provider: str = "auto",
+        cache_dir: Path | None = None,
         set: Mapping[str, Any] | None = None,
         memory_limit: int | str | None = None,
     ) -> Detector:
