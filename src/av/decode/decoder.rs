@@ -84,7 +84,7 @@ impl Decoder {
         let shared = Box::new(Shared { resources: resources.clone(), fills_black: AtomicBool::new(false) });
         let is_kept_open = resources.device.is_some() && stream.syntax() == Some(Syntax::H264);
         let framing = is_kept_open.then(|| Framing::of(Syntax::H264, stream.extradata()));
-        let decoder = Self { context, name, framing, holds_references: false, shared };
+        let mut decoder = Self { context, name, framing, holds_references: false, shared };
         let raw = decoder.context.as_ptr();
         // SAFETY: both are valid; the parameters are copied.
         let result = unsafe { ffi::avcodec_parameters_to_context(raw, stream.parameters()) };

@@ -9,6 +9,7 @@
 //!
 //! Thread rule: one thread at a time. [`Interrupt`] interrupts a call from any other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::av::decode::decoder::Resources;

@@ -16,6 +16,7 @@ mod still_image;
 mod stream_switch;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::av::decode::decoder::{DecodeMode, Decoder, Resources};
