@@ -186,7 +186,7 @@ mod tests {
         let mut old = plain.conditions.clone();
         old.settings.clear();
         assert_eq!(plain.differences(&old), ["input-size=not recorded, now auto"]);
-        let spelt = current(&[("confidence-threshold", "0.25"), ("lanes", "3"), ("detector::sessions", "1")]);
+        let spelt = current(&[("iou-threshold", "0.7"), ("lanes", "3"), ("detector::sessions", "1")]);
         assert_eq!(spelt.conditions, plain.conditions);
         let [one, other] = [
             current(&[("classes", "person"), ("detector::iou-threshold", "0.5")]),
@@ -198,7 +198,7 @@ mod tests {
             differences,
             [
                 "classes=person, now not set",
-                "confidence-threshold=0.25 (the default), now 0.1",
+                "confidence-threshold=-1 (the default), now 0.1",
                 "iou-threshold=0.5, now 0.7 (the default)"
             ]
         );

@@ -436,8 +436,8 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("\"header\"").count(), 1);
         assert!(text.starts_with("{\"schema\":2,\"header\":{") && text.contains("\"confidence-threshold\":\"0.5\""));
-        let refused = open(&current("0.25")).err().unwrap();
-        assert!(refused.to_string().contains("confidence-threshold=0.5, now 0.25 (the default)"), "{refused}");
+        let refused = open(&current("-1")).err().unwrap();
+        assert!(refused.to_string().contains("confidence-threshold=0.5, now -1 (the default)"), "{refused}");
         // A header without a file is as good as an empty output, and it stays when files are replaced.
         let (mut output, done) = open(&current("0.50")).unwrap();
         assert!(!output.lacks_header() && done.len() == 2);
