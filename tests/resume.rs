@@ -275,13 +275,13 @@ fn an_output_is_continued_only_with_the_same_settings() {
         let (status, text) = run(
             &folder,
             &output,
-            &["--resume", "--model", &copy, "--lanes", "2", "--set", "confidence-threshold=0.250"],
+            &["--resume", "--model", &copy, "--lanes", "2", "--set", "confidence-threshold=-1.0"],
         );
         assert_eq!(status, Some(0), "{text}");
         let after = std::fs::read(&output).unwrap();
         assert_ne!(after, before);
         for (more, word) in [
-            (vec!["--model", &*model, "-c", "0.5"], "confidence-threshold=0.25 (the default), now 0.5"),
+            (vec!["--model", &*model, "-c", "0.5"], "confidence-threshold=-1 (the default), now 0.5"),
             (vec!["--model", &model, "--set", "decoder::max-frames=1"], "max-frames=0 (the default), now 1"),
             (vec![], "the model v8_bytes_last.onnx, now built-in"),
         ] {
