@@ -27,16 +27,16 @@ async function lateness(work) {
 
 async function main(files) {
   await lateness(() => new Promise((resolve) => setTimeout(resolve, 3000)));
-  const begun = performance.now();
+  const started = performance.now();
   let [records, first] = [0, 0];
   const run = detect(files, { provider: 'cpu', model: process.env.VX_MODEL });
   await lateness(async () => {
     for await (const record of run) {
       records += record.type === 'frame' ? 1 : 0;
-      first ||= performance.now() - begun;
+      first ||= performance.now() - started;
     }
   });
-  const seconds = (performance.now() - begun) / 1000;
+  const seconds = (performance.now() - started) / 1000;
   const memory = Math.round(process.memoryUsage.rss() / 1e6);
   console.log(`${records} frames in ${seconds.toFixed(1)} s (${(records / seconds).toFixed(0)}/s), first after ${milliseconds(first)}, ${memory} MB`);
 }

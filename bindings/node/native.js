@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Loads the addon, tells it where ONNX Runtime may be, and ends what it does when the process ends.
+// Loads the addon, passes it the folders of ONNX Runtime, and stops its runs when the process exits.
 
 'use strict';
 

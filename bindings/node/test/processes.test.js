@@ -17,10 +17,10 @@ const PROMPT = 1000;
 // Begins a run over the folder in `args`, and prints a line at its first record.
 const BEGIN = `
   (async () => {
-    let begun = false;
+    let started = false;
     for await (const record of vx.detect(args[0], { provider: 'cpu' })) {
-      if (!begun) console.log('begun');
-      begun = true;
+      if (!started) console.log('started');
+      started = true;
     }
   })();`;
 
@@ -40,8 +40,8 @@ test('process.exit in the middle of a run ends the process with its own status',
   const folder = copies(t);
   await endsPromptly(async () => {
     const { ended, printed } = start(`${BEGIN} process.stdout.once('drain', () => {});
-      const timer = setInterval(() => { if (globalThis.begun) process.exit(7); }, 1);
-      const log = console.log; console.log = (text) => { log(text); globalThis.begun = true; };`, folder);
+      const timer = setInterval(() => { if (globalThis.started) process.exit(7); }, 1);
+      const log = console.log; console.log = (text) => { log(text); globalThis.started = true; };`, folder);
     await printed;
     const from = performance.now();
     const { status, signal, at, errors } = await ended;
@@ -81,11 +81,11 @@ test('a handler of SIGINT can stop a run, and the process then ends by itself', 
       const controller = new AbortController();
       process.once('SIGINT', () => controller.abort());
       (async () => {
-        let begun = false;
+        let started = false;
         try {
           for await (const record of vx.detect(args[0], { provider: 'cpu', signal: controller.signal })) {
-            if (!begun) console.log('begun');
-            begun = true;
+            if (!started) console.log('started');
+            started = true;
           }
         } catch (error) {
           console.log(error.name);
@@ -170,7 +170,7 @@ test('process.exit while a thread runs ends the process with its own status', as
       const { Worker } = require('node:worker_threads');
       const data = { package: ${JSON.stringify(PACKAGE)}, path: args[0] };
       const worker = new Worker(${JSON.stringify(THREAD)}, { eval: true, workerData: data });
-      worker.once('message', () => { console.log('begun'); process.exit(5); });`, folder);
+      worker.once('message', () => { console.log('started'); process.exit(5); });`, folder);
     await printed;
     const from = performance.now();
     const { status, errors, at } = await ended;

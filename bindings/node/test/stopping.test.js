@@ -59,7 +59,7 @@ test('a signal stops a run that is waited for, with its reason', async (t) => {
   await noThreads();
 });
 
-test('a signal stops a run that nobody waits for, that has not begun, or that has ended', async (t) => {
+test('a signal stops a run that nobody waits for, that has not started, or that has ended', async (t) => {
   const reason = new Error('enough');
   const early = vx.detect(copies(t), { provider: 'cpu', signal: AbortSignal.abort(reason) });
   await assert.rejects(early.next(), reason);
