@@ -111,30 +111,34 @@ test('wrong files and options are errors', async (t) => {
   );
 });
 
-test('memory stays flat over ten thousand frames and thousands of pictures', async (t) => {
+test('memory stops growing over ten thousand frames and thousands of pictures', async (t) => {
   const file = manyFrames(t, 10_000);
   if (!file) {
     return;
   }
-  // In a process of its own, so that other tests do not count.
+  // In a process of its own, so that other tests do not count. What is lost grows in every round; pools and the heap of
+  // JavaScript grow in the first ones, and how much depends on how busy the machine is.
   const { status, out, errors } = await start(`
     (async () => {
       const count = async (iterator) => { let count = 0; for await (const item of iterator) count += 1; return count; };
       const options = { provider: 'cpu', model: args[1] };
-      const read = async () => [
-        await count(vx.detect(args[0], options)),
-        await count(vx.keyframes(args[0], { size: [640, 480], maxFrames: 2000 })),
-      ];
-      const counts = await read();
-      gc();
-      const before = process.memoryUsage.rss();
-      await read();
-      gc();
-      console.log(JSON.stringify([...counts, Math.round((process.memoryUsage.rss() - before) / 1e6)]));
+      const counts = [];
+      const resident = [];
+      do {
+        counts.push([
+          await count(vx.detect(args[0], options)),
+          await count(vx.keyframes(args[0], { size: [640, 480], maxFrames: 2000 })),
+        ]);
+        gc();
+        resident.push(Math.round(process.memoryUsage.rss() / 1e6));
+      } while (resident.length < 2 || (resident.length < 8 && resident.at(-1) - resident.at(-2) >= 8));
+      console.log(JSON.stringify([counts, resident]));
     })();`, file, require('./helpers.js').SMALL.model).ended;
   assert.equal(status, 0, errors);
-  const [records, pictures, grown] = JSON.parse(out);
-  assert.deepEqual([records, pictures], [10_001, 2000]);
-  // Each picture has 0.9 MB.
-  assert.ok(grown < 60, `memory grew by ${grown} MB`);
+  const [counts, resident] = JSON.parse(out);
+  for (const count of counts) {
+    assert.deepEqual(count, [10_001, 2000]);
+  }
+  // Each picture has 0.9 MB, each record about 1 kB.
+  assert.ok(resident.at(-1) - resident.at(-2) < 8, `memory grew in every round: ${resident.join(', ')} MB`);
 });
