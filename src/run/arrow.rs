@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Detections as Arrow record batches, with the schema that readers see in the Parquet tables: a row for each detection.
+//! Detections as Arrow record batches, a row for each detection: the columns of the Parquet tables and of bindings.
 //!
 //! Knows the schema of the records and nothing of a run. Any thread.
 

@@ -28,7 +28,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "arrow")]
 pub mod arrow;
 mod cache;
 mod cancel;

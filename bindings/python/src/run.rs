@@ -230,7 +230,7 @@ impl State {
 
     /// Receives events until one waits that the caller gets.
     fn fill(&mut self, deadline: Instant) -> bool {
-        let counts = |event: &Event| !matches!(event, Event::Progress(_) | Event::Begun(_));
+        let counts = |event: &Event| !matches!(event, Event::Progress(_) | Event::FileStarted(_));
         loop {
             if self.waiting.iter().any(counts) {
                 return true;

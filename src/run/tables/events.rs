@@ -6,11 +6,9 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parquet::basic::Compression;
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::super::error::Error;
@@ -19,7 +17,7 @@ use super::super::inputs::with_suffix;
 use super::super::journal::unwritten;
 use super::super::output::write;
 use super::super::settings::Output;
-use super::parquet::{optional, required};
+use super::parquet::parquet_writer;
 use super::{TableError, never, remove};
 
 /// Rows of a row group in Parquet.
@@ -93,7 +91,7 @@ pub(in crate::run) enum EventTable {
 pub(in crate::run) enum Rows {
     Lines(BufWriter<File>),
     Csv(csv::Writer<File>),
-    Parquet { writer: SerializedFileWriter<File>, waiting: Vec<Stretch> },
+    Parquet { writer: ArrowWriter<File>, schema: SchemaRef, waiting: Vec<Stretch> },
 }
 
 /// Creates the file of a format.
@@ -110,15 +108,12 @@ const FORMATS: [(&str, Create); 4] = [
     }),
     ("parquet", |file| {
         let field = |(name, column): &(&str, Column)| match column {
-            Column::Text(_) => format!("required binary {name} (UTF8);"),
-            Column::Integer(_) => format!("optional int64 {name};"),
-            Column::Decimal(_) => format!("optional double {name};"),
+            Column::Text(_) => Field::new(*name, DataType::Utf8, false),
+            Column::Integer(_) => Field::new(*name, DataType::Int64, true),
+            Column::Decimal(_) => Field::new(*name, DataType::Float64, true),
         };
-        let fields: String = COLUMNS.iter().map(field).collect();
-        let schema = Arc::new(parse_message_type(&format!("message event {{ {fields} }}"))?);
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
-        let writer = SerializedFileWriter::new(file, schema, Arc::new(properties))?;
-        Ok(Rows::Parquet { writer, waiting: Vec::new() })
+        let schema: SchemaRef = Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()));
+        Ok(Rows::Parquet { writer: parquet_writer(file, "event", Arc::clone(&schema))?, schema, waiting: Vec::new() })
     }),
 ];
 
@@ -201,9 +196,9 @@ impl Rows {
         match self {
             Self::Lines(out) => write_lines(out, events),
             Self::Csv(csv) => Ok(events.iter().try_for_each(|event| csv.write_record(cells(event)))?),
-            Self::Parquet { writer, waiting } => {
+            Self::Parquet { writer, schema, waiting } => {
                 waiting.extend_from_slice(events);
-                if waiting.len() < GROUP_ROWS { Ok(()) } else { write_group(writer, &std::mem::take(waiting)) }
+                if waiting.len() < GROUP_ROWS { Ok(()) } else { write_group(writer, schema, &std::mem::take(waiting)) }
             }
         }
     }
@@ -212,9 +207,9 @@ impl Rows {
         match self {
             Self::Lines(out) => Ok(out.into_inner()?),
             Self::Csv(csv) => Ok(csv.into_inner().map_err(|error| error.into_error())?),
-            Self::Parquet { mut writer, waiting } => {
+            Self::Parquet { mut writer, schema, waiting } => {
                 if !waiting.is_empty() {
-                    write_group(&mut writer, &waiting)?;
+                    write_group(&mut writer, &schema, &waiting)?;
                 }
                 Ok(writer.into_inner()?)
             }
@@ -230,24 +225,14 @@ fn write_lines(out: &mut impl Write, events: &[Stretch]) -> Result<(), TableErro
     Ok(())
 }
 
-fn write_group(writer: &mut SerializedFileWriter<File>, events: &[Stretch]) -> Result<(), TableError> {
-    let mut group = writer.next_row_group()?;
-    for (_, column) in &COLUMNS {
-        let Some(mut writer) = group.next_column()? else { break };
+fn write_group(writer: &mut ArrowWriter<File>, schema: &SchemaRef, events: &[Stretch]) -> Result<(), TableError> {
+    let values = |(_, column): &(&str, Column)| -> ArrayRef {
         match column {
-            Column::Text(value) => {
-                let values: Vec<ByteArray> = events.iter().map(|event| ByteArray::from(value(event))).collect();
-                required::<ByteArrayType>(&mut writer, &values)?;
-            }
-            Column::Integer(value) => {
-                optional::<Int64Type>(&mut writer, &events.iter().map(value).collect::<Vec<_>>())?;
-            }
-            Column::Decimal(value) => {
-                optional::<DoubleType>(&mut writer, &events.iter().map(value).collect::<Vec<_>>())?;
-            }
+            Column::Text(value) => Arc::new(StringArray::from_iter_values(events.iter().map(value))),
+            Column::Integer(value) => Arc::new(events.iter().map(value).collect::<Int64Array>()),
+            Column::Decimal(value) => Arc::new(events.iter().map(value).collect::<Float64Array>()),
         }
-        writer.close()?;
-    }
-    group.close()?;
-    Ok(())
+    };
+    writer.write(&RecordBatch::try_new(Arc::clone(schema), COLUMNS.iter().map(values).collect())?)?;
+    Ok(writer.flush()?)
 }

@@ -1,30 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Parquet: a row for each detection, in parts that appear when they are complete. Columns with several values are nested.
+//! Parquet: a row for each detection, in parts that appear when they are complete. The columns are those of [`arrow`](super::super::arrow).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use arrow_schema::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
 
+use super::super::arrow::{Rows, schema};
 use super::super::file_record::FileRecord;
 use super::super::inputs::with_suffix;
 use super::{Description, Table, TableError, remove};
-use crate::record::{Frame, Mask};
+use crate::record::Frame;
 
 /// Rows after which a part is complete.
 const PART_ROWS: usize = 2_000_000;
 /// Files after which a part is complete, however few rows they have: their summaries are kept in memory until then.
 const PART_FILES: usize = 50_000;
-/// Rows of a row group.
-const GROUP_ROWS: usize = 100_000;
-/// Runs of masks after which a row group is written, however few rows it has.
-const GROUP_RUNS: usize = 4_000_000;
 
 /// The table. Its parts are written to a folder beside its place, `.parts`, which becomes the table at the end; a single part
 /// becomes the table itself.
@@ -62,7 +58,7 @@ impl Table for Parquet {
             self.part.push(frame?.1)?;
         }
         self.part.summaries.push(String::from_utf8_lossy(&file.summary.to_line()).trim_end().to_owned());
-        if self.part.rows() >= self.part_rows || self.part.summaries.len() >= PART_FILES {
+        if self.part.row_count >= self.part_rows || self.part.summaries.len() >= PART_FILES {
             let next = Part::create(place(&self.folder, self.count))?;
             self.count += 1;
             std::mem::replace(&mut self.part, next).close()?;
@@ -98,166 +94,47 @@ fn place(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("part-{number:05}.parquet"))
 }
 
-const SCHEMA: &str = "message detection {
-    required binary file (UTF8);
-    optional int64 pts_ns;
-    optional double seconds;
-    required boolean keyframe;
-    required int32 width;
-    required int32 height;
-    required binary label (UTF8);
-    optional int32 class_id;
-    optional float confidence;
-    required float x;
-    required float y;
-    required float box_width;
-    required float box_height;
-    optional group rotated_box {
-        required float center_x;
-        required float center_y;
-        required float width;
-        required float height;
-        required float rotation;
-    }
-    optional group keypoints (LIST) {
-        repeated group list {
-            required group element {
-                required float x;
-                required float y;
-                required float confidence;
-            }
-        }
-    }
-    optional group mask {
-        required int32 rows;
-        required int32 columns;
-        required group counts (LIST) {
-            repeated group list {
-                required int32 element;
-            }
-        }
-    }
-}";
-
-/// Rows that are not written yet, by column.
-#[derive(Default)]
-struct Rows {
-    file: Vec<ByteArray>,
-    pts_ns: Vec<Option<i64>>,
-    seconds: Vec<Option<f64>>,
-    keyframe: Vec<bool>,
-    sizes: [Vec<i32>; 2],
-    label: Vec<ByteArray>,
-    class_id: Vec<Option<i32>>,
-    confidence: Vec<Option<f32>>,
-    rectangle: [Vec<f32>; 4],
-    rotated_box: Vec<Option<[f32; 5]>>,
-    keypoints: Vec<Option<Vec<[f32; 3]>>>,
-    mask: Vec<Option<Mask>>,
-    /// Runs of all masks.
-    run_count: usize,
+/// Starts a compressed Parquet file whose rows are called `row`.
+pub(super) fn parquet_writer(file: File, row: &str, schema: SchemaRef) -> Result<ArrowWriter<File>, TableError> {
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+    let options = ArrowWriterOptions::new().with_properties(properties).with_schema_root(row.to_owned());
+    // The columns are types of Parquet, and readers of Arrow need no further description.
+    let options = options.with_skip_arrow_metadata(true);
+    Ok(ArrowWriter::try_new_with_options(file, schema, options)?)
 }
 
 /// A Parquet file being written.
 struct Part {
-    writer: SerializedFileWriter<File>,
+    writer: ArrowWriter<File>,
     new: PathBuf,
     place: PathBuf,
     rows: Rows,
-    written: usize,
+    row_count: usize,
     /// The summaries of its files, for the metadata `vx.files`.
     summaries: Vec<String>,
 }
 
 impl Part {
     fn create(place: PathBuf) -> Result<Self, TableError> {
-        let schema = Arc::new(parse_message_type(SCHEMA)?);
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
         let new = with_suffix(&place, ".part");
-        let writer = SerializedFileWriter::new(File::create(&new)?, schema, Arc::new(properties))?;
-        Ok(Self { writer, new, place, rows: Rows::default(), written: 0, summaries: Vec::new() })
+        let writer = parquet_writer(File::create(&new)?, "detection", schema())?;
+        Ok(Self { writer, new, place, rows: Rows::default(), row_count: 0, summaries: Vec::new() })
     }
 
     fn push(&mut self, frame: Frame) -> Result<(), TableError> {
-        let seconds = frame.seconds();
-        let file = ByteArray::from(frame.file.unwrap_or_default().as_str());
-        for found in frame.detections {
-            let rows = &mut self.rows;
-            rows.file.push(file.clone());
-            rows.pts_ns.push(frame.pts_ns);
-            rows.seconds.push(seconds);
-            rows.keyframe.push(frame.is_keyframe);
-            rows.sizes[0].push(frame.width as i32);
-            rows.sizes[1].push(frame.height as i32);
-            rows.label.push(ByteArray::from(found.label.as_str()));
-            rows.class_id.push(found.class_id);
-            rows.confidence.push(found.confidence.map(|confidence| confidence as f32));
-            for (column, value) in rows.rectangle.iter_mut().zip(found.rectangle) {
-                column.push(value as f32);
-            }
-            rows.rotated_box.push(found.rotated_box.map(|values| values.map(|value| value as f32)));
-            let points = found.keypoints.iter().map(|point| point.map(|value| value as f32));
-            rows.keypoints.push((!found.keypoints.is_empty()).then(|| points.collect()));
-            rows.run_count += found.mask.as_ref().map_or(0, |mask| mask.counts.len());
-            rows.mask.push(found.mask);
-        }
-        let is_group = self.rows.file.len() >= GROUP_ROWS || self.rows.run_count >= GROUP_RUNS;
-        if is_group { self.write_group() } else { Ok(()) }
+        self.row_count += frame.detections.len();
+        self.rows.push(frame);
+        if self.rows.is_complete() { self.write_group() } else { Ok(()) }
     }
 
+    /// Writes the rows as a row group.
     fn write_group(&mut self) -> Result<(), TableError> {
-        let rows = std::mem::take(&mut self.rows);
-        self.written += rows.file.len();
-        let mut group = self.writer.next_row_group()?;
-        let mut column = 0;
-        while let Some(mut writer) = group.next_column()? {
-            match column {
-                0 => required::<ByteArrayType>(&mut writer, &rows.file)?,
-                1 => optional::<Int64Type>(&mut writer, &rows.pts_ns)?,
-                2 => optional::<DoubleType>(&mut writer, &rows.seconds)?,
-                3 => required::<BoolType>(&mut writer, &rows.keyframe)?,
-                4 | 5 => required::<Int32Type>(&mut writer, &rows.sizes[column - 4])?,
-                6 => required::<ByteArrayType>(&mut writer, &rows.label)?,
-                7 => optional::<Int32Type>(&mut writer, &rows.class_id)?,
-                8 => optional::<FloatType>(&mut writer, &rows.confidence)?,
-                9..13 => required::<FloatType>(&mut writer, &rows.rectangle[column - 9])?,
-                13..18 => {
-                    let part: Vec<_> =
-                        rows.rotated_box.iter().map(|rotated| rotated.map(|values| values[column - 13])).collect();
-                    optional::<FloatType>(&mut writer, &part)?;
-                }
-                18..21 => {
-                    let part = |point: &[f32; 3]| point[column - 18];
-                    let lists = rows.keypoints.iter();
-                    lists_of::<FloatType>(&mut writer, lists.map(|points| Some(points.as_ref()?.iter().map(part))))?;
-                }
-                21 | 22 => {
-                    let size = |mask: &Mask| i32::try_from(mask.size[column - 21]).unwrap_or(i32::MAX);
-                    let part: Vec<_> = rows.mask.iter().map(|mask| mask.as_ref().map(size)).collect();
-                    optional::<Int32Type>(&mut writer, &part)?;
-                }
-                _ => {
-                    let count = |count: &usize| i32::try_from(*count).unwrap_or(i32::MAX);
-                    let lists = rows.mask.iter();
-                    lists_of::<Int32Type>(
-                        &mut writer,
-                        lists.map(|mask| Some(mask.as_ref()?.counts.iter().map(count))),
-                    )?;
-                }
-            }
-            writer.close()?;
-            column += 1;
-        }
-        group.close()?;
-        Ok(())
-    }
-
-    fn rows(&self) -> usize {
-        self.written + self.rows.file.len()
+        self.writer.write(&self.rows.take()?)?;
+        Ok(self.writer.flush()?)
     }
 
     fn is_empty(&self) -> bool {
-        self.rows() == 0 && self.summaries.is_empty()
+        self.row_count == 0 && self.summaries.is_empty()
     }
 
     /// Removes the incomplete part.
@@ -267,7 +144,7 @@ impl Part {
     }
 
     fn close(mut self) -> Result<(), TableError> {
-        if !self.rows.file.is_empty() {
+        if !self.rows.is_empty() {
             self.write_group()?;
         }
         let text = format!("[{}]", self.summaries.join(","));
@@ -277,48 +154,6 @@ impl Part {
         remove(&self.place, is_of_parts)?;
         Ok(std::fs::rename(&self.new, &self.place)?)
     }
-}
-
-pub(super) fn required<T: DataType>(
-    writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
-    values: &[T::T],
-) -> Result<(), TableError> {
-    writer.typed::<T>().write_batch(values, None, None)?;
-    Ok(())
-}
-
-pub(super) fn optional<T: DataType>(
-    writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
-    values: &[Option<T::T>],
-) -> Result<(), TableError> {
-    let levels: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
-    let present: Vec<T::T> = values.iter().flatten().cloned().collect();
-    writer.typed::<T>().write_batch(&present, Some(&levels), None)?;
-    Ok(())
-}
-
-/// Writes a column of lists, each of which may be missing. Definition levels are 0 for a missing list, 1 for an empty one and 2 for
-/// an element; repetition levels 0 for the first of a list and 1 for those after it (parquet.apache.org/docs/file-format/nestedencoding).
-fn lists_of<T: DataType>(
-    writer: &mut parquet::file::writer::SerializedColumnWriter<'_>,
-    lists: impl Iterator<Item = Option<impl Iterator<Item = T::T>>>,
-) -> Result<(), TableError> {
-    let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
-    for list in lists {
-        let first = values.len();
-        let is_there = list.is_some();
-        values.extend(list.into_iter().flatten());
-        if values.len() == first {
-            definitions.push(i16::from(is_there));
-            repetitions.push(0);
-        }
-        for index in first..values.len() {
-            definitions.push(2);
-            repetitions.push(i16::from(index > first));
-        }
-    }
-    writer.typed::<T>().write_batch(&values, Some(&definitions), Some(&repetitions))?;
-    Ok(())
 }
 
 #[cfg(test)]
