@@ -97,7 +97,7 @@ fn each_file_has_the_lines_of_a_single_pipeline_and_bad_files_fail_alone() {
 fn bus_messages_report_each_file_and_the_whole_run() {
     let files = files();
     let (pipeline, sink) = pipeline(&format!("vxbulkbin file-list={} execution-provider=cpu", list(&files).display()));
-    let (mut begun, mut done, mut progress) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
+    let (mut started, mut done, mut progress) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
     pipeline.set_state(gst::State::Playing).unwrap();
     while sink.try_pull_sample(gst::ClockTime::from_seconds(PATIENCE.as_secs())).is_some() {}
     let bus = pipeline.bus().unwrap();
@@ -107,7 +107,7 @@ fn bus_messages_report_each_file_and_the_whole_run() {
                 let structure = element.structure().unwrap();
                 let file = structure.get::<String>("file").unwrap();
                 match structure.get::<&str>("status").unwrap() {
-                    "begun" => assert!(begun.insert(file)),
+                    "started" => assert!(started.insert(file)),
                     status => assert!(done.insert(file, (status.to_owned(), structure.to_owned())).is_none()),
                 }
             }
@@ -119,7 +119,7 @@ fn bus_messages_report_each_file_and_the_whole_run() {
             _ => {}
         }
     }
-    assert_eq!(begun, files.iter().cloned().collect());
+    assert_eq!(started, files.iter().cloned().collect());
     assert_eq!(done.len(), 5);
     let (status, structure) = &done[&files[4]];
     assert!(status == "failed" && structure.get::<&str>("error").unwrap().contains("No such file"), "{structure}");

@@ -66,13 +66,13 @@ fn a_file_start_is_followed_by_its_frames_and_its_summary() {
     let order: Vec<&str> = events
         .iter()
         .filter_map(|event| match event {
-            Event::Begun(_) => Some("begun"),
+            Event::FileStarted(_) => Some("started"),
             Event::Frame(_) => Some("frame"),
             Event::FileDone(_) => Some("done"),
             _ => None,
         })
         .collect();
-    assert_eq!(order, [&["begun"][..], &["frame"; 16], &["done"]].concat());
+    assert_eq!(order, [&["started"][..], &["frame"; 16], &["done"]].concat());
     let frames: Vec<_> =
         events.iter().filter_map(|event| if let Event::Frame(frame) = event { Some(frame) } else { None }).collect();
     let first = frames[0];
@@ -127,7 +127,7 @@ fn a_run_is_cancelled_from_another_thread_and_resumed() {
     let mut run = Run::start(cancelled).unwrap();
     let canceller: Canceller = run.canceller();
     let endless_name = endless.display().to_string();
-    assert!(run.any(|event| matches!(event, Event::Begun(file) if file == endless_name)));
+    assert!(run.any(|event| matches!(event, Event::FileStarted(file) if file == endless_name)));
     std::thread::spawn(move || canceller.stop()).join().unwrap();
     let (_, report) = events(run);
     assert!(report.is_cancelled && report.error.is_none() && report.missing == 1, "{report:?}");
@@ -151,7 +151,7 @@ fn dropping_a_run_ends_it_and_removes_an_output_without_results() {
     let mut settings = settings(&[&endless("dropped.avi")]);
     settings.output = Output::File(output.clone());
     let mut run = Run::start(settings).unwrap();
-    assert!(output.exists() && run.any(|event| matches!(event, Event::Begun(_))));
+    assert!(output.exists() && run.any(|event| matches!(event, Event::FileStarted(_))));
     drop(run);
     assert!(!output.exists());
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a run reports: typed events, in order.
 //!
-//! A file's events are [`Event::Begun`], its frames, and [`Event::FileDone`]. Files are read side by side, so that another file may
+//! A file's events are [`Event::FileStarted`], its frames, and [`Event::FileDone`]. Files are read side by side, so that another file may
 //! begin in between; the frames of one file are never mixed with those of another. Files from the cache, and inputs that are not
 //! files, do not begin. [`Event::End`] is the last event. Plain data, any thread.
 
@@ -16,8 +16,8 @@ use crate::record::{Frame, Summary};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A file has begun.
-    Begun(String),
+    /// A file is being read from now on.
+    FileStarted(String),
     /// A frame of a file; only if [`frame_events`](super::Settings::frame_events) is set, and not for files that failed after their
     /// worker process was lost.
     Frame(Box<Frame>),

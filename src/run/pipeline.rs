@@ -20,8 +20,8 @@ use crate::elements::{latency, library_paths};
 /// What happens in a pipeline or in worker processes.
 #[derive(Debug)]
 pub(super) enum Update {
-    /// A file has begun.
-    Begun(String),
+    /// A file is being read from now on.
+    Started(String),
     /// Lines as they come, where [`Delivery::Lines`] is selected.
     Lines(Vec<u8>),
     /// A file is done.
@@ -93,7 +93,7 @@ impl Pipeline {
         pipeline.bus().ok_or("the pipeline has no bus")?.set_sync_handler(move |_bus, message| {
             if let Some(update) = update_of(message) {
                 // Only if GST_DEBUG_DUMP_DOT_DIR is set.
-                if let (Update::Begun(_), Some(graph)) = (&update, graph.upgrade())
+                if let (Update::Started(_), Some(graph)) = (&update, graph.upgrade())
                     && !is_drawn.swap(true, Ordering::Relaxed)
                 {
                     graph.debug_to_dot_file(gst::DebugGraphDetails::all(), "vx-detect");
@@ -181,8 +181,8 @@ fn update_of(message: &gst::Message) -> Option<Update> {
     match message.view() {
         gst::MessageView::Element(element) => {
             let structure = element.structure().filter(|structure| structure.name() == "vx-file")?;
-            let is_begun = structure.get::<&str>("status") == Ok("begun");
-            is_begun.then(|| structure.get::<String>("file").ok().map(Update::Begun)).flatten()
+            let is_start = structure.get::<&str>("status") == Ok("started");
+            is_start.then(|| structure.get::<String>("file").ok().map(Update::Started)).flatten()
         }
         gst::MessageView::Error(error) => Some(Update::Error(error.error().message().to_owned())),
         // A file's warnings are in its summary; the others are about the run.

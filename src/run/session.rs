@@ -261,7 +261,7 @@ impl Session {
                     }
                     self.report_lines(&lines);
                 }
-                Some(Update::Begun(file)) => self.report(Event::Begun(file)),
+                Some(Update::Started(file)) => self.report(Event::FileStarted(file)),
                 Some(Update::Warning(warning)) => self.report(Event::Warning(warning)),
             }
         }

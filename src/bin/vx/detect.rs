@@ -181,7 +181,7 @@ fn write_page(
 fn show_events(run: &mut Run, progress: &mut ProgressView) -> Report {
     for event in run {
         match event {
-            Event::Begun(file) => progress.begin(file),
+            Event::FileStarted(file) => progress.begin(file),
             Event::FileDone(done) => progress.end(&done.summary, done.is_cached),
             Event::Progress(files) => progress.observe(files),
             Event::Warning(warning) => {

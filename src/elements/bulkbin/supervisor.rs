@@ -230,7 +230,7 @@ impl BulkBin {
                 self.warn_of_memory(run);
             }
             gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
-            let started = gst::Structure::builder("vx-file").field("file", &file).field("status", "begun").build();
+            let started = gst::Structure::builder("vx-file").field("file", &file).field("status", "started").build();
             let _ = self.obj().post_message(gst::message::Element::builder(started).src(&*self.obj()).build());
             let tick = || self.report_progress(run, gst::ProgressType::Continue);
             let Some(mut summary) = lane.process_file(&file, &run.gate, run.timeout, tick) else { break };

@@ -253,7 +253,7 @@ impl Keeper {
                 idle = Some(worker);
                 break;
             };
-            let _ = self.updates.send(Update::Begun(file.clone()));
+            let _ = self.updates.send(Update::Started(file.clone()));
             let has_read_others = worker.number > 0;
             let started = Instant::now();
             let read = self.read(&mut worker, &file, started);
