@@ -302,10 +302,12 @@ impl Lines {
     }
 
     fn damaged(&self, reason: &str) -> Error {
-        if self.line.last() == Some(&b'\n') {
-            // A value that is JSON, but no record.
+        let is_object = self.line.trim_ascii_start().starts_with(b"{");
+        if self.line.ends_with(b"\n") || !is_object {
             let what = match serde_json::from_slice::<serde_json::Value>(&self.line) {
+                // A value that is JSON, but no record.
                 Ok(value) if value.get("schema").is_none() => "is not a line of vx".to_owned(),
+                _ if !is_object => "is not a line of vx".to_owned(),
                 _ => format!("is damaged: {reason}"),
             };
             return self.error(format!("line {} {what}", self.number));
@@ -515,7 +517,9 @@ mod tests {
         let lines: Vec<&str> = LINES.lines().collect();
         let unfinished = format!("{LINES}{}\n", lines[1].replace("a, ", "c, "));
         assert!(read(&unfinished).unwrap_err().contains("without a summary"));
-        assert!(read("{\"id\":1}\n").unwrap_err().contains("line 1 is not a line of vx"));
+        for foreign in ["{\"id\":1}\n", "x", "\u{0}\u{0}\u{0}"] {
+            assert!(read(foreign).unwrap_err().contains("line 1 is not a line of vx"), "{foreign:?}");
+        }
         let older = LINES.replace("\"schema\":2", "\"schema\":1");
         assert!(read(&older).unwrap_err().contains("version 1 of the schema"));
         assert_eq!(read("").unwrap(), []);

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -27,6 +27,8 @@ const SIDES: [(u32, usize); 4] = [(320, 100), (240, 250), (160, 500), (112, usiz
 const QUALITY: u8 = 60;
 /// Frames that are read behind the position of a seek: more than are between two keyframes of a usual recording.
 const MAX_FRAMES: usize = 600;
+/// Longest time for a frame. What a damaged file or a slow storage costs more is not worth a thumbnail.
+const MAX_TIME: Duration = Duration::from_secs(20);
 /// Times that are closer are the same: pictures are named by milliseconds.
 const SAME_TIME_NS: u64 = 1_000_000;
 
@@ -215,6 +217,9 @@ impl Source {
         }
         let path = path_of(&file.name).into_owned();
         let metadata = std::fs::metadata(&path).map_err(|error| error.to_string())?;
+        if !metadata.is_file() {
+            return Err("it is not a file".to_owned());
+        }
         if file.read.is_some_and(|read| read != (metadata.len(), modified_ns(&metadata))) {
             return Err("the file has changed since it was read".to_owned());
         }
@@ -224,6 +229,7 @@ impl Source {
     /// Returns the frame at a time of the container, or the first one.
     fn frame(&self, time: Option<i64>, size: (u32, u32)) -> Result<Vec<u8>, String> {
         let Some(time_ns) = time else { return first_frame(&self.path, size) };
+        let started = Instant::now();
         // As a keyframe where the seek ends; among all frames behind that, if it is not a keyframe; and from the start, because not
         // all containers can be sought in exactly.
         for (max_gap, seeks) in [(None, true), (Some(Duration::from_nanos(1)), true), (None, false)] {
@@ -233,6 +239,9 @@ impl Source {
             }
             for frame in frames.take(MAX_FRAMES) {
                 let frame = frame.map_err(|error| error.to_string())?;
+                if started.elapsed() > MAX_TIME {
+                    return Err(format!("finding the frame takes more than {} s", MAX_TIME.as_secs()));
+                }
                 if frame.pts_ns.is_some_and(|pts_ns| pts_ns.abs_diff(time_ns) < SAME_TIME_NS) {
                     return jpeg(&frame);
                 }
