@@ -54,7 +54,7 @@ help:
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
-	@echo 'make bench          all benchmarks: decoding, preparing frames, engine, memory, streaming, many files (an hour)'
+	@echo 'make bench          all benchmarks: decoding, preparing frames, overlay, engine, memory, streaming, many files (an hour)'
 	@echo 'make accuracy       [PYTHON=...] COCO average precision compared with an independent detector (needs ../shared/images)'
 
 setup:
@@ -159,6 +159,7 @@ accuracy: build
 bench: build
 	benches/keyframes.py --json target/keyframes.json
 	$(CARGO) bench --quiet --bench prepare 2>target/prepare.log || { tail -n 30 target/prepare.log; exit 1; }
+	$(CARGO) bench --quiet --bench overlay 2>target/overlay.log || { tail -n 30 target/overlay.log; exit 1; }
 	$(CARGO) bench --quiet --bench engine 2>target/engine.log || { tail -n 30 target/engine.log; exit 1; }
 	$(CARGO) bench --quiet --bench memory 2>target/memory.log || { tail -n 30 target/memory.log; exit 1; }
 	$(CARGO) bench --quiet --bench streaming 2>target/streaming.log || { tail -n 30 target/streaming.log; exit 1; }

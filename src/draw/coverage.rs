@@ -4,6 +4,8 @@
 //! Shapes are united here before they are mixed into a picture, so that a half-transparent line is equally transparent where its
 //! pieces meet. Only the tiles that a shape touches are read and cleared, so that small shapes cost little in large pictures.
 
+use std::ops::Range;
+
 use super::rectangle::Rectangle;
 use crate::detect::Mask;
 
@@ -13,11 +15,14 @@ pub const TILE: usize = 16;
 /// Longest piece of a line that is drawn at once, in pixels: only pixels around a piece are examined.
 const PIECE: f64 = 16.0;
 
-/// The part of each pixel of a picture that a shape covers, 0 to 255.
+/// The pixels of a tile, 0 to 255. Those outside the picture are 0.
+type Pixels = [[u8; TILE]; TILE];
+
+/// The part of each pixel of a picture that a shape covers.
 pub struct Coverage {
     width: usize,
     height: usize,
-    values: Vec<u8>,
+    tiles: Vec<Pixels>,
     tiles_across: usize,
     is_touched: Vec<bool>,
     touched: Vec<usize>,
@@ -27,20 +32,61 @@ pub struct Coverage {
 pub struct Tile<'a> {
     pub left: usize,
     pub top: usize,
-    values: &'a [u8],
-    /// Pixels from one row of the picture to the next.
-    stride: usize,
+    /// Its part inside the picture.
+    width: usize,
+    height: usize,
+    pixels: &'a Pixels,
 }
 
-impl Tile<'_> {
-    /// Returns the mean coverage, 0 to 1, of `across` x `down` pixels at `x`, `y` of the picture, as far as they are inside it.
-    pub fn mean(&self, (x, y): (usize, usize), (across, down): (usize, usize), (right, bottom): (usize, usize)) -> f32 {
-        let (right, bottom) = ((x + across).min(right), (y + down).min(bottom));
-        let mut sum = 0;
-        for row in y..bottom {
-            sum += self.values[row * self.stride..][x..right].iter().map(|value| u32::from(*value)).sum::<u32>();
+/// A share of 1.
+pub const WHOLE: u16 = 256;
+
+/// How much of each sample of a tile is covered, 0 to [`WHOLE`], in the resolution of a component.
+#[derive(Default)]
+pub struct Shares {
+    values: [[u16; TILE]; TILE],
+    is_covered: [bool; TILE],
+    columns: usize,
+    rows: usize,
+}
+
+impl Shares {
+    /// Measures the samples of `tile`, each of which belongs to `1 << h_shift` by `1 << v_shift` pixels as far as they are inside the
+    /// picture, times `opacity`, 0 to 1.
+    pub fn of_tile(&mut self, tile: &Tile<'_>, (h_shift, v_shift): (u32, u32), opacity: f64) {
+        (self.columns, self.rows) = (tile.width.div_ceil(1 << h_shift), tile.height.div_ceil(1 << v_shift));
+        // In units of 1/65536, so that all the pixels of a sample, 255 each, are `WHOLE`.
+        let factor = |pixels: usize| (opacity * f64::from(WHOLE) * 65536.0 / (255 * pixels) as f64).round() as u32;
+        let share = |sum: u16, factor: u32| ((u32::from(sum) * factor + 32768) >> 16) as u16;
+        let (across, down) = (1 << h_shift, 1 << v_shift);
+        let whole = factor(across * down);
+        for row in 0..self.rows {
+            let rows = (row * down)..((row + 1) * down).min(tile.height);
+            let is_cut = rows.len() < down;
+            let mut sums = [0_u16; TILE];
+            for pixels in &tile.pixels[rows.clone()] {
+                for (sum, pixel) in sums.iter_mut().zip(pixels) {
+                    *sum += u16::from(*pixel);
+                }
+            }
+            self.is_covered[row] = sums != [0; TILE];
+            let values = self.values[row].iter_mut();
+            if across == 1 && !is_cut {
+                values.zip(sums).for_each(|(value, sum)| *value = share(sum, whole));
+                continue;
+            }
+            for (value, pixels) in values.zip(sums[..tile.width].chunks(across)) {
+                let is_cut = is_cut || pixels.len() < across;
+                let factor = if is_cut { factor(pixels.len() * rows.len()) } else { whole };
+                *value = share(pixels.iter().sum(), factor);
+            }
         }
-        sum as f32 / (255 * (right - x) * (bottom - y)) as f32
+    }
+
+    /// Returns the rows in which something is covered, with their numbers.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &[u16])> {
+        let rows = self.values.iter().enumerate().take(self.rows);
+        rows.filter(|(row, _)| self.is_covered[*row]).map(|(row, values)| (row, &values[..self.columns]))
     }
 }
 
@@ -48,13 +94,13 @@ impl Coverage {
     /// Creates an empty one for a picture of this size in pixels.
     pub fn new(width: usize, height: usize) -> Self {
         let tiles_across = width.div_ceil(TILE);
-        let tiles = tiles_across * height.div_ceil(TILE);
+        let count = tiles_across * height.div_ceil(TILE);
         Self {
             width,
             height,
-            values: vec![0; width * height],
+            tiles: vec![[[0; TILE]; TILE]; count],
             tiles_across,
-            is_touched: vec![false; tiles],
+            is_touched: vec![false; count],
             touched: Vec::new(),
         }
     }
@@ -63,30 +109,38 @@ impl Coverage {
     pub fn drain(&mut self, mut visit: impl FnMut(&Tile<'_>)) {
         for number in std::mem::take(&mut self.touched) {
             let (left, top) = (number % self.tiles_across * TILE, number / self.tiles_across * TILE);
-            visit(&Tile { left, top, values: &self.values, stride: self.width });
+            let (width, height) = ((self.width - left).min(TILE), (self.height - top).min(TILE));
+            visit(&Tile { left, top, width, height, pixels: &self.tiles[number] });
             self.is_touched[number] = false;
-            let right = (left + TILE).min(self.width);
-            for row in top..(top + TILE).min(self.height) {
-                self.values[row * self.width..][left..right].fill(0);
-            }
+            self.tiles[number] = [[0; TILE]; TILE];
         }
     }
 
     /// Covers a pixel by `share`, 0 to 1; pixels outside the picture are ignored.
     pub fn cover(&mut self, x: i64, y: i64, share: f32) {
         let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else { return };
-        let share = (share.clamp(0.0, 1.0) * 255.0).round() as u8;
+        // Rounded, and within 0 to 255, by the conversion.
+        let share = (share * 255.0 + 0.5) as u8;
         if x < self.width && y < self.height && share > 0 {
-            let value = &mut self.values[y * self.width + x];
-            *value = share.max(*value);
-            self.touch(x, y);
+            let pixel = &mut self.row(x / TILE, y)[x % TILE];
+            *pixel = share.max(*pixel);
         }
     }
 
-    fn touch(&mut self, x: usize, y: usize) {
-        let number = y / TILE * self.tiles_across + x / TILE;
+    /// Returns the row of a tile, which is drained then.
+    fn row(&mut self, tile_column: usize, y: usize) -> &mut [u8; TILE] {
+        let number = y / TILE * self.tiles_across + tile_column;
         if !std::mem::replace(&mut self.is_touched[number], true) {
             self.touched.push(number);
+        }
+        &mut self.tiles[number][y % TILE]
+    }
+
+    /// Passes the pixels of a row to `change` piece by piece, each with its first column.
+    fn change(&mut self, columns: Range<usize>, y: usize, change: impl Fn(usize, &mut [u8])) {
+        for tile in columns.start / TILE..columns.end.div_ceil(TILE) {
+            let (first, last) = (columns.start.max(tile * TILE), columns.end.min((tile + 1) * TILE));
+            change(first, &mut self.row(tile, y)[first - tile * TILE..last - tile * TILE]);
         }
     }
 
@@ -94,13 +148,9 @@ impl Coverage {
     pub fn fill(&mut self, rectangle: Rectangle) {
         let within = |value: f64, limit: usize| value.round().clamp(0.0, limit as f64) as usize;
         let (left, right) = (within(rectangle.left, self.width), within(rectangle.right, self.width));
-        if left >= right {
-            return;
-        }
-        for y in within(rectangle.top, self.height)..within(rectangle.bottom, self.height) {
-            self.values[y * self.width..][left..right].fill(255);
-            for x in (left / TILE..right.div_ceil(TILE)).map(|tile| tile * TILE) {
-                self.touch(x, y);
+        if left < right {
+            for y in within(rectangle.top, self.height)..within(rectangle.bottom, self.height) {
+                self.change(left..right, y, |_, pixels| pixels.fill(255));
             }
         }
     }
@@ -135,7 +185,7 @@ impl Coverage {
     }
 
     /// Returns the pixels of a row or column between `low` and `high` that are inside the picture.
-    fn inside(low: f64, high: f64, limit: usize) -> std::ops::Range<i64> {
+    fn inside(low: f64, high: f64, limit: usize) -> Range<i64> {
         (low.floor().max(0.0) as i64)..(high.ceil().min(limit as f64) as i64)
     }
 
@@ -185,16 +235,24 @@ impl Coverage {
         if mask.values.is_empty() || mask.width == 0 || mask.height == 0 {
             return;
         }
+        let cell = |at: i64, from: f64, length: f64, cells: usize| {
+            (((at as f64 + 0.5 - from).max(0.0) / length * cells as f64) as usize).min(cells - 1)
+        };
         let columns = Self::inside(left, left + width, self.width);
+        if columns.is_empty() {
+            return;
+        }
+        let cells: Vec<usize> = columns.clone().map(|x| cell(x, left, width, mask.width)).collect();
+        let first = columns.start as usize;
         for y in Self::inside(top, top + height, self.height) {
-            let row = ((y as f64 + 0.5 - top).max(0.0) / height * mask.height as f64) as usize;
-            for x in columns.clone() {
-                let column = ((x as f64 + 0.5 - left).max(0.0) / width * mask.width as f64) as usize;
-                let value = mask.values.get(row.min(mask.height - 1) * mask.width + column.min(mask.width - 1));
-                if value.is_some_and(|value| *value >= 128) {
-                    self.cover(x, y, 1.0);
+            let Some(row) = mask.values.get(cell(y, top, height, mask.height) * mask.width..) else { return };
+            self.change(first..first + cells.len(), y as usize, |x, pixels| {
+                for (pixel, cell) in pixels.iter_mut().zip(&cells[x - first..]) {
+                    if row.get(*cell).is_some_and(|value| *value >= 128) {
+                        *pixel = 255;
+                    }
                 }
-            }
+            });
         }
     }
 }
@@ -205,13 +263,12 @@ mod tests {
 
     fn covered(coverage: &mut Coverage) -> Vec<(usize, usize)> {
         let mut pixels = Vec::new();
-        let (width, height) = (coverage.width, coverage.height);
+        let mut shares = Shares::default();
         coverage.drain(|tile| {
-            let (right, bottom) = ((tile.left + TILE).min(width), (tile.top + TILE).min(height));
-            for (y, x) in (tile.top..bottom).flat_map(|y| (tile.left..right).map(move |x| (y, x))) {
-                if tile.mean((x, y), (1, 1), (width, height)) > 0.0 {
-                    pixels.push((x, y));
-                }
+            shares.of_tile(tile, (0, 0), 1.0);
+            for (row, line) in shares.lines() {
+                let columns = (0..line.len()).filter(|column| line[*column] > 0);
+                pixels.extend(columns.map(|column| (tile.left + column, tile.top + row)));
             }
         });
         pixels

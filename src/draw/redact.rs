@@ -40,14 +40,13 @@ pub fn pixelate(surface: &mut Surface<'_>, areas: &[Area<'_>]) {
         if mask.is_none() {
             whole.push((left, top, right, bottom));
         }
-        let is_inside = |x: usize, y: usize| {
-            (left..right).contains(&x)
-                && (top..bottom).contains(&y)
-                && mask.is_none_or(|mask| is_in_mask(mask, rectangle, (x, y)))
-        };
         for y in (top..bottom).step_by(size) {
             for x in (left..right).step_by(size) {
-                surface.average((x, y), size, is_inside);
+                let end = ((x + size).min(right), (y + size).min(bottom));
+                match mask {
+                    Some(mask) => surface.average((x, y), end, |x, y| is_in_mask(mask, rectangle, (x, y))),
+                    None => surface.average((x, y), end, |_, _| true),
+                }
             }
         }
     }

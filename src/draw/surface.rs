@@ -5,7 +5,7 @@
 //! the colour to the extent that they are covered. Where a format has an alpha channel, drawn pixels become opaque.
 
 use super::colour::Colour;
-use super::coverage::{Coverage, TILE};
+use super::coverage::{Coverage, Shares, WHOLE};
 use crate::detect::{Component, Matrix, Picture, PixelFormat, Plane, Range, Result, SampleLayout};
 
 /// A plane of a picture.
@@ -59,35 +59,58 @@ impl<'a> Surface<'a> {
 
     /// Mixes `colour` into the covered pixels, to the extent that they are covered, times `opacity` (0 to 1). Clears `coverage`.
     pub(super) fn blend(&mut self, coverage: &mut Coverage, colour: Colour, opacity: f64) {
-        let wanted = colour.components(&self.layout, self.matrix, self.range);
-        let opaque = ((1_u32 << self.layout.bits) - 1) as f32;
-        let components: Vec<_> = self.components().into_iter().zip(wanted).collect();
-        let alpha = self.alpha.map(|alpha| (alpha, opaque));
+        let wanted = colour.components(&self.layout, self.matrix, self.range).map(|value| value.round() as u16);
+        let opaque = ((1_u32 << self.layout.bits) - 1) as u16;
+        let components: Vec<_> =
+            self.components().into_iter().zip(wanted).chain(self.alpha.map(|alpha| (alpha, opaque))).collect();
+        let mut shares = Shares::default();
         coverage.drain(|tile| {
-            let (right, bottom) = ((tile.left + TILE).min(self.width), (tile.top + TILE).min(self.height));
-            for (component, wanted) in components.iter().chain(&alpha) {
-                let (across, down) = (1 << component.h_shift, 1 << component.v_shift);
-                for row in tile.top >> component.v_shift..bottom.div_ceil(down) {
-                    for column in tile.left >> component.h_shift..right.div_ceil(across) {
-                        let share = tile.mean((column * across, row * down), (across, down), (right, bottom));
-                        if share > 0.0 {
-                            let share = share * opacity as f32;
-                            self.change(component, column, row, |value| value + (wanted - value) * share);
-                        }
-                    }
+            let mut resolution = None;
+            for (component, wanted) in &components {
+                let shifts = (component.h_shift, component.v_shift);
+                // Components of one resolution follow each other.
+                if resolution.replace(shifts) != Some(shifts) {
+                    shares.of_tile(tile, shifts, opacity);
+                }
+                let (left, top) = (tile.left >> component.h_shift, tile.top >> component.v_shift);
+                for (row, line) in shares.lines() {
+                    self.mix(component, (left, top + row), line, *wanted);
                 }
             }
         });
     }
 
-    /// Replaces the pixels for which `is_inside` in a block of `size` x `size` pixels at `left`, `top` by their mean, alpha included.
+    /// Mixes `wanted` into samples of a component that follow each other in a row, into each to its share.
+    fn mix(&mut self, component: &Component, (column, row): (usize, usize), shares: &[u16], wanted: u16) {
+        let (start, unused) = (self.position(component, column, row), self.unused_bits());
+        let Some(bytes) = self.planes[component.plane].data.get_mut(start..) else { return };
+        // Within 16 bits, because neither value has more than 8.
+        let mix_byte = |(byte, share): (&mut u8, &u16)| {
+            *byte = ((u16::from(*byte) * (WHOLE - share) + wanted * share + WHOLE / 2) / WHOLE) as u8;
+        };
+        match (self.layout.sample_bytes, component.step) {
+            (1, 1) => bytes.iter_mut().zip(shares).for_each(mix_byte),
+            (1, step) => bytes.iter_mut().step_by(step).zip(shares).for_each(mix_byte),
+            (_, step) => {
+                let [whole, wanted] = [WHOLE, wanted].map(u32::from);
+                for (sample, share) in bytes.chunks_mut(2 * step).zip(shares).filter(|(_, share)| **share > 0) {
+                    if let [low, high, ..] = sample {
+                        let (value, share) = (u16::from_le_bytes([*low, *high]) >> unused, u32::from(*share));
+                        let mixed = (u32::from(value) * (whole - share) + wanted * share + whole / 2) / whole;
+                        [*low, *high] = ((mixed as u16) << unused).to_le_bytes();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Replaces the pixels for which `is_inside` in a block by their mean, alpha included.
     pub(super) fn average(
         &mut self,
         (left, top): (usize, usize),
-        size: usize,
+        (right, bottom): (usize, usize),
         is_inside: impl Fn(usize, usize) -> bool,
     ) {
-        let (right, bottom) = ((left + size).min(self.width), (top + size).min(self.height));
         for component in self.components().into_iter().chain(self.alpha) {
             let (across, down) = (1_usize << component.h_shift, 1_usize << component.v_shift);
             let mut samples = Vec::new();
@@ -102,7 +125,7 @@ impl<'a> Surface<'a> {
             let sum: f64 = samples.iter().map(|(column, row)| f64::from(self.value(&component, *column, *row))).sum();
             let mean = (sum / samples.len().max(1) as f64) as f32;
             for (column, row) in samples {
-                self.change(&component, column, row, |_| mean);
+                self.set(&component, column, row, mean);
             }
         }
     }
@@ -130,15 +153,11 @@ impl<'a> Surface<'a> {
     }
 
     /// Replaces a sample.
-    fn change(&mut self, component: &Component, column: usize, row: usize, new: impl Fn(f32) -> f32) {
+    fn set(&mut self, component: &Component, column: usize, row: usize, value: f32) {
         let (start, unused) = (self.position(component, column, row), self.unused_bits());
-        let bytes = self.planes[component.plane].data.get_mut(start..start + self.layout.sample_bytes);
-        match bytes {
-            Some([byte]) => *byte = new(f32::from(*byte)).round() as u8,
-            Some([low, high]) => {
-                let value = new(f32::from(u16::from_le_bytes([*low, *high]) >> unused)).round() as u16;
-                [*low, *high] = (value << unused).to_le_bytes();
-            }
+        match self.planes[component.plane].data.get_mut(start..start + self.layout.sample_bytes) {
+            Some([byte]) => *byte = value.round() as u8,
+            Some([low, high]) => [*low, *high] = ((value.round() as u16) << unused).to_le_bytes(),
             _ => {}
         }
     }
@@ -223,7 +242,7 @@ mod tests {
         let mut bytes: Vec<u8> = (0..64).collect();
         let plane = PlaneMut { data: &mut bytes, stride: 8 };
         let mut surface = Surface::new(PixelFormat::Gray8, (8, 8), vec![plane], Matrix::Bt601, Range::Full).unwrap();
-        surface.average((0, 0), 4, |x, _| x > 0);
+        surface.average((0, 0), (4, 4), |x, _| x > 0);
         assert_eq!(bytes[..4], [0, 14, 14, 14]);
         assert_eq!(bytes[24..32], [24, 14, 14, 14, 28, 29, 30, 31]);
         assert_eq!(bytes[32..], (32..64).collect::<Vec<u8>>());

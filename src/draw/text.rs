@@ -176,7 +176,7 @@ fn glyph(font: &impl Font, character: char, scale: PxScale, pen: &mut f32) -> Gl
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
-    use super::super::coverage::TILE;
+    use super::super::coverage::Shares;
     use super::*;
 
     /// Returns the pixels that a text covers, of 300 x 40.
@@ -184,11 +184,12 @@ mod tests {
         let mut coverage = Coverage::new(300, 40);
         Line::new(text, 32.0).cover(&mut coverage, 2.0, 2.0);
         let mut pixels = vec![false; 300 * 40];
+        let mut shares = Shares::default();
         coverage.drain(|tile| {
-            for (y, x) in (tile.top..40.min(tile.top + TILE))
-                .flat_map(|y| (tile.left..300.min(tile.left + TILE)).map(move |x| (y, x)))
-            {
-                pixels[y * 300 + x] = tile.mean((x, y), (1, 1), (300, 40)) > 0.0;
+            shares.of_tile(tile, (0, 0), 1.0);
+            for (row, line) in shares.lines() {
+                (0..line.len())
+                    .for_each(|column| pixels[(tile.top + row) * 300 + tile.left + column] = line[column] > 0);
             }
         });
         pixels
