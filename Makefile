@@ -32,7 +32,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks soak test-debian13 bench accuracy check install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -51,6 +51,7 @@ help:
 	@echo 'make seeks          1,000 seeks at random moments of the first 80 ms, in six containers'
 	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
+	@echo 'make soak           10,000 files, 10,000 state changes, 1,000 pipelines: threads, descriptors and memory stay flat (half an hour)'
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
@@ -148,6 +149,9 @@ exits: build
 
 kills: setup
 	VX_KILLS=50 $(CARGO) test --release --quiet $(FEATURES) --test resume -- killed
+
+soak: setup
+	VX_SOAK=1 $(CARGO) test --release --quiet $(FEATURES) --test soak -- --nocapture --test-threads=1
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:
