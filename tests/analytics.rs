@@ -56,6 +56,26 @@ fn json_lines_are_written_from_either_meta() {
     assert_eq!(of("both"), of("roi"));
 }
 
+/// An element that drops the metas does not make detections disappear silently.
+#[test]
+fn dropped_detections_are_counted_with_either_meta() {
+    let file = quoted(&clip());
+    for kind in ["roi", "analytics", "both"] {
+        let detect = format!("filesrc location={file} ! {DETECT} meta={kind}");
+        let whole = run(&format!("{detect} ! vxjsonenc")).json();
+        let cropped = run(&format!("{detect} ! videocrop left=40 ! vxjsonenc")).json();
+        let count = |line: &serde_json::Value| line["detections"].as_array().unwrap().len();
+        assert!(whole.iter().map(count).sum::<usize>() > 5);
+        for (whole, cropped) in whole.iter().zip(&cropped) {
+            assert_eq!(
+                count(cropped) + cropped["lost"].as_u64().unwrap_or(0) as usize,
+                count(whole),
+                "{kind}: {cropped}"
+            );
+        }
+    }
+}
+
 #[test]
 fn vxoverlay_draws_from_either_meta() {
     let file = quoted(&clip());
