@@ -67,6 +67,11 @@ chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
             apt-get update -q
             apt-get install -qy --no-install-recommends pkg-config libgstreamer-plugins-bad1.0-dev gstreamer1.0-plugins-bad
         fi
+        # The RTSP server of tests/rtp.rs.
+        if ! python3 -c "import gi; gi.require_version(\"GstRtspServer\", \"1.0\")"; then
+            apt-get update -q
+            apt-get install -qy --no-install-recommends gir1.2-gst-rtsp-server-1.0 python3-gi
+        fi
         cd /src
         git config --global --add safe.directory /src
         make test'

@@ -283,9 +283,17 @@ fn state_changes_and_eos_events_end_a_run_cleanly() {
     pipeline.set_state(gst::State::Playing).unwrap();
     let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
     let mut samples = vec![sink.try_pull_sample(patience).unwrap()];
-    assert!(pipeline.by_name("bulk").unwrap().send_event(gst::event::Eos::new()));
+    let end = gst::event::Eos::new();
+    let bulk = pipeline.by_name("bulk").unwrap();
+    assert!(bulk.send_event(end.clone()));
     samples.extend(std::iter::from_fn(|| sink.try_pull_sample(patience)));
     assert!(sink.is_eos());
+    // It ends with the event that it was sent, and is marked as a new stream.
+    let pushed = bulk.static_pad("src").unwrap().sticky_event::<gst::event::Eos>(0).unwrap();
+    assert_eq!(pushed.seqnum(), end.seqnum());
+    let is_discont = |sample: &gst::Sample| sample.buffer().unwrap().flags().contains(gst::BufferFlags::DISCONT);
+    assert_eq!(samples.iter().map(is_discont).filter(|is_discont| *is_discont).count(), 1);
+    assert!(is_discont(&samples[0]));
     let outcome = common::Outcome { samples, ..common::Outcome::default() };
     let lines = lines(&outcome);
     let ended = lines.iter().filter(|line| line["status"] == "ok").count();

@@ -276,6 +276,23 @@ fn a_seek_selects_keyframes() {
     pipeline.set_state(gst::State::Null).unwrap();
 }
 
+/// What a seek skips is not missing.
+#[test]
+fn a_seek_to_the_last_seconds_causes_no_warning() {
+    for (position, count) in [(12, 4), (14, 2), (15, 1)] {
+        let (pipeline, sink) = pipeline(&format!("filesrc location={} ! vxkeyframedec name=dec", quoted(&clip())));
+        pipeline.set_state(gst::State::Paused).unwrap();
+        sink.pull_preroll().unwrap();
+        pipeline.seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::from_seconds(position)).unwrap();
+        let outcome = play(&pipeline, &sink);
+        let stats: gst::Structure = pipeline.by_name("dec").unwrap().property("stats");
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(outcome.samples.len(), count, "from {position} s");
+        assert_eq!(outcome.warnings, [""; 0], "from {position} s");
+        assert!(!stats.has_field("problems"), "{stats}");
+    }
+}
+
 /// Keyframes one second apart do not get the 40 ms duration of the recorded frames.
 #[test]
 fn buffers_have_a_duration_only_if_no_frame_is_skipped() {

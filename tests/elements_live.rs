@@ -330,15 +330,14 @@ fn a_flush_interrupts_the_wait_and_the_next_stream_starts_afresh() {
     }
 }
 
-/// Runs a live pipeline of four seconds. Returns how late each frame is at the sink, and the number of frames with inference.
+/// Runs a live pipeline for four seconds, or on a busy machine until inference has run twice. Returns how late each frame is at the
+/// sink, and the number of frames with inference.
 fn run_live() -> (Vec<Duration>, u64) {
-    let launch = format!(
-        "videotestsrc is-live=true num-buffers=120 ! video/x-raw,width=640,height=480,framerate=30/1 ! {}",
-        slow("")
-    );
+    let launch = format!("videotestsrc is-live=true ! video/x-raw,width=640,height=480,framerate=30/1 ! {}", slow(""));
     let (pipeline, sink) = pipeline(&launch);
     pipeline.set_state(gst::State::Playing).unwrap();
-    let (mut late, mut looks) = (Vec::new(), 0);
+    let (mut late, mut looks, mut has_ended) = (Vec::new(), 0, false);
+    let started = Instant::now();
     while let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_seconds(PATIENCE.as_secs())) {
         let buffer = sample.buffer().unwrap();
         let segment = sample.segment().unwrap().downcast_ref::<gst::ClockTime>().unwrap();
@@ -346,11 +345,16 @@ fn run_live() -> (Vec<Duration>, u64) {
         let now = pipeline.current_running_time().unwrap();
         late.push(Duration::from_nanos(now.nseconds().saturating_sub(time.nseconds())));
         looks += u64::from(gstvx::meta::read(buffer, WIDTH, HEIGHT).is_looked_at);
+        if late.len() >= 120 && looks > 1 && !has_ended {
+            has_ended = pipeline.send_event(gst::event::Eos::new());
+        }
+        assert!(started.elapsed() < 2 * PATIENCE, "{looks} of {} frames with inference", late.len());
     }
     let stats: gst::Structure = pipeline.by_name("detector").unwrap().property("stats");
     pipeline.set_state(gst::State::Null).unwrap();
     let counts = ["frames", "skipped", "late", "dropped"].map(|name| stats.get::<u64>(name).unwrap());
-    assert_eq!((counts[0], counts[1] + counts[2] + looks, counts[3]), (120, 120, 0), "{stats}");
+    let frames = late.len() as u64;
+    assert_eq!((counts[0], counts[1] + counts[2] + looks, counts[3]), (frames, frames, 0), "{stats}");
     (late, looks)
 }
 
@@ -360,11 +364,10 @@ fn a_slow_model_does_not_fall_behind_a_live_source() {
         let runs: Vec<_> = (0..pipelines).map(|_| std::thread::spawn(run_live)).collect();
         for run in runs {
             let (late, looks) = run.join().unwrap();
-            assert_eq!(late.len(), 120);
-            assert!(looks > 1 && looks < 120, "{looks} of 120 frames, {pipelines} pipelines");
+            assert!(looks > 1 && looks < late.len() as u64, "{looks} of {} frames, {pipelines} pipelines", late.len());
             // A queue that grew would make the last frames later than all before: with the model three times too slow, by seconds.
             let longest = |frames: &[Duration]| frames.iter().max().copied().unwrap();
-            let (first, last) = (longest(&late[..60]), longest(&late[100..]));
+            let (first, last) = (longest(&late[..late.len() / 2]), longest(&late[late.len() - 20..]));
             assert!(last < 3 * first + Duration::from_secs(1), "{pipelines} pipelines: {first:?}, then {last:?}");
         }
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Measures which elements keep the detections on frames, and checks the table of them in docs/elements.md.
+//! Measures which elements keep the detections on frames, and checks the tables of them in docs/elements.md.
 //!
-//! What an element does depends on its version. The table is that of GStreamer 1.22; with other versions the test prints what it finds.
-//! `UPDATE_DOCS=1 cargo test --test meta_survival` updates the table.
+//! What an element does depends on its version. There is a table for each of [`DOCUMENTED`]; with other versions the test prints what it
+//! finds. `UPDATE_DOCS=1 cargo test --test meta_survival` updates the table of the running version.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -10,8 +10,12 @@ mod common;
 
 use common::{clip, init, pixels, quoted, root, run};
 use gst_video::VideoRegionOfInterestMeta;
+use gstvx::meta::Kinds;
 
 type Rectangle = [f64; 4];
+
+/// Versions of GStreamer with a table: those of Debian 12 and, with GstAnalyticsRelationMeta, of Debian 13.
+const DOCUMENTED: [(u32, u32); 2] = [(1, 22), (1, 26)];
 
 /// An element, its launch line, and where a box belongs behind it.
 struct Case {
@@ -47,10 +51,13 @@ const CASES: [Case; 17] = [
     case("`x264enc ! avdec_h264`", "x264enc tune=zerolatency ! avdec_h264", |place| place),
 ];
 
-fn outcome(launch: &str) -> common::Outcome {
+/// Runs `launch` behind a detector with `properties` on the first keyframe of the clip.
+fn outcome(properties: &str, launch: &str) -> common::Outcome {
     let file = quoted(&clip());
-    let detector = "vxyolodetect execution-provider=cpu";
-    run(&format!("filesrc location={file} ! vxkeyframedec max-frames=1 ! {detector} ! {launch}"))
+    let detector = format!("vxyolodetect execution-provider=cpu {properties}");
+    let outcome = run(&format!("filesrc location={file} ! vxkeyframedec max-frames=1 ! {detector} ! {launch}"));
+    assert!(outcome.error.is_none(), "{launch}: {:?}", outcome.error);
+    outcome
 }
 
 fn place_of(sample: &gst::Sample) -> Option<Rectangle> {
@@ -59,64 +66,95 @@ fn place_of(sample: &gst::Sample) -> Option<Rectangle> {
     Some([x, y, width, height].map(f64::from))
 }
 
+/// Returns the detections as the plugin's own elements read them.
+fn read(sample: &gst::Sample) -> Vec<gstvx::meta::Found> {
+    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    gstvx::meta::read(sample.buffer().unwrap(), info.width(), info.height()).found
+}
+
+/// Whether a box is where it belongs, except for rounding.
+fn is_right(place: Rectangle, wanted: Rectangle) -> bool {
+    std::iter::zip(place, wanted).all(|(a, b)| (a - b).abs() <= 2.0)
+}
+
+fn verdict(place: Option<Rectangle>, original: Rectangle, wanted: Rectangle) -> &'static str {
+    match place {
+        None => "dropped",
+        Some(place) if !is_right(place, wanted) => "left at the old place",
+        Some(place) if place == original => "kept",
+        Some(_) => "moved with the picture",
+    }
+}
+
 /// Returns the cells of a row; `None` where an element is not installed.
-fn row(case: &Case, original: Rectangle) -> Option<[&'static str; 3]> {
+fn row(case: &Case, original: Rectangle) -> Option<Vec<&'static str>> {
     let names = case.launch.split('!').filter_map(|part| part.split_whitespace().next());
     let missing = names.filter(|name| !name.contains('/')).find(|name| gst::ElementFactory::find(name).is_none());
     if let Some(missing) = missing {
         println!("skipped: {missing} is not installed");
         return None;
     }
-    let plain = outcome(case.launch);
-    assert!(plain.error.is_none(), "{}: {:?}", case.launch, plain.error);
-    let sample = &plain.samples[0];
-    let place = place_of(sample);
     let wanted = (case.expected)(original);
-    let is_right = place.is_some_and(|place| std::iter::zip(place, wanted).all(|(a, b)| (a - b).abs() <= 2.0));
-    let boxes = match (place, is_right) {
-        (None, _) => "dropped",
-        (Some(place), true) if place == original => "kept",
-        (Some(_), true) => "moved with the picture",
-        (Some(_), false) => "left at the old place",
-    };
-    let buffer = sample.buffer().unwrap();
-    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
-    let read = gstvx::meta::read(buffer, info.width(), info.height());
-    let has_parameter = buffer
-        .meta::<VideoRegionOfInterestMeta>()
-        .is_some_and(|meta| meta.params().any(|parameter| parameter.name() == "detection"));
-    let details = match (has_parameter, read.found.first().and_then(|found| found.confidence)) {
+    let roi = outcome("meta=roi", case.launch);
+    let sample = &roi.samples[0];
+    let metas = || sample.buffer().unwrap().iter_meta::<VideoRegionOfInterestMeta>();
+    let has_parameter = metas().any(|meta| meta.params().any(|parameter| parameter.name() == "detection"));
+    let details = match (has_parameter, read(sample).first().and_then(|found| found.confidence)) {
         (true, _) => "kept",
         (false, Some(_)) => "restored from `GstVxFrameMeta`",
         (false, None) => "dropped",
     };
-    let overlaid = outcome(&format!("{} ! vxoverlay", case.launch));
-    let is_drawn = pixels(sample) != pixels(&overlaid.samples[0]);
+    let mut cells = vec![verdict(place_of(sample), original, wanted), details];
+    if Kinds::HAS_ANALYTICS {
+        let analytics = outcome("meta=analytics", case.launch);
+        let place = read(&analytics.samples[0]).first().map(|found| found.rectangle);
+        cells.push(verdict(place, original, wanted));
+    }
+    // With the metas that are the default.
+    let plain = outcome("", case.launch);
+    let place = read(&plain.samples[0]).first().map(|found| found.rectangle);
+    let overlaid = outcome("", &format!("{} ! vxoverlay", case.launch));
+    let is_drawn = pixels(&plain.samples[0]) != pixels(&overlaid.samples[0]);
     assert_eq!(is_drawn, place.is_some(), "{}", case.launch);
-    let overlay =
-        match (is_drawn, is_right, overlaid.warnings.iter().any(|warning| warning.contains("drops detections"))) {
-            (true, true, _) => "draws",
-            (true, false, _) => "draws at the wrong place",
-            (false, _, true) => "draws nothing and warns",
-            (false, _, false) => "draws nothing",
-        };
-    Some([boxes, details, overlay])
+    let has_warned = overlaid.warnings.iter().any(|warning| warning.contains("drops detections"));
+    cells.push(match place {
+        Some(place) if is_right(place, wanted) => "draws",
+        Some(_) => "draws at the wrong place",
+        None if has_warned => "draws nothing and warns",
+        None => "draws nothing",
+    });
+    Some(cells)
+}
+
+/// Returns the first two lines of a table.
+fn head() -> [String; 2] {
+    let mut names = vec!["element between detector and reader"];
+    if Kinds::HAS_ANALYTICS {
+        names.extend(["`GstVideoRegionOfInterestMeta`", "its confidence, class number, keypoints, masks"]);
+        names.push("`GstAnalyticsRelationMeta`");
+    } else {
+        names.extend(["boxes", "confidence, class number, keypoints, masks"]);
+    }
+    names.push("`vxoverlay` behind it");
+    [format!("| {} |", names.join(" | ")), format!("|{}", "---|".repeat(names.len()))]
 }
 
 #[test]
 fn the_table_of_elements_that_keep_metas_is_right() {
     init();
-    let original = place_of(&outcome("identity").samples[0]).expect("a person on the first keyframe");
+    let (major, minor, ..) = gst::version();
+    let original = place_of(&outcome("", "identity").samples[0]).expect("a person on the first keyframe");
     let path = root().join("docs/elements.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let (begin, end) = ("<!-- begin survival -->\n\n", "<!-- end survival -->");
-    let start = page.find(begin).expect("docs/elements.md has the table") + begin.len();
-    let length = page[start..].find(end).expect("the table has an end");
-    let documented: Vec<&str> = page[start..start + length].lines().filter(|line| !line.is_empty()).collect();
-    let mut table = vec![
-        "| element between detector and reader | boxes | confidence, class number, keypoints, masks | `vxoverlay` behind it |".to_owned(),
-        "|---|---|---|---|".to_owned(),
-    ];
+    let (begin, end) = (format!("<!-- begin survival {major}.{minor} -->\n\n"), "<!-- end survival -->");
+    let is_documented = DOCUMENTED.contains(&(major, minor)) && Kinds::HAS_ANALYTICS == (minor >= 24);
+    let place = is_documented.then(|| {
+        let start = page.find(&begin).unwrap_or_else(|| panic!("docs/elements.md has no {begin}")) + begin.len();
+        start..start + page[start..].find(end).expect("the table has an end")
+    });
+    let documented: Vec<&str> =
+        place.iter().flat_map(|place| page[place.clone()].lines()).filter(|line| !line.is_empty()).collect();
+    let mut table = head().to_vec();
     for case in &CASES {
         let line = row(case, original).map(|cells| format!("| {} | {} |", case.name, cells.join(" | ")));
         // Rows of elements that are not installed stay as they are.
@@ -124,16 +162,13 @@ fn the_table_of_elements_that_keep_metas_is_right() {
         table.extend(line.or_else(|| known().map(|line| (*line).to_owned())));
     }
     println!("{}", table.join("\n"));
-    let (major, minor, ..) = gst::version();
-    if (major, minor) != (1, 22) {
-        println!(
-            "the table in docs/elements.md is not compared: it is that of GStreamer 1.22, and this is {major}.{minor}"
-        );
+    let Some(place) = place else {
+        println!("docs/elements.md has no table for GStreamer {major}.{minor} and this build's metas: not compared");
         return;
-    }
+    };
     if std::env::var_os("UPDATE_DOCS").is_some() {
         let mut page = page.clone();
-        page.replace_range(start..start + length, &(table.join("\n") + "\n\n"));
+        page.replace_range(place, &(table.join("\n") + "\n\n"));
         std::fs::write(path, page).unwrap();
         return;
     }

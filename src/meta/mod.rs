@@ -106,7 +106,7 @@ impl Edges {
 
 /// Marks a frame on which the detector skips inference and which gets no detections.
 pub fn write_skipped(buffer: &mut gst::BufferRef, (width, height): (u32, u32)) {
-    record::write(buffer, false, (width, height), Vec::new());
+    record::write(buffer, Record { size: [width, height], ..Record::default() });
 }
 
 /// Adds `detections` to `buffer`, a frame of `width` x `height` pixels. `is_looked_at` is false where they come from an earlier
@@ -123,8 +123,10 @@ pub fn write(
     if kinds.analytics {
         analytics::write(buffer, detections, labels, width, height);
     }
+    let size = [width, height];
     if !kinds.roi {
-        record::write(buffer, is_looked_at, (width, height), Vec::new());
+        let analytics = u32::try_from(detections.len()).unwrap_or(u32::MAX);
+        record::write(buffer, Record { is_looked_at, size, entries: Vec::new(), analytics });
         return;
     }
     let metas = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
@@ -150,7 +152,7 @@ pub fn write(
         parameters.iter().for_each(|parameter| meta.add_param(parameter.clone()));
         entries.push(Entry { id, label: label.into_owned(), parameters });
     }
-    record::write(buffer, is_looked_at, (width, height), entries);
+    record::write(buffer, Record { is_looked_at, size, entries, analytics: 0 });
 }
 
 /// Whether the meta of a detector of this plugin is on `buffer`: it is on each frame that has passed through one.
@@ -174,7 +176,7 @@ pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> FrameDetections
     #[cfg(feature = "analytics")]
     if found.is_empty() {
         let found = analytics::read(buffer);
-        let lost = if found.is_empty() { lost } else { 0 };
+        let lost = if found.is_empty() { lost + record.analytics as usize } else { 0 };
         return FrameDetections { found, is_looked_at, lost };
     }
     FrameDetections { found, is_looked_at, lost }

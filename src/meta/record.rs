@@ -6,7 +6,8 @@
 //! converters keep it. Region-of-interest metas are matched to its entries by their `id`.
 //!
 //! Its structure: `looked` (boolean), `width` and `height` of the frame that the detector saw (uint), `detections` (array of
-//! structures `entry`: `id` (int), `label` (string), `parameters` (array of the meta's parameter structures)).
+//! structures `entry`: `id` (int), `label` (string), `parameters` (array of the meta's parameter structures)), `analytics` (uint: the
+//! number of detections that are only in a GstAnalyticsRelationMeta).
 
 use std::sync::Once;
 
@@ -18,6 +19,7 @@ pub const NAME: &str = "GstVxFrameMeta";
 const LOOKED: &str = "looked";
 const DETECTIONS: &str = "detections";
 const ENTRY: &str = "entry";
+const ANALYTICS: &str = "analytics";
 
 /// A detection as the detector wrote it.
 pub struct Entry {
@@ -36,8 +38,10 @@ pub struct Record {
     pub is_looked_at: bool,
     /// Width and height of the frame at that time, in pixels.
     pub size: [u32; 2],
-    /// Their detections.
+    /// Their detections in region-of-interest metas.
     pub entries: Vec<Entry>,
+    /// Number of their detections that are only in an analytics meta.
+    pub analytics: u32,
 }
 
 /// Registers the meta with GStreamer, once.
@@ -64,8 +68,9 @@ fn register() {
 }
 
 /// Adds a detector's results for the frame in `buffer` to those of earlier detectors.
-pub fn write(buffer: &mut gst::BufferRef, is_looked_at: bool, (width, height): (u32, u32), entries: Vec<Entry>) {
+pub fn write(buffer: &mut gst::BufferRef, record: Record) {
     register();
+    let Record { is_looked_at, size: [width, height], entries, analytics } = record;
     let before = read(buffer);
     let known = before.as_ref().map_or(0, |record| record.entries.len());
     if before.is_none() && CustomMeta::add(buffer, NAME).is_err() {
@@ -77,6 +82,7 @@ pub fn write(buffer: &mut gst::BufferRef, is_looked_at: bool, (width, height): (
     structure.set(LOOKED, is_looked_at || before.is_looked_at);
     structure.set("width", width);
     structure.set("height", height);
+    structure.set(ANALYTICS, before.analytics.saturating_add(analytics));
     if known + entries.len() > 0 {
         let all = before.entries.into_iter().chain(entries).map(|entry| {
             let parameters = gst::Array::new(entry.parameters);
@@ -105,6 +111,7 @@ pub fn read(buffer: &gst::BufferRef) -> Option<Record> {
             parameters: parameters.iter().filter_map(|value| value.get().ok()).collect(),
         })
     });
-    let size = ["width", "height"].map(|side| structure.get(side).unwrap_or(0));
-    Some(Record { is_looked_at: structure.get(LOOKED).unwrap_or(true), size, entries: entries.collect() })
+    let [width, height, analytics] = ["width", "height", ANALYTICS].map(|name| structure.get(name).unwrap_or(0));
+    let is_looked_at = structure.get(LOOKED).unwrap_or(true);
+    Some(Record { is_looked_at, size: [width, height], entries: entries.collect(), analytics })
 }

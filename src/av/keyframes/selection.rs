@@ -69,8 +69,10 @@ pub(crate) struct PacketSelector {
     pub(super) min_interval_ns: u64,
     /// The last keyframe that was delivered.
     last_delivered: Option<DeliveredTimes>,
-    /// First and latest time of a packet of the video.
+    /// First and latest time of a packet of the video since the last seek.
     span: Option<(i64, i64)>,
+    /// A part of the file may have been skipped by a seek.
+    has_seeked: bool,
     interrupt: Interrupt,
     pub(super) report: ReadReport,
 }
@@ -190,6 +192,7 @@ impl PacketSelector {
             min_interval_ns: rules.min_interval_ns,
             last_delivered: None,
             span: None,
+            has_seeked: false,
             interrupt,
             report: ReadReport::default(),
             video,
@@ -238,6 +241,7 @@ impl PacketSelector {
         self.only_previews = false;
         self.last_delivered = None;
         self.span = None;
+        self.has_seeked = true;
         Ok(())
     }
 
@@ -586,8 +590,11 @@ impl PacketSelector {
         Ok(())
     }
 
-    /// Checks whether the packets that came cover the duration that the container states.
+    /// Checks whether the packets that came cover the duration that the container states. After a seek they need not.
     fn check_duration(&mut self, completeness: Completeness) {
+        if self.has_seeked {
+            return;
+        }
         let Some((first, latest)) = self.span.filter(|_| self.input.states_duration()) else { return };
         // Another stream may be longer than the video, so the total duration counts only with other evidence.
         let of_all =

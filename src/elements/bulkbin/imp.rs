@@ -35,6 +35,8 @@ pub struct BulkBin {
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// The stream's first events were sent.
     pub(super) has_begun: AtomicBool,
+    /// Sequence number of the events of a run: that of the EOS event from outside, if one ends it.
+    seqnum: Mutex<Option<gst::Seqnum>>,
     /// The detectors' `load-timeout` was derived from this element's `file-timeout`.
     has_set_load_timeout: AtomicBool,
     /// Set from PLAYING on.
@@ -69,6 +71,7 @@ impl ObjectSubclass for BulkBin {
             run: Mutex::default(),
             threads: Mutex::default(),
             has_begun: AtomicBool::new(false),
+            seqnum: Mutex::default(),
             has_set_load_timeout: AtomicBool::new(false),
             is_playing: AtomicBool::new(false),
             reported_warnings: Mutex::default(),
@@ -202,6 +205,7 @@ impl ElementImpl for BulkBin {
                 gst::info!(CAT, imp = self, "received EOS: files that were not started are skipped");
                 let run = self.run.lock().clone();
                 run.is_some_and(|run| {
+                    *self.seqnum.lock() = Some(event.seqnum());
                     run.files.stop();
                     true
                 })
@@ -275,6 +279,7 @@ impl BulkBin {
         }
         if !active {
             self.stop();
+            *self.seqnum.lock() = None;
             return pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"));
         }
         self.start().map_err(|text| {
@@ -306,18 +311,19 @@ impl BulkBin {
         if out == OutputItem::Flushing {
             return pause();
         }
-        if !self.has_begun.swap(true, Ordering::Relaxed) {
-            let id = self.srcpad.create_stream_id(&*self.obj(), None);
-            self.srcpad.push_event(gst::event::StreamStart::builder(&id).group_id(gst::GroupId::next()).build());
-            let caps = self.srcpad.pad_template_caps();
-            self.srcpad.push_event(gst::event::Caps::new(&caps));
-            self.srcpad.push_event(gst::event::Segment::new(&gst::FormattedSegment::<gst::format::Bytes>::new()));
+        let is_first = !self.has_begun.swap(true, Ordering::Relaxed);
+        if is_first {
+            self.push_first_events();
         }
         let OutputItem::Lines(lines) = out else {
-            self.srcpad.push_event(gst::event::Eos::new());
+            self.push_eos();
             return pause();
         };
-        match self.srcpad.push(gst::Buffer::from_mut_slice(lines)) {
+        let mut buffer = gst::Buffer::from_mut_slice(lines);
+        if is_first {
+            buffer.make_mut().set_flags(gst::BufferFlags::DISCONT);
+        }
+        match self.srcpad.push(buffer) {
             Ok(_) => {}
             Err(gst::FlowError::Flushing) => pause(),
             Err(flow) => {
@@ -331,10 +337,29 @@ impl BulkBin {
                         ("lines cannot be pushed: downstream returned {flow:?}. Check that everything after vxbulkbin is linked and accepts application/x-ndjson")
                     );
                 }
-                self.srcpad.push_event(gst::event::Eos::new());
+                self.push_eos();
                 pause();
             }
         }
+    }
+
+    fn push_first_events(&self) {
+        let seqnum = self.seqnum();
+        let id = self.srcpad.create_stream_id(&*self.obj(), None);
+        let start = gst::event::StreamStart::builder(&id).group_id(gst::GroupId::next()).seqnum(seqnum);
+        self.srcpad.push_event(start.build());
+        let caps = self.srcpad.pad_template_caps();
+        self.srcpad.push_event(gst::event::Caps::builder(&caps).seqnum(seqnum).build());
+        let segment = gst::FormattedSegment::<gst::format::Bytes>::new();
+        self.srcpad.push_event(gst::event::Segment::builder(&segment).seqnum(seqnum).build());
+    }
+
+    fn push_eos(&self) {
+        self.srcpad.push_event(gst::event::Eos::builder().seqnum(self.seqnum()).build());
+    }
+
+    fn seqnum(&self) -> gst::Seqnum {
+        *self.seqnum.lock().get_or_insert_with(gst::Seqnum::next)
     }
 
     fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
