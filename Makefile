@@ -34,7 +34,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -49,6 +49,7 @@ help:
 	@echo 'make deb            build a Debian package for this release of Debian into $(DEB)/'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
+	@echo 'make release        TAG=v1.2.3: build the source archive, packages, bill of materials and checksums of a tag'
 	@echo 'make clean          remove build results; keep what setup downloaded'
 	@echo
 	@echo 'Long tests and measurements:'
@@ -194,6 +195,9 @@ test-deb: deb
 
 test-dockerfile:
 	scripts/test_dockerfile.py
+
+release:
+	scripts/release.sh $(TAG)
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
 install:

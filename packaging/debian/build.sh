@@ -30,7 +30,7 @@ libdir=/usr/lib/$(dpkg-architecture -q DEB_HOST_MULTIARCH)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 # A package of Debian 13 is newer than that of 12, so that an upgrade of the system replaces it.
 version=$version-1~${release/debian/deb}
-maintainer="${DEBFULLNAME:-The vx developers} <${DEBEMAIL:-vx@packages.debian.org}>"
+maintainer="${DEBFULLNAME:-The vx developers} <${DEBEMAIL:-vx@vx.example}>"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
 
