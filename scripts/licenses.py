@@ -3,7 +3,7 @@
 
     scripts/licenses.py > target/licenses.txt
 
-The crates are those of `cargo metadata` for this machine, without build and development dependencies.
+The crates are those of `cargo tree` for this machine, without build and development dependencies.
 """
 
 import json
