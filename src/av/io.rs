@@ -396,3 +396,46 @@ impl Shared {
         code
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    /// A file of this many zeros.
+    struct Zeros(u64);
+
+    impl ByteSource for Zeros {
+        fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+            Ok(buffer.len().min(self.0 as usize))
+        }
+
+        fn seek(&mut self, _position: u64) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn size(&mut self) -> Option<u64> {
+            Some(self.0)
+        }
+
+        fn is_seekable(&self) -> bool {
+            true
+        }
+
+        fn has_cheap_seeks(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_read_again_and_again_is_an_error() {
+        const SIZE: u64 = 1 << 20;
+        let mut io = Io::new(Box::new(Zeros(SIZE)), Interrupt::default()).unwrap();
+        let mut buffer = vec![1; SIZE as usize];
+        for _ in 0..MAX_READS_PER_BYTE + MIN_READ_BUDGET / SIZE {
+            io.read_at(0, &mut buffer).unwrap();
+        }
+        let error = io.read_at(0, &mut buffer).unwrap_err().to_string();
+        assert!(error.contains("forms a loop"), "{error}");
+    }
+}

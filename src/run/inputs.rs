@@ -393,6 +393,12 @@ mod tests {
 
     const PLAIN: Search = Search { probe: false, shard: None };
 
+    #[test]
+    fn an_endless_list_is_refused() {
+        let error = read_list(std::io::repeat(b'a'), false).unwrap_err();
+        assert!(error.contains("longer than 256 MiB"), "{error}");
+    }
+
     fn inputs(paths: &[impl Into<OsString> + Clone]) -> Vec<Input> {
         paths.iter().map(|path| Input::Path(path.clone().into())).collect()
     }

@@ -493,6 +493,15 @@ mod tests {
     }
 
     #[test]
+    fn a_line_over_the_limit_is_refused() {
+        let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+        file.as_file().set_len(MAX_LINE + 1).unwrap();
+        let mut results = Results::open([file.path()]).unwrap();
+        let error = results.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("line 1 has more than 64 MiB"), "{error}");
+    }
+
+    #[test]
     fn lines_are_read_file_by_file_without_what_is_not_needed() {
         let files = read(LINES).unwrap();
         assert_eq!(files.len(), 1);

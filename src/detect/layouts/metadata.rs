@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn keypoints_beyond_the_limit_are_ignored() {
+        let parse =
+            |shape: &str| Metadata::parse(&HashMap::from([("kpt_shape".to_owned(), shape.to_owned())])).keypoints;
+        assert_eq!(parse("[1000, 3]"), Some((MAX_KEYPOINTS, 3)));
+        assert_eq!(parse("[1001, 3]"), None);
+    }
+
+    #[test]
     fn names_that_cannot_be_parsed_cause_a_warning() {
         let parse = |names: &str| Metadata::parse(&HashMap::from([("names".to_owned(), names.to_owned())]));
         assert!(parse("{0: 'a'}").warnings.is_empty());

@@ -95,6 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sides_beyond_the_limit_are_refused() {
+        assert!(format!("{MAX_SIDE}x{MAX_SIDE}").parse::<InputSize>().is_ok());
+        let error = format!("{}x640", MAX_SIDE + 1).parse::<InputSize>().unwrap_err().to_string();
+        assert!(error.contains("1 to 4096 pixels"), "{error}");
+    }
+
+    #[test]
     fn sizes_are_names_or_width_and_height() {
         let sizes = [
             (" ", InputSize::Auto),

@@ -198,6 +198,14 @@ mod tests {
     }
 
     #[test]
+    fn a_label_file_over_the_limit_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_LABEL_FILE + 1).unwrap();
+        let text = read(file.path()).unwrap_err().to_string();
+        assert!(text.contains("longer than 4 MiB"), "{text}");
+    }
+
+    #[test]
     fn classes_are_found_by_name_number_or_letter_case() {
         let labels = labels(&["person", "Dog", "7"], Some(80));
         assert_eq!(labels.parse_classes("person, dog,3, 7 ,person,").unwrap(), [0, 1, 3, 2]);

@@ -296,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn a_model_over_the_limit_is_refused_before_it_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_MODEL + 1).unwrap();
+        let text = read(file.path(), None).unwrap_err();
+        assert!(text.contains("more than the limit of 2147483648") && text.contains("external data"), "{text}");
+    }
+
+    #[test]
     fn equal_content_is_the_same_model_under_any_name() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &[u8]| {

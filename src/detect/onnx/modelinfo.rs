@@ -117,6 +117,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_over_the_limit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.onnx");
+        let info = std::fs::File::create(folder.path().join("model.onnx.modelinfo")).unwrap();
+        info.set_len(MAX_BYTES).unwrap();
+        assert_eq!(beside(&model).unwrap().len() as u64, MAX_BYTES);
+        info.set_len(MAX_BYTES + 1).unwrap();
+        let text = beside(&model).unwrap_err().to_string();
+        assert!(text.contains("too long for a modelinfo file"), "{text}");
+    }
+
+    #[test]
     fn invalid_ranges_are_reported() {
         for ranges in ["1", "a,b", "0,1;0,1", "0,0", "nan,1", "0,1;0,1;0,1;0,1"] {
             let error = ModelInfo::parse(&format!("[in]\ndir=input\nranges={ranges}")).unwrap_err();
