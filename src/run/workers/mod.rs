@@ -10,5 +10,8 @@ mod protocol;
 mod supervisor;
 mod worker;
 
+#[cfg(any(fuzzing, test))]
+pub(super) use self::protocol::Decoder;
+
 pub(super) use self::supervisor::{Supervisor, SupervisorSettings};
 pub use self::worker::serve_worker;
