@@ -13,5 +13,5 @@ mod worker;
 #[cfg(any(fuzzing, test))]
 pub(super) use self::protocol::Decoder;
 
-pub(super) use self::supervisor::{Supervisor, SupervisorSettings};
+pub(super) use self::supervisor::{ModelContent, Supervisor, SupervisorSettings};
 pub use self::worker::serve_worker;
