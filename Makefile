@@ -34,7 +34,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile release install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills leaks fuzz mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -56,6 +56,8 @@ help:
 	@echo 'make mutations      [COUNT=3000] [SEED=2] read thousands of damaged files with vxkeyframedec'
 	@echo 'make seeks          1,000 seeks at random moments of the first 80 ms, in six containers'
 	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
+	@echo 'make fuzz           [MINUTES=5] [TARGETS=...] fuzz everything that reads untrusted bytes, each target for so long (first builds for 15 minutes)'
+	@echo 'make leaks          count what pipelines leave behind, with GStreamer'"'"'s tracer and with valgrind'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
 	@echo 'make soak           10,000 files, 10,000 state changes, 1,000 pipelines: threads, descriptors and memory stay flat (half an hour)'
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
@@ -160,6 +162,14 @@ kills: setup
 
 soak: setup
 	VX_SOAK=1 $(CARGO) test --release --quiet $(FEATURES) --test soak -- --nocapture --test-threads=1
+
+MINUTES ?= 5
+fuzz: setup
+	scripts/fuzz.sh $(MINUTES) $(TARGETS)
+
+leaks: build
+	$(CARGO) test --quiet $(FEATURES) --test leaks -- --nocapture
+	scripts/valgrind.sh $(ROOT)$(STAGE)
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:

@@ -10,6 +10,8 @@ pub mod detect;
 pub mod draw;
 pub mod elements;
 pub mod exit;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod memory;
 pub mod meta;
 pub mod path;

@@ -33,6 +33,8 @@ mod cache;
 mod detection;
 mod engine;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod layouts;
 mod model;
 mod onnx;

@@ -37,6 +37,8 @@ mod error;
 mod event;
 mod events;
 mod file_record;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod handle;
 mod inputs;
 mod journal;

@@ -16,9 +16,10 @@ use super::inputs::Unreadable;
 use super::output::OpenOutput;
 use super::pictures::{self, Pictures};
 use super::pipeline::{Delivery, Pipeline, Update};
-use super::properties::Properties;
+use super::properties::{Properties, model_of};
 use super::settings::{Order, Settings, WorkerProgram};
-use super::workers::{Supervisor, SupervisorSettings};
+use super::workers::{ModelContent, Supervisor, SupervisorSettings};
+use crate::detect::ModelSource;
 use crate::memory;
 use crate::path::path_of;
 use crate::record::{Frame, HeaderLine, Status, Summary};
@@ -177,10 +178,13 @@ impl Session {
                 std::cmp::Reverse(std::fs::metadata(path_of(file)).map_or(0, |file| file.len()))
             });
         }
+        let source = model_of(&properties).map_or(ModelSource::BuiltIn, |path| ModelSource::File(path.to_owned()));
+        let model = ModelContent::now(source).map_err(|reason| Error::Model { reason })?;
         let canceller = self.settings.canceller.clone();
         let settings = SupervisorSettings {
             program,
             properties,
+            model,
             pictures: self.pictures.clone(),
             workers,
             cores,

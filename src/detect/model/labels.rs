@@ -76,6 +76,12 @@ impl Labels {
         Ok((Self { names, class_count, is_built_in }, warning))
     }
 
+    /// Creates the labels of a model with these classes.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn of_names(names: Vec<String>) -> Self {
+        Self { class_count: Some(names.len()), names, is_built_in: false }
+    }
+
     /// Returns the name of a class, "class-N" if it has none.
     pub fn name(&self, class_id: usize) -> Cow<'_, str> {
         self.names

@@ -4,5 +4,5 @@
 pub mod description;
 pub mod hints;
 pub mod identification;
-mod label_file;
+pub(super) mod label_file;
 pub mod labels;

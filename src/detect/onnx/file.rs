@@ -8,7 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use once_cell::sync::{Lazy, OnceCell};
 
@@ -260,7 +260,8 @@ fn external_size(bytes: &[u8], folder: &Path) -> u64 {
 }
 
 /// Returns the names of the files with external weights: each external tensor has an entry "location" with the file name, encoded
-/// as two strings (fields 1 and 2 of `StringStringEntryProto`).
+/// as two strings (fields 1 and 2 of `StringStringEntryProto`). Names that lead out of the model's folder are left out: ONNX does not
+/// allow them, and an endless or foreign file must not be read because a model names it.
 fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
     const KEY: &[u8] = b"location\x12";
     let names = memchr::memmem::find_iter(bytes, KEY).filter_map(|at| {
@@ -268,7 +269,11 @@ fn external_names(bytes: &[u8]) -> BTreeSet<&str> {
         let length = usize::try_from(prost::encoding::decode_varint(&mut value).ok()?).ok()?;
         value.get(..length).and_then(|name| std::str::from_utf8(name).ok())
     });
-    names.filter(|name| !name.is_empty()).collect()
+    let is_below = |name: &&str| {
+        let mut parts = Path::new(name).components();
+        !name.is_empty() && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    };
+    names.filter(is_below).collect()
 }
 
 /// Whether the model may have external weights: such tensors have an entry with the key "location" (onnx.proto,
@@ -341,6 +346,27 @@ mod tests {
         assert_eq!(ModelSource::File(copy.path().join("external.onnx")).content_hash().unwrap(), before);
         assert!(ModelSource::File("/nowhere/m.onnx".into()).content_hash().is_err());
         assert_ne!(ModelSource::BuiltIn.content_hash().unwrap(), before);
+    }
+
+    #[test]
+    fn files_outside_of_the_folder_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let mut bytes = std::fs::read(models.join("external.onnx")).unwrap();
+        let place = memchr::memmem::find(&bytes, b"external.weights").unwrap();
+        bytes[place..place + 16].copy_from_slice(b"../elsewhere.bin");
+        let path = folder.path().join("below/model.onnx");
+        std::fs::create_dir(folder.path().join("below")).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        let hash = |content: &str| {
+            std::fs::write(folder.path().join("elsewhere.bin"), content).unwrap();
+            ModelSource::File(path.clone()).content_hash().unwrap()
+        };
+        assert_eq!(hash("one"), hash("two"));
+        assert_eq!(
+            external_names(b"location\x12\x0b/proc/kcorelocation\x12\x02./location\x12\x01a"),
+            ["./", "a"].into()
+        );
     }
 
     #[test]

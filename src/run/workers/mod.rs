@@ -10,5 +10,8 @@ mod protocol;
 mod supervisor;
 mod worker;
 
-pub(super) use self::supervisor::{Supervisor, SupervisorSettings};
+#[cfg(any(fuzzing, test))]
+pub(super) use self::protocol::Decoder;
+
+pub(super) use self::supervisor::{ModelContent, Supervisor, SupervisorSettings};
 pub use self::worker::serve_worker;

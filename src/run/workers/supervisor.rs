@@ -23,6 +23,7 @@ use super::super::settings::WorkerProgram;
 use super::pool::{Pool, Usage};
 use super::process::{Received, WorkerProcess};
 use super::protocol::{MAX_RESULT_LEN, Message, WorkerSettings};
+use crate::detect::ModelSource;
 use crate::elements::bulkbin::MIN_LOAD_TIMEOUT;
 use crate::record::{Failure, Summary};
 
@@ -41,6 +42,8 @@ pub struct SupervisorSettings {
     pub program: WorkerProgram,
     /// Properties of the run, without those that are about all workers together.
     pub properties: Properties,
+    /// The model's content when the run begins; workers that are started later load the file again.
+    pub model: ModelContent,
     /// Pictures that workers save.
     pub pictures: Option<Pictures>,
     /// Most workers.
@@ -53,6 +56,39 @@ pub struct SupervisorSettings {
     pub memory: Option<u64>,
     /// After cancellation no worker is started.
     pub canceller: Canceller,
+}
+
+/// A model, and a hash of its content at some time.
+pub struct ModelContent {
+    source: ModelSource,
+    hash: String,
+}
+
+impl ModelContent {
+    /// Reads the model.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn now(source: ModelSource) -> Result<Self, String> {
+        let hash = source.content_hash().map_err(|error| error.to_string())?;
+        Ok(Self { source, hash })
+    }
+
+    /// Checks that the model still has this content.
+    ///
+    /// # Errors
+    /// It has another, or cannot be read.
+    fn check(&self) -> Result<(), String> {
+        if self.source.content_hash().map_err(|error| error.to_string())? == self.hash {
+            return Ok(());
+        }
+        let ModelSource::File(path) = &self.source else { return Ok(()) };
+        Err(format!(
+            "the model {} was replaced during the run; results of two models do not belong in one output. Put the model back and \
+             continue with `resume`, or detect all files with the new one",
+            path.display()
+        ))
+    }
 }
 
 /// See the module.
@@ -346,6 +382,8 @@ impl Keeper {
             match worker.process.receive() {
                 Received::Message(Message::Started) => has_started = true,
                 Received::Message(Message::Ready) => {
+                    // After loading, so that it has loaded this content.
+                    self.shared.settings.model.check().map_err(NotStarted::Failed)?;
                     let held = worker.process.memory();
                     self.measure(&worker);
                     self.shared.pool.measure(held).map_err(NotStarted::Failed)?;
