@@ -151,7 +151,8 @@ fn every_limit_of_the_source_is_documented() {
     let mut count = 0;
     for path in files {
         let file = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        if file.starts_with("src/bin/") {
+        // Limits of the command line's own input, and of the input that fuzzing makes.
+        if file.starts_with("src/bin/") || file.ends_with("fuzzing.rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
