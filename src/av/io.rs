@@ -98,6 +98,8 @@ struct Shared {
     source: Box<dyn ByteSource>,
     interrupt: Interrupt,
     position: u64,
+    /// The size when reading began, where it is known.
+    first_size: Option<u64>,
     bytes_read: u64,
     /// Bytes that may still be read before the demuxer counts as looping; `None` where the size is unknown.
     read_budget: Option<u64>,
@@ -122,10 +124,12 @@ impl Io {
         let seekable = source.is_seekable();
         let mut source = source;
         let read_budget = read_budget(&mut *source);
+        let first_size = source.size();
         let shared = Shared {
             source,
             interrupt,
             position: 0,
+            first_size,
             bytes_read: 0,
             read_budget,
             read_ahead_end: 0,
@@ -251,6 +255,12 @@ impl Io {
     /// Returns the size of the source, where known.
     pub(crate) fn size(&mut self) -> Option<u64> {
         self.shared_mut().source.size()
+    }
+
+    /// Returns the size of the source and what it was when reading began, if it has become smaller.
+    pub(crate) fn shrinkage(&mut self) -> Option<(u64, u64)> {
+        let shared = self.shared_mut();
+        shared.source.size().zip(shared.first_size).filter(|(now, before)| now < before)
     }
 }
 

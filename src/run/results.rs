@@ -6,9 +6,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
@@ -383,7 +386,11 @@ impl Table {
             |error: &dyn std::fmt::Display| input_error(&part, format!("cannot be read as Parquet: {error}"));
         let foreign = |what: &str| input_error(&part, format!("is not a table of `vx detect`: {what}"));
         let file = File::open(&part).map_err(|error| input_error(&part, error.to_string()))?;
-        let reader = SerializedFileReader::new(file).map_err(|error| unreadable(&error))?;
+        let length = file.metadata().map_err(|error| input_error(&part, error.to_string()))?.len();
+        let reader = contained(|| SerializedFileReader::new(file)).map_err(|error| unreadable(&error))?;
+        if !reader.metadata().row_groups().iter().all(|group| is_inside(group, length)) {
+            return Err(foreign("its columns lie outside of the file"));
+        }
         let pairs = reader.metadata().file_metadata().key_value_metadata();
         let text =
             pairs.into_iter().flatten().find(|pair| pair.key == "vx.files").and_then(|pair| pair.value.as_deref());
@@ -441,10 +448,31 @@ impl Table {
         if let Some(row) = self.next_row.take() {
             return Ok(Some(row));
         }
-        let Some(row) = self.rows.as_mut().and_then(Iterator::next) else { return Ok(None) };
+        let Some(rows) = &mut self.rows else { return Ok(None) };
+        let Some(row) = contained(|| rows.next().transpose()).transpose() else { return Ok(None) };
         let row = row.map_err(|error| self.error(format!("cannot be read as Parquet: {error}")))?;
         from_row(row).map(Some).ok_or_else(|| self.error("is damaged: a row has a value of another type"))
     }
+}
+
+/// Reads with the Parquet library, which panics on some damaged pages; its panic is an error.
+fn contained<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    std::panic::catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(ParquetError::General("the table is damaged".to_owned())))
+}
+
+/// Returns whether the columns of a row group lie inside a file of `length` bytes, and none of its numbers is negative: the reader takes
+/// both for granted.
+fn is_inside(group: &RowGroupMetaData, length: u64) -> bool {
+    group.num_rows() >= 0
+        && group.columns().iter().all(|column| {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let end = u64::try_from(start).ok().zip(u64::try_from(column.compressed_size()).ok());
+            end.and_then(|(start, size)| start.checked_add(size)).is_some_and(|end| end <= length)
+                && column.data_page_offset() >= start
+                && column.num_values() >= 0
+                && column.uncompressed_size() >= 0
+        })
 }
 
 /// Returns a row as a file's name, and a frame with one detection.

@@ -199,6 +199,11 @@ impl Input {
         self.io.size()
     }
 
+    /// Returns the size in bytes and what it was when reading began, if the file has become smaller.
+    pub(crate) fn shrinkage(&mut self) -> Option<(u64, u64)> {
+        self.io.shrinkage()
+    }
+
     /// Returns the long name of the container, for example "QuickTime / MOV".
     pub(crate) fn container_name(&self) -> String {
         // SAFETY: iformat is set in an open context and static, as are its names.

@@ -587,6 +587,12 @@ impl PacketSelector {
         if self.report.problems.is_empty() {
             self.report.problems.extend(completeness.problem());
         }
+        if self.report.problems.is_empty()
+            && let Some((left, before)) = self.input.shrinkage()
+        {
+            let problem = format!("the file became smaller while it was read: {left} of {before} bytes are left");
+            self.report.problems.push(problem);
+        }
         Ok(())
     }
 

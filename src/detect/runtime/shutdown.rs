@@ -13,12 +13,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::exit;
 
 /// How long the process waits for its engines; a run of a large model takes less.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval of looks at what the exit waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// How often the hook may be registered while models load: the C library keeps 32 bytes for each registration.
 const MAX_REGISTRATIONS: usize = 2000;
 /// Interval between registrations. An exit within that time after a library was loaded still crashes.
@@ -37,7 +39,6 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State { is_ending: false, threads: 0, used: None, registrations: 0 });
 /// The process that registered the hook: a forked process has none of its threads.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
-static CHANGED: Condvar = Condvar::new();
 
 /// Cancels all loading and stops all engines for good, without waiting, and returns their threads.
 type StopEngines = fn() -> Vec<JoinHandle<()>>;
@@ -66,11 +67,7 @@ impl RuntimeGuard {
 
 impl Drop for RuntimeGuard {
     fn drop(&mut self) {
-        let mut state = STATE.lock();
-        state.threads -= 1;
-        if state.threads == 0 {
-            CHANGED.notify_all();
-        }
+        STATE.lock().threads -= 1;
     }
 }
 
@@ -133,7 +130,7 @@ fn hook(status: Option<i32>) {
     }
     // It runs once for each registration.
     let is_due = |state: &State| !state.is_ending;
-    if STATE.try_lock_for(EXIT_TIMEOUT).is_some_and(|state| is_due(&state))
+    if lock_until(Instant::now() + EXIT_TIMEOUT).is_some_and(|state| is_due(&state))
         && !stop_all(EXIT_TIMEOUT)
         && let Some(status) = status
     {
@@ -141,19 +138,31 @@ fn hook(status: Option<i32>) {
     }
 }
 
+/// Locks the state by looking now and then. A wait would register a destructor of this thread, for which the C library takes the lock
+/// that a library holds as long as it loads: one that never finishes would prevent the exit.
+fn lock_until(deadline: Instant) -> Option<MutexGuard<'static, State>> {
+    loop {
+        match STATE.try_lock() {
+            None if Instant::now() < deadline => std::thread::sleep(POLL_INTERVAL),
+            state => return state,
+        }
+    }
+}
+
 /// Stops all engines for good, cancels all loading, and waits up to `timeout` for the threads. Returns false if one of them still
 /// runs.
 fn stop_all(timeout: Duration) -> bool {
     let deadline = Instant::now() + timeout;
-    STATE.lock().is_ending = true;
-    let threads = STOP_ENGINES.get().map(|stop| stop()).unwrap_or_default();
-    let mut state = STATE.lock();
-    while state.threads > 0 {
-        if CHANGED.wait_until(&mut state, deadline).timed_out() {
-            return state.threads == 0;
-        }
-    }
+    let Some(mut state) = lock_until(deadline) else { return false };
+    state.is_ending = true;
     drop(state);
+    let threads = STOP_ENGINES.get().map(|stop| stop()).unwrap_or_default();
+    while lock_until(deadline).is_none_or(|state| state.threads > 0) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
     // Destructors of C++ thread-local values run after a thread has dropped its guard.
     for thread in threads {
         let _ = thread.join();
