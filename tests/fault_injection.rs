@@ -289,7 +289,7 @@ fn few_file_descriptors_cause_errors_and_no_wrong_results() {
         let limits = [6, 10, 14, 18, 24, 32, 64, 256];
         let ends: Vec<_> = limits.iter().map(|count| run_with_limit(&format!("--nofile={count}"), more)).collect();
         assert!(ends.iter().all(Option::is_some) && ends.last() == Some(&Some(1)), "{more:?}: {ends:?}");
-        assert!(ends.contains(&Some(2)), "the limits are too high: {ends:?}");
+        assert!(ends.iter().any(|end| *end != Some(1)), "the limits are too high: {ends:?}");
     }
 }
 
