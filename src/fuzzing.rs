@@ -19,8 +19,11 @@ use crate::draw::{PlaneMut, Style, Surface, draw};
 use crate::meta::Found;
 use crate::run::fuzzing::{lists, messages, results};
 
-/// The targets: a name for each function.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Reads the bytes of an input, and panics where something is wrong.
+type Target = fn(&[u8]);
+
+/// The targets by name.
+pub const TARGETS: &[(&str, Target)] = &[
     ("keyframes", keyframes),
     ("units", units),
     ("models", models),
@@ -102,7 +105,8 @@ pub fn keyframes(file: &[u8]) {
         }
         panic!("the list of keyframes does not end");
     }
-    for step in 0..MAX_STEPS {
+    let mut seeks = file.iter().take(3).filter(|_| way == 4);
+    for _ in 0..MAX_STEPS {
         match reader.next() {
             Ok(Step::Keyframe(frame)) => check_frame(&frame),
             Ok(Step::Damaged { .. } | Step::Notice(_)) => {}
@@ -111,7 +115,9 @@ pub fn keyframes(file: &[u8]) {
                 return;
             }
         }
-        if way == 4 && step < 3 && reader.seek(i64::from(file[step]) * 50_000_000).is_err() {
+        if let Some(position) = seeks.next()
+            && reader.seek(i64::from(*position) * 50_000_000).is_err()
+        {
             return;
         }
     }
