@@ -109,6 +109,12 @@ impl Rig {
         for pts in 0.. {
             self.frame(pts);
             if matches!(self.next_frame(), Some(Given::Frame { is_looked_at: true, .. })) {
+                // A frame is counted after it has left.
+                let started = std::time::Instant::now();
+                while self.count("frames") <= pts {
+                    assert!(started.elapsed() < PATIENCE, "frame {pts} is not counted");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 return;
             }
         }
