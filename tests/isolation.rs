@@ -269,7 +269,9 @@ fn failed_thread_starts_cause_an_error_or_fewer_lanes_and_never_a_panic() {
     let folder = open_folder("few-threads");
     for isolated in [false, true] {
         let mut ends = Vec::new();
-        for threads in [1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 40] {
+        // Most threads first: that run writes the registry of GStreamer's plugins. GLib ends a process that has to load all plugins
+        // for the registry and cannot start their threads.
+        for threads in [40, 24, 16, 12, 10, 8, 6, 4, 3, 2, 1] {
             let limit = format!("--nproc={threads}");
             let Some(command) = as_nobody(64_100 + u32::from(isolated), &[&limit]) else { return };
             let output = folder.join(format!("{isolated}-{threads}.jsonl"));
@@ -286,7 +288,7 @@ fn failed_thread_starts_cause_an_error_or_fewer_lanes_and_never_a_panic() {
             }
             ends.push(run.status.code().unwrap());
         }
-        assert!(ends.contains(&2) && ends.last() == Some(&0), "isolated {isolated}: {ends:?}");
+        assert!(ends.first() == Some(&0) && ends.contains(&2), "isolated {isolated}: {ends:?}");
     }
 }
 
