@@ -34,7 +34,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills leaks fuzz mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile release install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills leaks fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -57,6 +57,7 @@ help:
 	@echo 'make seeks          1,000 seeks at random moments of the first 80 ms, in six containers'
 	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
 	@echo 'make fuzz           [MINUTES=5] [TARGETS=...] fuzz everything that reads untrusted bytes, each target for so long (first builds for 15 minutes)'
+	@echo 'make interleavings  run the queue of the engine in 240,000 orders of its threads (model checker shuttle; first builds for 5 minutes)'
 	@echo 'make leaks          count what pipelines leave behind, with GStreamer'"'"'s tracer and with valgrind'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
 	@echo 'make soak           10,000 files, 10,000 state changes, 1,000 pipelines: threads, descriptors and memory stay flat (half an hour)'
@@ -166,6 +167,10 @@ soak: setup
 MINUTES ?= 5
 fuzz: setup
 	scripts/fuzz.sh $(MINUTES) $(TARGETS)
+
+# A build of its own, because the flag applies to all dependencies.
+interleavings: setup
+	RUSTFLAGS='--cfg shuttle' $(CARGO) test --quiet --target-dir target/shuttle --lib interleavings
 
 leaks: build
 	$(CARGO) test --quiet $(FEATURES) --test leaks -- --nocapture

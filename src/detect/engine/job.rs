@@ -7,8 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
+use super::sync::{Condvar, Mutex};
 use crate::detect::detection::{DetectSettings, Detection};
 use crate::detect::error::{Error, Result};
 use crate::detect::pixels::picture::Frame;

@@ -10,18 +10,18 @@ mod findings;
 pub mod job;
 pub mod loading;
 pub mod plan;
+mod queue;
 mod registry;
 mod sizes;
+mod sync;
 mod worker;
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::detect::cache::ModelCache;
@@ -37,9 +37,10 @@ use crate::detect::runtime::provider::{Provider, ProviderChoice, ProviderReport,
 use crate::detect::runtime::session::Setup;
 use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
-use job::{Job, OnAnswer, POLL_INTERVAL, ResultSlots, Ticket};
+use job::{Job, OnAnswer, ResultSlots, Ticket};
 use loading::{OpenedModel, cpu_setup, open_first};
 use plan::{EngineSpec, Plan, SessionMemory};
+use queue::JobQueue;
 use registry::Key;
 use sizes::{SizedModel, Sizes};
 use worker::{Counters, SessionOpener, Shared, SizedSession, Worker, WorkerGuard};
@@ -95,13 +96,8 @@ pub(super) struct Inner {
     shared: Arc<Shared>,
     report: ProviderReport,
     memory: SessionMemory,
-    queue: Sender<Job>,
-    /// The workers' end of the queue, until the engine stops.
-    jobs: Mutex<Option<Receiver<Job>>>,
     answers: Arc<ResultSlots>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-    /// Workers stop when this is dropped.
-    running: Mutex<Option<Sender<Infallible>>>,
     /// Sessions that are being opened in the background.
     opening: Mutex<Vec<Arc<CancelToken>>>,
     /// The folder for later starts, or why it cannot be used.
@@ -194,14 +190,9 @@ impl Engine {
         on_answer: Option<OnAnswer>,
         keep_waiting: impl Fn() -> bool,
     ) -> Ticket {
-        let (mut job, ticket) = self.job(frame, settings, on_answer);
-        while !self.inner.shared.is_closing.load(Ordering::Acquire) {
-            match self.inner.queue.send_timeout(job, POLL_INTERVAL) {
-                Err(SendTimeoutError::Timeout(again)) if keep_waiting() => job = again,
-                // A rejected job answers its ticket when it is dropped.
-                _ => break,
-            }
-        }
+        let (job, ticket) = self.job(frame, settings, on_answer);
+        // A rejected job answers its ticket when it is dropped.
+        drop(self.inner.shared.queue.push(job, keep_waiting));
         ticket
     }
 
@@ -213,8 +204,7 @@ impl Engine {
         on_answer: OnAnswer,
     ) -> Option<Ticket> {
         let (job, ticket) = self.job(frame, settings, Some(on_answer));
-        let is_closing = self.inner.shared.is_closing.load(Ordering::Acquire);
-        (!is_closing && self.inner.queue.try_send(job).is_ok()).then_some(ticket)
+        self.inner.shared.queue.try_push(job).is_ok().then_some(ticket)
     }
 
     fn job(&self, frame: Box<dyn Frame>, settings: Arc<DetectSettings>, on_answer: Option<OnAnswer>) -> (Job, Ticket) {
@@ -266,12 +256,12 @@ impl Inner {
         shutdown::arm(&report.name);
         MODEL_LOADS.fetch_add(1, Ordering::Relaxed);
         let exported = SizedModel::exported(description, model, overrides);
+        let room = (2 * plan.sessions * report.batch_size).max(4);
         let shared = Arc::new(Shared {
             sizes: Sizes::new(exported, spec.hints.size, &report.provider, plan.batch_size),
-            batch_timeout: spec.batch_timeout,
+            queue: JobQueue::new(room, spec.batch_timeout),
             has_warned: AtomicBool::new(false),
             repetition: Mutex::default(),
-            is_closing: AtomicBool::new(false),
             provider: report.name.clone(),
             running: Mutex::new(0),
             changed: Condvar::new(),
@@ -285,21 +275,14 @@ impl Inner {
         let pixels = (exported.model.width * exported.model.height * images) as u64;
         let budget = memory::budget(spec.memory_limit);
         let memory = SessionMemory::plan(budget, exported.length(), pixels, plan.sessions, shared.sizes.kept());
-        let room = (2 * plan.sessions * report.batch_size).max(4);
-        let (sender, receiver) = bounded(room);
-        // Waiting on a channel without capacity allocates.
-        let (running, stopped) = bounded(1);
         // Built before the threads start, so that all are stopped if one cannot be started.
         let inner = Self {
             key,
             shared: Arc::clone(&shared),
             report,
             memory,
-            queue: sender,
-            jobs: Mutex::new(Some(receiver.clone())),
             answers: Arc::default(),
             workers: Mutex::new(Vec::with_capacity(plan.sessions)),
-            running: Mutex::new(Some(running)),
             opening: Mutex::default(),
             cache,
         };
@@ -318,20 +301,14 @@ impl Inner {
         let session = session.map(open).transpose();
         let session = session.map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })?;
         let first = Worker::new(Arc::clone(&shared), opener(0), session, fallback.clone());
-        let (queue, stop) = (receiver.clone(), stopped.clone());
         let core = pinned(0);
         inner.start(0, move || {
             pin(core);
-            first.run(&queue, &stop);
+            first.run();
         })?;
         for index in 1..plan.sessions {
-            let worker = BackgroundWorker {
-                opener: opener(index),
-                stop: stopped.clone(),
-                shared: Arc::clone(&shared),
-                queue: receiver.clone(),
-                fallback: fallback.clone(),
-            };
+            let worker =
+                BackgroundWorker { opener: opener(index), shared: Arc::clone(&shared), fallback: fallback.clone() };
             let core = pinned(index);
             inner.start(index, move || {
                 pin(core);
@@ -360,13 +337,9 @@ impl Inner {
 impl Inner {
     /// Stops the workers without waiting for them: queued jobs are answered, no further jobs are accepted. Returns their threads.
     pub(crate) fn stop(&self) -> Vec<JoinHandle<()>> {
-        self.shared.is_closing.store(true, Ordering::Release);
-        let running = self.running.lock().take();
-        drop(running);
+        // Queued jobs are answered here, because a worker's run may not end.
+        self.shared.queue.close();
         self.opening.lock().iter().for_each(|cancel| cancel.cancel());
-        // Queued jobs must be answered even if a worker's run does not end.
-        let jobs = self.jobs.lock().take();
-        jobs.iter().for_each(|jobs| jobs.try_iter().for_each(drop));
         std::mem::take(&mut *self.workers.lock())
     }
 }
@@ -395,22 +368,20 @@ fn pin(core: Option<usize>) {
 /// A worker that opens its session on its own thread while the first worker already runs.
 struct BackgroundWorker {
     opener: SessionOpener,
-    stop: Receiver<Infallible>,
     shared: Arc<Shared>,
-    queue: Receiver<Job>,
     fallback: Option<Setup>,
 }
 
 impl BackgroundWorker {
     fn run(self) {
-        let Self { opener, stop, shared, queue, fallback } = self;
-        let Some(sized) = shared.sizes.wait_for_first(|| shared.is_closing.load(Ordering::Acquire)) else { return };
+        let Self { opener, shared, fallback } = self;
+        let Some(sized) = shared.sizes.wait_for_first(|| shared.queue.is_closed()) else { return };
         let opened = catch_unwind(AssertUnwindSafe(|| opener.open(&sized)))
             .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
         match opened {
             Ok(session) => {
                 shared.counters.lock().sessions += 1;
-                Worker::new(Arc::clone(&shared), opener, Some(session), fallback).run(&queue, &stop);
+                Worker::new(Arc::clone(&shared), opener, Some(session), fallback).run();
             }
             Err(reason) => shared.counters.lock().missing_sessions = Some(reason),
         }

@@ -4,17 +4,16 @@
 //! Owns the order prepare, run, decode, and ensures that a failing or panicking job does not affect others. Each worker has its own
 //! session, input tensor and memory.
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
 use super::findings::Verdicts;
 use super::job::{FrameResult, Job};
+use super::queue::JobQueue;
 use super::sizes::{Size, SizedModel, Sizes, difference};
 use crate::detect::detection::{DetectSettings, Detection};
 use crate::detect::error::{Error, panic_message};
@@ -39,14 +38,12 @@ use crate::detect::runtime::shutdown;
 pub(super) struct Shared {
     /// The model at each of its input sizes.
     pub sizes: Sizes,
-    /// How long a run waits for its batch to fill.
-    pub batch_timeout: Duration,
+    /// Closed when the last handle is dropped.
+    pub queue: JobQueue,
     /// Whether a fault in the model's outputs has been reported.
     pub has_warned: AtomicBool,
     /// Compares the first frames of all workers.
     pub repetition: Mutex<RepetitionCheck>,
-    /// Set when the last handle is dropped: queued jobs are answered without being run.
-    pub is_closing: AtomicBool,
     /// ONNX Runtime's name of the provider.
     pub provider: String,
     /// Running worker threads.
@@ -195,8 +192,6 @@ pub(super) struct Worker {
     decoder: Decoder,
     /// All for the same input size.
     jobs: Vec<Job>,
-    /// The first job for another input size than that of `jobs`.
-    next: Option<Job>,
     /// Empty between runs.
     prepared: Vec<Prepared>,
     /// Runs whose outputs were checked.
@@ -233,65 +228,31 @@ impl Worker {
             preparer: Preparer::default(),
             decoder: Decoder::default(),
             jobs: Vec::with_capacity(capacity),
-            next: None,
             prepared: Vec::with_capacity(capacity),
             checked_runs: 0,
         }
     }
 
-    /// Processes jobs until the other end of `stop` is dropped.
-    pub fn run(mut self, queue: &Receiver<Job>, stop: &Receiver<Infallible>) {
+    /// Processes jobs until the queue is closed.
+    pub fn run(mut self) {
         // What fails or panics here does so again with the first frame, which reports it.
         let _ = catch_unwind(AssertUnwindSafe(|| self.open_first()));
-        loop {
-            let first = match self.next.take() {
-                Some(job) => job,
-                None => crossbeam_channel::select! {
-                    recv(queue) -> job => match job {
-                        Ok(job) => job,
-                        Err(_) => return,
-                    },
-                    recv(stop) -> _ => return,
-                },
-            };
-            self.jobs.push(first);
-            self.collect(queue);
-            if self.shared.is_closing.load(Ordering::Acquire) {
-                self.jobs.clear();
-                self.next = None;
-                return;
-            }
+        let shared = Arc::clone(&self.shared);
+        let (batch, batch_size) = (shared.model().batch, self.opener.batch_size);
+        let capacity = |(width, height)| match batch {
+            Batch::Fixed(count) => count,
+            Batch::Dynamic => batch_size.clamp(1, max_images(width, height)),
+        };
+        while shared.queue.take(&mut self.jobs, capacity) {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
                 self.recover(&panic_message(panic.as_ref()));
             }
         }
     }
 
-    /// Fills the batch with jobs for the same input size that are in the queue or arrive within the batch timeout.
-    fn collect(&mut self, queue: &Receiver<Job>) {
-        let timeout = self.shared.batch_timeout;
-        let deadline = Instant::now() + timeout;
-        let size = self.jobs[0].size;
-        let capacity = match self.shared.model().batch {
-            Batch::Fixed(count) => count,
-            Batch::Dynamic => self.opener.batch_size.clamp(1, max_images(size.0, size.1)),
-        };
-        while self.jobs.len() < capacity {
-            let next = queue.try_recv().ok();
-            let next = next.or_else(|| if timeout.is_zero() { None } else { queue.recv_deadline(deadline).ok() });
-            match next {
-                Some(job) if job.size == size => self.jobs.push(job),
-                other => {
-                    self.next = other;
-                    return;
-                }
-            }
-        }
-    }
-
     /// Waits until the size of the first frame is known, and opens the session for it.
     fn open_first(&mut self) -> Result<(), Error> {
-        let is_closing = || self.shared.is_closing.load(Ordering::Acquire);
+        let is_closing = || self.shared.queue.is_closed();
         let Some(size) = self.shared.sizes.first(is_closing) else { return Ok(()) };
         self.select_session(size)?;
         if let (Some(verdicts), Some(open)) = (&self.opener.verdicts, self.sessions.last()) {
@@ -303,7 +264,7 @@ impl Worker {
     /// Makes the session for input size `size` the last of `sessions`, and opens it if necessary.
     fn select_session(&mut self, size: Size) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let is_closing = || shared.is_closing.load(Ordering::Acquire);
+        let is_closing = || shared.queue.is_closed();
         let sized = shared.sizes.get(size, is_closing, |made| self.verify(made)).ok_or(Error::EngineClosed)?;
         self.open_session(&sized).map_err(|reason| Error::Inference { model: shared.model().source.clone(), reason })
     }
@@ -548,7 +509,6 @@ impl Worker {
             job.reply.answer(Err(Error::WorkerPanicked { reason: reason.to_owned() }));
         }
         self.shared.counters.lock().failures += failures;
-        self.next = None;
         self.sessions.iter_mut().for_each(|open| open.padded.fill(None));
         self.preparer = Preparer::default();
         self.decoder = Decoder::default();
@@ -627,10 +587,9 @@ mod tests {
             };
             let shared = Arc::new(Shared {
                 sizes: Sizes::new(sized(&right, bytes), InputSize::Model, &Provider::Cpu, 1),
-                batch_timeout: Duration::ZERO,
+                queue: JobQueue::new(1, Duration::ZERO),
                 has_warned: AtomicBool::new(true),
                 repetition: Mutex::default(),
-                is_closing: AtomicBool::new(false),
                 provider: String::new(),
                 running: Mutex::new(1),
                 changed: Condvar::new(),
