@@ -20,7 +20,7 @@ use super::supervisor::Run;
 use super::totals::Totals;
 use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::log::Category;
-use crate::elements::property_lock;
+use crate::elements::{pad_templates, property_lock};
 
 pub(super) static CAT: Category = Category::new("vxbulkbin", "Many files in parallel lanes");
 
@@ -140,9 +140,7 @@ impl ElementImpl for BulkBin {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let lines = gst::Caps::builder("application/x-ndjson").build();
-            let always = gst::PadPresence::Always;
-            let template = gst::PadTemplate::new("src", gst::PadDirection::Src, always, &lines);
-            vec![template.expect("name, direction and caps are valid")]
+            vec![pad_templates::src(&lines)]
         });
         TEMPLATES.as_ref()
     }

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use crate::elements::detector::{self, Detector};
 use crate::elements::log::Category;
-use crate::elements::property_lock;
 use crate::elements::{container_time, upstream};
+use crate::elements::{pad_templates, property_lock};
 use crate::meta;
 use crate::record::{Frame, HeaderLine, SCHEMA};
 
@@ -113,12 +113,7 @@ impl ElementImpl for JsonEnc {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let frames = gst_video::VideoCapsBuilder::new().build();
             let lines = gst::Caps::builder("application/x-ndjson").build();
-            let always = gst::PadPresence::Always;
-            [("sink", gst::PadDirection::Sink, frames), ("src", gst::PadDirection::Src, lines)]
-                .map(|(name, direction, caps)| {
-                    gst::PadTemplate::new(name, direction, always, &caps).expect("name, direction and caps are valid")
-                })
-                .into()
+            pad_templates::sink_and_src(&frames, &lines)
         });
         TEMPLATES.as_ref()
     }

@@ -19,8 +19,8 @@ use super::streaming::Session;
 use super::{errors, formats};
 use crate::av;
 use crate::elements::log::Category;
-use crate::elements::property_lock;
 use crate::elements::qos::Lateness;
+use crate::elements::{pad_templates, property_lock};
 
 pub(super) static CAT: Category = Category::new("vxkeyframedec", "Keyframe decoder over FFmpeg");
 
@@ -181,12 +181,7 @@ impl ElementImpl for KeyframeDec {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let frames = gst_video::VideoCapsBuilder::new().format_list(formats::FORMATS.iter().copied()).build();
-            let always = gst::PadPresence::Always;
-            [("sink", gst::PadDirection::Sink, gst::Caps::new_any()), ("src", gst::PadDirection::Src, frames)]
-                .map(|(name, direction, caps)| {
-                    gst::PadTemplate::new(name, direction, always, &caps).expect("name, direction and caps are valid")
-                })
-                .into()
+            pad_templates::sink_and_src(&gst::Caps::new_any(), &frames)
         });
         TEMPLATES.as_ref()
     }

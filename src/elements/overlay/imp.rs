@@ -16,6 +16,7 @@ use crate::draw::Style;
 use crate::elements::detector;
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
+use crate::elements::pad_templates;
 use crate::meta::{self, FrameDetections};
 
 pub(super) const FACTORY: &str = "vxoverlay";
@@ -85,12 +86,7 @@ impl ElementImpl for Overlay {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = crate::elements::video_format::supported_caps();
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
-                        .expect("name, direction and caps are valid")
-                })
-                .into()
+            pad_templates::sink_and_src(&caps, &caps)
         });
         TEMPLATES.as_ref()
     }

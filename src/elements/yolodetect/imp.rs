@@ -20,9 +20,9 @@ use crate::detect;
 use crate::elements::detector::{self, MODEL_DETAILS};
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
-use crate::elements::property_lock;
 use crate::elements::qos::Lateness;
 use crate::elements::video_format;
+use crate::elements::{pad_templates, property_lock};
 
 pub(super) const FACTORY: &str = "vxyolodetect";
 
@@ -154,12 +154,7 @@ impl ElementImpl for YoloDetect {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = video_format::supported_caps();
-            [("sink", gst::PadDirection::Sink), ("src", gst::PadDirection::Src)]
-                .map(|(name, direction)| {
-                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
-                        .expect("name, direction and caps are valid")
-                })
-                .into()
+            pad_templates::sink_and_src(&caps, &caps)
         });
         TEMPLATES.as_ref()
     }
