@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 root=$(pwd)
 minutes=$1
 shift
-[ $# -gt 0 ] || set -- keyframes units models texts outputs pictures drawing results lists messages
+[ $# -gt 0 ] || set -- keyframes units models texts outputs pictures drawing results tables lists messages
 
 work=$root/target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -57,6 +57,7 @@ seed keyframes tests/media/*.* ../shared/broken/*
 seed models tests/models/*.onnx tests/models/sizes/*.onnx
 seed texts tests/models/*.modelinfo fuzz/seeds/texts/*
 seed results fuzz/seeds/results/*
+seed tables fuzz/seeds/tables/*
 seed lists fuzz/seeds/lists/*
 seed messages fuzz/seeds/messages/*
 if command -v ffmpeg >/dev/null; then

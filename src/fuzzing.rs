@@ -17,7 +17,7 @@ use crate::detect::fuzzing::{models, outputs, pictures, texts};
 use crate::detect::{Details, Mask, Matrix, PixelFormat, Range, Rotated};
 use crate::draw::{PlaneMut, Style, Surface, draw};
 use crate::meta::Found;
-use crate::run::fuzzing::{lists, messages, results};
+use crate::run::fuzzing::{lists, messages, results, tables};
 
 /// Reads the bytes of an input, and panics where something is wrong.
 type Target = fn(&[u8]);
@@ -32,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pictures", pictures),
     ("drawing", drawing),
     ("results", results),
+    ("tables", tables),
     ("lists", lists),
     ("messages", messages),
 ];
@@ -42,7 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// Where there is none, and where the target fails.
 pub fn run(name: &str, input: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
-    target.unwrap_or_else(|| panic!("there is no target {name}")).1(input);
+    target.unwrap_or_else(|| panic!("unknown target {name}")).1(input);
 }
 
 /// Most pixels of a decoded picture, and most frames of a file: larger ones take long and have the same paths.

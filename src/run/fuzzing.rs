@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Fuzzing of what runs read back, and of what processes tell each other; see `src/fuzzing.rs`.
+//! Fuzzing of the files that runs read back, and of the messages between processes; see `src/fuzzing.rs`.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use once_cell::sync::Lazy;
 
@@ -26,12 +26,26 @@ fn place(name: &str) -> PathBuf {
     path
 }
 
-/// The output of an earlier run: read back, reported on, and resumed.
+/// The output of an earlier run as lines: read back, reported on, and resumed.
 pub(crate) fn results(bytes: &[u8]) {
     let path = place("found.jsonl");
     std::fs::write(&path, bytes).expect("a temporary folder can be written");
+    read_back(&path);
+    pieces(bytes);
+    resumed(&path);
+}
+
+/// The output of an earlier run as a Parquet table: read back and reported on.
+pub(crate) fn tables(bytes: &[u8]) {
+    let path = place("found.parquet");
+    std::fs::write(&path, bytes).expect("a temporary folder can be written");
+    read_back(&path);
+}
+
+/// Reading, report and events agree on whether an output is valid.
+fn read_back(path: &Path) {
     let mut is_valid = false;
-    if let Ok(results) = Results::open([&path]) {
+    if let Ok(results) = Results::open([path]) {
         let files: Result<Vec<_>, _> = results.collect();
         is_valid = files.is_ok();
         for file in files.iter().flatten() {
@@ -42,16 +56,14 @@ pub(crate) fn results(bytes: &[u8]) {
     }
     let page = place("report.html");
     let report =
-        ReportSettings { found: vec![path.clone()], output: page, thumbnails: Some(0), ..ReportSettings::default() };
+        ReportSettings { found: vec![path.to_owned()], output: page, thumbnails: Some(0), ..ReportSettings::default() };
     assert_eq!(write_report(&report).is_ok(), is_valid);
     let events = EventSettings {
-        found: vec![path.clone()],
+        found: vec![path.to_owned()],
         output: Output::File(place("events.csv")),
         ..EventSettings::default()
     };
     assert_eq!(write_events(events).is_ok(), is_valid);
-    pieces(bytes);
-    resumed(&path);
 }
 
 /// Records are the same in whatever pieces their bytes come.
@@ -78,7 +90,7 @@ fn pieces(bytes: &[u8]) {
 }
 
 /// A journal that is continued keeps the files in it.
-fn resumed(path: &std::path::Path) {
+fn resumed(path: &Path) {
     const ADDED: &str = "added";
     let Ok((mut journal, done)) = Journal::open(path, path, true, None) else { return };
     // In any order; one of them is read again.
