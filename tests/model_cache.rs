@@ -224,8 +224,9 @@ fn a_cache_that_cannot_grow_does_not_affect_a_run() {
 
 #[test]
 fn an_engine_that_expects_frames_closes_without_any() {
-    let folder = scratch("expected");
     for provider in [Provider::Cpu, Provider::Auto] {
+        // One for each, because automatic may be the CPU provider.
+        let folder = scratch(&format!("expected-{provider}"));
         for round in 0..3 {
             let spec =
                 EngineSpec { provider: provider.clone(), cache_dir: Some(folder.clone()), ..EngineSpec::default() };
