@@ -1,26 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Damaged files: for any change to the bytes of a file, `vxkeyframedec` ends with frames or an error, in time and without growing
-//! memory. The normal run tests a hundred files; `make mutations` tests thousands.
+//! memory or open files: from a file, a pipe and a server, with seeks, and with a detector behind it. The normal run tests a hundred
+//! files; `make mutations` tests thousands.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 mod faults;
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use common::{clip, made, piped, pipeline, play, quoted, run, scratch};
+use common::http::{Manner, Server};
+use common::kinds::KINDS;
+use common::{clip, made, pipe_of, piped, pipeline, play, quoted, root, scratch};
 use faults::{Container, faulty};
 use gst::prelude::*;
 
 /// Longest time for one damaged file.
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A number generator that gives the same sequence in every run (xorshift64*, Vigna 2016).
 struct Random(u64);
 
 impl Random {
+    /// Spreads the bits of a small number (SplitMix64, Steele, Lea, Flood 2014).
+    fn new(seed: u64) -> Self {
+        let mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Self((mixed ^ (mixed >> 27)) | 1)
+    }
+
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -29,6 +41,21 @@ impl Random {
     }
 }
 
+/// All kinds of files, small and short.
+fn all_sources() -> Vec<Vec<u8>> {
+    let source = clip();
+    let mut sources = Vec::new();
+    for (name, how) in KINDS.iter().filter(|(name, _)| !name.contains("8k")) {
+        let has_size = ["scale", "crop", "-s "].iter().any(|option| how.contains(option));
+        let small = if has_size { "-t 3" } else { "-t 3 -s 160x120" };
+        let how: Vec<_> = how.split_whitespace().chain(small.split_whitespace()).collect();
+        let file = made(&format!("source_{name}"), &[&["-i", source.to_str().unwrap(), "-an"], &how[..]].concat());
+        sources.push(std::fs::read(file).unwrap());
+    }
+    sources
+}
+
+/// The most frequent kinds.
 fn sources() -> Vec<Vec<u8>> {
     let source = clip();
     let encode = |name: &str, how: &str| {
@@ -88,43 +115,95 @@ fn mutated(sources: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Returns the memory of this process in MiB, on Linux.
-fn resident() -> u64 {
+/// Returns the memory of this process in MiB, and its number of open files, on Linux.
+fn resources() -> (u64, usize) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+    (kibibytes / 1024, std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
 }
 
-fn campaign(count: usize, seed: u64) {
-    let sources = sources();
-    let mut random = Random(seed);
-    let (mut frames, mut errors) = (0, 0);
-    let mut early = None;
-    for number in 0..count {
-        // The file remains if it crashes the process.
-        let file: PathBuf = scratch(&format!("mutated_{seed}_{number}"));
-        std::fs::write(&file, mutated(&sources, &mut random)).unwrap();
-        let upstream = match number % 3 {
-            0 => format!("filesrc location={}", quoted(&file)),
-            1 => format!("filesrc location={} ! queue", quoted(&file)),
-            _ => piped(&file),
-        };
-        let gap = if number % 4 == 0 { "max-gap=300000000" } else { "" };
-        let started = Instant::now();
-        let outcome = run(&format!("{upstream} ! vxkeyframedec {gap}"));
-        assert!(started.elapsed() < LIMIT, "{}: {:?}", file.display(), started.elapsed());
-        assert!(outcome.error.is_some() || !outcome.samples.is_empty(), "{}: neither frame nor error", file.display());
-        frames += outcome.samples.len();
-        errors += usize::from(outcome.error.is_some());
-        std::fs::remove_file(file).unwrap();
-        if number == count / 2 {
-            early = Some(resident());
+/// Reads a file in the way that `number` selects. Returns the number of frames, and whether there was an error.
+fn read(file: &Path, number: usize, random: &mut Random) -> (usize, bool) {
+    // Open until the pipeline has ended.
+    let (mut server, mut pipe) = (None, None);
+    let upstream = match number % 5 {
+        0 | 1 => format!("filesrc location={}", quoted(file)),
+        2 => format!("filesrc location={} ! queue", quoted(file)),
+        3 => {
+            let (source, end) = pipe_of(file);
+            pipe = Some(end);
+            source
+        }
+        _ => {
+            let started = Server::start(file, if number % 2 == 0 { Manner::Ranges } else { Manner::NoRanges });
+            let source = format!("souphttpsrc retries=0 location={}", started.url);
+            server = Some(started);
+            source
+        }
+    };
+    let gap = if number % 4 == 0 { "max-gap=300000000" } else { "" };
+    let model = root().join("tests/models/nanodet_plus.onnx");
+    let detector = match number % 7 {
+        0 => format!("! vxyolodetect execution-provider=cpu cache-dir=\"\" model-file={}", quoted(&model)),
+        _ => String::new(),
+    };
+    let (pipeline, sink) = pipeline(&format!("{upstream} ! vxkeyframedec {gap} {detector}"));
+    let mut frames = 0;
+    if number % 5 == 1 && pipeline.set_state(gst::State::Playing).is_ok() {
+        for _ in 0..3 {
+            frames += usize::from(sink.try_pull_sample(gst::ClockTime::from_mseconds(50)).is_some());
+            let position = gst::ClockTime::from_mseconds(random.below(4000) as u64);
+            // Refused before the stream is known.
+            let _ = pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT, position);
         }
     }
-    let (early, late) = (early.unwrap_or(0), resident());
-    println!("{count} files: {frames} frames, {errors} errors; {early} MiB half way, {late} MiB at the end");
-    assert!(frames > count && errors > count / 20, "the mutations are too strong or too weak: {frames}, {errors}");
-    assert!(late < early + 100, "memory grows: {early} MiB, then {late} MiB");
+    let outcome = play(&pipeline, &sink);
+    pipeline.set_state(gst::State::Null).unwrap();
+    drop((server, pipe));
+    (frames + outcome.samples.len(), outcome.error.is_some())
+}
+
+/// Reads `count` damaged files on `threads` threads.
+fn campaign(sources: &[Vec<u8>], count: usize, seed: u64, threads: usize) {
+    let (next, frames, errors) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let slowest = AtomicU64::new(0);
+    let measured = Mutex::new(Vec::new());
+    let work = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= count {
+            return;
+        }
+        let mut random = Random::new(seed.wrapping_mul(1 << 32).wrapping_add(number as u64));
+        // The file remains if it crashes the process.
+        let file = scratch(&format!("mutated_{seed}_{number}"));
+        std::fs::write(&file, mutated(sources, &mut random)).unwrap();
+        let started = Instant::now();
+        let (found, has_error) = read(&file, number, &mut random);
+        let elapsed = started.elapsed();
+        assert!(elapsed < LIMIT, "{}: {elapsed:?}", file.display());
+        // A seek may be behind the last frame.
+        assert!(has_error || found > 0 || number % 5 == 1, "{}: neither frame nor error", file.display());
+        frames.fetch_add(found, Ordering::Relaxed);
+        errors.fetch_add(usize::from(has_error), Ordering::Relaxed);
+        slowest.fetch_max(elapsed.as_millis() as u64, Ordering::Relaxed);
+        std::fs::remove_file(file).unwrap();
+        if number % (count / 10).max(1) == 0 {
+            measured.lock().unwrap().push(resources());
+        }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let (frames, errors) = (frames.into_inner(), errors.into_inner());
+    let measured = measured.into_inner().unwrap();
+    let slowest = slowest.into_inner();
+    println!(
+        "{count} files of {} kinds: {frames} frames, {errors} errors, {slowest} ms for the slowest",
+        sources.len()
+    );
+    println!("MiB and open files: {measured:?}");
+    assert!(frames > count / 2 && errors > count / 20, "the mutations are too strong or too weak: {frames}, {errors}");
+    let (half, last) = (measured[measured.len() / 2], measured[measured.len() - 1]);
+    assert!(last.0 < half.0 + 100 && last.1 < half.1 + 20, "memory or open files grow: {half:?}, then {last:?}");
 }
 
 /// Creates good files, whose structure is then corrupted.
@@ -203,12 +282,12 @@ fn thousands_of_files_with_a_corrupted_structure_end_in_time() {
 
 #[test]
 fn a_hundred_damaged_files_end_in_time() {
-    campaign(100, 1);
+    campaign(&sources(), 100, 1, 1);
 }
 
 #[test]
 #[ignore = "takes minutes: `make mutations`"]
 fn thousands_of_damaged_files_end_in_time() {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    campaign(number("COUNT", 3000), number("SEED", 2) as u64);
+    campaign(&all_sources(), number("COUNT", 3000) as usize, number("SEED", 2), num_cpus::get());
 }

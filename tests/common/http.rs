@@ -2,9 +2,10 @@
 //! Real HTTP servers for tests: one with programmable faults, and nginx.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{clip, made, scratch};
@@ -24,10 +25,20 @@ pub enum Manner {
     CutsFirst(usize),
 }
 
-/// Serves one file and records every request.
+/// Serves one file and records every request; accepts no more when dropped.
 pub struct Server {
     pub url: String,
+    address: SocketAddr,
+    is_stopped: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(self.address));
+    }
 }
 
 /// One request.
@@ -47,17 +58,23 @@ impl Server {
 
     pub fn start(file: &Path, manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/file", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}/file");
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (file, log) = (file.to_owned(), Arc::clone(&requests));
+        let is_stopped = Arc::<AtomicBool>::default();
+        let is_over = Arc::clone(&is_stopped);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                if is_over.load(Ordering::Acquire) {
+                    return;
+                }
                 let (file, log) = (file.clone(), Arc::clone(&log));
                 // A client closes the connection when it needs no more data.
                 std::thread::spawn(move || serve(stream.unwrap(), &file, manner, &log).ok());
             }
         });
-        Self { url, requests }
+        Self { url, address, is_stopped, requests }
     }
 }
 
@@ -79,7 +96,14 @@ fn serve(mut stream: TcpStream, file: &Path, manner: Manner, log: &Mutex<Vec<Ask
         }
         let mut file = std::fs::File::open(file)?;
         let size = file.metadata()?.len();
-        let (from, end) = (start.unwrap_or(0), stop.map_or(size, |last| size.min(last + 1)));
+        let (from, end) = (start.unwrap_or(0), stop.map_or(size, |last| size.min(last.saturating_add(1))));
+        if start.is_some() && from >= end {
+            write!(
+                stream,
+                "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{size}\r\nContent-Length: 0\r\n\r\n"
+            )?;
+            continue;
+        }
         let number = {
             let mut log = log.lock().unwrap();
             log.push(Asked { from, end: stop.map(|last| last + 1), sent: 0 });

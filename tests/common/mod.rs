@@ -7,7 +7,9 @@
 pub mod browser;
 pub mod command;
 pub mod http;
+pub mod kinds;
 
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -99,13 +101,20 @@ pub fn damaged(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Returns a source element that reads `file` through a pipe.
+/// Returns a source element that reads `file` through a pipe, which stays open.
 pub fn piped(file: &Path) -> String {
+    let (source, end) = pipe_of(file);
+    let _ = end.into_raw_fd();
+    source
+}
+
+/// Returns a source element that reads `file` through a pipe, and the end of the pipe that it reads.
+pub fn pipe_of(file: &Path) -> (String, OwnedFd) {
     let mut cat = Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let output = std::os::fd::OwnedFd::from(cat.stdout.take().unwrap());
+    let output = OwnedFd::from(cat.stdout.take().unwrap());
     // The writer ends at the end of the file, or when the reader stops.
     std::thread::spawn(move || cat.wait());
-    format!("fdsrc fd={}", std::os::fd::IntoRawFd::into_raw_fd(output))
+    (format!("fdsrc fd={}", output.as_raw_fd()), output)
 }
 
 /// Returns a path for a file called `name` that only this test process uses.
