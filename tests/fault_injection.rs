@@ -379,6 +379,44 @@ fn a_clock_that_is_set_back_changes_no_results() {
     }
 }
 
+/// A network file system may have no locks, and reports a full quota only when data are synced.
+#[test]
+fn storage_without_locks_is_used_and_a_quota_is_an_error_that_can_be_resumed() {
+    let source = r#"
+        #include <errno.h>
+        #include <stdatomic.h>
+        #include <stdlib.h>
+        static atomic_int syncs;
+        static int fails_with(int error) { errno = error; return -1; }
+        static int sync_file() {
+            const char *room = getenv("VX_TEST_SYNCS");
+            return room && atomic_fetch_add(&syncs, 1) >= atoi(room) ? fails_with(EDQUOT) : 0;
+        }
+        int flock(int file, int operation) { return fails_with(ENOLCK); }
+        int fsync(int file) { return sync_file(); }
+        int fdatasync(int file) { return sync_file(); }
+    "#;
+    let Some(library) = library("network_storage", source) else { return };
+    for more in [&[][..], &["--isolate"]] {
+        for room in [None, Some("0"), Some("1"), Some("3")] {
+            let output = fresh("network_storage.jsonl");
+            let mut command = limited(VX);
+            command.args(["detect", "--provider", "cpu"]).arg(&*FOLDER).arg("--output").arg(&output);
+            command.args(more).env("LD_PRELOAD", &library).envs(room.map(|room| ("VX_TEST_SYNCS", room)));
+            let run = finished(&mut command);
+            let what = format!("{more:?}, {room:?} syncs: {}: {}", run.status, errors(&run));
+            if room.is_none() {
+                assert_eq!(run.status.code(), Some(1), "{what}");
+                assert_same(&records(&output), &expected(), &what);
+            } else {
+                assert_eq!(run.status.code(), Some(2), "{what}");
+                assert!(errors(&run).contains("quota"), "{what}");
+                assert_resumable(&output, &what);
+            }
+        }
+    }
+}
+
 /// Reads the messages of a run with `--debug` until it starts the file with this name. Returns them.
 fn wait_until_file_starts(stderr: &mut impl BufRead, name: &str) -> String {
     let mut all = String::new();
