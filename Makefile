@@ -57,7 +57,7 @@ help:
 	@echo 'make seeks          1,000 seeks at random moments of the first 80 ms, in six containers'
 	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
 	@echo 'make fuzz           [MINUTES=5] [TARGETS=...] fuzz everything that reads untrusted bytes, each target for so long (first builds for 15 minutes)'
-	@echo 'make interleavings  run the queue of the engine in 240,000 orders of its threads (model checker shuttle; first builds for 5 minutes)'
+	@echo 'make interleavings  run the queue of the engine in 280,000 orders of its threads (model checker shuttle; first builds for 5 minutes)'
 	@echo 'make leaks          count what pipelines leave behind, with GStreamer'"'"'s tracer and with valgrind'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
 	@echo 'make soak           10,000 files, 10,000 state changes, 1,000 pipelines: threads, descriptors and memory stay flat (half an hour)'

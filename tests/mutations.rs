@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::http::{Manner, Server};
 use common::kinds::KINDS;
-use common::{clip, made, pipe_of, piped, pipeline, play, quoted, root, scratch};
+use common::{clip, made, pipe_of, pipeline, play, quoted, root, scratch};
 use faults::{Container, faulty};
 use gst::prelude::*;
 
@@ -136,13 +136,13 @@ fn read(file: &Path, number: usize, random: &mut Random) -> (usize, bool) {
             source
         }
         _ => {
-            let started = Server::start(file, if number % 2 == 0 { Manner::Ranges } else { Manner::NoRanges });
+            let started = Server::start(file, if number.is_multiple_of(2) { Manner::Ranges } else { Manner::NoRanges });
             let source = format!("souphttpsrc retries=0 location={}", started.url);
             server = Some(started);
             source
         }
     };
-    let gap = if number % 4 == 0 { "max-gap=300000000" } else { "" };
+    let gap = if number.is_multiple_of(4) { "max-gap=300000000" } else { "" };
     let model = root().join("tests/models/nanodet_plus.onnx");
     let detector = match number % 7 {
         0 => format!("! vxyolodetect execution-provider=cpu cache-dir=\"\" model-file={}", quoted(&model)),
@@ -254,7 +254,9 @@ fn structured_campaign(count: u64, seed: u64) {
         std::fs::write(&file, bytes).unwrap();
         let started = Instant::now();
         let (found, is_plain) = keyframes(&format!("filesrc location={}", quoted(&file)));
-        let (through_pipe, _) = keyframes(&piped(&file));
+        let (source, pipe) = pipe_of(&file);
+        let (through_pipe, _) = keyframes(&source);
+        drop(pipe);
         let is_late = started.elapsed() > LIMIT;
         if is_late || is_plain && found < through_pipe {
             wrong.push(format!("{}: {found} keyframes, {through_pipe} through a pipe: {faults}", file.display()));

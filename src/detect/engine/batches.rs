@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use crate::detect::error::{Error, Result};
+use crate::detect::layouts::Outputs;
 use crate::detect::model::description::Model;
 use crate::detect::onnx::tensor::OutputView;
 use crate::detect::pixels::input_format::SlotMut;
@@ -29,11 +30,15 @@ pub(super) fn batching_fault(name: &str, session: &mut Session, model: &Model) -
     let mut input = session.input(2, &model.input).map_err(failed)?;
     fill(input.slot(0), 1);
     fill(input.slot(1), 2);
+    let size = (model.width, model.height);
     let outputs = |session: &mut Session, input: &InputTensor, images: usize| {
-        let values = |views: &[OutputView<'_>]| -> Vec<Values> {
-            views.iter().map(|view| (view.values.to_vec(), SmallVec::from_slice(view.shape))).collect()
+        let values = |views: &[OutputView<'_>]| -> Result<Vec<Values>, String> {
+            if !model.layout.reader().accepts(Outputs { views, images }, size) {
+                return Err(format!("its outputs for {images} pictures have other shapes than expected"));
+            }
+            Ok(views.iter().map(|view| (view.values.to_vec(), SmallVec::from_slice(view.shape))).collect())
         };
-        session.run(input, images, &model.read_outputs, values)
+        session.run(input, images, &model.read_outputs, values)?
     };
     let both = outputs(session, &input, 2);
     let first = outputs(session, &input, 1);

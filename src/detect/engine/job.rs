@@ -100,13 +100,26 @@ pub(super) struct Reply {
 impl Reply {
     /// Answers the ticket, unless it is already answered.
     pub fn answer(&mut self, result: Result<FrameResult>) {
-        if let Some(slot) = self.slot.take() {
-            if let Some(on_answer) = self.on_answer.take() {
-                on_answer(result.is_ok());
-            }
-            *slot.result.lock() = Some(result);
-            slot.is_filled.notify_one();
+        let Some(slot) = self.slot.take() else { return };
+        let is_ok = result.is_ok();
+        let answer = Answer { slot, result: Some(result) };
+        if let Some(on_answer) = self.on_answer.take() {
+            on_answer(is_ok);
         }
+        drop(answer);
+    }
+}
+
+/// Fills the slot when it is dropped, also if the user's call panics before.
+struct Answer {
+    slot: Arc<ResultSlot>,
+    result: Option<Result<FrameResult>>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        *self.slot.result.lock() = self.result.take();
+        self.slot.is_filled.notify_one();
     }
 }
 
@@ -189,6 +202,15 @@ mod tests {
             drop(job);
         }
         assert_eq!(*announced.lock(), [true, false, false]);
+    }
+
+    #[test]
+    fn a_call_that_panics_does_not_prevent_the_answer() {
+        let on_answer: OnAnswer = Box::new(|_| panic!("expected"));
+        let (mut job, ticket) = Job::new(Box::new(NoFrame), (64, 64), Arc::default(), Some(on_answer), &Arc::default());
+        let answer = std::panic::AssertUnwindSafe(|| job.reply.answer(Ok(FrameResult::default())));
+        assert!(std::panic::catch_unwind(answer).is_err());
+        assert!(ticket.is_done() && ticket.wait().is_ok());
     }
 
     #[test]

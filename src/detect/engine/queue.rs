@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::job::{Job, POLL_INTERVAL};
-use super::sizes::Size;
 use super::sync::{Condvar, Mutex};
 
 /// A bounded queue of jobs, shared by users and workers.
@@ -79,9 +78,9 @@ impl JobQueue {
         }
     }
 
-    /// Waits for a job and moves a batch of jobs for its input size into `batch`, which is empty; `capacity` returns the most jobs for
-    /// a size. Returns false, and takes nothing, once the queue is closed.
-    pub fn take(&self, batch: &mut Vec<Job>, capacity: impl Fn(Size) -> usize) -> bool {
+    /// Waits for a job and moves a batch of up to `capacity` jobs for its input size into `batch`, which is empty. Returns false, and
+    /// takes nothing, once the queue is closed.
+    pub fn take(&self, batch: &mut Vec<Job>, capacity: usize) -> bool {
         let mut state = self.state.lock();
         let first = loop {
             if state.is_closed {
@@ -94,9 +93,9 @@ impl JobQueue {
         };
         self.has_room.notify_one();
         let size = first.size;
-        let capacity = capacity(size);
         batch.push(first);
-        let deadline = Instant::now() + self.batch_timeout;
+        // A time that is too far away is none.
+        let deadline = Instant::now().checked_add(self.batch_timeout);
         while batch.len() < capacity && !state.is_closed {
             match state.jobs.front() {
                 Some(next) if next.size == size => {
@@ -106,7 +105,13 @@ impl JobQueue {
                 Some(_) => break,
                 None if self.batch_timeout.is_zero() => break,
                 None => {
-                    let is_late = self.has_jobs.wait_until(&mut state, deadline).timed_out();
+                    let is_late = match deadline {
+                        Some(deadline) => self.has_jobs.wait_until(&mut state, deadline).timed_out(),
+                        None => {
+                            self.has_jobs.wait(&mut state);
+                            false
+                        }
+                    };
                     if is_late && state.jobs.is_empty() {
                         break;
                     }
@@ -147,6 +152,7 @@ mod test_jobs {
     use std::sync::Arc;
 
     use super::super::job::{OnAnswer, ResultSlots, Ticket};
+    use super::super::sizes::Size;
     use super::*;
     use crate::detect::error::{Error, Result};
     use crate::detect::pixels::picture::{Frame, Picture};
@@ -166,10 +172,8 @@ mod test_jobs {
         Job::new(Box::new(NoFrame), size, Arc::default(), on_answer, spare)
     }
 
-    /// At most three square jobs in a batch, and one wide.
-    pub fn capacity(size: Size) -> usize {
-        if size == SQUARE { 3 } else { 1 }
-    }
+    /// Most jobs in a batch.
+    pub const CAPACITY: usize = 3;
 }
 
 #[cfg(all(test, not(shuttle)))]
@@ -177,7 +181,7 @@ mod test_jobs {
 mod tests {
     use std::sync::Arc;
 
-    use super::test_jobs::{SQUARE, WIDE, capacity, job};
+    use super::test_jobs::{CAPACITY, SQUARE, WIDE, job};
     use super::*;
     use crate::detect::error::Error;
 
@@ -188,13 +192,13 @@ mod tests {
             assert!(queue.try_push(job(size, None, &Arc::default()).0).is_ok());
         }
         let mut batches = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..4 {
             let mut batch = Vec::new();
-            assert!(queue.take(&mut batch, capacity));
+            assert!(queue.take(&mut batch, CAPACITY));
             batches.push((batch[0].size, batch.len()));
             assert!(batch.iter().all(|job| job.size == batch[0].size));
         }
-        assert_eq!(batches, [(SQUARE, 2), (WIDE, 1), (WIDE, 1), (SQUARE, 3), (SQUARE, 1)]);
+        assert_eq!(batches, [(SQUARE, 2), (WIDE, 2), (SQUARE, 3), (SQUARE, 1)]);
     }
 
     #[test]
@@ -208,7 +212,7 @@ mod tests {
             let waits = scope.spawn(|| queue.push(job(SQUARE, None, &spare).0, || true).is_ok());
             for size in [WIDE, SQUARE] {
                 let mut batch = Vec::new();
-                assert!(queue.take(&mut batch, capacity));
+                assert!(queue.take(&mut batch, CAPACITY));
                 assert_eq!(batch[0].size, size);
             }
             assert!(waits.join().unwrap());
@@ -222,7 +226,7 @@ mod tests {
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let mut batch = Vec::new();
-                assert!(queue.take(&mut batch, capacity));
+                assert!(queue.take(&mut batch, CAPACITY));
                 batch.len()
             });
             for size in [SQUARE, SQUARE, WIDE] {
@@ -244,7 +248,7 @@ mod tests {
             assert!(!user.join().unwrap());
         });
         assert!(matches!(ticket.wait(), Err(Error::EngineClosed)));
-        assert!(queue.is_closed() && !queue.take(&mut Vec::new(), capacity));
+        assert!(queue.is_closed() && !queue.take(&mut Vec::new(), CAPACITY));
         assert!(queue.try_push(job(SQUARE, None, &spare).0).is_err());
     }
 }
@@ -257,9 +261,10 @@ mod interleavings {
 
     use shuttle::thread;
 
-    use super::super::job::{OnAnswer, Ticket};
+    use super::super::job::{FrameResult, OnAnswer, Ticket};
+    use super::super::sizes::Size;
     use super::super::sync::with_late_polls;
-    use super::test_jobs::{SQUARE, WIDE, capacity, job};
+    use super::test_jobs::{CAPACITY, SQUARE, WIDE, job};
     use super::*;
 
     const USERS: usize = 2;
@@ -314,10 +319,10 @@ mod interleavings {
             let queue = Arc::clone(queue);
             move || {
                 let mut batch: Vec<Job> = Vec::new();
-                while queue.take(&mut batch, capacity) {
+                while queue.take(&mut batch, CAPACITY) {
                     let size = batch[0].size;
-                    assert!(batch.len() <= capacity(size) && batch.iter().all(|job| job.size == size));
-                    batch.drain(..).for_each(|mut job| job.reply.answer(Ok(super::super::job::FrameResult::default())));
+                    assert!(batch.len() <= CAPACITY && batch.iter().all(|job| job.size == size));
+                    batch.drain(..).for_each(|mut job| job.reply.answer(Ok(FrameResult::default())));
                 }
                 assert!(batch.is_empty());
             }
@@ -340,9 +345,13 @@ mod interleavings {
         assert!(answers.clone().all(|count| count == 1), "{:?}", answers.collect::<Vec<_>>());
     }
 
+    fn orders() -> usize {
+        std::env::var("VX_ORDERS").map_or(20_000, |orders| orders.parse().expect("a number"))
+    }
+
     /// Runs a case in so many random orders, and in as many with few switches of threads at the points that matter most.
     fn check(case: Case) {
-        let orders = std::env::var("VX_ORDERS").map_or(20_000, |orders| orders.parse().expect("a number"));
+        let orders = orders();
         for batch_timeout in [Duration::ZERO, Duration::from_millis(1)] {
             shuttle::check_random(move || run(case, batch_timeout), orders);
             shuttle::check_pct(move || run(case, batch_timeout), orders, 3);
@@ -357,6 +366,48 @@ mod interleavings {
     #[test]
     fn closing_at_any_time_answers_every_job() {
         check(Case::Closed);
+    }
+
+    /// The first batch is not done before the second job: a signal for it that reaches the worker of the first batch, while that waits
+    /// for its batch to fill, must go on to the other worker.
+    fn run_slow_batch() {
+        let queue = Arc::new(JobQueue::new(2, Duration::from_millis(1)));
+        let second_is_done = Arc::new((Mutex::new(false), Condvar::default()));
+        let worker = || {
+            let (queue, second_is_done) = (Arc::clone(&queue), Arc::clone(&second_is_done));
+            move || {
+                let mut batch: Vec<Job> = Vec::new();
+                while queue.take(&mut batch, CAPACITY) {
+                    let (is_done, changed) = &*second_is_done;
+                    let mut is_done = is_done.lock();
+                    if batch[0].size == WIDE {
+                        *is_done = true;
+                        changed.notify_all();
+                    }
+                    while !*is_done {
+                        changed.wait(&mut is_done);
+                    }
+                    drop(is_done);
+                    batch.drain(..).for_each(|mut job| job.reply.answer(Ok(FrameResult::default())));
+                }
+            }
+        };
+        let workers: Vec<_> = (0..WORKERS).map(|_| thread::spawn(worker())).collect();
+        let spare = Arc::default();
+        let tickets = [SQUARE, WIDE].map(|size| {
+            let (job, ticket) = job(size, None, &spare);
+            assert!(queue.try_push(job).is_ok());
+            ticket
+        });
+        tickets.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+        queue.close();
+        workers.into_iter().for_each(|worker| worker.join().expect("no thread panics"));
+    }
+
+    #[test]
+    fn an_idle_worker_takes_what_another_one_leaves() {
+        shuttle::check_random(run_slow_batch, orders());
+        shuttle::check_pct(run_slow_batch, orders(), 3);
     }
 
     #[test]

@@ -122,7 +122,8 @@ fn lookup(engines: &mut HashMap<Key, Entry>, key: &Key) -> Lookup {
 impl Loading {
     /// Waits for the outcome; `None` if there is none within `limit`.
     fn wait(&self, limit: Option<Duration>) -> Option<Result<Arc<Inner>>> {
-        let deadline = limit.map(|limit| Instant::now() + limit);
+        // A time that is too far away is none.
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut progress = self.progress.lock();
         let mut step = REARM_INTERVAL;
         while progress.outcome.is_none() && deadline.is_none_or(|deadline| Instant::now() < deadline) {

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::findings::Verdicts;
 use super::job::{FrameResult, Job};
 use super::queue::JobQueue;
-use super::sizes::{Size, SizedModel, Sizes, difference};
+use super::sizes::{MAX_COMPARED, Size, SizedModel, Sizes, difference};
 use crate::detect::detection::{DetectSettings, Detection};
 use crate::detect::error::{Error, panic_message};
 use crate::detect::layouts::Outputs;
@@ -85,7 +85,14 @@ impl WorkerGuard {
 
 impl Drop for WorkerGuard {
     fn drop(&mut self) {
-        *self.0.running.lock() -= 1;
+        let mut running = self.0.running.lock();
+        *running -= 1;
+        let is_last = *running == 0;
+        drop(running);
+        if is_last {
+            // No worker takes further jobs, for example after a panic.
+            self.0.queue.close();
+        }
         self.0.changed.notify_all();
     }
 }
@@ -238,10 +245,11 @@ impl Worker {
         // What fails or panics here does so again with the first frame, which reports it.
         let _ = catch_unwind(AssertUnwindSafe(|| self.open_first()));
         let shared = Arc::clone(&self.shared);
-        let (batch, batch_size) = (shared.model().batch, self.opener.batch_size);
-        let capacity = |(width, height)| match batch {
+        let model = shared.model();
+        let capacity = match model.batch {
             Batch::Fixed(count) => count,
-            Batch::Dynamic => batch_size.clamp(1, max_images(width, height)),
+            // Of the exported size, which is the largest, because it takes the place of others that cannot be used.
+            Batch::Dynamic => self.opener.batch_size.clamp(1, max_images(model.width, model.height)),
         };
         while shared.queue.take(&mut self.jobs, capacity) {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process())) {
@@ -300,7 +308,8 @@ impl Worker {
             height: height.min(width * rows / columns).max(1),
         };
         let picture = photograph.cropped(area).map_err(|error| error.to_string())?;
-        let settings = DetectSettings::default();
+        let settings =
+            DetectSettings { confidence_threshold: 0.0, max_detections: MAX_COMPARED, ..DetectSettings::default() };
         let mut detect = |sized: &Arc<SizedModel>| {
             self.open_session(sized)?;
             let open = self.sessions.last_mut().ok_or("no session is open")?;

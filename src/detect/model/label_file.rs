@@ -137,7 +137,10 @@ fn flow(text: &str) -> Option<Vec<Entry>> {
                 } else if quote.is_none() && (c == '"' || c == '\'') && is_start_of_scalar(&part) {
                     quote = Some(c);
                 }
-                part.push(c);
+                // Spaces before it would be read again at each quotation mark.
+                if !part.is_empty() || !c.is_whitespace() {
+                    part.push(c);
+                }
                 if quote == Some('"') && c == '\\' {
                     part.extend(characters.next());
                 }
@@ -149,7 +152,7 @@ fn flow(text: &str) -> Option<Vec<Entry>> {
 
 /// Whether a key or a value starts after `part`, so that a quotation mark opens a quoted string.
 fn is_start_of_scalar(part: &str) -> bool {
-    part.trim().is_empty() || part.trim_end().ends_with(':')
+    part.is_empty() || part.trim_end().ends_with(':')
 }
 
 fn flow_entry(part: &str, is_map: bool, number: usize) -> Option<Entry> {

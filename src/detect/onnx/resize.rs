@@ -430,13 +430,15 @@ struct Graph<'a> {
     parts: Vec<Field<'a>>,
     /// Uses of each value, by name.
     uses: HashMap<&'a [u8], HashSet<Use>>,
+    /// Names of values that `Expand` repeats.
+    expanded: HashSet<&'a [u8]>,
 }
 
 impl<'a> Graph<'a> {
     /// Reads the nodes of a graph; `None` for graphs within graphs, which see the names of this one.
     fn parse(graph: &'a [u8]) -> Option<Self> {
         let parts = fields(graph)?;
-        let mut uses = HashMap::<_, HashSet<Use>>::new();
+        let (mut uses, mut expanded) = (HashMap::<_, HashSet<Use>>::new(), HashSet::new());
         for part in parts.iter().filter(|part| part.number == GRAPH_NODE) {
             let node = fields(part.payload)?;
             let op_type = node.iter().find(|field| field.number == NODE_OP_TYPE)?.payload;
@@ -444,6 +446,9 @@ impl<'a> Graph<'a> {
             let inputs = node.iter().filter(|field| field.number == NODE_INPUT);
             for (slot, input) in inputs.enumerate() {
                 uses.entry(input.payload).or_default().insert(use_of(op_type, slot));
+                if op_type == "Expand" && slot == 0 {
+                    expanded.insert(input.payload);
+                }
             }
             for attribute in node.iter().filter(|field| field.number == NODE_ATTRIBUTE) {
                 if fields(attribute.payload)?
@@ -454,7 +459,7 @@ impl<'a> Graph<'a> {
                 }
             }
         }
-        Some(Self { parts, uses })
+        Some(Self { parts, uses, expanded })
     }
 
     fn resized(&self, change: Change) -> Result<Vec<u8>, String> {
@@ -515,20 +520,12 @@ impl<'a> Graph<'a> {
             };
             return Ok(new.map(|new| tensor.with(tensor.dims.clone(), &Values::Int(new))));
         }
-        let is_expanded = self.is_expanded(name);
+        let is_expanded = self.expanded.contains(name);
         let cells = Cells::find(&tensor.dims, change)
             .or_else(|| is_expanded.then(|| Cells::find_line(&tensor.dims, change)).flatten());
         let Some(cells) = cells else { return Ok(None) };
         let values = tensor.values().and_then(|values| cells.values(&values)).ok_or_else(unknown)?;
         Ok(Some(tensor.with(cells.dims.clone(), &values)))
-    }
-
-    fn is_expanded(&self, name: &[u8]) -> bool {
-        self.parts.iter().filter(|part| part.number == GRAPH_NODE).any(|part| {
-            let Some(node) = fields(part.payload) else { return false };
-            let is_expand = node.iter().any(|field| field.number == NODE_OP_TYPE && field.payload == b"Expand");
-            is_expand && node.iter().find(|field| field.number == NODE_INPUT).is_some_and(|field| field.payload == name)
-        })
     }
 
     /// Returns a new `Constant` node in place of the node `bytes`; `None` for other nodes, and where nothing changes.

@@ -26,6 +26,12 @@ impl<'a> Outputs<'a> {
         }
     }
 
+    /// Whether output `index` has a part for each image: a list without the batch is that of one image.
+    pub(crate) fn are_separable(&self, index: usize) -> bool {
+        let has_batch = |view: &OutputView<'_>| view.shape.len() > 2 && view.shape[0] == self.images;
+        self.images == 1 || self.images > 1 && self.views.get(index).is_some_and(has_batch)
+    }
+
     /// Returns output `index` of image `image`, with `rank` dimensions.
     pub(crate) fn part(&self, index: usize, image: usize, rank: usize) -> OutputView<'a> {
         self.views[index].image(image, self.images, rank)

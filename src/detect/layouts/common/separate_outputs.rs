@@ -33,7 +33,8 @@ impl OutputReader for PerClassReader {
         let (Some(boxes), Some(scores)) = (outputs.views.first(), outputs.views.get(1)) else { return false };
         let has_columns = boxes.shape.last() == Some(&4) && scores.shape.last() == Some(&self.columns);
         has_columns
-            && outputs.images > 0
+            && outputs.are_separable(0)
+            && outputs.are_separable(1)
             && boxes.values.len().is_multiple_of(4 * outputs.images)
             && boxes.values.len() / 4 == scores.values.len() / self.columns
     }
@@ -112,7 +113,7 @@ impl BoxListReader {
 impl OutputReader for BoxListReader {
     fn accepts(&self, outputs: Outputs<'_>, _size: (usize, usize)) -> bool {
         let Some(boxes) = outputs.views.first() else { return false };
-        if boxes.shape.last() != Some(&self.columns) || outputs.images == 0 {
+        if boxes.shape.last() != Some(&self.columns) || !outputs.are_separable(0) {
             return false;
         }
         let rows = boxes.values.len() / self.columns;
@@ -162,6 +163,44 @@ impl OutputReader for BoxListReader {
         }
         if let Some(index) = self.scores {
             statistics.scores(outputs.views[index].values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reader::testing::view;
+    use super::*;
+    use crate::detect::onnx::tensor::OutputView;
+
+    /// A list of all boxes does not say which picture they belong to.
+    #[test]
+    fn lists_without_a_batch_are_those_of_one_picture() {
+        let per_class = PerClassReader {
+            format: BoxFormat::Corners,
+            unit: CoordinateUnit::Pixels,
+            scores: ClassScores::Probabilities,
+            columns: 3,
+            is_suppressed: true,
+        };
+        let listed = BoxListReader::new(BoxFormat::Corners, CoordinateUnit::Pixels);
+        let (boxes, scores, single) = ([0.0; 16], [0.0; 12], [0.0; 4]);
+        let cases: [(&dyn OutputReader, &[OutputView<'_>], &[OutputView<'_>]); 2] = [
+            (
+                &per_class,
+                &[view(&[4, 4], &boxes), view(&[4, 3], &scores)],
+                &[view(&[2, 2, 4], &boxes), view(&[2, 2, 3], &scores)],
+            ),
+            (
+                &listed,
+                &[view(&[4, 4], &boxes), view(&[4], &single), view(&[4], &single)],
+                &[view(&[2, 2, 4], &boxes), view(&[2, 2], &single), view(&[2, 2], &single)],
+            ),
+        ];
+        for (reader, flat, batched) in cases {
+            let accepts = |views, images| reader.accepts(Outputs { views, images }, (64, 64));
+            assert!(accepts(flat, 1) && !accepts(flat, 2), "{reader:?}");
+            assert!(accepts(batched, 2) && !accepts(batched, 3) && !accepts(batched, 0), "{reader:?}");
         }
     }
 }

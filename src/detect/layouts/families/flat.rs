@@ -55,7 +55,9 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
 
 impl OutputReader for FlatList {
     fn accepts(&self, outputs: Outputs<'_>, _size: (usize, usize)) -> bool {
-        outputs.views.first().is_some_and(|rows| matches!(rows.shape, [_, columns] if *columns == self.columns))
+        let is_separable = self.image.is_some() || outputs.images == 1;
+        is_separable
+            && outputs.views.first().is_some_and(|rows| matches!(rows.shape, [_, columns] if *columns == self.columns))
     }
 
     fn read(&self, outputs: Outputs<'_>, image: usize, size: (usize, usize), threshold: f32, scratch: &mut Scratch) {

@@ -55,7 +55,8 @@ fn recognise(evidence: &Evidence<'_>) -> Recognition {
 impl OutputReader for Paddle {
     fn accepts(&self, outputs: Outputs<'_>, _size: (usize, usize)) -> bool {
         let is_count = || outputs.views.get(1).is_some_and(|count| count.values.len() == outputs.images);
-        outputs.views.first().is_some_and(|rows| matches!(rows.shape, [_, 6])) && (!self.has_count || is_count())
+        let is_separable = if self.has_count { is_count() } else { outputs.images == 1 };
+        is_separable && outputs.views.first().is_some_and(|rows| matches!(rows.shape, [_, 6]))
     }
 
     fn read(&self, outputs: Outputs<'_>, image: usize, _size: (usize, usize), threshold: f32, scratch: &mut Scratch) {
