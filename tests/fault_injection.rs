@@ -293,6 +293,34 @@ fn few_file_descriptors_cause_errors_and_no_wrong_results() {
     }
 }
 
+/// Threads cannot be started, and allocations fail at any place. Rust, ONNX Runtime and FFmpeg may abort the process then, and a file
+/// whose decoder has no memory may look damaged.
+#[test]
+fn little_address_space_causes_an_error_or_an_abort_and_never_a_hang() {
+    let isolated = ["--isolate"];
+    for (mebibytes, more) in
+        [(700, &[][..]), (850, &[]), (950, &[]), (1050, &[]), (1125, &[]), (8000, &[]), (600, &isolated)]
+    {
+        let output = fresh("address-space.jsonl");
+        let mut command = limited("prlimit");
+        command.args([&format!("--as={}", mebibytes << 20), VX, "detect", "--provider", "cpu", "--lanes", "2"]);
+        let run = finished(command.arg(&*FOLDER).arg("--output").arg(&output).args(more));
+        let what = format!("{mebibytes} MiB {more:?}: {}: {}", run.status, errors(&run));
+        match run.status.code() {
+            // One of the files is not a video.
+            Some(1) => assert!(errors(&run).contains("failed"), "{what}"),
+            Some(2) => assert!(errors(&run).contains("vx: "), "{what}"),
+            other => assert!(other.is_none_or(|code| code == 134) && mebibytes < 8000, "{what}"),
+        }
+        let text = output.to_str().unwrap();
+        let again = detect(&[FOLDER.to_str().unwrap(), "--output", text, "--resume", "--retry-failed"]);
+        assert_eq!(again.status.code(), Some(1), "{what}: {}", errors(&again));
+        if mebibytes == 8000 {
+            assert_same(&records(&output), &expected(), &what);
+        }
+    }
+}
+
 /// Runs a shell script with its own mounts. `None`, with the reason, where that is not possible.
 fn in_mount_namespace(script: &str, arguments: &[&Path]) -> Option<Output> {
     let unshare = |script: &str| {

@@ -16,6 +16,7 @@ pub mod latency;
 pub mod library_paths;
 mod log;
 pub mod overlay;
+mod pad_task;
 mod pad_templates;
 mod property_lock;
 mod qos;

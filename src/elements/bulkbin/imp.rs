@@ -20,6 +20,7 @@ use super::supervisor::Run;
 use super::totals::Totals;
 use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::log::Category;
+use crate::elements::pad_task::PadTask;
 use crate::elements::{pad_templates, property_lock};
 
 pub(super) static CAT: Category = Category::new("vxbulkbin", "Many files in parallel lanes");
@@ -27,6 +28,7 @@ pub(super) static CAT: Category = Category::new("vxbulkbin", "Many files in para
 /// Locks: no two are held together, and none over a call into GStreamer: the receiver of a message may read `stats`.
 pub struct BulkBin {
     srcpad: gst::Pad,
+    task: PadTask,
     pub(super) settings: Mutex<Settings>,
     pub(super) lanes: Mutex<Vec<Lane>>,
     pub(super) child_properties: Arc<ChildProperties>,
@@ -64,6 +66,7 @@ impl ObjectSubclass for BulkBin {
             .build();
         Self {
             srcpad,
+            task: PadTask::default(),
             settings: Mutex::default(),
             lanes: Mutex::default(),
             child_properties: Arc::default(),
@@ -278,22 +281,22 @@ impl BulkBin {
         if !active {
             self.stop();
             *self.seqnum.lock() = None;
-            return pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"));
+            return self.task.stop(pad).map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"));
         }
         self.start().map_err(|text| {
             self.stop();
             gst::element_imp_error!(self, gst::ResourceError::Settings, ("{text}"));
             gst::loggable_error!(CAT, "{text}")
         })?;
-        self.start_task().map_err(|_| {
+        self.start_task().map_err(|error| {
             self.stop();
-            gst::loggable_error!(CAT, "The streaming task cannot be started")
+            gst::loggable_error!(CAT, "{error}")
         })
     }
 
     fn start_task(&self) -> Result<(), glib::BoolError> {
         let bin = self.obj().downgrade();
-        self.srcpad.start_task(move || {
+        self.task.start(&self.srcpad, move || {
             if let Some(bin) = bin.upgrade() {
                 bin.imp().iterate();
             }

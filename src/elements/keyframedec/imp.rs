@@ -19,6 +19,7 @@ use super::streaming::Session;
 use super::{errors, formats};
 use crate::av;
 use crate::elements::log::Category;
+use crate::elements::pad_task::PadTask;
 use crate::elements::qos::Lateness;
 use crate::elements::{pad_templates, property_lock};
 
@@ -71,6 +72,7 @@ pub(super) struct Stats {
 pub struct KeyframeDec {
     pub(super) sinkpad: gst::Pad,
     pub(super) srcpad: gst::Pad,
+    task: PadTask,
     pub(super) settings: Mutex<Settings>,
     pub(super) state: Mutex<State>,
     pub(super) session: Mutex<Option<Session>>,
@@ -128,6 +130,7 @@ impl ObjectSubclass for KeyframeDec {
         Self {
             sinkpad,
             srcpad,
+            task: PadTask::default(),
             settings: Mutex::default(),
             state: Mutex::default(),
             session: Mutex::default(),
@@ -250,7 +253,7 @@ impl KeyframeDec {
             self.start_task()
         } else {
             self.interrupt_waits();
-            let stopped = self.task_pad().stop_task();
+            let stopped = self.task.stop(self.task_pad());
             self.state.lock().mode = None;
             stopped.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))
         }
@@ -264,12 +267,12 @@ impl KeyframeDec {
 
     fn start_task(&self) -> Result<(), gst::LoggableError> {
         let element = self.obj().downgrade();
-        let started = self.task_pad().start_task(move || {
+        let started = self.task.start(self.task_pad(), move || {
             if let Some(element) = element.upgrade() {
                 element.imp().iterate();
             }
         });
-        started.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+        started.map_err(|error| gst::loggable_error!(CAT, "{error}"))
     }
 
     /// Events come from upstream in push mode only.

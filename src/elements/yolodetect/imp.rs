@@ -20,6 +20,7 @@ use crate::detect;
 use crate::elements::detector::{self, MODEL_DETAILS};
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
+use crate::elements::pad_task::PadTask;
 use crate::elements::qos::Lateness;
 use crate::elements::video_format;
 use crate::elements::{pad_templates, property_lock};
@@ -32,6 +33,7 @@ pub(super) static CAT: Category = Category::new(FACTORY, "Object detection with 
 pub struct YoloDetect {
     pub(super) sinkpad: gst::Pad,
     pub(super) srcpad: gst::Pad,
+    task: PadTask,
     pub(super) settings: Mutex<Arc<Settings>>,
     pub(super) ready: Mutex<Option<LoadedEngine>>,
     pub(super) counts: Mutex<Counts>,
@@ -86,6 +88,7 @@ impl ObjectSubclass for YoloDetect {
         Self {
             sinkpad,
             srcpad,
+            task: PadTask::default(),
             settings: Mutex::default(),
             ready: Mutex::default(),
             counts: Mutex::default(),
@@ -472,7 +475,7 @@ impl YoloDetect {
             self.start_task()
         } else {
             self.queue.close();
-            pad.stop_task().map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))?;
+            self.task.stop(pad).map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be stopped"))?;
             self.queue.drain();
             Ok(())
         }
@@ -480,12 +483,12 @@ impl YoloDetect {
 
     pub(super) fn start_task(&self) -> Result<(), gst::LoggableError> {
         let element = self.obj().downgrade();
-        let started = self.srcpad.start_task(move || {
+        let started = self.task.start(&self.srcpad, move || {
             if let Some(element) = element.upgrade() {
                 element.imp().iterate();
             }
         });
-        started.map_err(|_| gst::loggable_error!(CAT, "The streaming task cannot be started"))
+        started.map_err(|error| gst::loggable_error!(CAT, "{error}"))
     }
 
     fn stats(&self) -> gst::Structure {
