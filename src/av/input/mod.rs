@@ -140,16 +140,16 @@ impl Input {
         Ok(Self { context, io, container: Container::from_demuxer_names(&names), interrupt })
     }
 
-    /// Opens the container again, to be read from its beginning. The caller holds the opening lock.
+    /// Opens the container again, to be read from its beginning, and returns it. Nothing more can be read from this one, but its streams
+    /// stay valid until it is dropped. The caller holds the opening lock.
     ///
     /// # Errors
-    /// As [`open`](Self::open); nothing can be read afterwards.
-    pub(crate) fn reopen(&mut self, max_pixels: u64) -> Result<(), Error> {
+    /// As [`open`](Self::open).
+    pub(crate) fn reopen(&mut self, max_pixels: u64) -> Result<Self, Error> {
         let (source, bytes_read) = self.io.take_source()?;
         let mut again = Self::open(source, self.interrupt.clone(), max_pixels)?;
         again.io.add_bytes_read(bytes_read);
-        *self = again;
-        Ok(())
+        Ok(again)
     }
 
     /// Returns why the file yields no picture, where its first bytes show that.

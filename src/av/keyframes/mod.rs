@@ -11,6 +11,7 @@ pub mod elementary;
 mod gaps;
 pub mod keyframe;
 pub mod options;
+mod overlap;
 mod selection;
 mod still_image;
 mod stream_switch;
