@@ -132,6 +132,23 @@ fn frames_between_keyframes_match_a_full_decode() {
     );
 }
 
+/// A picture that is too large costs only itself, as a keyframe and as the beginning of a gap.
+#[test]
+fn a_gap_that_begins_with_a_picture_over_the_size_limit_is_damage() {
+    let part = |start: &str, size: &str| {
+        let how = ["-t", "4", "-s", size, "-c:v", "mpeg4", "-g", "50", "-output_ts_offset", start];
+        std::fs::read(encoded(&format!("from_{start}.ts"), &how)).unwrap()
+    };
+    let file = common::scratch("sizes.ts");
+    std::fs::write(&file, [part("0", "160x120"), part("4", "640x480"), part("8", "160x120")].concat()).unwrap();
+    let outcome =
+        run(&format!("filesrc location={} ! vxkeyframedec max-gap=1000000000 max-pixels=100000", quoted(&file)));
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert_eq!(outcome.samples.len(), 8, "{:?}", outcome.warnings);
+    let damage = outcome.warnings.iter().filter(|text| text.contains("damaged data"));
+    assert!(damage.count() > 2, "{:?}", outcome.warnings);
+}
+
 #[test]
 fn any_video_stream_of_a_file_can_be_selected() {
     let source = clip();
