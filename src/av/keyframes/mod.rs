@@ -514,7 +514,8 @@ impl KeyframeReader {
         }
         self.counts.decode_time += started.elapsed();
         match (frames.into_iter().next(), decoded) {
-            (Some(frame), _) => {
+            (Some(mut frame), _) => {
+                frame.mark_corrupt_where_unwritten();
                 self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
             }
             (None, Err(error)) => self.ready.push_back(Outcome::Damage { pts, reason: error.to_string() }),
