@@ -8,10 +8,50 @@
 
 mod common;
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use common::{clip, made, piped, pixels, planes, quoted, root, run, scratch};
 use gst::prelude::*;
+use gstvx::av::{ByteSource, Interrupt, KeyframeReader, Options, SourceError, Step};
+
+/// A file for a reader without an element.
+struct FileSource(std::fs::File);
+
+impl ByteSource for FileSource {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        self.0.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
+    }
+
+    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
+        self.0.seek(SeekFrom::Start(position)).map(drop).map_err(|error| SourceError::Failed(error.to_string()))
+    }
+
+    fn size(&mut self) -> Option<u64> {
+        self.0.metadata().ok().map(|metadata| metadata.len())
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn has_cheap_seeks(&self) -> bool {
+        true
+    }
+}
+
+/// Returns the times in nanoseconds of all keyframes from here on.
+fn times_to_end(reader: &mut KeyframeReader) -> Vec<i64> {
+    let mut times = Vec::new();
+    loop {
+        match reader.next().unwrap() {
+            Step::Keyframe(keyframe) => times.push(keyframe.pts_ns.unwrap()),
+            Step::Damaged { reason, .. } => panic!("{reason}"),
+            Step::Notice(_) => {}
+            Step::End => return times,
+        }
+    }
+}
 
 /// The correct result for a file.
 struct Case {
@@ -188,6 +228,46 @@ fn a_stream_of_two_recordings_is_read_completely() {
     assert!(running.is_sorted_by(|a, b| a < b), "{running:?}");
     let is_discontinuous = outcome.samples[3].buffer().unwrap().flags().contains(gst::BufferFlags::DISCONT);
     assert!(is_discontinuous, "the second recording does not follow on the first");
+}
+
+/// A recording whose video moves to another stream, with times that start over and with times that continue.
+#[test]
+fn a_seek_back_leads_into_the_stream_that_the_video_has_left() {
+    let how = "-t 4 -s 320x240 -c:v libx264 -preset ultrafast -bf 0 -g 25";
+    let moved = "-mpegts_start_pid 0x200 -mpegts_pmt_start_pid 0x1000";
+    let first = encoded("before.ts", how);
+    let rest = [
+        encoded("over.ts", &format!("{how} {moved}")),
+        encoded("on.ts", &format!("{how} {moved} -output_ts_offset 4")),
+    ];
+    for (number, (second, continues)) in rest.iter().zip([false, true]).enumerate() {
+        let file = joined(&format!("left{number}.ts"), &[&first, second]);
+        let source = Box::new(FileSource(std::fs::File::open(file).unwrap()));
+        let mut reader = KeyframeReader::open(source, &Options::default(), Interrupt::default()).unwrap();
+        let all = times_to_end(&mut reader);
+        assert_eq!((all.len(), all.is_sorted()), (8, continues), "{all:?}");
+        for from in [0, 2, 5, 1, 7, 0] {
+            let wanted = if continues || from < 4 { &all[from..] } else { continue };
+            reader.seek(wanted[0]).unwrap();
+            assert_eq!(times_to_end(&mut reader), wanted, "from {from}");
+        }
+    }
+}
+
+#[test]
+fn a_recording_that_continues_as_two_videos_continues_with_the_first() {
+    let how = "-t 4 -s 320x240 -c:v libx264 -preset ultrafast -bf 0 -g 25";
+    let first = encoded("alone.ts", how);
+    let source = clip();
+    let source = source.to_str().unwrap();
+    let two = format!("-map 0:v -map 0:v {how} -mpegts_start_pid 0x200 -mpegts_pmt_start_pid 0x1000");
+    let two: Vec<_> = ["-i", source, "-an"].into_iter().chain(two.split_whitespace()).collect();
+    let file = joined("one_then_two.ts", &[&first, &made("both.ts", &two)]);
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&file)));
+    assert_eq!(outcome.samples.len(), 8, "{:?}", outcome.warnings);
+    for text in ["continues in stream 1", "stream 2 is another video"] {
+        assert!(outcome.warnings.iter().any(|warning| warning.contains(text)), "{:?}", outcome.warnings);
+    }
 }
 
 #[test]

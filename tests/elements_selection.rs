@@ -132,6 +132,47 @@ fn frames_between_keyframes_match_a_full_decode() {
     );
 }
 
+/// A picture that is too large costs only itself, as a keyframe and as the beginning of a gap.
+#[test]
+fn a_gap_that_begins_with_a_picture_over_the_size_limit_is_damage() {
+    let part = |start: &str, size: &str| {
+        let how = ["-t", "4", "-s", size, "-c:v", "mpeg4", "-g", "50", "-output_ts_offset", start];
+        std::fs::read(encoded(&format!("from_{start}.ts"), &how)).unwrap()
+    };
+    let file = common::scratch("sizes.ts");
+    std::fs::write(&file, [part("0", "160x120"), part("4", "640x480"), part("8", "160x120")].concat()).unwrap();
+    let outcome =
+        run(&format!("filesrc location={} ! vxkeyframedec max-gap=1000000000 max-pixels=100000", quoted(&file)));
+    assert!(outcome.error.is_none(), "{:?}", outcome.error);
+    assert_eq!(outcome.samples.len(), 8, "{:?}", outcome.warnings);
+    let damage = outcome.warnings.iter().filter(|text| text.contains("damaged data"));
+    assert!(damage.count() > 2, "{:?}", outcome.warnings);
+}
+
+/// Removes all slices but the first of each picture of an H.265 stream (ITU-T H.265 7.3.1, 7.3.6.1), except in its keyframes.
+fn without_later_slices(stream: &[u8]) -> Vec<u8> {
+    let starts: Vec<_> = memchr::memmem::find_iter(stream, &[0, 0, 1]).chain([stream.len()]).collect();
+    let units = starts.windows(2).map(|range| &stream[range[0]..range[1]]);
+    let is_later_slice = |unit: &&[u8]| (unit[3] >> 1 & 63) < 16 && unit[5] & 0x80 == 0;
+    units.filter(|unit| !is_later_slice(unit)).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn frames_in_gaps_of_which_parts_are_missing_are_reported() {
+    let x265 = ["-c:v", "libx265", "-x265-params", "log-level=error:keyint=-1:scenecut=0:bframes=0:slices=4"];
+    let whole = encoded("slices.hevc", &[&["-t", "4", "-s", "640x480"][..], &x265].concat());
+    let cut = common::scratch("later_slices_missing.hevc");
+    std::fs::write(&cut, without_later_slices(&std::fs::read(&whole).unwrap())).unwrap();
+    let corrupt = |raw: &std::path::Path, name: &str| {
+        let file = made(name, &["-framerate", "25", "-i", raw.to_str().unwrap(), "-c", "copy"]);
+        let outcome = run(&format!("filesrc location={} ! vxkeyframedec max-gap=1000000000", quoted(&file)));
+        let is_corrupt = |sample: &gst::Sample| sample.buffer().unwrap().flags().contains(gst::BufferFlags::CORRUPTED);
+        outcome.samples.iter().map(is_corrupt).collect::<Vec<_>>()
+    };
+    assert_eq!(corrupt(&whole, "slices.mkv"), [false; 4]);
+    assert_eq!(corrupt(&cut, "later_slices_missing.mkv"), [false, true, true, true]);
+}
+
 #[test]
 fn any_video_stream_of_a_file_can_be_selected() {
     let source = clip();

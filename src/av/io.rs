@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! FFmpeg's byte IO over a Rust [`ByteSource`].
 //!
-//! Owns the AVIOContext, its buffer and the source. An opened file reads bytes only through this. Every read releases the opening
-//! lock while the source waits.
+//! Owns the AVIOContext, its buffer and the source. An opened file reads bytes only through this. Every call of the source that may
+//! wait (reads, seeks, the size) releases the opening lock meanwhile.
 //!
 //! Thread rule: one thread at a time, the one that drives the demuxer.
 
@@ -20,6 +20,9 @@ use crate::av::opening_lock;
 
 /// Size of FFmpeg's read buffer: small, because most reads follow a jump to the next keyframe.
 const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Most bytes of one read of the source.
+const READ_BYTES: usize = 1 << 20;
 
 /// Number of leading bytes that are kept to determine what a file is that cannot be opened.
 const HEAD_BYTES: usize = 1024;
@@ -106,8 +109,16 @@ struct Shared {
     /// Reads stop at this byte until they reach it.
     read_ahead_end: u64,
     head: Vec<u8>,
+    /// Where the source writes, since FFmpeg's memory may be uninitialised.
+    buffer: Vec<u8>,
     error: Option<SourceError>,
 }
+
+/// An Io may move to another thread with all that it owns.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Shared>();
+};
 
 /// An AVIOContext over a [`ByteSource`].
 pub(crate) struct Io {
@@ -124,7 +135,7 @@ impl Io {
         let seekable = source.is_seekable();
         let mut source = source;
         let read_budget = read_budget(&mut *source);
-        let first_size = source.size();
+        let first_size = opening_lock::released_while(|| source.size());
         let shared = Shared {
             source,
             interrupt,
@@ -134,6 +145,7 @@ impl Io {
             read_budget,
             read_ahead_end: 0,
             head: Vec::with_capacity(HEAD_BYTES),
+            buffer: Vec::new(),
             error: None,
         };
         // SAFETY: plain allocation; null is handled below.
@@ -200,7 +212,7 @@ impl Io {
     /// Takes the source, moved to its beginning, and the number of bytes that were read of it. Nothing more can be read through this.
     pub(crate) fn take_source(&mut self) -> Result<(Box<dyn ByteSource>, u64), Error> {
         let shared = self.shared_mut();
-        shared.source.seek(0)?;
+        opening_lock::released_while(|| shared.source.seek(0))?;
         Ok((std::mem::replace(&mut shared.source, Box::new(EmptySource)), shared.bytes_read))
     }
 
@@ -243,9 +255,13 @@ impl Io {
             return Err(Error::Interrupted);
         }
         shared.source.expect(position.saturating_add(buffer.len() as u64));
-        shared.source.seek(position)?;
-        let read = shared.source.read(buffer);
-        shared.source.seek(shared.position)?;
+        let source = &mut shared.source;
+        let read = opening_lock::released_while(|| -> Result<usize, SourceError> {
+            source.seek(position)?;
+            let read = source.read(buffer);
+            source.seek(shared.position)?;
+            read
+        });
         shared.source.expect(shared.read_ahead_end);
         let count = read?;
         shared.count(count)?;
@@ -254,13 +270,13 @@ impl Io {
 
     /// Returns the size of the source, where known.
     pub(crate) fn size(&mut self) -> Option<u64> {
-        self.shared_mut().source.size()
+        self.shared_mut().size()
     }
 
     /// Returns the size of the source and what it was when reading began, if it has become smaller.
     pub(crate) fn shrinkage(&mut self) -> Option<(u64, u64)> {
         let shared = self.shared_mut();
-        shared.source.size().zip(shared.first_size).filter(|(now, before)| now < before)
+        shared.size().zip(shared.first_size).filter(|(now, before)| now < before)
     }
 }
 
@@ -285,11 +301,18 @@ unsafe extern "C" fn read_packet(opaque: *mut c_void, buffer: *mut u8, size: c_i
     }
     // SAFETY: opaque is the Shared that Io::new registered; FFmpeg calls back on the thread that drives the demuxer only.
     let shared = unsafe { &mut *opaque.cast::<Shared>() };
-    // SAFETY: FFmpeg passes `size` writable bytes for the duration of this call.
-    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, size) };
     // A panic must not cross into C: it would abort the process.
-    let read = catch_unwind(AssertUnwindSafe(|| shared.read(buffer)));
-    read.unwrap_or(ffi::AVERROR(ffi::EIO))
+    let read = catch_unwind(AssertUnwindSafe(|| shared.read(size)));
+    match read {
+        Ok(Ok(count)) => {
+            let bytes = &shared.buffer[..count];
+            // SAFETY: FFmpeg passes `size` writable bytes, of which no more were read; our memory is another.
+            unsafe { buffer.copy_from_nonoverlapping(bytes.as_ptr(), count) };
+            count as c_int
+        }
+        Ok(Err(code)) => code,
+        Err(_) => ffi::AVERROR(ffi::EIO),
+    }
 }
 
 unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i64 {
@@ -301,7 +324,7 @@ unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i6
 
 /// Returns the number of bytes that may be read of a source.
 fn read_budget(source: &mut dyn ByteSource) -> Option<u64> {
-    let size = source.size().filter(|_| source.is_seekable())?;
+    let size = opening_lock::released_while(|| source.size()).filter(|_| source.is_seekable())?;
     Some(size.saturating_mul(MAX_READS_PER_BYTE).saturating_add(MIN_READ_BUDGET))
 }
 
@@ -341,37 +364,41 @@ impl Shared {
         Ok(())
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> c_int {
+    fn size(&mut self) -> Option<u64> {
+        opening_lock::released_while(|| self.source.size())
+    }
+
+    /// Reads up to `size` bytes at the position into the buffer. Returns how many, at least one, or FFmpeg's error code.
+    fn read(&mut self, size: usize) -> Result<usize, c_int> {
         if self.interrupt.is_set() {
             self.error = Some(SourceError::Interrupted);
-            return ffi::AVERROR_EXIT;
+            return Err(ffi::AVERROR_EXIT);
         }
         let until_limit = self.read_ahead_end.checked_sub(self.position).and_then(|bytes| usize::try_from(bytes).ok());
-        let wanted = until_limit.filter(|&bytes| bytes > 0).map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
-        let buffer = &mut buffer[..wanted];
-        match opening_lock::released_while(|| self.source.read(buffer)) {
-            Ok(0) => ffi::AVERROR_EOF,
-            Ok(count) => {
-                let count = count.min(buffer.len());
-                if self.position == self.head.len() as u64 && self.head.len() < HEAD_BYTES {
-                    let wanted = HEAD_BYTES - self.head.len();
-                    self.head.extend(buffer[..count].iter().take(wanted));
-                }
-                self.position += count as u64;
-                match self.count(count) {
-                    Ok(()) => count as c_int,
-                    Err(error) => self.fail(error),
-                }
-            }
-            Err(error) => self.fail(error),
+        let wanted = until_limit.filter(|&bytes| bytes > 0).map_or(size, |bytes| bytes.min(size)).min(READ_BYTES);
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
         }
+        let buffer = &mut self.buffer[..wanted];
+        let count = match opening_lock::released_while(|| self.source.read(buffer)) {
+            Ok(0) => return Err(ffi::AVERROR_EOF),
+            Ok(count) => count.min(wanted),
+            Err(error) => return Err(self.fail(error)),
+        };
+        if self.position == self.head.len() as u64 && self.head.len() < HEAD_BYTES {
+            let missing = HEAD_BYTES - self.head.len();
+            self.head.extend(self.buffer[..count].iter().take(missing));
+        }
+        self.position += count as u64;
+        self.count(count).map_err(|error| self.fail(error))?;
+        Ok(count)
     }
 
     fn seek(&mut self, offset: i64, whence: c_int) -> i64 {
         const INVALID: i64 = ffi::AVERROR(ffi::EINVAL) as i64;
         let whence = whence & !(ffi::AVSEEK_FORCE);
         if whence == ffi::AVSEEK_SIZE {
-            let size = self.source.size().and_then(|size| i64::try_from(size).ok());
+            let size = self.size().and_then(|size| i64::try_from(size).ok());
             return size.unwrap_or(ffi::AVERROR(ffi::ENOSYS).into());
         }
         let target = match whence {
@@ -383,7 +410,7 @@ impl Shared {
         let position = match target {
             Some(SeekFrom::Start(position)) => Some(position),
             Some(SeekFrom::Current(by)) => self.position.checked_add_signed(by),
-            Some(SeekFrom::End(by)) => self.source.size().and_then(|size| size.checked_add_signed(by)),
+            Some(SeekFrom::End(by)) => self.size().and_then(|size| size.checked_add_signed(by)),
             None => None,
         };
         let Some(position) = position else { return INVALID };
@@ -435,6 +462,56 @@ mod tests {
         fn has_cheap_seeks(&self) -> bool {
             true
         }
+    }
+
+    /// Fails if another thread cannot have the opening lock.
+    struct Unlocked;
+
+    fn assert_unlocked() {
+        let (acquired, is_free) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(opening_lock::acquire());
+            let _ = acquired.send(());
+        });
+        is_free.recv_timeout(std::time::Duration::from_secs(10)).expect("the opening lock is held");
+    }
+
+    impl ByteSource for Unlocked {
+        fn read(&mut self, _buffer: &mut [u8]) -> Result<usize, SourceError> {
+            assert_unlocked();
+            Ok(1)
+        }
+
+        fn seek(&mut self, _position: u64) -> Result<(), SourceError> {
+            assert_unlocked();
+            Ok(())
+        }
+
+        fn size(&mut self) -> Option<u64> {
+            assert_unlocked();
+            Some(1)
+        }
+
+        fn is_seekable(&self) -> bool {
+            true
+        }
+
+        fn has_cheap_seeks(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn others_can_open_files_while_a_source_waits() {
+        let lock = opening_lock::acquire();
+        let mut io = Io::new(Box::new(Unlocked), Interrupt::default()).unwrap();
+        assert_eq!(io.read_at(0, &mut [0]).unwrap(), 1);
+        assert_eq!(io.shared_mut().read(1), Ok(1));
+        assert_eq!(io.shared_mut().seek(0, 0), 0);
+        assert_eq!((io.size(), io.shrinkage()), (Some(1), None));
+        io.reset_read_budget();
+        io.take_source().unwrap();
+        drop(lock);
     }
 
     #[test]

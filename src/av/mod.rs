@@ -4,6 +4,8 @@
 //! The only layer with `unsafe`. It does not know GStreamer and logs nothing: everything is reported by return values.
 //! FFmpeg's global state, its log callback included, is left alone, since other libraries in the process share it.
 
+mod c_enums;
+mod codec_context;
 mod containers;
 mod decode;
 mod error;

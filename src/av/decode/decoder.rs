@@ -3,12 +3,12 @@
 
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::codec_context::CodecContext;
 use crate::av::decode::hardware::Assignment;
 use crate::av::decode::options::DecoderOptions;
 use crate::av::error::Error;
@@ -52,13 +52,14 @@ pub(crate) struct Resources {
 
 /// An opened AVCodecContext.
 pub(crate) struct Decoder {
-    context: NonNull<ffi::AVCodecContext>,
+    /// Dropped before `shared`, to which its `opaque` points.
+    context: CodecContext,
     name: String,
     /// How packets are delimited, where the decoder is not flushed after IDR pictures.
     framing: Option<Framing>,
     /// Whether the decoder still holds pictures of earlier packets.
     holds_references: bool,
-    /// The context's `opaque` points to this: it outlives the context and does not move.
+    /// The context's `opaque` points to this, which does not move.
     shared: Box<Shared>,
 }
 
@@ -69,18 +70,19 @@ struct Shared {
     fills_black: AtomicBool,
 }
 
-// SAFETY: the context is owned by this value alone and FFmpeg does not tie it to a thread; calls are made through &mut self.
-unsafe impl Send for Decoder {}
+/// FFmpeg's threads read [`Shared`] as well as the thread that has the decoder.
+const _: () = {
+    const fn is_shareable<T: Send + Sync>() {}
+    is_shareable::<Shared>();
+};
 
 impl Decoder {
     /// Opens a decoder for `stream`. The caller holds the opening lock.
     pub(crate) fn open(stream: &VideoStream, mode: DecodeMode, resources: &Resources) -> Result<Self, Error> {
-        let codec = resources.device.as_ref().map_or(stream.native_decoder().as_ptr().cast_const(), Assignment::codec);
-        // SAFETY: codec is a static AVCodec of libavcodec.
-        let context = unsafe { ffi::avcodec_alloc_context3(codec) };
-        let context = NonNull::new(context).ok_or_else(|| Error::memory("avcodec_alloc_context3"))?;
+        let codec = resources.device.as_ref().map_or(stream.native_decoder(), Assignment::codec);
+        let context = CodecContext::new(codec)?;
         // SAFETY: an AVCodec's name is a static, terminated string.
-        let name = unsafe { CStr::from_ptr((*codec).name) }.to_string_lossy().into_owned();
+        let name = unsafe { CStr::from_ptr((*codec.as_ptr()).name) }.to_string_lossy().into_owned();
         let shared = Box::new(Shared { resources: resources.clone(), fills_black: AtomicBool::new(false) });
         let is_kept_open = resources.device.is_some() && stream.syntax() == Some(Syntax::H264);
         let framing = is_kept_open.then(|| Framing::of(Syntax::H264, stream.extradata()));
@@ -133,7 +135,7 @@ impl Decoder {
             (*raw).thread_count = c_int::try_from(threads).unwrap_or(1);
         }
         // SAFETY: the context was made for this codec; null options are allowed.
-        let result = unsafe { ffi::avcodec_open2(raw, codec, std::ptr::null_mut()) };
+        let result = unsafe { ffi::avcodec_open2(raw, codec.as_ptr(), std::ptr::null_mut()) };
         if result < 0 {
             return Err(Error::call("avcodec_open2", result));
         }
@@ -344,12 +346,4 @@ unsafe extern "C" fn get_format(
     let shared = unsafe { &*(*context).opaque.cast::<Shared>() };
     let chosen = shared.resources.device.as_ref().and_then(|device| device.choose_format(offered));
     chosen.map_or(ffi::AVPixelFormat::AV_PIX_FMT_NONE, PixelFormat::raw)
-}
-
-impl Drop for Decoder {
-    fn drop(&mut self) {
-        let mut context = self.context.as_ptr();
-        // SAFETY: allocated by avcodec_alloc_context3 and not used afterwards.
-        unsafe { ffi::avcodec_free_context(&raw mut context) };
-    }
 }

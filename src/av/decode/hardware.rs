@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use ffmpeg_sys_next as ffi;
 use parking_lot::Mutex;
 
+use crate::av::c_enums;
 use crate::av::decode::options::Hardware;
 use crate::av::error::{Error, message};
 use crate::av::frame::Frame;
@@ -45,6 +46,13 @@ pub(crate) struct DeviceDecoder {
 unsafe impl Send for DeviceDecoder {}
 // SAFETY: as above.
 unsafe impl Sync for DeviceDecoder {}
+
+impl DeviceDecoder {
+    /// `codec` is one of libavcodec's static descriptions.
+    pub(crate) fn new(codec: NonNull<ffi::AVCodec>, format: PixelFormat) -> Self {
+        Self { codec, format }
+    }
+}
 
 /// An opened device. Tests implement it without hardware.
 pub(crate) trait Device: Send + Sync {
@@ -95,8 +103,8 @@ pub(crate) fn choose(wanted: &Hardware, native: NonNull<ffi::AVCodec>, open: Ope
         Hardware::Auto => (AUTOMATIC.to_vec(), None, true),
         Hardware::Named { kind, device } => (vec![kind], device.as_deref(), false),
     };
-    // SAFETY: an AVCodec and the names of codecs are static, terminated strings.
-    let codec = unsafe { CStr::from_ptr(ffi::avcodec_get_name((*native.as_ptr()).id)) }.to_string_lossy();
+    // SAFETY: a static AVCodec; the names of codecs are static, terminated strings.
+    let codec = unsafe { CStr::from_ptr(c_enums::avcodec_get_name(c_enums::id_of(native))) }.to_string_lossy();
     let mut reasons = Vec::new();
     for kind in kinds {
         let reason = match open(kind, device) {
@@ -124,8 +132,8 @@ impl Assignment {
         self.device.name()
     }
 
-    pub(crate) fn codec(&self) -> *const ffi::AVCodec {
-        self.decoder.codec.as_ptr()
+    pub(crate) fn codec(&self) -> NonNull<ffi::AVCodec> {
+        self.decoder.codec
     }
 
     /// Whether the device has refused the stream.
@@ -173,7 +181,8 @@ fn software_format(offered: &[c_int]) -> Option<PixelFormat> {
 /// An FFmpeg device.
 struct HwDevice {
     name: String,
-    kind: ffi::AVHWDeviceType,
+    /// An AVHWDeviceType.
+    kind: c_int,
     /// An AVHWDeviceContext.
     context: NonNull<ffi::AVBufferRef>,
 }
@@ -191,16 +200,15 @@ impl Drop for HwDevice {
     }
 }
 
+/// The AVHWDeviceType for none.
+const NO_DEVICE: c_int = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE as c_int;
+
 /// ENOTSUP of Linux, which FFmpeg returns for a primary context with other flags than its own.
 const NOT_SUPPORTED: c_int = 95;
 
 /// Creates an AVHWDeviceContext, or returns FFmpeg's error code. `is_primary` uses the context that CUDA keeps for the process,
 /// which inference uses as well, so that there is no second one on the device.
-fn create_context(
-    kind: ffi::AVHWDeviceType,
-    device: Option<&CStr>,
-    is_primary: bool,
-) -> Result<NonNull<ffi::AVBufferRef>, c_int> {
+fn create_context(kind: c_int, device: Option<&CStr>, is_primary: bool) -> Result<NonNull<ffi::AVBufferRef>, c_int> {
     let mut options = std::ptr::null_mut();
     if is_primary {
         // SAFETY: a null dictionary is created; the strings are copied.
@@ -209,7 +217,7 @@ fn create_context(
     let device = device.map_or(std::ptr::null(), CStr::as_ptr);
     let mut context = std::ptr::null_mut();
     // SAFETY: the kind is one of FFmpeg's, the string is terminated or null, context receives a new reference.
-    let result = unsafe { ffi::av_hwdevice_ctx_create(&raw mut context, kind, device, options, 0) };
+    let result = unsafe { c_enums::av_hwdevice_ctx_create(&raw mut context, kind, device, options, 0) };
     // SAFETY: the dictionary is ours; null is allowed.
     unsafe { ffi::av_dict_free(&raw mut options) };
     if result < 0 { Err(result) } else { NonNull::new(context).ok_or(ffi::AVERROR(ffi::ENOMEM)) }
@@ -219,15 +227,15 @@ impl HwDevice {
     fn open(kind: &str, device: Option<&str>) -> Result<Self, String> {
         let c_kind = CString::new(kind).unwrap_or_default();
         // SAFETY: a terminated string.
-        let found = unsafe { ffi::av_hwdevice_find_type_by_name(c_kind.as_ptr()) };
-        if found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE {
+        let found = unsafe { c_enums::av_hwdevice_find_type_by_name(c_kind.as_ptr()) };
+        if found == NO_DEVICE {
             return Err("this FFmpeg does not have this kind of device".into());
         }
         if !is_built_in(found) {
             return Err(format!("this FFmpeg was built without {kind}"));
         }
         let c_device = device.and_then(|device| CString::new(device).ok());
-        let is_cuda = found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA;
+        let is_cuda = found == ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA as c_int;
         let opened = create_context(found, c_device.as_deref(), is_cuda);
         // FFmpeg refuses a primary context that another library in the process has created with other flags. A second context on the
         // device uses memory there, and works.
@@ -249,15 +257,16 @@ impl HwDevice {
     fn format_of(&self, codec: NonNull<ffi::AVCodec>) -> Option<PixelFormat> {
         for index in 0.. {
             // SAFETY: a static AVCodec; the result is null past the last entry, else a static description.
-            let config = unsafe { ffi::avcodec_get_hw_config(codec.as_ptr(), index).as_ref() }?;
+            let config =
+                NonNull::new(unsafe { ffi::avcodec_get_hw_config(codec.as_ptr(), index) }.cast_mut())?.as_ptr();
             let by_device = ffi::AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX as c_int;
             // The enums are read as integers: a newer library may use values that these bindings do not have.
-            // SAFETY: config is valid; both fields are C ints.
-            let (kind, format) = unsafe {
-                let kind = (&raw const config.device_type).cast::<c_int>().read();
-                (kind, (&raw const config.pix_fmt).cast::<c_int>().read())
+            // SAFETY: config is valid; all three fields are C ints.
+            let (methods, kind, format) = unsafe {
+                let kind = (&raw const (*config).device_type).cast::<c_int>().read();
+                ((*config).methods, kind, (&raw const (*config).pix_fmt).cast::<c_int>().read())
             };
-            if config.methods & by_device != 0 && kind == self.kind as c_int {
+            if methods & by_device != 0 && kind == self.kind {
                 return PixelFormat::from_raw(format);
             }
         }
@@ -272,22 +281,19 @@ impl Device for HwDevice {
 
     fn decoder_for(&self, native: NonNull<ffi::AVCodec>) -> Option<DeviceDecoder> {
         if let Some(format) = self.format_of(native) {
-            return Some(DeviceDecoder { codec: native, format });
+            return Some(DeviceDecoder::new(native, format));
         }
         // Separate decoders (h264_qsv, h264_mediacodec).
-        // SAFETY: a static AVCodec; AVCodecID is read as the integer it is.
-        let id = unsafe { (&raw const (*native.as_ptr()).id).cast::<u32>().read() };
+        // SAFETY: a static AVCodec.
+        let id = unsafe { c_enums::id_of(native) };
         let mut state: *mut c_void = std::ptr::null_mut();
         loop {
             // SAFETY: state is null at first and then what the function left in it; the result is static or null.
             let codec = NonNull::new(unsafe { ffi::av_codec_iterate(&raw mut state) }.cast_mut())?;
-            // SAFETY: a static AVCodec, its id read as an integer.
-            let is_decoder = unsafe {
-                ffi::av_codec_is_decoder(codec.as_ptr()) != 0
-                    && (&raw const (*codec.as_ptr()).id).cast::<u32>().read() == id
-            };
+            // SAFETY: a static AVCodec.
+            let is_decoder = unsafe { ffi::av_codec_is_decoder(codec.as_ptr()) != 0 && c_enums::id_of(codec) == id };
             if is_decoder && let Some(format) = self.format_of(codec) {
-                return Some(DeviceDecoder { codec, format });
+                return Some(DeviceDecoder::new(codec, format));
             }
         }
     }
@@ -309,19 +315,14 @@ impl Device for HwDevice {
 }
 
 /// Whether libavutil was built with support for a kind of device.
-fn is_built_in(kind: ffi::AVHWDeviceType) -> bool {
-    let none = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE as c_int;
-    let mut at = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE;
+fn is_built_in(kind: c_int) -> bool {
+    let mut at = NO_DEVICE;
     loop {
-        // SAFETY: starts with NONE and continues with what the function returned; the result is read as the integer it is,
-        // and passed back only if these bindings have it.
-        let next = unsafe { ffi::av_hwdevice_iterate_types(at) };
-        // SAFETY: a C enum is an int.
-        let raw = unsafe { (&raw const next).cast::<c_int>().read() };
-        if raw == none || raw == kind as c_int {
-            return raw != none;
+        // SAFETY: starts with none and continues with what the function returned.
+        at = unsafe { c_enums::av_hwdevice_iterate_types(at) };
+        if at == NO_DEVICE || at == kind {
+            return at != NO_DEVICE;
         }
-        at = next;
     }
 }
 

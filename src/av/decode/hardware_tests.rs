@@ -33,7 +33,7 @@ impl Device for Fake {
 
     fn decoder_for(&self, native: NonNull<ffi::AVCodec>) -> Option<DeviceDecoder> {
         let format = PixelFormat::from_name(self.format).unwrap();
-        self.has_decoder.then_some(DeviceDecoder { codec: native, format })
+        self.has_decoder.then(|| DeviceDecoder::new(native, format))
     }
 
     unsafe fn attach(&self, _context: *mut ffi::AVCodecContext) -> Result<(), Error> {

@@ -166,6 +166,7 @@ impl Decoders {
     /// is ready.
     ///
     /// # Errors
+    /// [`Error::Interrupted`] while it waits.
     pub(crate) fn take(&mut self, wait: bool, interrupt: &Interrupt) -> Result<Option<Decoded>, Error> {
         let Some((pts, result)) = self.pending.front() else { return Ok(None) };
         let lost = || {

@@ -348,6 +348,13 @@ impl Frame {
         unsafe { (*self.as_mut_ptr()).flags |= ffi::AV_FRAME_FLAG_CORRUPT };
     }
 
+    /// Flags the picture as incomplete if the decoder has not written all of it.
+    pub(crate) fn mark_corrupt_where_unwritten(&mut self) {
+        if canary::is_visible(self) {
+            self.mark_corrupt();
+        }
+    }
+
     pub(super) fn plane_mut(&mut self, plane: usize) -> Option<&mut [u8]> {
         // SAFETY: the frame is valid.
         let writable = unsafe { ffi::av_frame_is_writable(self.as_mut_ptr()) };

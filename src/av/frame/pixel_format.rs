@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString, c_int};
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::c_enums;
+
 /// A pixel format of the FFmpeg in use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PixelFormat(ffi::AVPixelFormat);
@@ -45,8 +47,7 @@ impl PixelFormat {
     pub fn from_name(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         // SAFETY: a terminated string, read during the call.
-        let format = unsafe { ffi::av_get_pix_fmt(name.as_ptr()) };
-        Self::from_raw(format as c_int)
+        Self::from_raw(unsafe { c_enums::av_get_pix_fmt(name.as_ptr()) })
     }
 
     /// Returns FFmpeg's name, for example "yuv420p".
@@ -178,7 +179,7 @@ impl PixelFormat {
     #[must_use]
     pub fn closest(self, candidates: &[PixelFormat]) -> Option<PixelFormat> {
         candidates.iter().copied().reduce(|best, candidate| {
-            // SAFETY: valid formats by construction; a null loss pointer is allowed.
+            // SAFETY: valid formats by construction, one of which is returned; a null loss pointer is allowed.
             let chosen = unsafe {
                 ffi::av_find_best_pix_fmt_of_2(
                     best.0,

@@ -66,7 +66,8 @@ impl Drop for Block {
 
 impl std::fmt::Debug for FramePool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FramePool({} spare blocks, {} bytes)", self.0.spare.lock().len(), self.spare_bytes())
+        let blocks = self.0.spare.lock().len();
+        write!(f, "FramePool({blocks} spare blocks, {} bytes)", self.spare_bytes())
     }
 }
 
@@ -319,6 +320,14 @@ mod tests {
         }
         pool.for_file();
         assert!(pool.spare_bytes() < 100_000, "{} bytes", pool.spare_bytes());
+    }
+
+    #[test]
+    fn a_pool_can_be_printed() {
+        let pool = FramePool::default();
+        drop(frame(&pool.for_file(), "gray", 64, 64));
+        let bytes = pool.spare_bytes();
+        assert_eq!(format!("{pool:?}"), format!("FramePool(1 spare blocks, {bytes} bytes)"));
     }
 
     #[test]

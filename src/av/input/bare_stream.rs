@@ -77,12 +77,28 @@ const PADDING: usize = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
 
 /// See the module. Outlives its [`VideoStream`], as an [`Input`](super::Input) does.
 pub(crate) struct BareStream {
-    context: NonNull<ffi::AVFormatContext>,
+    context: BareContext,
     video: Option<VideoStream>,
 }
 
-// SAFETY: the context is owned by this value alone and tied to no thread.
-unsafe impl Send for BareStream {}
+/// An AVFormatContext that was never opened, and is freed when it is dropped.
+struct BareContext(NonNull<ffi::AVFormatContext>);
+
+// SAFETY: the context is owned by this value alone and FFmpeg does not tie it to a thread.
+unsafe impl Send for BareContext {}
+
+impl BareContext {
+    fn as_ptr(&self) -> *mut ffi::AVFormatContext {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for BareContext {
+    fn drop(&mut self) {
+        // SAFETY: from avformat_alloc_context, never opened, and not used afterwards; its stream goes with it.
+        unsafe { ffi::avformat_free_context(self.0.as_ptr()) };
+    }
+}
 
 impl BareStream {
     /// Creates a stream of this format.
@@ -106,7 +122,7 @@ impl BareStream {
         }
         // SAFETY: plain allocation; null is handled.
         let context = unsafe { ffi::avformat_alloc_context() };
-        let context = NonNull::new(context).ok_or_else(|| Error::memory("avformat_alloc_context"))?;
+        let context = NonNull::new(context).map(BareContext).ok_or_else(|| Error::memory("avformat_alloc_context"))?;
         let mut bare = Self { context, video: None };
         // SAFETY: the context is valid; without a codec the stream has default parameters. It belongs to the context.
         let stream = unsafe { ffi::avformat_new_stream(bare.context.as_ptr(), std::ptr::null()) };
@@ -155,12 +171,5 @@ impl BareStream {
         // SAFETY: all three are valid; the call only reads them.
         let ratio = unsafe { ffi::av_guess_sample_aspect_ratio(context, stream, frame.as_ptr().cast_mut()) };
         if ratio.num > 0 && ratio.den > 0 { (ratio.num, ratio.den) } else { (1, 1) }
-    }
-}
-
-impl Drop for BareStream {
-    fn drop(&mut self) {
-        // SAFETY: from avformat_alloc_context, never opened, and not used afterwards; its stream goes with it.
-        unsafe { ffi::avformat_free_context(self.context.as_ptr()) };
     }
 }

@@ -43,16 +43,34 @@ const STREAMS_NAMED: usize = 32;
 
 /// An AVFormatContext that reads through our own IO.
 pub(crate) struct Input {
-    pub(crate) context: NonNull<ffi::AVFormatContext>,
+    /// Dropped before the IO and the flag under it.
+    context: FormatContext,
     io: Io,
     container: Container,
     /// Keeps the flag alive that the context's interrupt callback points to.
     interrupt: Interrupt,
 }
 
-// SAFETY: the context and the IO under it are owned by this value alone and tied to no thread; FFmpeg calls on them are
-// made through &mut self, or read-only through &self.
-unsafe impl Send for Input {}
+/// An open AVFormatContext that is closed when it is dropped. Its owner keeps what it reads from.
+struct FormatContext(NonNull<ffi::AVFormatContext>);
+
+// SAFETY: the context is owned by this value alone and FFmpeg does not tie it to a thread. It points to the Io and the Interrupt beside
+// it, which are Send themselves.
+unsafe impl Send for FormatContext {}
+
+impl FormatContext {
+    fn as_ptr(&self) -> *mut ffi::AVFormatContext {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for FormatContext {
+    fn drop(&mut self) {
+        let mut context = self.0.as_ptr();
+        // SAFETY: opened by avformat_open_input and not used afterwards; Input drops the IO under it later.
+        unsafe { ffi::avformat_close_input(&raw mut context) };
+    }
+}
 
 unsafe extern "C" fn refuse_to_open(
     _context: *mut ffi::AVFormatContext,
@@ -114,7 +132,7 @@ impl Input {
             unsafe { ffi::avformat_open_input(&raw mut context, c"".as_ptr(), std::ptr::null_mut(), &raw mut options) };
         // SAFETY: the dictionary is ours; null is allowed.
         unsafe { ffi::av_dict_free(&raw mut options) };
-        let Some(context) = NonNull::new(context).filter(|_| result >= 0) else {
+        let Some(context) = NonNull::new(context).filter(|_| result >= 0).map(FormatContext) else {
             return Err(open_error(&mut io, result));
         };
         // SAFETY: iformat is set in an open context and static, as is its name.
@@ -122,16 +140,16 @@ impl Input {
         Ok(Self { context, io, container: Container::from_demuxer_names(&names), interrupt })
     }
 
-    /// Opens the container again, to be read from its beginning. The caller holds the opening lock.
+    /// Opens the container again, to be read from its beginning, and returns it. Nothing more can be read from this one, but its streams
+    /// stay valid until it is dropped. The caller holds the opening lock.
     ///
     /// # Errors
-    /// As [`open`](Self::open); nothing can be read afterwards.
-    pub(crate) fn reopen(&mut self, max_pixels: u64) -> Result<(), Error> {
+    /// As [`open`](Self::open).
+    pub(crate) fn reopen(&mut self, max_pixels: u64) -> Result<Self, Error> {
         let (source, bytes_read) = self.io.take_source()?;
         let mut again = Self::open(source, self.interrupt.clone(), max_pixels)?;
         again.io.add_bytes_read(bytes_read);
-        *self = again;
-        Ok(())
+        Ok(again)
     }
 
     /// Returns why the file yields no picture, where its first bytes show that.
@@ -149,7 +167,7 @@ impl Input {
 
     fn get(&self) -> &ffi::AVFormatContext {
         // SAFETY: open until Drop, changed only through &mut self. No C enum field of it is read through this.
-        unsafe { self.context.as_ref() }
+        unsafe { &*self.context.as_ptr() }
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {
@@ -490,14 +508,6 @@ impl Input {
         // SAFETY: both are valid; a null frame is allowed.
         let guessed = unsafe { ffi::av_guess_frame_rate(context, stream, std::ptr::null_mut()) };
         (guessed.num > 0 && guessed.den > 0).then_some((guessed.num, guessed.den))
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        let mut context = self.context.as_ptr();
-        // SAFETY: opened by avformat_open_input and not used afterwards; the IO under it is dropped after this.
-        unsafe { ffi::avformat_close_input(&raw mut context) };
     }
 }
 

@@ -116,10 +116,13 @@ impl ParameterSets {
         self.sets.clone_from(&self.initial);
     }
 
-    /// Replaces the container's sets when the container changes them (another sample description).
+    /// Replaces the container's sets when the container changes them (another sample description). After a seek the new ones are in
+    /// force too: FFmpeg's demuxer sends a description only where it differs from the one sent last, wherever that was (mov.c,
+    /// `last_stsd_index`).
     pub(crate) fn replace(&mut self, extradata: &[u8]) {
         let fresh = Self::new(self.syntax, extradata);
         self.framing = fresh.framing;
+        self.initial = fresh.initial;
         self.sets = fresh.sets;
     }
 
@@ -483,6 +486,19 @@ mod tests {
         // After a seek the container's are in force, and decoders may have seen others.
         sets.reset();
         assert_eq!(sets.missing_in(&plain), with_lengths(&[sps(0, 1), pps(0)]));
+    }
+
+    #[test]
+    fn a_seek_restores_the_description_that_the_container_gave_last() {
+        let first = avc_configuration(&sps(0, 1), &pps(0));
+        let second = avc_configuration(&sps(0, 2), &pps(0));
+        let mut sets = ParameterSets::new(Syntax::H264, &first);
+        sets.replace(&second);
+        sets.remember(&with_lengths(&[sps(0, 3)]));
+        assert!(sets.would_change(&with_lengths(&[sps(0, 2)])));
+        sets.reset();
+        assert!(!sets.would_change(&with_lengths(&[sps(0, 2)])));
+        assert!(sets.would_change(&with_lengths(&[sps(0, 1)])));
     }
 
     #[test]

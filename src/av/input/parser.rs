@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::codec_context::CodecContext;
 use crate::av::error::Error;
 use crate::av::input::field_pairs::PictureStructure;
 use crate::av::input::packet::Packet;
@@ -18,12 +19,28 @@ const PADDING: usize = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
 
 /// An AVCodecParser and its codec context, which is never opened.
 pub(crate) struct Parser {
-    parser: NonNull<ffi::AVCodecParserContext>,
-    context: NonNull<ffi::AVCodecContext>,
+    parser: ParserContext,
+    context: CodecContext,
 }
 
-// SAFETY: both are owned by this value alone and tied to no thread.
-unsafe impl Send for Parser {}
+/// An AVCodecParserContext that is closed when it is dropped.
+struct ParserContext(NonNull<ffi::AVCodecParserContext>);
+
+// SAFETY: the parser is owned by this value alone and FFmpeg does not tie it to a thread.
+unsafe impl Send for ParserContext {}
+
+impl ParserContext {
+    fn as_ptr(&self) -> *mut ffi::AVCodecParserContext {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for ParserContext {
+    fn drop(&mut self) {
+        // SAFETY: from av_parser_init and not used afterwards.
+        unsafe { ffi::av_parser_close(self.0.as_ptr()) };
+    }
+}
 
 /// Result of parsing a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +55,8 @@ impl Parser {
     pub(crate) fn new(video: &VideoStream) -> Result<Option<Self>, Error> {
         // SAFETY: no preconditions; null is handled.
         let parser = unsafe { ffi::av_parser_init(video.codec_id() as c_int) };
-        let Some(parser) = NonNull::new(parser) else { return Ok(None) };
-        // SAFETY: a static codec; null is handled.
-        let context = unsafe { ffi::avcodec_alloc_context3(video.native_decoder().as_ptr()) };
-        let Some(context) = NonNull::new(context) else {
-            // SAFETY: from av_parser_init and used by nobody else.
-            unsafe { ffi::av_parser_close(parser.as_ptr()) };
-            return Err(Error::memory("avcodec_alloc_context3"));
-        };
-        let parser = Self { parser, context };
+        let Some(parser) = NonNull::new(parser).map(ParserContext) else { return Ok(None) };
+        let parser = Self { parser, context: CodecContext::new(video.native_decoder())? };
         // SAFETY: the parser is ours; packets are whole.
         unsafe { (*parser.parser.as_ptr()).flags |= ffi::PARSER_FLAG_COMPLETE_FRAMES as c_int };
         // SAFETY: both are valid; the parameters are copied.
@@ -103,15 +113,5 @@ impl Parser {
         // As libavformat flags packets (demux.c, parse_packet).
         let is_intra = pict_type == ffi::AVPictureType::AV_PICTURE_TYPE_I as c_int;
         Parsed { structure, is_key: key_frame == 1 || key_frame == -1 && is_intra }
-    }
-}
-
-impl Drop for Parser {
-    fn drop(&mut self) {
-        // SAFETY: from av_parser_init and not used afterwards.
-        unsafe { ffi::av_parser_close(self.parser.as_ptr()) };
-        let mut context = self.context.as_ptr();
-        // SAFETY: from avcodec_alloc_context3 and not used afterwards.
-        unsafe { ffi::avcodec_free_context(&raw mut context) };
     }
 }

@@ -6,14 +6,15 @@ use std::ptr::NonNull;
 
 use ffmpeg_sys_next as ffi;
 
+use crate::av::c_enums;
 use crate::av::error::Error;
 use crate::av::frame::display_matrix;
 use crate::av::frame::rotation::Rotation;
 use crate::av::input::parameter_sets::Syntax;
 use crate::av::input::text;
 
-/// A video stream of an [`Input`] and its decoder. Valid as long as the input, which it never outlives: both
-/// live in [`KeyframeReader`](super::KeyframeReader).
+/// A video stream of an [`Input`](super::Input) and its decoder. It points into the input: the owner of both keeps it beside the input,
+/// and replaces it whenever the input is closed or opened again.
 pub(crate) struct VideoStream {
     stream: NonNull<ffi::AVStream>,
     codec: NonNull<ffi::AVCodec>,
@@ -21,7 +22,7 @@ pub(crate) struct VideoStream {
     codec_id: u32,
 }
 
-// SAFETY: points into an Input that lives beside it and moves with it; AVCodec is static.
+// SAFETY: points into an Input (or BareStream) that lives beside it and moves to other threads with it; AVCodec is static.
 unsafe impl Send for VideoStream {}
 
 /// A sample in a demuxer's index.
@@ -52,7 +53,7 @@ impl VideoStream {
     }
 
     fn get(&self) -> &ffi::AVStream {
-        // SAFETY: valid as long as the Input beside it (see the type's docs); C enum fields are not read through this.
+        // SAFETY: the owner keeps the Input open beside it (see the type's docs); C enum fields are not read through this.
         unsafe { self.stream.as_ref() }
     }
 
@@ -68,7 +69,7 @@ impl VideoStream {
     /// Returns the long name of the codec, for example "H.264 / AVC / MPEG-4 AVC / MPEG-4 part 10".
     pub(crate) fn codec_long_name(&self) -> String {
         // SAFETY: a static AVCodec.
-        let (long, short) = unsafe { (self.codec.as_ref().long_name, self.codec.as_ref().name) };
+        let (long, short) = unsafe { ((*self.codec.as_ptr()).long_name, (*self.codec.as_ptr()).name) };
         text(long).or_else(|| text(short)).unwrap_or_default()
     }
 
@@ -157,9 +158,10 @@ impl VideoStream {
 
     /// Whether every frame of the codec is a keyframe, whatever containers say.
     pub(crate) fn is_intra_only(&self) -> bool {
-        // SAFETY: a static AVCodec, of which the bindings know the codec's number.
-        let descriptor = unsafe { ffi::avcodec_descriptor_get(self.codec.as_ref().id).as_ref() };
-        descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0)
+        // SAFETY: a static AVCodec.
+        let descriptor = unsafe { c_enums::avcodec_descriptor_get(c_enums::id_of(self.codec)) };
+        // SAFETY: a static description, unless it is null.
+        !descriptor.is_null() && unsafe { (*descriptor).props } & ffi::AV_CODEC_PROP_INTRA_ONLY != 0
     }
 
     /// Returns the container's data for the decoder: parameter sets, in a form that depends on the codec.

@@ -32,6 +32,8 @@ pub(super) struct GapFiller {
     decoder: Option<Decoder>,
     /// Whether the section is being decoded.
     is_decoding: bool,
+    /// Whether the section cannot be decoded because its decoder could not be opened.
+    is_given_up: bool,
     held: Vec<Packet>,
     held_bytes: u64,
     /// Time at which the section began.
@@ -54,6 +56,7 @@ impl GapFiller {
             interrupt,
             decoder: None,
             is_decoding: false,
+            is_given_up: false,
             held: Vec::new(),
             held_bytes: 0,
             start: None,
@@ -95,6 +98,9 @@ impl GapFiller {
 
     /// Adds a packet of the section. Outputs the frames that it makes due.
     pub(crate) fn add(&mut self, video: &VideoStream, packet: Packet, frames: &mut Vec<Frame>) -> Result<(), Error> {
+        if self.is_given_up {
+            return Ok(());
+        }
         let time = packet.timestamp();
         let is_first = self.held.is_empty() && !self.is_decoding;
         if self.is_decoding {
@@ -117,7 +123,14 @@ impl GapFiller {
             let lock = opening_lock::acquire();
             let decoder = Decoder::open(video, DecodeMode::AllFrames { threads: self.threads }, &self.resources);
             drop(lock);
-            self.decoder = Some(decoder?);
+            match decoder {
+                Ok(decoder) => self.decoder = Some(decoder),
+                Err(error) => {
+                    self.drop_section();
+                    self.is_given_up = true;
+                    return Err(error);
+                }
+            }
         }
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
@@ -145,10 +158,14 @@ impl GapFiller {
             decoder.flush();
             self.keep_due(all, frames);
         }
+        self.drop_section();
+        drained
+    }
+
+    fn drop_section(&mut self) {
         self.held.clear();
         self.held_bytes = 0;
-        self.is_decoding = false;
-        drained
+        (self.is_decoding, self.is_given_up) = (false, false);
     }
 
     /// Drops all state and the decoder: the video continues in another codec.
@@ -162,9 +179,7 @@ impl GapFiller {
         if let Some(decoder) = &mut self.decoder {
             decoder.flush();
         }
-        self.held.clear();
-        self.held_bytes = 0;
-        self.is_decoding = false;
+        self.drop_section();
         (self.start, self.last_output, self.due) = (None, None, None);
         self.has_begun = false;
     }
@@ -183,12 +198,61 @@ impl GapFiller {
     }
 
     fn keep_due(&mut self, all: Vec<Frame>, frames: &mut Vec<Frame>) {
-        for frame in all {
+        for mut frame in all {
             let Some(time) = frame.timestamp() else { continue };
             if self.due.is_none_or(|due| time >= due) {
                 self.note_output(Some(time));
+                frame.mark_corrupt_where_unwritten();
                 frames.push(frame);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::av::decode::options::DecoderOptions;
+    use crate::av::frame::pool::FramePool;
+    use crate::av::input::bare_stream::{BareStream, Codec, StreamFormat};
+    use crate::av::log::LogSink;
+
+    #[test]
+    fn a_section_whose_decoder_cannot_be_opened_is_one_error() {
+        // An hvcC with one array of one unit, which ends within its length.
+        let mut extradata = vec![1; 22];
+        extradata.extend([1, 33, 0, 1, 0xff]);
+        let format = StreamFormat {
+            codec: Codec::H265,
+            extradata,
+            size: None,
+            pixel_aspect_ratio: None,
+            frame_rate: None,
+            is_interlaced: false,
+        };
+        let stream = BareStream::new(&format).unwrap();
+        let resources = Resources {
+            options: DecoderOptions::default(),
+            memory: FramePool::default().for_file(),
+            device: None,
+            log: LogSink::default(),
+            x264_build: Arc::default(),
+        };
+        let mut gaps = GapFiller::new(10, 1, resources, Interrupt::default());
+        let mut frames = Vec::new();
+        let packet = |time: i64| {
+            let mut packet = Packet::of(&[0; 100]).unwrap();
+            // SAFETY: the packet is valid and ours.
+            unsafe { (*packet.as_mut_ptr()).pts = time };
+            packet
+        };
+        for section in [0, 1000] {
+            gaps.begin(packet(section), true, &mut frames).unwrap();
+            let errors = (1..100).filter(|time| gaps.add(stream.video(), packet(section + time), &mut frames).is_err());
+            assert_eq!(errors.count(), 1);
+            assert_eq!((gaps.held.len(), gaps.held_bytes), (0, 0));
         }
     }
 }

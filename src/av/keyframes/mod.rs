@@ -11,6 +11,7 @@ pub mod elementary;
 mod gaps;
 pub mod keyframe;
 pub mod options;
+mod overlap;
 mod selection;
 mod still_image;
 mod stream_switch;
@@ -52,6 +53,8 @@ pub struct KeyframeReader {
     max_frames: u64,
     interrupt: Interrupt,
     at_end: bool,
+    /// The video has changed, and the decoders are still those of the video before.
+    needs_decoders: bool,
     /// Error that ended reading early: returned after all that came before.
     failure: Option<Error>,
     /// Times of the last keyframe.
@@ -148,6 +151,7 @@ impl KeyframeReader {
             max_frames: options.max_frames,
             interrupt,
             at_end: false,
+            needs_decoders: false,
             failure: None,
             pace: Pace::default(),
             counts: Counts { lock_times, ..Counts::default() },
@@ -278,8 +282,14 @@ impl KeyframeReader {
             if let Some(decoded) = self.decoders.take(wait, &self.interrupt)? {
                 self.queue_decoded(decoded)?;
             } else if self.at_end {
-                if let Some(failure) = self.failure.take() {
-                    return Err(failure);
+                match self.failure.take() {
+                    Some(error @ Error::Call { .. }) => {
+                        let reason = format!("the rest of the file cannot be read: {error}");
+                        self.ready.push_back(Outcome::Damage { pts: self.packets.time(), reason });
+                        continue;
+                    }
+                    Some(failure) => return Err(failure),
+                    None => {}
                 }
                 self.check_for_pictures()?;
                 return Ok(self.packets.report.next_unreported_problem().map_or(Step::End, Step::Notice));
@@ -376,39 +386,47 @@ impl KeyframeReader {
     }
 
     /// Reads a packet and passes it to the decoders if it is a keyframe.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] and [`Error::Hardware`]. Any other is returned after all that came before.
     fn read_packet(&mut self) -> Result<(), Error> {
+        match self.read_and_decode() {
+            Ok(()) => Ok(()),
+            Err(error @ (Error::Interrupted | Error::Hardware { .. })) => Err(error),
+            Err(error) => {
+                // What cannot be read cannot be skipped either.
+                self.at_end = true;
+                self.failure = Some(error);
+                self.fill_gap(|gaps, _, frames| gaps.end(frames))
+            }
+        }
+    }
+
+    fn read_and_decode(&mut self) -> Result<(), Error> {
+        if self.needs_decoders {
+            return self.change_decoders();
+        }
         let (next, took) = self.select_next();
-        match next {
-            Ok(Next::Keyframe(packets)) => self.decode_keyframe(packets, took),
-            Ok(Next::Hidden(packets)) => self.decode_to_first_visible(packets),
-            Ok(Next::TooClose(packet)) => self.fill_gap(|gaps, _, frames| gaps.begin(packet, false, frames)),
-            Ok(Next::OtherFrame(packet)) => self.fill_gap(|gaps, video, frames| gaps.add(video, packet, frames)),
-            Ok(Next::Skipped) => Ok(()),
-            Ok(Next::Encrypted) if self.counts.key_packets > 0 => {
+        match next? {
+            Next::Keyframe(packets) => self.decode_keyframe(packets, took),
+            Next::Hidden(packets) => self.decode_to_first_visible(packets),
+            Next::TooClose(packet) => self.fill_gap(|gaps, _, frames| gaps.begin(packet, false, frames)),
+            Next::OtherFrame(packet) => self.fill_gap(|gaps, video, frames| gaps.add(video, packet, frames)),
+            Next::Skipped => Ok(()),
+            Next::Encrypted if self.counts.key_packets > 0 => {
                 let pts = self.packets.time();
                 self.drain_decoders()?;
                 self.ready.push_back(Outcome::Damage { pts, reason: "the video is encrypted from here on".into() });
                 Ok(())
             }
-            Ok(Next::Encrypted) => Ok(()),
-            Ok(Next::VideoChanged) => self.change_decoders(),
-            Ok(Next::End) => {
+            Next::Encrypted => Ok(()),
+            Next::VideoChanged => {
+                self.needs_decoders = true;
+                self.change_decoders()
+            }
+            Next::End => {
                 self.at_end = true;
                 self.fill_gap(|gaps, _, frames| gaps.end(frames))
-            }
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            Err(error) => {
-                // What cannot be read cannot be skipped either: return what is in the decoders, then end.
-                self.at_end = true;
-                self.drain_decoders()?;
-                match error {
-                    Error::Call { .. } => {
-                        let reason = format!("the rest of the file cannot be read: {error}");
-                        self.ready.push_back(Outcome::Damage { pts: self.packets.time(), reason });
-                    }
-                    error => self.failure = Some(error),
-                }
-                Ok(())
             }
         }
     }
@@ -496,7 +514,8 @@ impl KeyframeReader {
         }
         self.counts.decode_time += started.elapsed();
         match (frames.into_iter().next(), decoded) {
-            (Some(frame), _) => {
+            (Some(mut frame), _) => {
+                frame.mark_corrupt_where_unwritten();
                 self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
             }
             (None, Err(error)) => self.ready.push_back(Outcome::Damage { pts, reason: error.to_string() }),
@@ -506,7 +525,7 @@ impl KeyframeReader {
         Ok(())
     }
 
-    /// Opens new decoders when the video has changed.
+    /// Opens new decoders for the video, which has changed.
     fn change_decoders(&mut self) -> Result<(), Error> {
         self.drain_decoders()?;
         let lock = opening_lock::acquire();
@@ -518,6 +537,7 @@ impl KeyframeReader {
         self.counts.lock_times += lock.release();
         self.counts.lock_times += self.decoders.lock_times();
         self.decoders = opened?;
+        self.needs_decoders = false;
         if let Some(gaps) = &mut self.gaps {
             gaps.change_codec();
         }
@@ -553,12 +573,11 @@ impl KeyframeReader {
             self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
         }
         match decoded {
-            Err(error @ Error::Call { .. }) => {
-                self.ready.push_back(Outcome::Damage { pts: None, reason: error.to_string() });
-                Ok(())
-            }
-            other => other,
+            Ok(()) => {}
+            Err(error @ (Error::Interrupted | Error::Hardware { .. })) => return Err(error),
+            Err(error) => self.ready.push_back(Outcome::Damage { pts: None, reason: error.to_string() }),
         }
+        Ok(())
     }
 
     /// Fails with the reason if the file yielded no picture.
@@ -619,3 +638,6 @@ impl KeyframeReader {
         i64::try_from(i128::from(units) * i128::from(num) * 1_000_000_000 / i128::from(den)).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

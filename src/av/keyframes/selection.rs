@@ -27,8 +27,9 @@ use crate::av::input::parameter_sets::ParameterSets;
 use crate::av::input::parser::Parser;
 use crate::av::input::video_stream::VideoStream;
 use crate::av::io::Interrupt;
+use crate::av::keyframes::overlap::OverlapSearch;
 use crate::av::keyframes::still_image::StillImage;
-use crate::av::keyframes::stream_switch::{StreamSwitchDetector, SwitchDecision};
+use crate::av::keyframes::stream_switch::{StreamSwitchDetector, Successor, SwitchDecision};
 use crate::av::opening_lock::{self, LockTimes};
 
 /// Duration up to which a video with a single keyframe is plausible, in seconds.
@@ -36,7 +37,7 @@ const TRUSTED_SECONDS: i64 = 2;
 
 /// Reads the packets of a file's video.
 pub(crate) struct PacketSelector {
-    // The stream points into the input: fields are dropped in this order.
+    /// Points into `input`: replaced whenever that is.
     pub(crate) video: VideoStream,
     pub(crate) input: Input,
     packet: Packet,
@@ -45,8 +46,6 @@ pub(crate) struct PacketSelector {
     jumper: Option<Jumper>,
     /// Reading frame by frame through a gap in which the container names no keyframe.
     in_gap: bool,
-    /// The demuxer skips all packets but keyframes.
-    only_keyframes: bool,
     /// Recognises keyframes where the container is known not to flag all of them.
     keyframe_parser: Option<Parser>,
     /// Number of keyframes delivered so far, by position (packets of one block have the same).
@@ -57,12 +56,19 @@ pub(crate) struct PacketSelector {
     persistent: Vec<SideData>,
     fields: Option<FieldParser>,
     switch_detector: StreamSwitchDetector,
+    /// The streams that the video was found in so far, in order.
+    parts: Vec<Part>,
+    /// The one that is being read.
+    part: usize,
+    /// A seek has returned to a stream that the video had left.
+    pub(super) has_returned: bool,
     /// Metadata of a still image.
     still_image: Option<StillImage>,
     is_still: bool,
     is_mp4: bool,
     /// The current hidden frames are those of a fragment that overlaps the previous one.
     overlaps: bool,
+    overlap_search: OverlapSearch,
     /// All that follows are previews of an image that was delivered.
     only_previews: bool,
     max_pixels: u64,
@@ -84,6 +90,14 @@ struct PacketId {
     position: i64,
     /// 0 where the position alone identifies a packet.
     dts: i64,
+}
+
+/// A stream that holds a part of the video.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    index: i32,
+    /// Time at which it begins, in units of the time base, where times continue from the part before.
+    start: Option<i64>,
 }
 
 /// Times of a delivered keyframe, in units of the stream's time base.
@@ -164,18 +178,14 @@ impl PacketSelector {
         interrupt: Interrupt,
     ) -> Result<Self, Error> {
         let jumper = if rules.wants_all { None } else { Jumper::new(&mut input, &video)? };
-        // Without jumps the whole file is read, so that parsers see every frame: the container's flags may be wrong. Intra-only codecs
-        // need no flags.
-        let only_keyframes = !rules.wants_all && !video.is_intra_only() && jumper.is_some();
-        input.select(&video, only_keyframes);
         let is_still = input.container().is_still_image();
         let is_mp4 = input.container() == Container::Mp4;
+        let parts = vec![Part { index: video.index(), start: None }];
         let mut packets = Self {
             packet: Packet::new()?,
             backlog: VecDeque::new(),
             jumper,
             in_gap: false,
-            only_keyframes,
             keyframe_parser: None,
             delivered: HashMap::new(),
             to_skip: HashMap::new(),
@@ -183,10 +193,14 @@ impl PacketSelector {
             persistent: Vec::new(),
             fields: None,
             switch_detector: StreamSwitchDetector::default(),
+            parts,
+            part: 0,
+            has_returned: false,
             still_image: None,
             is_still,
             is_mp4,
             overlaps: false,
+            overlap_search: OverlapSearch::default(),
             only_previews: false,
             max_pixels: rules.max_pixels,
             min_interval_ns: rules.min_interval_ns,
@@ -198,8 +212,24 @@ impl PacketSelector {
             video,
             input,
         };
+        packets.select_packets();
         packets.set_up_codec()?;
         Ok(packets)
+    }
+
+    /// Whether the demuxer skips all packets but keyframes, except in gaps. Without jumps the whole file is read, so that parsers see
+    /// every frame: the container's flags may be wrong. Intra-only codecs need no flags.
+    fn only_keyframes(&self) -> bool {
+        self.jumper.is_some() && !self.video.is_intra_only()
+    }
+
+    /// Tells the demuxer which packets to read.
+    fn select_packets(&mut self) {
+        let only_keyframes = self.only_keyframes() && !self.in_gap;
+        self.input.select(&self.video, only_keyframes);
+        for &index in self.switch_detector.parallel() {
+            self.input.discard_stream(index);
+        }
     }
 
     /// Sets up what depends on the codec of the video.
@@ -220,14 +250,17 @@ impl PacketSelector {
         self.still_image.and_then(|still| still.rotation)
     }
 
-    /// Seeks to the keyframe at or before `timestamp`, or to the first after it.
+    /// Seeks to the keyframe at or before `timestamp`, or to the first after it. Where the video continues in other streams, this may
+    /// change [`PacketSelector::video`]: [`next`](Self::next) then reports that first.
     pub(crate) fn seek(&mut self, timestamp: i64) -> Result<(), Error> {
+        self.switch_detector.reset();
+        self.return_to_part_at(timestamp)?;
         self.input.seek(&self.video, timestamp)?;
         if let Some(jumper) = &mut self.jumper {
             jumper.reset();
         }
         if std::mem::take(&mut self.in_gap) {
-            self.input.select(&self.video, self.only_keyframes);
+            self.select_packets();
         }
         if let Some(sets) = &mut self.sets {
             sets.reset();
@@ -237,11 +270,32 @@ impl PacketSelector {
         self.to_skip.clear();
         self.report.problems.clear();
         self.report.problems_reported = 0;
-        self.switch_detector.reset();
         self.only_previews = false;
         self.last_delivered = None;
         self.span = None;
         self.has_seeked = true;
+        Ok(())
+    }
+
+    /// Selects the stream in which the video was at a time.
+    fn return_to_part_at(&mut self, timestamp: i64) -> Result<(), Error> {
+        if self.parts.len() == 1 {
+            return Ok(());
+        }
+        // Where times start over, reading leads from the part before to the next.
+        let later = self.parts[1..].iter().take_while(|part| part.start.is_some_and(|start| start <= timestamp));
+        let part = later.count();
+        let index = self.parts[part].index;
+        if index != self.video.index() {
+            self.video = self.input.video_at(u32::try_from(index).unwrap_or(0))?;
+            self.has_returned = true;
+            self.set_up_codec()?;
+        }
+        self.part = part;
+        for left in &self.parts[..part] {
+            self.switch_detector.leave(left.index);
+        }
+        self.select_packets();
         Ok(())
     }
 
@@ -250,11 +304,14 @@ impl PacketSelector {
     /// # Errors
     /// [`Error::Interrupted`], an error of the source, or an error of the demuxer.
     pub(crate) fn next(&mut self) -> Result<Next, Error> {
+        if std::mem::take(&mut self.has_returned) {
+            return Ok(Next::VideoChanged);
+        }
         if self.only_previews {
             return Ok(Next::End);
         }
         if !self.read()? {
-            let Some((index, held)) = self.switch_detector.at_end() else { return Ok(Next::End) };
+            let Some(Successor { index, held }) = self.switch_detector.at_end() else { return Ok(Next::End) };
             self.backlog.extend(held);
             return self.move_to(index);
         }
@@ -306,50 +363,48 @@ impl PacketSelector {
         Ok(if is_hidden { Next::Hidden(packets) } else { Next::Keyframe(packets) })
     }
 
-    /// Clears the hidden flag of frames in overlapping fragments. FFmpeg's mov demuxer hides frames for two reasons: the edit list omits
-    /// them, or a fragment's times overlap those of the one before (a fragment sent twice, concatenated recordings). The latter are valid.
+    /// Clears the hidden flag of frames in overlapping fragments.
     fn unhide_overlap(&mut self) {
         if !self.packet.is_hidden() {
             return;
         }
         if self.packet.is_key() {
-            self.overlaps = self.packet_id().is_some_and(|id| self.is_overlap(id));
+            let video = &self.video;
+            let place = self.packet.position().zip(self.packet.dts()).filter(|_| self.is_mp4);
+            self.overlaps = place.is_some_and(|place| {
+                self.overlap_search.is_overlap(place, video.index_len(), |number| video.index_entry(number))
+            });
         }
         if self.overlaps {
             self.packet.show();
         }
     }
 
-    /// Whether the run of hidden samples up to this one begins at a time that the sample before it has passed.
-    fn is_overlap(&self, PacketId { position, dts }: PacketId) -> bool {
-        let entry = |number: usize| self.video.index_entry(number);
-        let numbers = (0..self.video.index_len()).rev();
-        let is_it = |number: &usize| entry(*number).is_some_and(|it| (it.position, it.dts) == (position, dts));
-        let Some(mut number) = numbers.into_iter().find(is_it) else { return false };
-        while let (Some(this), Some(before)) = (entry(number), number.checked_sub(1).and_then(entry)) {
-            if before.dts >= this.dts {
-                return true;
-            }
-            if !before.is_hidden {
-                return false;
-            }
-            number -= 1;
-        }
-        false
-    }
-
     /// Reads the next packet of the video, keyframe or not; `None` at the end. For packets that have to be decoded in sequence.
     pub(super) fn next_packet_of_video(&mut self) -> Result<Option<Packet>, Error> {
-        let discards = self.only_keyframes && !self.in_gap;
+        if !self.read_packet_of_video()? {
+            return Ok(None);
+        }
+        self.update_stream_state()?;
+        Ok(Some(self.packet.take()?))
+    }
+
+    fn read_packet_of_video(&mut self) -> Result<bool, Error> {
+        let index = self.video.index();
+        let is_wanted = |packet: &Packet| packet.stream_index() == index && packet.byte_len() > 0;
+        while let Some(packet) = self.backlog.pop_front() {
+            if is_wanted(&packet) {
+                self.packet = packet;
+                return Ok(true);
+            }
+        }
+        let discards = self.only_keyframes() && !self.in_gap;
         if discards {
             self.input.select(&self.video, false);
         }
         let read = loop {
             match self.input.read(&mut self.packet) {
-                Ok(true) if self.packet.stream_index() == self.video.index() && self.packet.byte_len() > 0 => {
-                    break Ok(true);
-                }
-                Ok(true) => {}
+                Ok(true) if !is_wanted(&self.packet) => {}
                 other => break other,
             }
             if self.interrupt.is_set() {
@@ -357,13 +412,9 @@ impl PacketSelector {
             }
         };
         if discards {
-            self.input.select(&self.video, true);
+            self.select_packets();
         }
-        if !read? {
-            return Ok(None);
-        }
-        self.update_stream_state()?;
-        Ok(Some(self.packet.take()?))
+        read
     }
 
     /// Puts `packet` back, to come before others.
@@ -424,7 +475,7 @@ impl PacketSelector {
     }
 
     fn note_delivered(&mut self) {
-        if (self.jumper.is_some() || self.only_keyframes)
+        if self.jumper.is_some()
             && let Some(id) = self.packet_id()
         {
             *self.delivered.entry(id).or_default() += 1;
@@ -498,7 +549,7 @@ impl PacketSelector {
         let Some(jumper) = &mut self.jumper else { return Ok(()) };
         if jumper.ends_gap(&self.packet) {
             (self.in_gap, self.keyframe_parser) = (false, None);
-            self.input.select(&self.video, self.only_keyframes);
+            self.select_packets();
         } else if self.packet.is_key() && !self.packet_id().is_some_and(|id| self.delivered.contains_key(&id)) {
             (self.jumper, self.in_gap) = (None, false);
             self.distrust_flags()?;
@@ -507,7 +558,6 @@ impl PacketSelector {
     }
 
     fn distrust_flags(&mut self) -> Result<(), Error> {
-        self.only_keyframes = false;
         self.keyframe_parser = Parser::new(&self.video)?;
         self.report
             .notices
@@ -546,7 +596,7 @@ impl PacketSelector {
 
     /// Whether the container's flags were relied on and gave at most one keyframe, in a video that is too long for that.
     fn flags_too_few_keyframes(&self) -> bool {
-        if !self.only_keyframes || self.report.keyframes > 1 || self.report.dropped > 0 {
+        if !self.only_keyframes() || self.report.keyframes > 1 || self.report.dropped > 0 {
             return false;
         }
         let Some((_, latest)) = self.span else { return true };
@@ -561,11 +611,12 @@ impl PacketSelector {
     fn restart(&mut self) -> Result<(), Error> {
         let lock = opening_lock::acquire();
         let stream = u32::try_from(self.video.index()).unwrap_or(0);
-        let opened = self.input.reopen(self.max_pixels).and_then(|()| self.input.video_at(stream));
+        let opened = self.input.reopen(self.max_pixels).and_then(|mut input| Ok((input.video_at(stream)?, input)));
         self.report.lock_times += lock.release();
-        self.video = opened?;
-        (self.jumper, self.in_gap, self.only_keyframes) = (None, false, false);
-        self.input.select(&self.video, false);
+        // If the file has another layout by now, the old input stays, and with it the stream that points into it.
+        (self.video, self.input) = opened?;
+        (self.jumper, self.in_gap) = (None, false);
+        self.select_packets();
         self.to_skip = std::mem::take(&mut self.delivered);
         self.switch_detector.reset();
         self.set_up_codec()
@@ -641,7 +692,7 @@ impl PacketSelector {
                     .push(format!("stream {index} is another video and is ignored (stream-index={index} decodes it)"));
                 Ok(Next::Skipped)
             }
-            SwitchDecision::Successor(held) => {
+            SwitchDecision::Successor(Successor { index, held }) => {
                 self.backlog.extend(held);
                 self.move_to(index)
             }
@@ -661,8 +712,14 @@ impl PacketSelector {
             }
         }
         if index != before {
-            self.switch_detector.ignore(before);
+            self.switch_detector.leave(before);
             self.input.discard_stream(before);
+            let latest = self.span.map(|(_, latest)| latest);
+            let start = self.backlog.front().and_then(Packet::timestamp);
+            let start = start.filter(|start| latest.is_some_and(|latest| *start >= latest));
+            self.parts.truncate(self.part + 1);
+            self.parts.push(Part { index, start });
+            self.part += 1;
             self.report.notices.push(format!("the video continues in stream {index}"));
         }
         self.set_up_codec()?;
@@ -675,3 +732,7 @@ pub(super) fn to_units((num, den): (i64, i64), ns: i64) -> i64 {
     let units = i128::from(ns) * i128::from(den) / (i128::from(num.max(1)) * 1_000_000_000);
     i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX })
 }
+
+#[cfg(test)]
+#[path = "selection_tests.rs"]
+mod tests;
