@@ -66,7 +66,7 @@ fn models_are_printed_with_the_evidence_for_their_layout_and_the_alternatives() 
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("a trial run on a photograph decided"), "{text}");
     for tried in [
-        "    1 detections, best 0.75, mean 0.75  as concluded (v5)",
+        "    1 detections, best 0.75, mean 0.75  as inferred (v5)",
         "    1 detections, best 0.75, mean 0.75  resize-mode=stretch (v5)",
         "    1 detections, best 0.75, mean 0.75  input-range=0-255 channel-order=bgr (v5)",
         "model-layout=yolox (yolox)",

@@ -3,8 +3,8 @@
 
 mod arguments;
 mod dry_run;
+mod messages;
 mod timeline;
-mod words;
 
 use std::io::IsTerminal;
 
@@ -14,11 +14,11 @@ use gstvx::run::{
 };
 
 pub use self::arguments::Arguments;
-pub use self::words::message_of;
-use self::words::{resumed, resuming, with_options};
+pub use self::messages::message_of;
+use self::messages::{resumed, resuming, with_options};
 use crate::progress::{Detail, Places, ProgressView};
 use crate::stop::{self, INTERRUPTED, Signals};
-use crate::terminal::{CLOSED, is_stdout_closed, printable, tell};
+use crate::terminal::{CLOSED, is_stdout_closed, print_error, printable};
 
 /// Every file was read, damaged ones as far as possible.
 const OK: u8 = 0;
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> u8 {
         Err(Failure::Run(error)) => message_of(&error),
         Err(Failure::Usage(reason)) => reason,
     };
-    tell!("vx: {reason}");
+    print_error!("vx: {reason}");
     FAILED
 }
 
@@ -65,7 +65,7 @@ fn work() -> u8 {
         Err(error) => {
             // The supervisor reports what fails later.
             if let Error::Setting { reason } = error {
-                tell!("vx: {reason}");
+                print_error!("vx: {reason}");
             }
             crate::FAILURE
         }
@@ -103,29 +103,29 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
     let all: Vec<String> = overview.files.iter().chain(failures).cloned().collect();
     let mut progress = ProgressView::new(detail, &all, is_stdout && std::io::stdout().is_terminal());
     signals.print_beside(progress.bar());
-    overview.notes.iter().for_each(|note| progress.say(&format!("vx: {note}")));
+    overview.notes.iter().for_each(|note| progress.print(&format!("vx: {note}")));
     if arguments.model.is_none() && !all.is_empty() {
-        progress.say(BUILT_IN_MODEL);
+        progress.print(BUILT_IN_MODEL);
     }
     if detail == Detail::Stages {
         for duplicate in &overview.duplicates {
             let (name, read_as) = (printable(&duplicate.name), printable(&duplicate.read_as));
-            progress.say(&format!("{name}: the same file as {read_as}, left out"));
+            progress.print(&format!("{name}: the same file as {read_as}, left out"));
         }
     }
     if let Some(comparison) = &overview.comparison {
-        progress.say(&resuming(comparison, overview.files.len()));
+        progress.print(&resuming(comparison, overview.files.len()));
     }
     if overview.lacks_header {
         progress
-            .say("vx: the output has no header, so its model and settings cannot be compared with those of this run");
+            .print("vx: the output has no header, so its model and settings cannot be compared with those of this run");
     }
     // Workers have processes of their own.
     let is_recorded = detail == Detail::Stages && all.len() == 1 && !arguments.isolate;
     let recorder = is_recorded.then(StageRecorder::start);
     let report = show_events(&mut run, &mut progress);
     for line in recorder.iter().flat_map(|recorder| timeline::table(&recorder.times())) {
-        progress.say(&line);
+        progress.print(&line);
     }
     if !report.has_started
         && let Some(error) = report.error
@@ -136,21 +136,21 @@ fn detect(arguments: &Arguments) -> Result<u8, Failure> {
         Places { output: arguments.output.as_deref().filter(|_| !is_stdout), pictures: overview.pictures.as_deref() };
     match &arguments.output {
         Some(path) if all.is_empty() && overview.comparison.is_some() => {
-            progress.say(&format!("vx: {} is complete: nothing to be done", path.display()));
+            progress.print(&format!("vx: {} is complete: nothing to be done", path.display()));
         }
         _ => progress.finish(&report, places),
     }
     if let Some(comparison) = &overview.comparison {
-        resumed(comparison).iter().for_each(|line| progress.say(line));
+        resumed(comparison).iter().for_each(|line| progress.print(line));
     }
     match overview.duplicates.len() {
         0 => {}
-        1 => progress.say("duplicates  1 name of a file that has another name was left out"),
-        count => progress.say(&format!("duplicates  {count} names of files that have other names were left out")),
+        1 => progress.print("duplicates  1 name of a file that has another name was left out"),
+        count => progress.print(&format!("duplicates  {count} names of files that have other names were left out")),
     }
     if overview.pictures_left_out > 0 {
         let count = overview.pictures_left_out;
-        progress.say(&format!("left out    {count} pictures in folders; name them, or select all with --probe"));
+        progress.print(&format!("left out    {count} pictures in folders; name them, or select all with --probe"));
     }
     write_page(arguments, &report, overview.pictures, &mut progress)?;
     let failed_before = overview.comparison.map_or(0, |comparison| comparison.failed);
@@ -166,14 +166,14 @@ fn write_page(
 ) -> Result<(), Error> {
     let (Some(page), Some(output)) = (&arguments.report, &arguments.output) else { return Ok(()) };
     if report.error.is_some() || report.is_cancelled {
-        progress.say("report      not written, because the run did not end; --resume continues it");
+        progress.print("report      not written, because the run did not end; --resume continues it");
         return Ok(());
     }
     let mut settings = ReportSettings::default();
     settings.found = vec![lines_of(output, arguments.format.as_deref())?];
     (settings.output, settings.pictures) = (page.clone(), pictures);
     let counts = write_report(&settings)?;
-    crate::report::lines(&counts, page).iter().for_each(|line| progress.say(line));
+    crate::report::lines(&counts, page).iter().for_each(|line| progress.print(line));
     Ok(())
 }
 
@@ -186,7 +186,7 @@ fn show_events(run: &mut Run, progress: &mut ProgressView) -> Report {
             Event::Progress(files) => progress.observe(files),
             Event::Warning(warning) => {
                 let text = format!("vx: {}", with_options(&warning.text));
-                if warning.is_about_model { progress.insist(&text) } else { progress.say(&text) }
+                if warning.is_about_model { progress.print_always(&text) } else { progress.print(&text) }
             }
             Event::End(report) => return *report,
             _ => {}
@@ -202,18 +202,18 @@ fn end(report: Report, failed_before: usize) -> Result<u8, Failure> {
     });
     match report.error {
         Some(Error::Stopped { reason }) => {
-            tell!("vx: stopped: {}{kept}", with_options(&reason));
+            print_error!("vx: stopped: {}{kept}", with_options(&reason));
             Ok(SOME_FAILED)
         }
         // These messages say so themselves.
         Some(error @ (Error::Closed | Error::Write { .. })) => Err(error.into()),
         Some(error) => Err(Failure::Usage(message_of(&error) + &kept)),
         None if report.is_cancelled && !report.has_started => {
-            tell!("vx: interrupted before the first file");
+            print_error!("vx: interrupted before the first file");
             Ok(INTERRUPTED)
         }
         None if report.is_cancelled => {
-            tell!("vx: interrupted{kept}");
+            print_error!("vx: interrupted{kept}");
             Ok(INTERRUPTED)
         }
         None => Ok(if report.failed + failed_before > 0 { SOME_FAILED } else { OK }),

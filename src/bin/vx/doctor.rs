@@ -10,7 +10,7 @@ use clap::Args;
 use gstvx::av;
 use gstvx::detect::{Engine, EngineSpec, PluginProvider, Provider, ProviderReport, Runtime, RuntimeOptions};
 
-use crate::terminal::show;
+use crate::terminal::print_line;
 
 /// The arguments.
 #[derive(Args)]
@@ -36,16 +36,16 @@ pub fn run(arguments: &Arguments) -> u8 {
     if let Some(provider) = &arguments.probe {
         return probe(provider);
     }
-    show!("vx {}", env!("CARGO_PKG_VERSION"));
+    print_line!("vx {}", env!("CARGO_PKG_VERSION"));
     let gstreamer = gst::init().map(|()| gst::version_string().to_string()).map_err(|error| error.to_string());
     let has_gstreamer = gstreamer.is_ok();
     let mut is_well = report("GStreamer", gstreamer);
     if has_gstreamer {
-        show!("        its list of plugins is {}", plugin::registry_file().display());
+        print_line!("        its list of plugins is {}", plugin::registry_file().display());
     }
     is_well &= report("FFmpeg", av::check_version().map(|()| av::version()).map_err(|error| error.to_string()));
     let plugin =
-        if has_gstreamer { plugin::find() } else { Err("not looked for: GStreamer does not start".to_owned()) };
+        if has_gstreamer { plugin::find() } else { Err("skipped: GStreamer cannot be initialised".to_owned()) };
     let dirs = gstvx::run::library_dirs(plugin.as_deref().ok());
     is_well &= report("plugin", plugin.map(|file| file.display().to_string()));
     is_well &= runtime(dirs);
@@ -57,7 +57,7 @@ fn report(what: &str, finding: Finding) -> bool {
         Ok(found) => ("ok  ", found),
         Err(advice) => ("FAIL", advice),
     };
-    show!("  {mark}  {what}: {}", text.replace('\n', "\n        "));
+    print_line!("  {mark}  {what}: {}", text.replace('\n', "\n        "));
     finding.is_ok()
 }
 
@@ -67,7 +67,7 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
     let runtime = match Runtime::load(&options) {
         Ok((runtime, note)) => {
             report("ONNX Runtime", Ok(format!("{} ({})", runtime.version(), runtime.library().display())));
-            note.iter().for_each(|note| show!("        {note}"));
+            note.iter().for_each(|note| print_line!("        {note}"));
             runtime
         }
         Err(error) => {
@@ -76,7 +76,7 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
             } else {
                 None
             };
-            let reason = reason.map_or_else(String::new, |reason| format!("\nThe loader says: {reason}"));
+            let reason = reason.map_or_else(String::new, |reason| format!("\nLoader error: {reason}"));
             let advice = other_runtime(&dirs).unwrap_or_default();
             return report("ONNX Runtime", Err(format!("{error}{reason}{advice}")));
         }
@@ -90,7 +90,7 @@ fn runtime(dirs: Vec<PathBuf>) -> bool {
     report("model", Ok(engine.model().source.clone()));
     report("provider", Ok(described(provider)));
     if let Some(reason) = &provider.fallback {
-        show!("        slower than it could be: {reason}");
+        print_line!("        fallback: {reason}");
     }
     plugin_providers(runtime, &dirs);
     true
@@ -119,9 +119,9 @@ fn plugin_providers(runtime: &Runtime, dirs: &[PathBuf]) {
             }
             Err(searched) => format!("not installed: {}", plugin.missing(&searched)),
         };
-        show!("  --    {name}: {}", reason.replace('\n', "\n        "));
+        print_line!("  --    {name}: {}", reason.replace('\n', "\n        "));
         if !reason.contains(plugin.requirement) {
-            show!("        It needs {}", plugin.requirement);
+            print_line!("        It needs {}", plugin.requirement);
         }
     }
 }
@@ -141,11 +141,11 @@ fn probe(provider: &Provider) -> u8 {
     };
     match dirs().and_then(acquire) {
         Ok(found) => {
-            show!("{found}");
+            print_line!("{found}");
             crate::SUCCESS
         }
         Err(reason) => {
-            show!("{reason}");
+            print_line!("{reason}");
             crate::FAILURE
         }
     }

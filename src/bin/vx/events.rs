@@ -9,13 +9,13 @@ use gstvx::run::quantity::duration;
 use gstvx::run::{Error, EventSettings, Output, write_events};
 
 use crate::detect::message_of;
-use crate::terminal::{CLOSED, tell};
+use crate::terminal::{CLOSED, print_error};
 
 /// The results, and how events are made of them.
 #[derive(Args)]
 pub struct Found {
     /// Outputs of vx detect (.jsonl, .parquet), or - for JSON lines on stdin
-    #[arg(required = true, value_name = "FOUND")]
+    #[arg(required = true, value_name = "RESULTS")]
     pub found: Vec<PathBuf>,
 
     /// Longest time between two frames with a class that belong to one event [default: from the file]
@@ -54,10 +54,12 @@ pub fn run(arguments: &Arguments) -> u8 {
         Ok(counts) => {
             if counts.failed + counts.damaged > 0 {
                 let (failed, damaged, files) = (counts.failed, counts.damaged, counts.files);
-                tell!("vx: {failed} of {files} files failed and {damaged} are damaged: events in them may be missing");
+                print_error!(
+                    "vx: {failed} of {files} files failed and {damaged} are damaged: events in them may be missing"
+                );
             }
             if counts.lost > 0 {
-                tell!(
+                print_error!(
                     "vx: {} detections were dropped by an element behind the detector: counts may be low",
                     counts.lost
                 );
@@ -66,7 +68,7 @@ pub fn run(arguments: &Arguments) -> u8 {
         }
         Err(Error::Closed) => CLOSED,
         Err(error) => {
-            tell!("vx: {}", message_of(&error));
+            print_error!("vx: {}", message_of(&error));
             crate::WRONG
         }
     }

@@ -7,7 +7,7 @@ mod model;
 
 use std::borrow::Cow;
 
-use crate::terminal::{printable, show, show_bytes, tell};
+use crate::terminal::{print_error, print_line, printable, show_bytes};
 use clap::Args;
 use gstvx::path::{name_of, path_of};
 
@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments) -> u8 {
             is_well = false;
             // Some messages begin with the file's name themselves.
             let prefix = format!("{name}: ");
-            tell!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
+            print_error!("vx: {prefix}{}", reason.strip_prefix(&prefix).unwrap_or(&reason));
         }
     }
     if is_well { crate::SUCCESS } else { crate::FAILURE }
@@ -59,9 +59,9 @@ fn show(name: &str, json: bool, found: &(impl serde::Serialize + std::fmt::Displ
     if json {
         match serde_json::to_string(found) {
             Ok(line) => show_bytes(format!("{line}\n").as_bytes()),
-            Err(error) => tell!("vx: {name}: {error}"),
+            Err(error) => print_error!("vx: {name}: {error}"),
         }
     } else {
-        show!("{}\n{found}", printable(name));
+        print_line!("{}\n{found}", printable(name));
     }
 }

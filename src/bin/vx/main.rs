@@ -10,7 +10,7 @@ mod doctor;
 mod events;
 mod help;
 mod inspect;
-mod itself;
+mod program;
 mod progress;
 mod report;
 mod stop;
@@ -19,7 +19,7 @@ mod terminal;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::terminal::{show_bytes, tell};
+use crate::terminal::{print_error, show_bytes};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use gstvx::run::WorkerProgram;
 
@@ -46,11 +46,11 @@ enum Command {
     /// file that cannot be read does not stop the others.
     #[command(after_help = help::DETECT_MORE, after_long_help = help::DETECT_EXAMPLES)]
     Detect(Box<detect::Arguments>),
-    /// Make events of results: from when to when each class was seen
+    /// Merge detections into events with start and end times
     ///
     /// Merges the detections on keyframes into stretches of time, for each file and class: start, end, number of frames, most objects at
-    /// once, best confidence. An object is known only at the frames: it may have come up to one frame earlier and gone up to one frame
-    /// later.
+    /// once, best confidence. An object is known only at the frames: it may have appeared up to one frame earlier and disappeared up to
+    /// one frame later.
     ///
     /// Exit status: 0 if the events are complete, 2 for wrong usage or results that cannot be read.
     #[command(after_help = help::EVENTS_EXAMPLES)]
@@ -93,21 +93,21 @@ fn command() -> clap::Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let itself = WorkerProgram::current(std::iter::empty::<OsString>())
+    let this_program = WorkerProgram::current(std::iter::empty::<OsString>())
         .map(|program| WorkerProgram { name: Some("vx".into()), ..program });
-    match itself {
-        Ok(itself) => ExitCode::from(run(std::env::args_os(), itself)),
+    match this_program {
+        Ok(this_program) => ExitCode::from(run(std::env::args_os(), this_program)),
         Err(error) => {
-            tell!("vx: the path of this program is not known: {error}");
+            print_error!("vx: the path of this program is not known: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs the command with `arguments`, of which the first is the name of the program, and returns its exit status. `itself` is the
+/// Runs the command with `arguments`, of which the first is the name of the program, and returns its exit status. `this_program` is the
 /// program that calls this function with the arguments that follow its own: worker processes are started with it.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, itself: WorkerProgram) -> u8 {
-    itself::set(itself);
+pub fn run(arguments: impl IntoIterator<Item = OsString>, this_program: WorkerProgram) -> u8 {
+    program::set(this_program);
     stop::make_file_limit_an_error();
     let parsed = command().try_get_matches_from(arguments).and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
@@ -133,7 +133,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, itself: WorkerProgram)
         Command::Man { subcommand } => {
             let mut page = Vec::new();
             if let Err(error) = print_manual(subcommand.as_deref(), &mut page) {
-                tell!("vx: {error}");
+                print_error!("vx: {error}");
                 return FAILURE;
             }
             show_bytes(&page);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::terminal::{printable, tell};
+use crate::terminal::{print_error, printable};
 use console::Term;
 use gstvx::memory;
 use gstvx::path::path_of;
@@ -121,26 +121,26 @@ impl ProgressView {
     }
 
     /// Prints a line.
-    pub fn say(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         match &self.bar {
             _ if self.detail == Detail::None => {}
-            Some(bar) => bar.suspend(|| tell!("{text}")),
-            None => tell!("{text}"),
+            Some(bar) => bar.suspend(|| print_error!("{text}")),
+            None => print_error!("{text}"),
         }
     }
 
     /// Prints a line even where nothing else is printed.
-    pub fn insist(&self, text: &str) {
+    pub fn print_always(&self, text: &str) {
         match self.detail {
-            Detail::None => tell!("{text}"),
-            _ => self.say(text),
+            Detail::None => print_error!("{text}"),
+            _ => self.print(text),
         }
     }
 
     /// Shows that a file has begun.
     pub fn begin(&mut self, file: String) {
         if self.detail == Detail::Stages {
-            self.say(&format!("{}: started", printable(&file)));
+            self.print(&format!("{}: started", printable(&file)));
         }
         self.current.insert(file);
         self.update();
@@ -175,8 +175,8 @@ impl ProgressView {
             summary
                 .warnings
                 .iter()
-                .for_each(|warning| self.say(&format!("{}: warning: {warning}", printable(&summary.file))));
-            self.say(&stages_of(summary, is_cached));
+                .for_each(|warning| self.print(&format!("{}: warning: {warning}", printable(&summary.file))));
+            self.print(&stages_of(summary, is_cached));
         }
         let size = self.sizes.get(&summary.file).copied().unwrap_or(0);
         self.bytes.done += size;
@@ -226,7 +226,7 @@ impl ProgressView {
             bar.set_message(if names.is_empty() { text } else { format!("{text} | {}", names.join(", ")) });
         } else if self.detail != Detail::None && self.last_line.elapsed() > BETWEEN_LINES {
             self.last_line = Instant::now();
-            self.say(&text);
+            self.print(&text);
         }
     }
 
@@ -254,21 +254,21 @@ impl ProgressView {
             0 => String::new(),
             count => format!(", {count} damaged"),
         };
-        self.say(&format!("files       {ok} ok{damaged}, {} failed, of {}{cached}", sums.failed.len(), self.total));
+        self.print(&format!("files       {ok} ok{damaged}, {} failed, of {}{cached}", sums.failed.len(), self.total));
         for (word, files, elsewhere) in [
             ("failed ", &sums.failed, "see `error` in the summaries of the output"),
             ("damaged", &sums.damaged, "see `problems` in the summaries of the output"),
         ] {
             for (file, reason) in files.iter().take(FAILURES_SHOWN) {
-                self.say(&format!("  {word}   {}: {reason}", printable(file)));
+                self.print(&format!("  {word}   {}: {reason}", printable(file)));
             }
             if files.len() > FAILURES_SHOWN {
-                self.say(&format!("  {word}   {} more, {elsewhere}", files.len() - FAILURES_SHOWN));
+                self.print(&format!("  {word}   {} more, {elsewhere}", files.len() - FAILURES_SHOWN));
             }
         }
         for (word, place) in [("output  ", places.output), ("pictures", places.pictures)] {
             if let Some(place) = place {
-                self.say(&format!("{word}    {}", place.display()));
+                self.print(&format!("{word}    {}", place.display()));
             }
         }
         let rate = (sums.keyframes + sums.between) as f64 / wall.max(1e-3);
@@ -276,7 +276,7 @@ impl ProgressView {
             0 => String::new(),
             between => format!(" and {} between", count(between, "frame")),
         };
-        self.say(&format!(
+        self.print(&format!(
             "keyframes   {}{between} in {wall:.1} s, {rate:.1} a second; {}",
             sums.keyframes,
             count(sums.detections, "detection")
@@ -285,21 +285,21 @@ impl ProgressView {
             return;
         }
         let [open, read, decode, prepare, infer, lock_wait] = sums.stages;
-        self.say(&format!(
+        self.print(&format!(
             "stages      open {open:.2} s (waited {lock_wait:.2} s for others), read {read:.2} s, decode {decode:.2} s, \
              prepare {prepare:.2} s, model {infer:.2} s, over all lanes"
         ));
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        self.say(&format!("bytes       {:.1} of {:.1} MiB read", mib(sums.bytes_read), mib(sums.bytes)));
+        self.print(&format!("bytes       {:.1} of {:.1} MiB read", mib(sums.bytes_read), mib(sums.bytes)));
         let cores = num_cpus::get();
         if let Some(busy) = cpu_seconds() {
-            self.say(&format!(
+            self.print(&format!(
                 "efficiency  {:.0} % of {cores} cores, {busy:.1} s of processor time",
                 100.0 * busy / (wall * cores as f64).max(1e-3)
             ));
         }
         if let Some(engine) = &report.engine {
-            self.say(&format!(
+            self.print(&format!(
                 "model       {}: {} on {}, {}, {} sessions of {} threads, loaded {} time(s)",
                 engine.model,
                 engine.provider,
@@ -309,13 +309,13 @@ impl ProgressView {
                 engine.intra_op_threads,
                 engine.model_loads
             ));
-            self.say(&format!("plan        {} lanes, {} decoder threads each", engine.lanes, engine.decoder_threads));
+            self.print(&format!("plan        {} lanes, {} decoder threads each", engine.lanes, engine.decoder_threads));
         }
         if let Some(workers) = &report.workers {
-            self.say(&format!("model       loaded {} time(s), by each worker process", workers.started));
-            self.say(&format!("memory      {:.0} MiB at most in a worker process", mib(workers.peak_bytes)));
+            self.print(&format!("model       loaded {} time(s), by each worker process", workers.started));
+            self.print(&format!("memory      {:.0} MiB at most in a worker process", mib(workers.peak_bytes)));
         } else if let Some(peak) = memory::peak() {
-            self.say(&format!("memory      {:.0} MiB at most", mib(peak)));
+            self.print(&format!("memory      {:.0} MiB at most", mib(peak)));
         }
     }
 }

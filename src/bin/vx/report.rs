@@ -9,7 +9,7 @@ use gstvx::run::{ReportCounts, ReportSettings, write_report};
 use crate::detect::message_of;
 use crate::events::Found;
 use crate::progress::count;
-use crate::terminal::tell;
+use crate::terminal::print_error;
 
 /// The arguments.
 #[derive(Args)]
@@ -48,11 +48,11 @@ pub fn run(arguments: &Arguments) -> u8 {
     settings.thumbnails = arguments.thumbnails;
     match write_report(&settings) {
         Ok(counts) => {
-            lines(&counts, &arguments.output).iter().for_each(|line| tell!("{line}"));
+            lines(&counts, &arguments.output).iter().for_each(|line| print_error!("{line}"));
             crate::SUCCESS
         }
         Err(error) => {
-            tell!("vx: {}", message_of(&error));
+            print_error!("vx: {}", message_of(&error));
             crate::WRONG
         }
     }

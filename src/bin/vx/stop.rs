@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals as Iterator;
 
-use crate::terminal::tell;
+use crate::terminal::print_error;
 
 /// Exit status of a run that was cancelled by a signal.
 pub const INTERRUPTED: u8 = 130;
@@ -48,7 +48,7 @@ impl Signals {
     pub fn handle(canceller: &Canceller) -> Self {
         let signals = Self { canceller: canceller.clone(), bar: Arc::default() };
         if let Err(reason) = signals.clone().watch() {
-            tell!("vx: signals end the run at once, without finishing files: {reason}");
+            print_error!("vx: signals end the run at once, without finishing files: {reason}");
         }
         signals
     }
@@ -90,7 +90,7 @@ impl Signals {
     fn wait(&self, mut signals: Iterator, is_armed: &AtomicBool) {
         let Some(signal) = signals.forever().next() else { return };
         if self.canceller.cancel_before_first_file() {
-            self.say("vx: interrupted before the first file");
+            self.print("vx: interrupted before the first file");
             leave();
         }
         let is_patient = signal == SIGINT;
@@ -104,11 +104,11 @@ impl Signals {
         is_armed.store(true, Ordering::Release);
         let again = "send it again to stop at once";
         match (self.canceller.phase(), is_patient) {
-            (Phase::Writing, _) => self.say(&format!("vx: {}: the results are being written; {again}", name(signal))),
+            (Phase::Writing, _) => self.print(&format!("vx: {}: the results are being written; {again}", name(signal))),
             (_, true) => {
-                self.say("vx: interrupted: finishing the files that have begun; interrupt again to stop at once");
+                self.print("vx: interrupted: finishing the files that have begun; interrupt again to stop at once");
             }
-            (_, false) => self.say(&format!(
+            (_, false) => self.print(&format!(
                 "vx: {}: files that have begun have {} s to finish; {again}",
                 name(signal),
                 GRACE.as_secs()
@@ -118,11 +118,11 @@ impl Signals {
             return;
         }
         std::thread::sleep(GRACE + EXIT_GRACE);
-        self.say("vx: the run does not end in time and is aborted; --resume continues");
+        self.print("vx: the run does not end in time and is aborted; --resume continues");
         leave();
     }
 
-    fn say(&self, text: &str) {
+    fn print(&self, text: &str) {
         let bar = self.bar.lock().clone();
         print(bar, text.to_owned());
     }
@@ -138,8 +138,8 @@ fn print(bar: Option<ProgressBar>, text: String) {
     let (sender, printed) = bounded::<()>(0);
     let write = move || {
         match bar {
-            Some(bar) => bar.suspend(|| tell!("{text}")),
-            None => tell!("{text}"),
+            Some(bar) => bar.suspend(|| print_error!("{text}")),
+            None => print_error!("{text}"),
         }
         drop(sender);
     };

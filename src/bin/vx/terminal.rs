@@ -12,12 +12,12 @@ use std::io::Write;
 pub const CLOSED: u8 = 141;
 
 /// Prints a line to standard error, if it can be written.
-pub fn tell_line(line: Arguments<'_>) {
+pub fn print_error_line(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{}", escaped(&line.to_string(), &['\n', '\t']));
 }
 
 /// Prints a line to standard output; where that is closed, the program ends.
-pub fn show_line(line: Arguments<'_>) {
+pub fn print_output_line(line: Arguments<'_>) {
     show_bytes(format!("{}\n", escaped(&line.to_string(), &['\n', '\t'])).as_bytes());
 }
 
@@ -27,7 +27,7 @@ pub fn show_bytes(bytes: &[u8]) {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => gstvx::exit::leave(CLOSED.into()),
         Err(error) => {
-            tell_line(format_args!("vx: standard output cannot be written: {error}"));
+            print_error_line(format_args!("vx: standard output cannot be written: {error}"));
             gstvx::exit::leave(2);
         }
         Ok(()) => {}
@@ -72,15 +72,15 @@ pub fn is_stdout_closed() -> bool {
         && flags().is_some_and(|flags| flags & ACCESS_MODE == READ_AND_WRITE)
 }
 
-macro_rules! tell {
-    ($($text:tt)*) => { $crate::terminal::tell_line(format_args!($($text)*)) };
+macro_rules! print_error {
+    ($($text:tt)*) => { $crate::terminal::print_error_line(format_args!($($text)*)) };
 }
 
-macro_rules! show {
-    ($($text:tt)*) => { $crate::terminal::show_line(format_args!($($text)*)) };
+macro_rules! print_line {
+    ($($text:tt)*) => { $crate::terminal::print_output_line(format_args!($($text)*)) };
 }
 
-pub(crate) use {show, tell};
+pub(crate) use {print_error, print_line};
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use gstvx::run::{
 };
 
 use crate::help::ProviderParser;
-use crate::itself;
+use crate::program;
 
 /// The arguments.
 #[derive(Args)]
@@ -121,9 +121,9 @@ pub struct Arguments {
     #[arg(short = '0', long)]
     pub null: bool,
 
-    /// Read one of several shares of the files, for as many machines: 3/16
+    /// Read one shard of the files, one for each machine: 3/16
     ///
-    /// A hash of the path as it is named selects the share of a file.
+    /// A hash of the path as given selects the shard of a file.
     #[arg(long, value_name = "NUMBER/COUNT")]
     pub shard: Option<Shard>,
 
@@ -258,7 +258,7 @@ impl Arguments {
         settings.stop_on_error = self.stop_on_error;
         (settings.memory_limit, settings.file_timeout) = (self.memory_limit, self.file_timeout);
         if self.isolate {
-            let program = itself::with_arguments(["detect", "--worker"]).map_err(|error| error.to_string())?;
+            let program = program::with_arguments(["detect", "--worker"]).map_err(|error| error.to_string())?;
             settings.isolate = Some(program);
         }
         Ok(settings)

@@ -3,15 +3,24 @@
 
 use gstvx::run::Plan;
 
-use crate::terminal::{printable, show};
+use crate::terminal::{print_line, printable};
 
 /// Prints the files and the plan.
 pub fn print(plan: &Plan) {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    show!("files       {}, {} in all, {} the largest", plan.files.len(), mib(plan.bytes), mib(plan.largest_bytes));
-    show!("machine     {} cores, {} of memory to plan with", plan.cores, plan.memory.map_or("unknown".into(), mib));
-    show!("model       {} ({})", plan.model, plan.layout);
-    show!(
+    print_line!(
+        "files       {}, {} in all, {} the largest",
+        plan.files.len(),
+        mib(plan.bytes),
+        mib(plan.largest_bytes)
+    );
+    print_line!(
+        "machine     {} cores, {} of memory to plan with",
+        plan.cores,
+        plan.memory.map_or("unknown".into(), mib)
+    );
+    print_line!("model       {} ({})", plan.model, plan.layout);
+    print_line!(
         "provider    {} on {}, {}; {} sessions of {} threads, {} frames in a batch",
         plan.provider,
         plan.device,
@@ -20,7 +29,7 @@ pub fn print(plan: &Plan) {
         plan.intra_op_threads,
         plan.batch_size
     );
-    show!(
+    print_line!(
         "plan        {} lanes, {} decoder threads and {} frames in flight each; {} for frames, up to {} for the model",
         plan.lanes,
         plan.decoder_threads,
@@ -28,5 +37,5 @@ pub fn print(plan: &Plan) {
         plan.frame_memory.map_or("no limit".into(), mib),
         mib(plan.session_memory)
     );
-    plan.files.iter().for_each(|file| show!("  {}", printable(file)));
+    plan.files.iter().for_each(|file| print_line!("  {}", printable(file)));
 }

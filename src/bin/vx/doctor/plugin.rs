@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Finding, quoted};
-use crate::itself;
-use crate::terminal::{show, tell};
+use crate::program;
+use crate::terminal::{print_error, print_line};
 
 /// Name of the file, without its extension.
 const STEM: &str = "libgstvx";
@@ -72,9 +72,9 @@ pub fn loads(file: &Path) -> Finding {
 
 /// Runs `vx doctor` with internal arguments in a separate process, which a broken library may end. Returns what it prints.
 pub fn run_doctor(arguments: [&OsStr; 2]) -> Finding {
-    let itself = itself::with_arguments(["doctor"]).map_err(|error| error.to_string())?;
-    let mut command = Command::new(itself.program);
-    let child = command.args(itself.arguments).args(arguments).output().map_err(|error| error.to_string())?;
+    let this_program = program::with_arguments(["doctor"]).map_err(|error| error.to_string())?;
+    let mut command = Command::new(this_program.program);
+    let child = command.args(this_program.arguments).args(arguments).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&child.stdout).trim().to_owned();
     if child.status.success() {
         return Ok(said);
@@ -86,14 +86,14 @@ pub fn run_doctor(arguments: [&OsStr; 2]) -> Finding {
 /// Loads a plugin into this process and prints why that fails.
 pub fn load(file: &Path) -> u8 {
     if let Err(error) = gst::init() {
-        tell!("vx: {error}");
+        print_error!("vx: {error}");
         return crate::FAILURE;
     }
     match gst::Plugin::load_file(file) {
         Ok(_) => crate::SUCCESS,
         Err(error) => {
             let text = error.message();
-            show!("{}", text.strip_prefix("Opening module failed: ").unwrap_or(text));
+            print_line!("{}", text.strip_prefix("Opening module failed: ").unwrap_or(text));
             crate::FAILURE
         }
     }

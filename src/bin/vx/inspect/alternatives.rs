@@ -154,7 +154,7 @@ pub fn compare(runtime: &'static Runtime, model: &Path, file: &Path) -> Result<V
 
 impl fmt::Display for Alternative {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = if self.settings.is_empty() { "as concluded" } else { &self.settings };
+        let settings = if self.settings.is_empty() { "as inferred" } else { &self.settings };
         let Self { layout, detections, best, mean, .. } = self;
         write!(f, "{detections:>5} detections, best {best:.2}, mean {mean:.2}  {settings} ({layout})")?;
         match &self.warning {

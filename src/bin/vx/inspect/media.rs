@@ -74,7 +74,7 @@ pub fn inspect(name: &str) -> Result<Media, String> {
             Ok(Some(keyframe)) => listed.push(keyframe),
             Ok(None) => break,
             Err(error @ Error::Call { .. }) => {
-                damage = Some(format!("it cannot be read on from here: {error}"));
+                damage = Some(format!("reading stopped here: {error}"));
                 break;
             }
             Err(Error::Encrypted) if !listed.is_empty() => {
@@ -141,7 +141,7 @@ impl fmt::Display for Media {
         writeln!(f, "  streams    {}", self.streams)?;
         let rate = self.frame_rate.map_or(String::new(), |rate| format!(", {rate:.2} frames/s"));
         let fields = if self.is_interlaced { ", interlaced" } else { "" };
-        let turned = if self.turned { ", turned to stand upright" } else { "" };
+        let turned = if self.turned { ", rotated upright" } else { "" };
         writeln!(
             f,
             "  video      stream {}, {}, {}x{} {}{rate}{fields}{turned}, decoded by {} in {:.1} ms a keyframe",
@@ -164,7 +164,7 @@ impl fmt::Display for Media {
         {
             writeln!(
                 f,
-                "  sampling   keyframes are {median:.0} s apart, {longest:.0} s at most: `vx detect --every 1s` also looks at frames between"
+                "  sampling   keyframes are {median:.0} s apart, {longest:.0} s at most: `vx detect --every 1s` also analyses frames between"
             )?;
         }
         let share =

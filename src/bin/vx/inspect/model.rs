@@ -156,7 +156,7 @@ impl fmt::Display for ModelFile {
         let names = self.classes.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
         let more = if self.class_count > NAMES_SHOWN { ", …" } else { "" };
         if self.class_count == 0 {
-            write!(f, "  classes  the model does not tell them: a label file does")?;
+            write!(f, "  classes  not in the model; set --labels")?;
         } else {
             write!(f, "  classes  {}: {names}{more}", self.class_count)?;
         }

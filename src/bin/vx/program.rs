@@ -6,11 +6,11 @@ use std::sync::OnceLock;
 
 use gstvx::run::WorkerProgram;
 
-static ITSELF: OnceLock<WorkerProgram> = OnceLock::new();
+static PROGRAM: OnceLock<WorkerProgram> = OnceLock::new();
 
 /// Sets the program. Only the first call has an effect.
 pub fn set(program: WorkerProgram) {
-    ITSELF.get_or_init(|| program);
+    PROGRAM.get_or_init(|| program);
 }
 
 /// Returns the program with these arguments of the command.
@@ -18,7 +18,7 @@ pub fn set(program: WorkerProgram) {
 /// # Errors
 /// The system's, where the path of the running program is not known.
 pub fn with_arguments<const N: usize>(arguments: [&str; N]) -> std::io::Result<WorkerProgram> {
-    let mut program = match ITSELF.get() {
+    let mut program = match PROGRAM.get() {
         Some(program) => program.clone(),
         None => WorkerProgram::current(std::iter::empty::<OsString>())?,
     };
