@@ -528,7 +528,9 @@ impl YoloDetect {
                 self,
                 gst::StreamError::Failed,
                 (
-                    "the model is too slow for this live stream: a frame has no result after {:.1?} and can wait no longer, so that                      none gets its detections. Set when-late=drop, a smaller input-size, or optimize-for=latency, or use a smaller                      model",
+                    "the model is too slow for this live stream: a frame has no result after {:.1?} and can wait no longer, so that \
+                     none gets its detections. Set when-late=drop, a smaller input-size, or optimize-for=latency, or use a smaller \
+                     model",
                     arrival.elapsed()
                 )
             );
