@@ -46,6 +46,7 @@ mod keyframes;
 mod libraries;
 mod media_file;
 mod output;
+mod part_file;
 mod pictures;
 mod pipeline;
 mod plan;
