@@ -28,7 +28,7 @@ pub(super) enum OpenOutput {
 }
 
 /// Suffix of the lines beside a table.
-const LINES_SUFFIX: &str = ".lines.jsonl";
+pub(super) const LINES_SUFFIX: &str = ".lines.jsonl";
 
 /// Returns the JSON lines of the output at `path`: the output itself, or the lines beside a table. `format` is
 /// [`Settings::format`](super::Settings::format).

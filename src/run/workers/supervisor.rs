@@ -15,14 +15,14 @@ use parking_lot::Mutex;
 
 use super::super::cancel::Canceller;
 use super::super::event::{Progress, Warning, WorkerReport};
-use super::super::file_record::{Assembler, FileRecord};
+use super::super::file_record::{Assembler, FileRecord, MAX_RESULT_LEN};
 use super::super::pictures::Pictures;
 use super::super::pipeline::Update;
 use super::super::properties::Properties;
 use super::super::settings::WorkerProgram;
 use super::pool::{Pool, Usage};
 use super::process::{Received, WorkerProcess};
-use super::protocol::{MAX_RESULT_LEN, Message, WorkerSettings};
+use super::protocol::{Message, WorkerSettings};
 use crate::detect::ModelSource;
 use crate::elements::bulkbin::MIN_LOAD_TIMEOUT;
 use crate::record::{Failure, Summary};
