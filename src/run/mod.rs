@@ -53,6 +53,7 @@ mod plan;
 mod properties;
 pub mod quantity;
 mod report;
+mod resolved;
 mod results;
 mod resume;
 mod session;

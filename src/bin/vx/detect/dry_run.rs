@@ -20,6 +20,12 @@ pub fn print(plan: &Plan) {
         plan.intra_op_threads,
         plan.batch_size
     );
+    if let Some(workers) = plan.workers {
+        show!(
+            "workers     {workers} processes, as far as they fit, each with {} of memory, and with the sessions above",
+            plan.worker_memory.map_or("unlimited".into(), mib)
+        );
+    }
     show!(
         "plan        {} lanes, {} decoder threads and {} frames in flight each; {} for frames, up to {} for the model",
         plan.lanes,
