@@ -68,7 +68,7 @@ pub use self::error::{Error, Stage};
 pub use self::event::{EngineReport, Event, FileDone, Progress, Report, Warning, WorkerReport};
 pub use self::events::{Best, EventCounts, EventSettings, Stretch, default_gap, stretches, write_events};
 pub use self::handle::{Overview, Run};
-pub use self::inputs::{Duplicate, Shard, Unreadable, read_list};
+pub use self::inputs::{Duplicate, Shard, Unreadable};
 pub use self::keyframes::{KeyframeSettings, Keyframes, MAX_SIDE};
 pub use self::libraries::{add_library_dirs, library_dirs};
 pub use self::media_file::open_media;
@@ -84,4 +84,5 @@ pub use self::settings::{
 pub use self::stage_recorder::{FrameStage, StageRecorder, StageTimes};
 pub use self::tables::format_names;
 pub use self::workers::serve_worker;
+pub use crate::elements::bulkbin::read_list;
 pub use crate::record::{Detection, Frame, Mask, Status, Summary};

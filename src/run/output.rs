@@ -379,6 +379,16 @@ mod tests {
     }
 
     #[test]
+    fn an_output_with_an_endless_line_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let line = [b"{\"schema\":2,".as_slice(), &vec![b' '; super::super::results::MAX_LINE as usize]].concat();
+        std::fs::write(&path, line).unwrap();
+        let refused = OpenOutput::open(&path, format_of(&path), Existing::Resume, None).err().unwrap();
+        assert!(refused.to_string().contains("more than 64 MiB"), "{refused}");
+    }
+
+    #[test]
     fn replaced_files_lose_their_lines_when_the_first_result_comes_and_no_other_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");

@@ -5,6 +5,7 @@ mod child_properties;
 mod file_queue;
 mod imp;
 mod lane;
+mod list;
 mod memory_gate;
 mod output;
 mod plan;
@@ -38,8 +39,9 @@ use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
+pub use list::read_list;
 pub use plan::{Plan, PlanInputs};
-pub use settings::{DETECTOR_PROPERTIES, OnError, Order, paths_in};
+pub use settings::{DETECTOR_PROPERTIES, OnError, Order};
 
 /// Name of the messages about a file, and of the details of warnings and errors about one.
 pub const FILE_MESSAGE: &str = "vx-file";
