@@ -69,6 +69,10 @@ pub(super) enum OutputItem {
 struct State<S> {
     out: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Blocks of lines that were queued, taken and pushed.
+    queued: u64,
+    taken: u64,
+    pushed: u64,
     has_ended: bool,
     is_flushing: bool,
     is_paused: bool,
@@ -83,6 +87,9 @@ impl<S> Default for State<S> {
         Self {
             out: VecDeque::new(),
             bytes: 0,
+            queued: 0,
+            taken: 0,
+            pushed: 0,
             has_ended: false,
             is_flushing: false,
             is_paused: false,
@@ -197,6 +204,17 @@ impl<S: Spool> Output<S> {
         Ok(all_lost)
     }
 
+    /// Waits until what was output so far has been pushed, where whole files are wanted: a file is then delivered before its lane begins
+    /// another one.
+    pub fn wait_for_delivery(&self) {
+        if !self.has_whole_files.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let queued = state.queued;
+        self.changed.wait_while(&mut state, |state| state.pushed < queued && !(state.is_flushing || state.is_paused));
+    }
+
     /// Outputs a file's waiting lines, and its summary. Returns whether lines were lost.
     fn write_file(
         &self,
@@ -249,14 +267,19 @@ impl<S: Spool> Output<S> {
             return Err(WriteError::Flushing);
         }
         state.bytes += lines.len();
+        state.queued += 1;
         state.out.push_back(lines);
         self.changed.notify_all();
         Ok(())
     }
 
-    /// Waits for the next output.
+    /// Waits for the next output; the caller has pushed the last one.
     pub fn take(&self) -> OutputItem {
         let mut state = self.state.lock();
+        if state.pushed < state.taken {
+            state.pushed = state.taken;
+            self.changed.notify_all();
+        }
         self.changed.wait_while(&mut state, |state| {
             !(state.is_flushing || state.is_paused || state.has_ended) && state.out.is_empty()
         });
@@ -275,6 +298,7 @@ impl<S> State<S> {
         match self.out.pop_front() {
             Some(lines) => {
                 self.bytes -= lines.len();
+                self.taken += 1;
                 OutputItem::Lines(lines)
             }
             None => OutputItem::End,
@@ -344,6 +368,34 @@ mod tests {
         finish(&output, 1, "c");
         output.end();
         assert_eq!(all(&output), "b1 b! d! a1 a2 a3 a! c1 c!");
+    }
+
+    #[test]
+    fn a_whole_file_is_delivered_before_its_lane_continues() {
+        let output = Output::default();
+        output.wait_for_delivery();
+        output.set_whole_files();
+        output.line(0, b"a1\n").unwrap();
+        finish(&output, 0, "a");
+        std::thread::scope(|scope| {
+            let lane = scope.spawn(|| output.wait_for_delivery());
+            // Taken is not pushed.
+            for _ in 0..2 {
+                assert!(matches!(output.take(), OutputItem::Lines(_)));
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                assert!(!lane.is_finished());
+            }
+            let next = scope.spawn(|| output.take());
+            lane.join().unwrap();
+            output.end();
+            assert_eq!(next.join().unwrap(), OutputItem::End);
+        });
+        output.start();
+        finish(&output, 0, "b");
+        std::thread::scope(|scope| {
+            scope.spawn(|| output.wait_for_delivery());
+            output.flush();
+        });
     }
 
     #[test]

@@ -236,6 +236,7 @@ impl BulkBin {
             let tick = || self.report_progress(run, gst::ProgressType::Continue);
             let Some(mut summary) = lane.process_file(&file, &run.gate, run.timeout, tick) else { break };
             let Ok(all_lost) = self.output.finish(lane.index, &mut summary) else { break };
+            self.output.wait_for_delivery();
             let number = lane.running().number;
             {
                 let mut totals = run.totals.lock();
