@@ -15,6 +15,13 @@ pub fn library_dirs(file: &Path) -> Vec<PathBuf> {
     Some(dir.to_owned()).filter(|dir| !is_shared(dir)).into_iter().chain(beside).collect()
 }
 
+/// Returns the folder where `make setup` puts the libraries for the source in `root`, for what was built from it and lies elsewhere; `None`
+/// where it is below a folder in which every user may create files: the source may have been removed from there.
+#[must_use]
+pub fn library_dir_of_source(root: &Path) -> Option<PathBuf> {
+    (!root.ancestors().any(is_shared)).then(|| root.join(".deps/lib"))
+}
+
 /// Returns whether every user may create files in a folder that others cannot remove, as in `/tmp`: a library there may be anybody's.
 #[must_use]
 pub fn is_shared(folder: &Path) -> bool {
@@ -58,9 +65,11 @@ mod tests {
         assert_eq!(dirs(), [plugins.clone(), folder.path().join("vx")]);
         let set = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         set(folder.path(), 0o1777);
-        assert_eq!(dirs(), [plugins.clone()]);
+        assert_eq!(dirs(), std::slice::from_ref(&plugins));
         set(&plugins, 0o1777);
         assert!(dirs().is_empty());
+        assert_eq!(library_dir_of_source(&folder.path().join("removed/source")), None);
+        assert_eq!(library_dir_of_source(Path::new("/nowhere/source")), Some("/nowhere/source/.deps/lib".into()));
         set(folder.path(), 0o777);
         set(&plugins, 0o755);
         assert_eq!(dirs().len(), 2);

@@ -55,7 +55,7 @@ mod tests {
         let source = source.path().canonicalize().unwrap();
         let deps = source.join(".deps/lib");
         for program in ["target/debug/vx", "target/release/examples/demo", "target/tmp/vx-1"] {
-            assert_eq!(dirs_of(&source.join(program), &source), [deps.clone()]);
+            assert_eq!(dirs_of(&source.join(program), &source), std::slice::from_ref(&deps));
         }
         for program in ["/nowhere/vx-1.0/target/vx", "/nowhere/target/debug/vx", "/vx"] {
             assert!(dirs_of(Path::new(program), &source).is_empty(), "{program}");

@@ -213,6 +213,7 @@ impl<S: Spool> Output<S> {
         let mut state = self.state.lock();
         let queued = state.queued;
         self.changed.wait_while(&mut state, |state| state.pushed < queued && !(state.is_flushing || state.is_paused));
+        drop(state);
     }
 
     /// Outputs a file's waiting lines, and its summary. Returns whether lines were lost.
