@@ -136,13 +136,13 @@ fn read(file: &Path, number: usize, random: &mut Random) -> (usize, bool) {
             source
         }
         _ => {
-            let started = Server::start(file, if number % 2 == 0 { Manner::Ranges } else { Manner::NoRanges });
+            let started = Server::start(file, if number.is_multiple_of(2) { Manner::Ranges } else { Manner::NoRanges });
             let source = format!("souphttpsrc retries=0 location={}", started.url);
             server = Some(started);
             source
         }
     };
-    let gap = if number % 4 == 0 { "max-gap=300000000" } else { "" };
+    let gap = if number.is_multiple_of(4) { "max-gap=300000000" } else { "" };
     let model = root().join("tests/models/nanodet_plus.onnx");
     let detector = match number % 7 {
         0 => format!("! vxyolodetect execution-provider=cpu cache-dir=\"\" model-file={}", quoted(&model)),
