@@ -490,15 +490,16 @@ fn each_run_gets_a_plan_that_keeps_the_settings_of_the_user() {
     let one = cores.min(16);
     assert_eq!((threads(1), threads(4 * cores), threads(1)), (one, 1, one));
     // Values from the user remain, even if they equal those of the last plan; 0 makes a setting automatic again.
-    for by_user in [one as u32, 3] {
-        decoder.set_property("thread-count", by_user);
+    for (name, by_user) in [("thread-count", one as u32), ("threads", 3), ("thread-count", 3), ("threads", one as u32)]
+    {
+        decoder.set_property(name, by_user);
         assert_eq!((threads(1), threads(4 * cores)), (by_user as usize, by_user as usize));
         let second = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("decoder-1").unwrap();
         assert_eq!(second.property::<u32>("thread-count"), by_user);
         let stats: gst::Structure = bulk.property("stats");
         assert_eq!(stats.get::<u32>("decoder-threads"), Ok(by_user));
     }
-    decoder.set_property("thread-count", 0_u32);
+    decoder.set_property("threads", 0_u32);
     assert_eq!((threads(4 * cores), threads(1)), (1, one));
     let detector = bulk.downcast_ref::<gst::Bin>().unwrap().by_name("detector").unwrap();
     let in_flight = detector.property::<u32>("max-inflight");

@@ -353,6 +353,9 @@ fn wrong_arguments_cause_usage_errors_and_dry_runs_print_plans() {
         plan.status.success() && text.contains("2 lanes") && text.contains("f5.mp4") && text.contains("sessions"),
         "{text}"
     );
+    let plan = vx(&[&folder, "--dry-run", "--provider", "cpu", "--lanes", "2", "--isolate"]).output().unwrap();
+    let text = String::from_utf8(plan.stdout).unwrap();
+    assert!(text.contains("2 processes") && text.contains("1 sessions of") && text.contains("1 lanes"), "{text}");
     let shares = ["1/2", "2/2"].map(|share| {
         let share = vx(&[&folder, "--dry-run", "--shard", share]).output().unwrap();
         String::from_utf8(share.stdout).unwrap().matches(".mp4").count()

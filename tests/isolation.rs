@@ -107,6 +107,7 @@ fn a_worker_that_sends_invalid_data_fails_its_file_with_a_reason() {
         ("garbage", "a message of unknown kind"),
         ("mix", "not this file's"),
         ("outoforder", "out of turn"),
+        ("lose", "without results"),
     ] {
         let output = scratch(&format!("{hook}.jsonl"));
         let run = vx(&output, &["--isolate"]).env("VX_TEST_WORKER", format!("{hook}:f2")).output().unwrap();
@@ -120,6 +121,25 @@ fn a_worker_that_sends_invalid_data_fails_its_file_with_a_reason() {
             assert!(name != "f2.mp4" || summary["error"]["message"].as_str().unwrap().contains(reason), "{summary}");
         }
     }
+}
+
+#[test]
+fn a_time_limit_that_is_set_as_a_property_holds_for_workers() {
+    if !has_hooks() {
+        return;
+    }
+    let output = scratch("property.jsonl");
+    let run =
+        vx(&output, &["--isolate", "--set", "file-timeout=3s"]).env("VX_TEST_WORKER", "hang:f2").output().unwrap();
+    let text = errors(&run);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    let failed: Vec<_> = summaries(&output).into_iter().filter(|(_, summary)| summary["status"] == "failed").collect();
+    assert!(failed.iter().any(|(name, summary)| {
+        name == "f2.mp4" && summary["error"]["message"].as_str().unwrap().contains("longer than 3.0 s")
+    }));
+    let both = vx(&output, &["--isolate", "--set", "file-timeout=3s", "--file-timeout", "4", "--overwrite"]).output();
+    let both = both.unwrap();
+    assert!(both.status.code() == Some(2) && errors(&both).contains("--file-timeout"), "{}", errors(&both));
 }
 
 #[test]

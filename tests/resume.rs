@@ -442,6 +442,37 @@ fn cached_results_depend_on_the_files_of_the_model_and_not_on_others_in_its_fold
 }
 
 #[test]
+fn a_model_counts_however_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let model = common::root().join("tests/models/external.onnx").display().to_string();
+    let (cache, output, file) = (path("cache"), path("out.jsonl"), FOLDER.join("f1.mp4").display().to_string());
+    let run = |more: &[&str]| {
+        let mut arguments = vec![&*file, "--cache", &cache, "--provider", "cpu"];
+        arguments.extend(more);
+        vx(&arguments).output().unwrap()
+    };
+    let first = run(&["--output", &output]);
+    assert!(first.status.success(), "{}", errors(&first));
+    for name in ["detector::model-file", "model_file", "model-file"] {
+        let set = format!("{name}={model}");
+        let resumed = run(&["--output", &output, "--resume", "--set", &set]);
+        assert!(
+            resumed.status.code() == Some(2) && errors(&resumed).contains("the model built-in, now external.onnx"),
+            "{name}: {}",
+            errors(&resumed)
+        );
+        let cached = run(&["--set", &set]);
+        let is_first = name == "detector::model-file";
+        assert!(
+            cached.status.success() && errors(&cached).contains("from the cache") != is_first,
+            "{}",
+            errors(&cached)
+        );
+    }
+}
+
+#[test]
 fn results_of_a_fallback_are_marked_and_not_cached() {
     let (cache, file) = (scratch("fallback-cache").display().to_string(), FOLDER.join("f2.mp4").display().to_string());
     let arguments = [&*file, "--cache", &cache, "--set", "detector::execution-provider-options=device=NPU"];

@@ -213,6 +213,41 @@ fn files_are_read_in_worker_processes_of_a_named_program() {
 }
 
 #[test]
+fn a_file_is_written_while_a_longer_one_is_being_read() {
+    let (long, short) = (endless("longer.avi"), clip());
+    let output = scratch("longer.jsonl");
+    let mut settings = settings(&[&long, &short]);
+    settings.properties = vec![("order".to_owned(), "as-given".to_owned()), ("lanes".to_owned(), "2".to_owned())];
+    (settings.output, settings.existing) = (Output::File(output.clone()), Existing::Overwrite);
+    let mut run = Run::start(settings).unwrap();
+    let first = run.find_map(|event| if let Event::FileDone(done) = event { Some(done.summary) } else { None });
+    assert_eq!(first.unwrap().file, short.display().to_string());
+    // As if the run was killed now.
+    let text = std::fs::read_to_string(&output).unwrap();
+    assert_eq!((text.matches("\"status\":\"ok\"").count(), text.matches("longer.avi").count()), (1, 0));
+    run.canceller().stop();
+}
+
+#[test]
+fn a_run_is_stopped_only_by_a_file_that_failed_and_not_by_other_errors() {
+    let clip = clip();
+    let with_bad_input = |program: Option<&str>| {
+        let mut settings = settings(&[&clip, Path::new("/nowhere/a.mp4")]);
+        // An input that is not a file counts as a failed one, and stops nothing.
+        settings.inputs.push(gstvx::run::Input::List(vec!["rtsp://127.0.0.1/a".to_owned()]));
+        settings.properties = vec![("on-error".to_owned(), "stop".to_owned())];
+        settings.isolate =
+            program.map(|program| WorkerProgram { program: program.into(), name: None, arguments: vec![] });
+        Run::start(settings).unwrap().join()
+    };
+    let report = with_bad_input(Some("/bin/false"));
+    assert!(matches!(&report.error, Some(Error::Failed { .. })) && report.failed == 1, "{report:?}");
+    let report = with_bad_input(None);
+    let Some(Error::Stopped { reason }) = &report.error else { panic!("{report:?}") };
+    assert!(reason.contains("/nowhere/a.mp4"), "{reason}");
+}
+
+#[test]
 fn making_a_plan_reads_no_files() {
     let plan = Run::plan(&settings(&[&clip()])).unwrap();
     assert_eq!((plan.files.len(), plan.lanes, &*plan.provider), (1, 1, "CPUExecutionProvider"));

@@ -6,6 +6,7 @@
 mod buffer_layout;
 pub mod bulkbin;
 pub mod container_time;
+mod controlled;
 pub mod detector;
 mod error_details;
 mod gst_launch;

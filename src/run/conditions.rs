@@ -3,7 +3,7 @@
 //! is resumed only under the same ones, and they are part of the key of cached results.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crossbeam_channel::unbounded;
 use gst::glib;
@@ -73,12 +73,11 @@ impl Current {
         {
             *file = format!("{}{HASH}{}", file_name(Path::new(file)), &blake3::hash(&content).to_hex()[..16]);
         }
-        let path = model_of(properties);
-        let source = path.map_or(ModelSource::BuiltIn, |path| ModelSource::File(PathBuf::from(path)));
-        let model = ModelId {
-            name: path.map_or_else(|| "built-in".to_owned(), file_name),
-            hash: source.content_hash().map_err(|error| Error::Model { reason: error.to_string() })?,
-        };
+        let path = model_of(&set.element());
+        let name = path.as_deref().map_or_else(|| "built-in".to_owned(), file_name);
+        let source = path.map_or(ModelSource::BuiltIn, ModelSource::File);
+        let model =
+            ModelId { name, hash: source.content_hash().map_err(|error| Error::Model { reason: error.to_string() })? };
         let conditions = Conditions { vx: env!("CARGO_PKG_VERSION").to_owned(), model, settings };
         Ok(Self { conditions, defaults, detector: child(&set.element(), "detector").map_err(Error::setting)? })
     }
@@ -217,6 +216,9 @@ mod tests {
         assert_eq!(a.differences(&c.conditions).len(), 1);
         std::fs::write(path("m.onnx"), "model").unwrap();
         let before = current(&[("model-file", &path("m.onnx"))]);
+        for name in ["detector::model-file", "model_file"] {
+            assert_eq!(current(&[(name, &path("m.onnx"))]).conditions, before.conditions);
+        }
         assert!(before.differences(&before.conditions).is_empty());
         std::fs::write(path("m.modelinfo"), "").unwrap();
         assert!(current(&[("model-file", &path("m.onnx"))]).differences(&before.conditions).is_empty());

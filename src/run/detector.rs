@@ -11,7 +11,7 @@ use gst::prelude::*;
 use super::error::Error;
 use super::event::{EngineReport, Warning};
 use super::pipeline::{Delivery, Pipeline, Update};
-use super::properties;
+use super::resolved::Resolved;
 use super::settings::Settings;
 use crate::av;
 use crate::detect::{self, Matrix, Picture, PixelFormat, Plane, Range};
@@ -41,20 +41,15 @@ impl Detector {
     /// A setting is not valid, or the model cannot be loaded.
     pub fn load(settings: &Settings) -> Result<Self, Error> {
         super::pipeline::init()?;
-        let mut properties = settings.to_properties();
-        properties::resolve(&mut properties).map_err(Error::setting)?;
+        let Resolved { properties, .. } = Resolved::new(settings)?;
         let (updates, happened) = unbounded();
         let pipeline = Pipeline::new(&properties, &updates, Delivery::Files).map_err(Error::setting)?;
-        let result = pipeline.load();
-        let (mut warnings, mut specific) = (Vec::new(), None);
-        for update in happened.try_iter() {
-            match update {
-                Update::Warning(warning) => warnings.push(warning),
-                Update::Error(reason) => specific = Some(reason),
-                _ => {}
-            }
-        }
-        result.map_err(|general| Error::Model { reason: specific.unwrap_or(general) })?;
+        pipeline.load().map_err(|reason| Error::Model { reason })?;
+        let warnings = happened.try_iter().filter_map(|update| match update {
+            Update::Warning(warning) => Some(warning),
+            _ => None,
+        });
+        let warnings = warnings.collect();
         let element = pipeline.element().downcast::<gst::Bin>().ok().and_then(|bin| bin.by_name("detector"));
         let loaded = element.and_downcast::<YoloDetect>().and_then(|detector| detector.loaded());
         let loaded = loaded.ok_or_else(|| Error::Model { reason: "no model was loaded".to_owned() })?;

@@ -62,14 +62,36 @@ impl FileRecord {
     }
 }
 
-/// Assembles the records of files from a stream of bytes.
-#[derive(Debug, Default)]
+/// Longest results of one file, in bytes.
+pub(super) const MAX_RESULT_LEN: usize = 1 << 30;
+
+/// Assembles the records of files from a stream of bytes. A file whose lines are longer than [`MAX_RESULT_LEN`] fails, and only its
+/// summary is kept.
+#[derive(Debug)]
 pub(super) struct Assembler {
     bytes: Vec<u8>,
     /// The lines before this position are complete and end no file.
     checked: usize,
+    /// There is no line feed from `checked` to this position.
+    searched: usize,
     /// All lines but summaries are dropped.
     has_summaries_only: bool,
+    limit: usize,
+    /// The lines of this file were longer than the limit, and were dropped.
+    is_too_long: bool,
+}
+
+impl Default for Assembler {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            checked: 0,
+            searched: 0,
+            has_summaries_only: false,
+            limit: MAX_RESULT_LEN,
+            is_too_long: false,
+        }
+    }
 }
 
 impl Assembler {
@@ -82,21 +104,46 @@ impl Assembler {
     pub fn push(&mut self, bytes: &[u8]) -> Vec<FileRecord> {
         self.bytes.extend_from_slice(bytes);
         let mut complete = Vec::new();
-        while let Some(length) = self.bytes[self.checked..].iter().position(|byte| *byte == b'\n') {
-            let end = self.checked + length + 1;
+        // The position of the lines that are kept: what comes before it is removed once, at the end.
+        let mut start = 0;
+        while let Some(length) = memchr::memchr(b'\n', &self.bytes[self.searched..]) {
+            let end = self.searched + length + 1;
             let summary = Summary::from_line(&self.bytes[self.checked..end]);
-            self.checked = end;
-            if let Some(summary) = summary {
-                let rest = self.bytes.split_off(end);
-                complete.push(FileRecord { lines: std::mem::replace(&mut self.bytes, rest), summary });
-                self.checked = 0;
-            } else if self.has_summaries_only {
-                self.bytes.drain(..end);
-                self.checked = 0;
+            if let Some(mut summary) = summary {
+                let is_too_long = std::mem::take(&mut self.is_too_long) || end - start > self.limit;
+                if is_too_long {
+                    summary.lose(&too_long(self.limit), 0);
+                    complete.push(FileRecord::of_summary(summary));
+                } else if start == 0 && end == self.bytes.len() {
+                    // Without a copy: they may be long.
+                    complete.push(FileRecord { lines: std::mem::take(&mut self.bytes), summary });
+                    (self.checked, self.searched) = (0, 0);
+                    return complete;
+                } else {
+                    complete.push(FileRecord { lines: self.bytes[start..end].to_vec(), summary });
+                }
+                start = end;
+            } else if self.has_summaries_only || self.is_too_long {
+                start = end;
             }
+            (self.checked, self.searched) = (end, end);
         }
+        self.searched = self.bytes.len();
+        if self.bytes.len() - start > self.limit {
+            self.is_too_long = true;
+            // The beginning of a line may be that of the summary, unless it is too long itself.
+            start = if self.bytes.len() - self.checked > self.limit { self.bytes.len() } else { self.checked };
+        }
+        self.bytes.drain(..start);
+        self.checked = self.checked.saturating_sub(start);
+        self.searched -= start;
         complete
     }
+}
+
+fn too_long(limit: usize) -> gst::glib::Error {
+    let text = format!("its results are longer than {} MiB, so its lines were dropped", limit >> 20);
+    gst::glib::Error::new(gst::ResourceError::NoSpaceLeft, &text)
 }
 
 #[cfg(test)]
@@ -133,6 +180,32 @@ mod tests {
             let mut assembler = Assembler::of_summaries();
             let found: Vec<FileRecord> = all.chunks(step).flat_map(|bytes| assembler.push(bytes)).collect();
             assert_eq!(found, ["a", "b", "c"].map(|file| FileRecord::of_summary(Summary::new(file))));
+        }
+    }
+
+    #[test]
+    fn a_file_with_too_many_lines_fails_and_the_others_do_not() {
+        let frame = br#"{"schema":2,"file":"b","pts_ns":0,"width":1,"height":1,"detections":[]}"#;
+        let mut all = Summary::new("a").to_line();
+        (0..50).for_each(|_| all.extend([frame.as_slice(), b"\n"].concat()));
+        all.extend(Summary { keyframes: 50, ..Summary::new("b") }.to_line());
+        // A line that is too long itself.
+        all.extend([&[b'x'; 4000], &b"\n"[..]].concat());
+        all.extend(Summary::new("c").to_line());
+        all.extend(Summary::new("d").to_line());
+        for step in [1, 100, 100_000] {
+            let mut assembler = Assembler { limit: 1500, ..Assembler::default() };
+            let mut found = Vec::new();
+            for bytes in all.chunks(step) {
+                found.extend(assembler.push(bytes));
+                assert!(assembler.bytes.len() <= 1500);
+            }
+            let files: Vec<_> = found.iter().map(|file| (&*file.summary.file, file.summary.status)).collect();
+            let (ok, failed) = (crate::record::Status::Ok, crate::record::Status::Failed);
+            assert_eq!(files, [("a", ok), ("b", failed), ("c", failed), ("d", ok)], "{step}");
+            assert_eq!(found[1].summary.keyframes, 0);
+            assert!(found[1].summary.error.as_ref().unwrap().message.contains("longer than"));
+            assert_eq!(found[1].lines, found[1].summary.to_line());
         }
     }
 

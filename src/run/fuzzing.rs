@@ -8,13 +8,13 @@ use once_cell::sync::Lazy;
 
 use super::events::{EventSettings, stretches, write_events};
 use super::file_record::{Assembler, FileRecord};
-use super::inputs::read_list;
 use super::journal::Journal;
 use super::quantity;
 use super::report::{ReportSettings, write_report};
 use super::results::Results;
 use super::settings::Output;
 use super::workers::Decoder;
+use crate::elements::bulkbin::read_list;
 use crate::record::{Frame, HeaderLine, Summary};
 
 static FOLDER: Lazy<tempfile::TempDir> = Lazy::new(|| tempfile::tempdir().expect("a temporary folder can be created"));

@@ -19,7 +19,7 @@ use super::output::OpenOutput;
 use super::pictures::{self, Pictures};
 use super::pipeline::{Delivery, init};
 use super::plan::{self, Plan};
-use super::properties::{self, Properties, model_of};
+use super::resolved::Resolved;
 use super::resume::{Comparison, compare};
 use super::session::{Session, Tally};
 use super::settings::{Existing, Output, Settings};
@@ -68,7 +68,7 @@ impl Run {
     /// A setting, an input, the output or the cache is not usable; GStreamer or the model is missing. No file has been read then, and
     /// no output was changed.
     pub fn start(mut settings: Settings) -> Result<Self, Error> {
-        let (mut properties, mut found) = prepare(&settings)?;
+        let (Resolved { mut properties, run, model, has_header }, mut found) = prepare(&settings)?;
         let canceller = settings.canceller.clone();
         let output = std::mem::take(&mut settings.output);
         let path = match &output {
@@ -76,7 +76,7 @@ impl Run {
             Output::None | Output::Writer(_) => None,
         };
         let format = match Format::select(settings.format.as_deref(), path)? {
-            Format::Lines { .. } => Format::Lines { with_headers: has_header_setting(&properties) },
+            Format::Lines { .. } => Format::Lines { with_headers: has_header },
             table @ Format::Table(_) => table,
         };
         let pictures = pictures_of(&settings, format, path)?;
@@ -119,13 +119,14 @@ impl Run {
             && settings.isolate.is_none()
             && cache.is_none();
         let delivery = if is_streamed { Delivery::Lines } else { Delivery::Files };
-        if delivery == Delivery::Files && !has_header_setting(&properties) {
+        if delivery == Delivery::Files && !has_header {
             // Tables need the names of all classes; the output leaves these lines out again.
-            properties.push((HEADER.to_owned(), "true".to_owned()));
+            properties.push(("encoder::header".to_owned(), "true".to_owned()));
         }
         let (sender, events) = bounded(MAX_WAITING_EVENTS);
         let tally = Tally::new(resumption.left.len() + overview.failures.len());
-        let session = Session { settings, properties, output, cache, pictures, delivery, events: sender, tally };
+        let session =
+            Session { settings, run, properties, model, output, cache, pictures, delivery, events: sender, tally };
         let (files, failures) = (resumption.left, overview.failures.clone());
         let thread = std::thread::Builder::new()
             .name("vxrun".to_owned())
@@ -155,8 +156,8 @@ impl Run {
     /// # Errors
     /// As those of [`start`](Self::start), except for output and cache.
     pub fn plan(settings: &Settings) -> Result<Plan, Error> {
-        let (properties, found) = prepare(settings)?;
-        plan::plan(&properties, found.files)
+        let (resolved, found) = prepare(settings)?;
+        plan::plan(&resolved, settings.isolate.is_some(), found.files)
     }
 
     /// Returns what the run is about to do.
@@ -220,28 +221,18 @@ fn ended_without_report() -> Event {
 }
 
 /// Checks the settings as far as that changes nothing, and finds the files.
-fn prepare(settings: &Settings) -> Result<(Properties, Found), Error> {
+fn prepare(settings: &Settings) -> Result<(Resolved, Found), Error> {
     init()?;
-    let mut properties = settings.to_properties();
-    properties::resolve(&mut properties).map_err(Error::setting)?;
+    let resolved = Resolved::new(settings)?;
     let found = inputs::find(&settings.inputs, Search { probe: settings.probe, shard: settings.shard })?;
     if found.files.is_empty() && found.failures.is_empty() && settings.shard.is_none() {
         return Err(Error::NoFiles { pictures: found.pictures });
     }
-    if let Some(model) = model_of(&properties).filter(|path| !path.exists()) {
+    if let Some(model) = resolved.model.as_ref().filter(|path| !path.exists()) {
         // For its message.
-        ModelSource::File(model.to_owned())
-            .content_hash()
-            .map_err(|error| Error::Model { reason: error.to_string() })?;
+        ModelSource::File(model.clone()).content_hash().map_err(|error| Error::Model { reason: error.to_string() })?;
     }
-    Ok((properties, found))
-}
-
-/// The property for a header line before a file's first line.
-const HEADER: &str = "encoder::header";
-
-fn has_header_setting(properties: &Properties) -> bool {
-    properties.iter().any(|(name, _)| name == HEADER)
+    Ok((resolved, found))
 }
 
 /// Returns the pictures to save: on request, or as part of the output.

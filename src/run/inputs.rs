@@ -4,7 +4,6 @@
 //! Knows the file system and no pipeline. Any thread.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +11,6 @@ use std::str::FromStr;
 use super::error::Error;
 use super::media_file;
 use super::settings::Input;
-use crate::elements::bulkbin::paths_in;
 use crate::path::{is_http, is_url, name_of, path_of};
 
 /// Extensions of media files that folders are searched for.
@@ -25,12 +23,6 @@ const EXTENSIONS: &[&str] = &[
 /// Extensions of still pictures. Folders of videos often contain thumbnails, so these are read only on request.
 const PICTURES: &[&str] =
     &["avif", "bmp", "gif", "heic", "heif", "jp2", "jpeg", "jpg", "jxl", "png", "tif", "tiff", "webp"];
-
-/// Longest list, in bytes: about two million paths.
-const MAX_LIST: u64 = 256 << 20;
-
-/// Bytes of a list that are checked before the rest is read.
-const LIST_HEAD: u64 = 64 << 10;
 
 /// Why a URL of another protocol is not read.
 const URL: &str = "only http, https and file URLs are supported; for other protocols use their GStreamer source in a gst-launch-1.0 line";
@@ -329,49 +321,6 @@ fn matches(pattern: &glob::Pattern, below: &Path) -> bool {
     pattern.matches_with(&below.to_string_lossy(), options)
 }
 
-/// Reads a list of paths, one per line; or separated by NUL bytes if `is_null` is set or the list contains any. For
-/// [`Input::List`].
-///
-/// # Errors
-/// The list cannot be read, is too long, or is not a list of paths.
-pub fn read_list(mut input: impl Read, is_null: bool) -> Result<Vec<String>, String> {
-    let unreadable = |error: std::io::Error| format!("the list of paths cannot be read: {error}");
-    let mut list = Vec::new();
-    input.by_ref().take(LIST_HEAD).read_to_end(&mut list).map_err(unreadable)?;
-    if is_other_data(&list) {
-        return Err(
-            "expected a list of paths, but found other data, such as a video. To read a video from a pipe: gst-launch-1.0 \
-             fdsrc fd=0 ! vxkeyframedec ! vxyolodetect ! vxjsonenc ! fdsink"
-                .to_owned(),
-        );
-    }
-    input.take(MAX_LIST).read_to_end(&mut list).map_err(unreadable)?;
-    if list.len() as u64 >= MAX_LIST {
-        return Err(format!(
-            "the list of paths is longer than {} MiB; split it, or use folders and patterns",
-            MAX_LIST >> 20
-        ));
-    }
-    Ok(paths_in(&list, is_null))
-}
-
-/// Returns whether the beginning of a list is something else: it has NUL bytes, as media have, and the entries before them neither
-/// exist nor look like names.
-fn is_other_data(head: &[u8]) -> bool {
-    const CHECKED: usize = 16;
-    let Some(end) = memchr::memrchr(0, head) else { return false };
-    let odd = |entry: &&[u8]| {
-        let text = std::str::from_utf8(entry);
-        entry.is_empty() || text.map_or(true, |text| text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'))
-    };
-    let exists = |entry: &&[u8]| {
-        use std::os::unix::ffi::OsStrExt;
-        !entry.is_empty() && Path::new(std::ffi::OsStr::from_bytes(entry)).symlink_metadata().is_ok()
-    };
-    let entries = || head[..end].split(|byte| *byte == 0).take(CHECKED);
-    entries().any(|entry| odd(&entry)) && !entries().any(|entry| exists(&entry))
-}
-
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     extensions.iter().any(|known| extension.eq_ignore_ascii_case(known))
@@ -392,12 +341,6 @@ mod tests {
     use super::*;
 
     const PLAIN: Search = Search { probe: false, shard: None };
-
-    #[test]
-    fn an_endless_list_is_refused() {
-        let error = read_list(std::io::repeat(b'a'), false).unwrap_err();
-        assert!(error.contains("longer than 256 MiB"), "{error}");
-    }
 
     fn inputs(paths: &[impl Into<OsString> + Clone]) -> Vec<Input> {
         paths.iter().map(|path| Input::Path(path.clone().into())).collect()
@@ -517,20 +460,5 @@ mod tests {
         // Each once, whatever is in it: `?` begins a query, and the names of a server are its own.
         let urls = ["http://a/b.mp4?sign=[x]*", "https://a//b.mp4", "https://a/b.mp4"];
         assert_eq!(find(&inputs(&[urls[0], urls[1], urls[2], urls[1]]), PLAIN).unwrap().files, urls);
-    }
-
-    #[test]
-    fn lists_are_told_from_videos() {
-        let video = std::fs::read("examples/media/scenes.mp4").unwrap();
-        let refused = read_list(video.as_slice(), false).unwrap_err();
-        assert!(refused.contains("fdsrc"), "{refused}");
-        // It is not read to its end.
-        assert!(read_list(video.chain(std::io::repeat(0)), false).is_err());
-        assert_eq!(read_list(b"a.mp4\0new\nline.mp4\0".as_slice(), false).unwrap(), ["a.mp4", "new\nline.mp4"]);
-        let odd = b"Cargo.toml\0b\xff\x01.mp4\0";
-        assert_eq!(read_list(odd.as_slice(), false).unwrap().len(), 2);
-        assert_eq!(read_list(b"a\nb".as_slice(), true).unwrap(), ["a\nb"]);
-        let endless = std::io::repeat(b'a');
-        assert!(read_list(endless, false).unwrap_err().contains("longer than"));
     }
 }

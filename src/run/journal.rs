@@ -17,6 +17,7 @@ use super::conditions::Current;
 use super::error::Error;
 use super::file_record::{Assembler, FileRecord};
 use super::inputs::with_suffix;
+use super::results::MAX_LINE;
 use crate::record::{Conditions, HeaderLine, SCHEMA, Status, Summary};
 
 /// What an output says about a file that it contains.
@@ -294,9 +295,13 @@ impl Contents {
         let mut contents = Self::default();
         loop {
             line.clear();
-            let length = reader.read_until(b'\n', &mut line)? as u64;
-            if length == 0 || line.last() != Some(&b'\n') {
+            let length = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
+            if length == 0 || length < MAX_LINE && line.last() != Some(&b'\n') {
                 return Ok(contents);
+            }
+            if line.last() != Some(&b'\n') {
+                let text = format!("it has a line of more than {} MiB, which is not one of vx", MAX_LINE >> 20);
+                return Err(std::io::Error::other(text));
             }
             if position == 0
                 && let Some(conditions) = conditions_in(&line)

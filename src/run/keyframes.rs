@@ -109,11 +109,45 @@ impl Keyframes {
     /// The container cannot be sought in, or reading fails.
     pub fn seek(&mut self, pts_ns: i64) -> Result<(), Error> {
         self.has_ended = false;
-        self.reader.seek(pts_ns).map_err(|error| Error::Media { path: self.path.clone(), reason: error.to_string() })
+        self.reader.seek(pts_ns).map_err(|error| self.failed(&error))
     }
 
     /// Returns the next keyframe as it is wanted; `None` at the end.
-    fn read(&mut self) -> Result<Option<Keyframe>, crate::av::Error> {
+    fn read(&mut self) -> Result<Option<Keyframe>, Error> {
+        let Some(mut keyframe) = self.read_stored().map_err(|error| self.failed(&error))? else { return Ok(None) };
+        let frame = &keyframe.frame;
+        let format = frame.pixel_format().map_err(|error| self.failed(&error))?;
+        let stored = (frame.width(), frame.height());
+        let size = self.size.map_or(stored, |size| fit(size, stored));
+        if let Some((width, height)) = self.size
+            && size.0.max(size.1) > MAX_SIDE as usize
+        {
+            return Err(Error::setting(format!(
+                "`size` {width}x{height} makes pictures of {}x{} pixels of those in {}, which have {}x{}: use at most {MAX_SIDE} for \
+                 each side, or set both",
+                size.0,
+                size.1,
+                self.path.display(),
+                stored.0,
+                stored.1
+            )));
+        }
+        let wanted = (self.format.unwrap_or(format), size);
+        let converted = if wanted == (format, stored) {
+            self.scaler.with_plain_planes(keyframe.frame)
+        } else {
+            self.scaler.resize(frame, wanted.0, wanted.1)
+        };
+        keyframe.frame = converted.map_err(|error| self.failed(&error))?;
+        Ok(Some(keyframe))
+    }
+
+    fn failed(&self, error: &crate::av::Error) -> Error {
+        Error::Media { path: self.path.clone(), reason: error.to_string() }
+    }
+
+    /// Returns the next keyframe in its own format and size, upright.
+    fn read_stored(&mut self) -> Result<Option<Keyframe>, crate::av::Error> {
         let mut keyframe = loop {
             match self.reader.next()? {
                 Step::Keyframe(keyframe) => break keyframe,
@@ -124,14 +158,6 @@ impl Keyframes {
         if !self.is_as_stored {
             keyframe = keyframe.upright(&mut self.scaler)?;
         }
-        let frame = &keyframe.frame;
-        let (format, stored) = (frame.pixel_format()?, (frame.width(), frame.height()));
-        let wanted = (self.format.unwrap_or(format), self.size.map_or(stored, |size| fit(size, stored)));
-        keyframe.frame = if wanted == (format, stored) {
-            self.scaler.with_plain_planes(keyframe.frame)?
-        } else {
-            self.scaler.resize(frame, wanted.0, wanted.1)?
-        };
         Ok(Some(keyframe))
     }
 }
@@ -151,7 +177,7 @@ impl Iterator for Keyframes {
         }
         let result = self.read();
         self.has_ended = !matches!(result, Ok(Some(_)));
-        result.map_err(|error| Error::Media { path: self.path.clone(), reason: error.to_string() }).transpose()
+        result.transpose()
     }
 }
 
@@ -177,6 +203,7 @@ fn fit((width, height): (u32, u32), stored: (usize, usize)) -> (usize, usize) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
+    use super::super::pictures::jpeg;
     use super::*;
 
     const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/media/scenes.mp4");
@@ -203,6 +230,20 @@ mod tests {
         assert!(frame.plane(0).unwrap().iter().any(|value| *value > 0));
         settings.sampling.max_frames = Some(1);
         assert_eq!(Keyframes::open(CLIP, &settings).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_side_that_follows_from_the_other_is_limited() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("narrow.jpg");
+        std::fs::write(&path, jpeg::encode(&[128; 16 * 4000 * 3], (16, 4000), 90).unwrap()).unwrap();
+        let first = |size| {
+            let settings = KeyframeSettings { size: Some(size), ..KeyframeSettings::default() };
+            Keyframes::open(&path, &settings).unwrap().next().unwrap().map(|keyframe| keyframe.frame.height())
+        };
+        assert_eq!(first((32, 0)).unwrap(), 8000);
+        let refused = first((320, 0)).unwrap_err();
+        assert!(refused.to_string().contains("320x80000 pixels"), "{refused}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) enum OpenOutput {
 }
 
 /// Suffix of the lines beside a table.
-const LINES_SUFFIX: &str = ".lines.jsonl";
+pub(super) const LINES_SUFFIX: &str = ".lines.jsonl";
 
 /// Returns the JSON lines of the output at `path`: the output itself, or the lines beside a table. `format` is
 /// [`Settings::format`](super::Settings::format).
@@ -376,6 +376,16 @@ mod tests {
             );
             assert!(!lines.exists());
         }
+    }
+
+    #[test]
+    fn an_output_with_an_endless_line_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let line = [b"{\"schema\":2,".as_slice(), &vec![b' '; super::super::results::MAX_LINE as usize]].concat();
+        std::fs::write(&path, line).unwrap();
+        let refused = OpenOutput::open(&path, format_of(&path), Existing::Resume, None).err().unwrap();
+        assert!(refused.to_string().contains("more than 64 MiB"), "{refused}");
     }
 
     #[test]

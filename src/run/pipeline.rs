@@ -3,8 +3,8 @@
 //!
 //! The element's threads send [`Update`]s to a channel. Calls of a [`Pipeline`] may wait for these threads.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Sender;
 use gst::prelude::*;
@@ -15,6 +15,8 @@ use super::event::{Progress, Warning};
 use super::file_record::{Assembler, FileRecord};
 use super::libraries;
 use super::properties::{self, Properties};
+use crate::elements::bulkbin::{BulkBin, FILE_MESSAGE};
+use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::{latency, library_paths};
 
 /// What happens in a pipeline or in worker processes.
@@ -30,6 +32,8 @@ pub(super) enum Update {
     Warning(Warning),
     /// The run cannot continue.
     Error(String),
+    /// The run stops because a file failed.
+    Stopped(String),
     /// All files are done.
     End,
     /// Wakes the receiver: the run was cancelled.
@@ -50,6 +54,8 @@ pub(super) struct Pipeline {
     pipeline: gst::Pipeline,
     bin: gst::Element,
     pad: gst::Pad,
+    /// The first error of the elements since the last change of state began.
+    error: Arc<Mutex<Option<String>>>,
 }
 
 /// Starts GStreamer with the elements that are linked into this program. [`Run::start`](super::Run::start) does so too.
@@ -78,10 +84,14 @@ impl Pipeline {
     /// # Errors
     /// An unknown property or an invalid value.
     pub fn new(properties: &Properties, updates: &Sender<Update>, delivery: Delivery) -> Result<Self, String> {
-        init().map_err(|error| error.to_string())?;
-        let bin = gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())?;
+        let bin = properties::new_bin()?;
         for (name, value) in properties {
             properties::set(&bin, name, value)?;
+        }
+        if delivery == Delivery::Files
+            && let Some(bin) = bin.downcast_ref::<BulkBin>()
+        {
+            bin.output_whole_files();
         }
         let pipeline = gst::Pipeline::new();
         pipeline.add(&bin).map_err(|error| error.to_string())?;
@@ -90,6 +100,8 @@ impl Pipeline {
         source.link(&pad).map_err(|error| error.to_string())?;
         let (updates, graph) = (updates.clone(), pipeline.downgrade());
         let is_drawn = AtomicBool::new(false);
+        let error = Arc::<Mutex<Option<String>>>::default();
+        let first_error = Arc::clone(&error);
         pipeline.bus().ok_or("the pipeline has no bus")?.set_sync_handler(move |_bus, message| {
             if let Some(update) = update_of(message) {
                 // Only if GST_DEBUG_DUMP_DOT_DIR is set.
@@ -98,31 +110,39 @@ impl Pipeline {
                 {
                     graph.debug_to_dot_file(gst::DebugGraphDetails::all(), "vx-detect");
                 }
+                if let Update::Error(reason) = &update {
+                    first_error.lock().get_or_insert_with(|| reason.clone());
+                }
                 // There may be no receiver any more.
                 let _ = updates.send(update);
             }
             gst::BusSyncReply::Drop
         });
-        Ok(Self { pipeline, bin, pad })
+        Ok(Self { pipeline, bin, pad, error })
     }
 
     /// Loads the model.
     ///
     /// # Errors
-    /// A general reason; an [`Update::Error`] has the specific one.
+    /// The elements' reason, or a general one.
     pub fn load(&self) -> Result<(), String> {
-        let failed = |_| "the model could not be loaded".to_owned();
-        self.pipeline.set_state(gst::State::Ready).map(|_| ()).map_err(failed)
+        self.set_state(gst::State::Ready, "the model could not be loaded")
     }
 
     /// Reads `files`.
     ///
     /// # Errors
-    /// A general reason; an [`Update::Error`] may have the specific one.
+    /// The elements' reason, or a general one.
     pub fn start(&self, files: &[String]) -> Result<(), String> {
         self.bin.set_property("files", files.to_vec());
         self.pad.set_active(true).map_err(|error| error.to_string())?;
-        self.pipeline.set_state(gst::State::Playing).map(|_| ()).map_err(|_| "the run could not be started".to_owned())
+        self.set_state(gst::State::Playing, "the run could not be started")
+    }
+
+    fn set_state(&self, state: gst::State, general: &str) -> Result<(), String> {
+        *self.error.lock() = None;
+        let result = self.pipeline.set_state(state);
+        result.map(|_| ()).map_err(|_| self.error.lock().take().unwrap_or_else(|| general.to_owned()))
     }
 
     /// Prepares for another list of files after [`Update::End`].
@@ -131,7 +151,7 @@ impl Pipeline {
     /// The elements do not reach the state READY.
     pub fn reset(&self) -> Result<(), String> {
         let _ = self.pad.set_active(false);
-        self.pipeline.set_state(gst::State::Ready).map(|_| ()).map_err(|_| "the run could not be ended".to_owned())
+        self.set_state(gst::State::Ready, "the run could not be ended")
     }
 
     /// Begins no other file.
@@ -180,19 +200,23 @@ fn progress_of(structure: &gst::StructureRef) -> Progress {
 fn update_of(message: &gst::Message) -> Option<Update> {
     match message.view() {
         gst::MessageView::Element(element) => {
-            let structure = element.structure().filter(|structure| structure.name() == "vx-file")?;
+            let structure = element.structure().filter(|structure| structure.name() == FILE_MESSAGE)?;
             let is_start = structure.get::<&str>("status") == Ok("started");
             is_start.then(|| structure.get::<String>("file").ok().map(Update::Started)).flatten()
         }
-        gst::MessageView::Error(error) => Some(Update::Error(error.error().message().to_owned())),
+        gst::MessageView::Error(error) => {
+            let is_about_file = error.details().is_some_and(|details| details.name() == FILE_MESSAGE);
+            let reason = error.error().message().to_owned();
+            Some(if is_about_file { Update::Stopped(reason) } else { Update::Error(reason) })
+        }
         // A file's warnings are in its summary; the others are about the run.
         gst::MessageView::Warning(warning) => {
-            let is_about_file = warning.details().is_some_and(|details| details.name() == "vx-file");
+            let is_about_file = warning.details().is_some_and(|details| details.name() == FILE_MESSAGE);
             let is_about_run = message.src().is_none_or(|source| {
                 let name = source.name();
                 !is_about_file && !["source", "decoder", "encoder"].iter().any(|own| name.starts_with(own))
             });
-            let is_about_model = warning.details().is_some_and(|details| details.name() == "vx-model");
+            let is_about_model = warning.details().is_some_and(|details| details.name() == MODEL_DETAILS);
             let text = warning.error().message().to_owned();
             is_about_run.then_some(Update::Warning(Warning { is_about_model, text }))
         }

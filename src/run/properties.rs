@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Properties of `vxbulkbin` and of the elements inside it, as text: found by name, checked, set.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use gst::prelude::*;
 
 use super::pipeline::init;
 use super::quantity;
+use crate::elements::bulkbin::DETECTOR_PROPERTIES;
 
 /// Names of properties, `decoder::max-frames` for those of the elements inside, and their values as text.
 pub(super) type Properties = Vec<(String, String)>;
+
+/// Properties with two names: the alias and the name under which a property is compared.
+const ALIASES: [(&str, &str); 1] = [("decoder::thread-count", "decoder::threads")];
+
+/// Properties that name files to read, which only inputs do.
+const INPUTS: [&str; 3] = ["location", "files", "file-list"];
 
 /// Names closer than this (Jaro-Winkler) are suggested; that of clap for its own.
 const SIMILAR: f64 = 0.8;
@@ -74,20 +81,37 @@ fn similar(bin: &gst::Element, wanted: &str) -> String {
     format!("; did you mean {}?", names.join(" or "))
 }
 
-/// Replaces names by full names, `max-gap` by `decoder::max-gap`, and values with units by plain values, so that equal settings
-/// compare as equal.
+/// Creates a `vxbulkbin`.
 ///
 /// # Errors
-/// A property that does not exist.
-pub(super) fn resolve(properties: &mut Properties) -> Result<(), String> {
+/// GStreamer's.
+pub(super) fn new_bin() -> Result<gst::Element, String> {
     init().map_err(|error| error.to_string())?;
-    let bin = gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())?;
+    gst::ElementFactory::make("vxbulkbin").build().map_err(|error| error.to_string())
+}
+
+/// Replaces names by full names, `max-gap` by `decoder::max-gap`, and values with units by plain values, so that each property has one
+/// name and equal settings compare as equal. A property of the bin itself, such as `model-file`, has the short name, also where it is
+/// given as one of the element that the bin forwards it to (`detector::model-file`).
+///
+/// # Errors
+/// A property that does not exist, or that names files to read.
+pub(super) fn resolve(properties: &mut Properties, bin: &gst::Element) -> Result<(), String> {
     for (name, value) in properties {
-        let (element, property) = find_property(&bin, name)?;
+        let (element, property) = find_property(bin, name)?;
         *value = quantity::plain(property, value).map_err(|reason| format!("{name}={value}: {reason}"))?;
-        if element != bin {
-            *name = format!("{}::{property}", element.name());
+        // As the element calls it: GObject also finds model_file.
+        let property = element.find_property(property).map_or(property, |found| found.name());
+        let is_of_bin = element == *bin;
+        if is_of_bin && INPUTS.contains(&property) {
+            return Err(format!("{name} names files to read: name them as inputs"));
         }
+        *name = if is_of_bin || element.name() == "detector" && DETECTOR_PROPERTIES.contains(&property) {
+            property.to_owned()
+        } else {
+            let full = format!("{}::{property}", element.name());
+            ALIASES.into_iter().find(|(alias, _)| full == *alias).map_or(full, |(_, name)| name.to_owned())
+        };
     }
     Ok(())
 }
@@ -147,7 +171,38 @@ fn describe(value: &gst::glib::Value) -> String {
     value.serialize().map_or_else(|_| format!("{value:?}"), |text| text.to_string())
 }
 
-/// Returns the path of the model, if one is set.
-pub(super) fn model_of(properties: &Properties) -> Option<&Path> {
-    properties.iter().rfind(|(name, _)| name == "model-file").map(|(_, value)| Path::new(value))
+/// Returns the model that is set on `bin`; `None` for the built-in one.
+pub(super) fn model_of(bin: &gst::Element) -> Option<PathBuf> {
+    bin.property::<Option<String>>("model-file").map(PathBuf::from)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_has_one_name_however_it_is_given() {
+        let bin = new_bin().unwrap();
+        let resolved = |name: &str, value: &str| {
+            let mut properties = vec![(name.to_owned(), value.to_owned())];
+            resolve(&mut properties, &bin).map(|()| properties.remove(0).0)
+        };
+        for property in DETECTOR_PROPERTIES {
+            assert_eq!(resolved(&format!("detector::{property}"), "0").unwrap(), property);
+            assert_eq!(resolved(property, "0").unwrap(), property);
+        }
+        for (name, expected) in [
+            ("detector::model_file", "model-file"),
+            ("model_file", "model-file"),
+            ("max-gap", "decoder::max-gap"),
+            ("decoder::thread-count", "decoder::threads"),
+            ("threads", "decoder::threads"),
+            ("sessions", "detector::sessions"),
+            ("file_timeout", "file-timeout"),
+        ] {
+            assert_eq!(resolved(name, "1").unwrap(), expected, "{name}");
+        }
+        assert!(resolved("file-list", "a.txt").unwrap_err().contains("as inputs"));
+    }
 }

@@ -18,10 +18,11 @@ use parquet::record::{Field, Row};
 use parquet::schema::parser::parse_message_type;
 
 use super::error::Error;
+use super::output::LINES_SUFFIX;
 use crate::record::{Conditions, Detection, Frame, HeaderLine, SCHEMA, Summary};
 
 /// Longest line in bytes. A frame with 300 masks of 160x160 has less than 10 MB.
-const MAX_LINE: u64 = 64 << 20;
+pub(super) const MAX_LINE: u64 = 64 << 20;
 /// Most bytes of the summaries in a Parquet file's metadata. A part has at most 50,000 files.
 const MAX_SUMMARIES: usize = 256 << 20;
 
@@ -138,7 +139,7 @@ fn check(path: &Path) -> Result<(), Error> {
     let is_table = has_extension(path, "parquet");
     if let Some(other) = ["csv", "json"].into_iter().find(|other| has_extension(path, other)) {
         let mut lines = path.as_os_str().to_owned();
-        lines.push(".lines.jsonl");
+        lines.push(LINES_SUFFIX);
         let lines = Path::new(&lines);
         let remedy = if lines.exists() {
             format!("use {}, the lines that it was made of", lines.display())

@@ -3,7 +3,7 @@
 //!
 //! It owns the output and the cache, and is the only sender of events.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -16,9 +16,10 @@ use super::inputs::Unreadable;
 use super::output::OpenOutput;
 use super::pictures::{self, Pictures};
 use super::pipeline::{Delivery, Pipeline, Update};
-use super::properties::{Properties, model_of};
+use super::properties::Properties;
+use super::resolved::{RUN_PROPERTIES, RunSettings};
 use super::settings::{Order, Settings, WorkerProgram};
-use super::workers::{ModelContent, Supervisor, SupervisorSettings};
+use super::workers::{ModelContent, Supervisor, SupervisorSettings, most_workers};
 use crate::detect::ModelSource;
 use crate::memory;
 use crate::path::path_of;
@@ -35,15 +36,12 @@ fn is_filled(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
-/// Returns the specific error among the updates.
-fn error_in(updates: &Receiver<Update>) -> Option<String> {
-    updates.try_iter().find_map(|update| if let Update::Error(text) = update { Some(text) } else { None })
-}
-
 /// The state of the run's thread.
 pub(super) struct Session {
     pub settings: Settings,
+    pub run: RunSettings,
     pub properties: Properties,
+    pub model: Option<PathBuf>,
     pub output: OpenOutput,
     pub cache: Option<RunCache>,
     pub pictures: Option<Pictures>,
@@ -84,18 +82,12 @@ impl Session {
             let reason = format!("{} files were not read, which is a bug of vx", self.tally.missing);
             report.error = Some(Error::Failed { reason });
         }
-        let Self { output, events, settings, .. } = self;
+        let Self { output, events, .. } = self;
         if report.error.is_none() && !report.is_cancelled {
             report.error = output.finish().err();
         } else {
             report.kept_in = output.kept_in().filter(|place| is_filled(place)).map(Path::to_owned);
             drop(output);
-        }
-        if let Some(Error::Failed { reason }) = &report.error
-            && settings.stop_on_error
-            && report.failed > 0
-        {
-            report.error = Some(Error::Stopped { reason: reason.clone() });
         }
         let _ = events.send(Event::End(Box::new(report)));
     }
@@ -150,12 +142,12 @@ impl Session {
         if let Some(pictures) = &self.pictures {
             pictures::save_from(&pipeline.element(), pictures);
         }
-        pipeline.load().map_err(|general| Error::Model { reason: error_in(&happened).unwrap_or(general) })?;
+        pipeline.load().map_err(|reason| Error::Model { reason })?;
         // `listen` reacts: calls of the element may wait for its threads.
         if !self.settings.canceller.begin_reading(move || drop(updates.try_send(Update::Wake))) {
             return Ok(Report::default());
         }
-        pipeline.start(files).map_err(|general| Error::Failed { reason: error_in(&happened).unwrap_or(general) })?;
+        pipeline.start(files).map_err(|reason| Error::Failed { reason })?;
         let error = self.listen(&happened, || pipeline.progress(), || pipeline.finish());
         if error.is_some() {
             pipeline.finish();
@@ -168,17 +160,16 @@ impl Session {
 
     fn read_in_workers(&mut self, program: WorkerProgram, mut files: Vec<String>) -> Result<Report, Error> {
         let cores = num_cpus::get();
+        let workers = most_workers(self.run.lanes, cores, files.len());
         let mut properties = self.properties.clone();
-        let lanes = properties.iter().rfind(|(name, _)| name == "lanes").and_then(|(_, lanes)| lanes.parse().ok());
-        let workers = lanes.filter(|lanes| *lanes > 0).unwrap_or(cores).clamp(1, 64).min(files.len());
         // Each worker has its share of cores and memory; the supervisor handles what is about the run.
-        properties.retain(|(name, _)| !["lanes", "memory-limit", "on-error", "file-timeout"].contains(&name.as_str()));
-        if self.settings.order == Order::LargestFirst {
+        properties.retain(|(name, _)| !RUN_PROPERTIES.contains(&name.as_str()));
+        if self.run.order == Order::LargestFirst {
             files.sort_by_cached_key(|file| {
                 std::cmp::Reverse(std::fs::metadata(path_of(file)).map_or(0, |file| file.len()))
             });
         }
-        let source = model_of(&properties).map_or(ModelSource::BuiltIn, |path| ModelSource::File(path.to_owned()));
+        let source = self.model.clone().map_or(ModelSource::BuiltIn, ModelSource::File);
         let model = ModelContent::now(source).map_err(|reason| Error::Model { reason })?;
         let canceller = self.settings.canceller.clone();
         let settings = SupervisorSettings {
@@ -188,8 +179,8 @@ impl Session {
             pictures: self.pictures.clone(),
             workers,
             cores,
-            timeout: self.settings.file_timeout,
-            memory: memory::budget(self.settings.memory_limit.unwrap_or(0)),
+            timeout: self.run.file_timeout,
+            memory: memory::budget(self.run.memory_limit.unwrap_or(0)),
             canceller: canceller.clone(),
         };
         let (updates, happened) = bounded(MAX_WAITING_UPDATES);
@@ -221,7 +212,6 @@ impl Session {
         finish: impl Fn(),
     ) -> Option<Error> {
         let canceller = self.settings.canceller.clone();
-        let stops_by_itself = self.settings.stop_on_error && self.settings.isolate.is_some();
         let mut failure = None;
         let mut is_finishing = false;
         let mut reported = Instant::now();
@@ -249,11 +239,18 @@ impl Session {
                 Some(Update::Error(reason)) => {
                     failure.get_or_insert(Error::Failed { reason });
                 }
+                Some(Update::Stopped(reason)) => {
+                    failure.get_or_insert(Error::Stopped { reason });
+                }
                 Some(Update::Done(record)) => {
-                    if stops_by_itself && let Some(error) = &record.summary.error {
+                    if self.run.stop_on_error
+                        && failure.is_none()
+                        && let Some(error) = &record.summary.error
+                    {
+                        // Workers do not stop by themselves.
                         finish();
                         let reason = format!("{}: {}", record.summary.file, error.message);
-                        failure.get_or_insert(Error::Failed { reason });
+                        failure = Some(Error::Stopped { reason });
                     }
                     if let Err(error) = self.record_done(*record) {
                         return Some(failure.unwrap_or(error));

@@ -78,7 +78,8 @@ impl Settings {
         Self { inputs, frame_events: true, ..Self::default() }
     }
 
-    /// Returns the properties of `vxbulkbin` that the settings stand for, in the order in which they are set.
+    /// Returns the properties of `vxbulkbin` that the settings stand for, in the order in which they are set; those of
+    /// [`RunSettings`] are added by it.
     pub(super) fn to_properties(&self) -> Properties {
         let mut properties = self.properties.clone();
         let mut add = |name: &str, value: Option<String>| {
@@ -101,11 +102,6 @@ impl Settings {
         add("execution-provider", detector.provider.clone());
         add("runtime-library", path(&detector.runtime_library));
         add("cache-dir", path(&detector.cache_dir));
-        add("lanes", self.lanes.map(|lanes| lanes.to_string()));
-        add("order", (self.order == Order::AsGiven).then(|| "as-given".to_owned()));
-        add("on-error", (self.stop_on_error && self.isolate.is_none()).then(|| "stop".to_owned()));
-        add("memory-limit", self.memory_limit.map(|bytes| bytes.to_string()));
-        add("file-timeout", time(self.file_timeout));
         properties
     }
 }
@@ -255,13 +251,11 @@ mod tests {
         settings.detector.classes = vec!["person".into(), "7".into()];
         settings.sampling = SamplingSettings::every(Duration::from_secs(2));
         settings.properties.push(("detector::precision".into(), "bf16".into()));
-        settings.order = Order::AsGiven;
         let expected = [
             ("detector::precision", "bf16"),
             ("decoder::min-interval", "2000000000"),
             ("decoder::max-gap", "2000000000"),
             ("classes", "person,7"),
-            ("order", "as-given"),
         ];
         assert_eq!(settings.to_properties(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
+use gstvx::elements::library_paths::library_dir_of_source;
 use napi_derive::napi;
 
 static LIBRARY_DIRS: Once = Once::new();
@@ -30,7 +31,8 @@ static LIBRARY_DIRS: Once = Once::new();
 pub fn add_library_dirs(first: Vec<String>) {
     // Each thread of JavaScript loads the package.
     LIBRARY_DIRS.call_once(|| {
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(|root| root.join(".deps/lib"));
+        // Not where anybody may have created the folder since.
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).and_then(library_dir_of_source);
         gstvx::run::add_library_dirs(first.into_iter().map(PathBuf::from).chain(checkout));
     });
 }

@@ -21,12 +21,13 @@ mod waiting;
 
 use std::path::{Path, PathBuf};
 
+use gstvx::elements::library_paths::library_dir_of_source;
 use pyo3::prelude::*;
 
 /// Returns where `make setup` puts ONNX Runtime for the checkout that this was built from, by the path that the checkout's command uses:
-/// cached results depend on it.
+/// cached results depend on it. `None` where anybody may have created the folder since.
 fn checkout_libraries() -> Option<PathBuf> {
-    Some(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?.join(".deps/lib"))
+    library_dir_of_source(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?)
 }
 
 /// Sets the folders that are searched for ONNX Runtime: `first`, the checkout's, and `last`.

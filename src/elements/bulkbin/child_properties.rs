@@ -28,7 +28,7 @@ pub(super) struct ChildProperties {
 
 /// Returns the properties that the plan sets.
 fn planned_properties(lane: &Lane) -> [(&gst::Element, &'static str); 2] {
-    [(&lane.decoder, "thread-count"), (&lane.detector, "max-inflight")]
+    [(&lane.decoder, "threads"), (&lane.detector, "max-inflight")]
 }
 
 impl ChildProperties {

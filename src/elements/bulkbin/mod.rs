@@ -5,6 +5,7 @@ mod child_properties;
 mod file_queue;
 mod imp;
 mod lane;
+mod list;
 mod memory_gate;
 mod output;
 mod plan;
@@ -36,9 +37,14 @@ use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
+use gst::subclass::prelude::*;
 
+pub use list::read_list;
 pub use plan::{Plan, PlanInputs};
-pub use settings::paths_in;
+pub use settings::{DETECTOR_PROPERTIES, OnError, Order};
+
+/// Name of the messages about a file, and of the details of warnings and errors about one.
+pub const FILE_MESSAGE: &str = "vx-file";
 
 /// A `file-timeout` limits the time for loading the model as well, but never to less than this: the model serves every file.
 pub(crate) const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +52,14 @@ pub(crate) const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 glib::wrapper! {
     /// Detects objects on the keyframes of many files.
     pub struct BulkBin(ObjectSubclass<imp::BulkBin>) @extends gst::Bin, gst::Element, gst::Object, @implements gst::ChildProxy;
+}
+
+impl BulkBin {
+    /// Outputs the lines of each file at once when it has ended, for applications that take whole files. Otherwise the lines of one
+    /// file come as they are made, and files that end meanwhile wait for its end. Call it before the element starts.
+    pub fn output_whole_files(&self) {
+        self.imp().output.set_whole_files();
+    }
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

@@ -2,10 +2,14 @@
 //! Serializes the lines of all lanes into one stream in which each file's lines stay together.
 //!
 //! One lane at a time is the writer: its lines are output at once. The lines of other lanes wait in memory, beyond a megabyte in a
-//! temporary file, and are output when their file has ended and there is no writer.
+//! temporary file, and are output when their file has ended and there is no writer. Where that is a long file, only so many others
+//! wait for it; then their lanes wait.
+//!
+//! Where whole files are wanted, a lane becomes the writer when its file has ended, so that no file waits for the end of another.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Seek, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tempfile::SpooledTempFile;
@@ -16,6 +20,8 @@ use crate::record::Summary;
 const MAX_MEMORY_BYTES: usize = 1 << 20;
 /// Bytes of queued output beyond which lanes wait.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
+/// Files that have ended and whose lines wait, beyond which lanes wait: each may have a megabyte in memory, or a temporary file.
+const MAX_WAITING_FILES: usize = 64;
 /// Bytes of waiting lines that are output in one buffer.
 const BLOCK_BYTES: usize = 256 << 10;
 
@@ -63,6 +69,10 @@ pub(super) enum OutputItem {
 struct State<S> {
     out: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Blocks of lines that were queued, taken and pushed.
+    queued: u64,
+    taken: u64,
+    pushed: u64,
     has_ended: bool,
     is_flushing: bool,
     is_paused: bool,
@@ -77,6 +87,9 @@ impl<S> Default for State<S> {
         Self {
             out: VecDeque::new(),
             bytes: 0,
+            queued: 0,
+            taken: 0,
+            pushed: 0,
             has_ended: false,
             is_flushing: false,
             is_paused: false,
@@ -92,15 +105,26 @@ pub(super) struct Output<S = SpooledTempFile> {
     state: Mutex<State<S>>,
     changed: Condvar,
     new_spool: fn() -> S,
+    has_whole_files: AtomicBool,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), new_spool: || SpooledTempFile::new(MAX_MEMORY_BYTES) }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            new_spool: || SpooledTempFile::new(MAX_MEMORY_BYTES),
+            has_whole_files: AtomicBool::new(false),
+        }
     }
 }
 
 impl<S: Spool> Output<S> {
+    /// Outputs the lines of each file at once when it has ended; set before the first line.
+    pub fn set_whole_files(&self) {
+        self.has_whole_files.store(true, Ordering::Release);
+    }
+
     /// Resets the output and accepts lines again.
     pub fn start(&self) {
         let before = std::mem::take(&mut *self.state.lock());
@@ -129,7 +153,7 @@ impl<S: Spool> Output<S> {
     pub fn line(&self, lane: usize, line: &[u8]) -> Result<(), WriteError> {
         let mut state = self.state.lock();
         let waiting = state.waiting.remove(&lane);
-        if *state.writer.get_or_insert(lane) == lane {
+        if !self.has_whole_files.load(Ordering::Acquire) && *state.writer.get_or_insert(lane) == lane {
             // Lines that waited while another lane was the writer go first.
             if let Some(waiting) = waiting {
                 self.write_out(&mut state, waiting)?;
@@ -151,11 +175,19 @@ impl<S: Spool> Output<S> {
     /// # Errors
     /// `Flushing`.
     pub fn finish(&self, lane: usize, summary: &mut Summary) -> Result<Vec<LostFile>, WriteError> {
+        let has_whole_files = self.has_whole_files.load(Ordering::Acquire);
         let mut state = self.state.lock();
         let waiting = state.waiting.remove(&lane);
-        if *state.writer.get_or_insert(lane) != lane {
-            state.finished.push_back((waiting, summary.clone()));
-            return Ok(Vec::new());
+        while *state.writer.get_or_insert(lane) != lane {
+            if state.is_flushing {
+                return Err(WriteError::Flushing);
+            }
+            if !has_whole_files && state.finished.len() < MAX_WAITING_FILES {
+                state.finished.push_back((waiting, summary.clone()));
+                return Ok(Vec::new());
+            }
+            // A writer of whole files is about to be done; any other may take as long as its file.
+            self.changed.wait(&mut state);
         }
         self.write_file(&mut state, waiting, summary)?;
         let mut all_lost = Vec::new();
@@ -168,7 +200,20 @@ impl<S: Spool> Output<S> {
         }
         state.writer = None;
         drop(state);
+        self.changed.notify_all();
         Ok(all_lost)
+    }
+
+    /// Waits until what was output so far has been pushed, where whole files are wanted: a file is then delivered before its lane begins
+    /// another one.
+    pub fn wait_for_delivery(&self) {
+        if !self.has_whole_files.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let queued = state.queued;
+        self.changed.wait_while(&mut state, |state| state.pushed < queued && !(state.is_flushing || state.is_paused));
+        drop(state);
     }
 
     /// Outputs a file's waiting lines, and its summary. Returns whether lines were lost.
@@ -223,14 +268,19 @@ impl<S: Spool> Output<S> {
             return Err(WriteError::Flushing);
         }
         state.bytes += lines.len();
+        state.queued += 1;
         state.out.push_back(lines);
         self.changed.notify_all();
         Ok(())
     }
 
-    /// Waits for the next output.
+    /// Waits for the next output; the caller has pushed the last one.
     pub fn take(&self) -> OutputItem {
         let mut state = self.state.lock();
+        if state.pushed < state.taken {
+            state.pushed = state.taken;
+            self.changed.notify_all();
+        }
         self.changed.wait_while(&mut state, |state| {
             !(state.is_flushing || state.is_paused || state.has_ended) && state.out.is_empty()
         });
@@ -249,6 +299,7 @@ impl<S> State<S> {
         match self.out.pop_front() {
             Some(lines) => {
                 self.bytes -= lines.len();
+                self.taken += 1;
                 OutputItem::Lines(lines)
             }
             None => OutputItem::End,
@@ -300,6 +351,107 @@ mod tests {
         finish(&output, 2, "c");
         output.end();
         assert_eq!(all(&output), "a1 a2 a! b1 b! c1 c2 c! d1 d!");
+    }
+
+    #[test]
+    fn whole_files_do_not_wait_for_a_file_that_is_being_read() {
+        let output = Output::default();
+        output.set_whole_files();
+        output.line(0, b"a1\n").unwrap();
+        output.line(1, b"b1\n").unwrap();
+        output.line(0, b"a2\n").unwrap();
+        finish(&output, 1, "b");
+        assert_eq!(output.state.lock().finished.len(), 0);
+        output.line(1, b"c1\n").unwrap();
+        output.line(0, b"a3\n").unwrap();
+        finish(&output, 2, "d");
+        finish(&output, 0, "a");
+        finish(&output, 1, "c");
+        output.end();
+        assert_eq!(all(&output), "b1 b! d! a1 a2 a3 a! c1 c!");
+    }
+
+    #[test]
+    fn a_whole_file_is_delivered_before_its_lane_continues() {
+        let output = Output::default();
+        output.wait_for_delivery();
+        output.set_whole_files();
+        output.line(0, b"a1\n").unwrap();
+        finish(&output, 0, "a");
+        std::thread::scope(|scope| {
+            let lane = scope.spawn(|| output.wait_for_delivery());
+            // Taken is not pushed.
+            for _ in 0..2 {
+                assert!(matches!(output.take(), OutputItem::Lines(_)));
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                assert!(!lane.is_finished());
+            }
+            let next = scope.spawn(|| output.take());
+            lane.join().unwrap();
+            output.end();
+            assert_eq!(next.join().unwrap(), OutputItem::End);
+        });
+        output.start();
+        finish(&output, 0, "b");
+        std::thread::scope(|scope| {
+            scope.spawn(|| output.wait_for_delivery());
+            output.flush();
+        });
+    }
+
+    #[test]
+    fn whole_files_of_several_lanes_stay_together_while_output_is_full() {
+        let output = Output::default();
+        output.set_whole_files();
+        let line = [vec![b'x'; 9999], vec![b'\n']].concat();
+        std::thread::scope(|scope| {
+            let lanes = [0, 1, 2].map(|lane| {
+                let (output, line) = (&output, &line);
+                scope.spawn(move || {
+                    (0..600).for_each(|_| output.line(lane, line).unwrap());
+                    finish(output, lane, &format!("f{lane}"));
+                })
+            });
+            scope.spawn(|| {
+                lanes.into_iter().for_each(|lane| lane.join().unwrap());
+                output.end();
+            });
+            let text = all(&output).replace(&"x".repeat(9999), "x");
+            let file = |name: &str| "x ".repeat(600) + name + "!";
+            let names: Vec<&str> = text.split(' ').filter(|word| *word != "x").map(|word| &word[..2]).collect();
+            assert_eq!(text, names.iter().map(|name| file(name)).collect::<Vec<_>>().join(" "));
+            assert_eq!(names.len(), 3);
+        });
+    }
+
+    #[test]
+    fn lanes_wait_when_many_files_wait_for_a_long_one() {
+        let output = Output::default();
+        output.line(0, b"a1\n").unwrap();
+        for number in 0..MAX_WAITING_FILES {
+            finish(&output, 1, &format!("b{number}"));
+        }
+        std::thread::scope(|scope| {
+            let lane = scope.spawn(|| finish(&output, 1, "last"));
+            // It would return at once if it did not wait.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!lane.is_finished());
+            assert_eq!(output.state.lock().finished.len(), MAX_WAITING_FILES);
+            finish(&output, 0, "a");
+            lane.join().unwrap();
+        });
+        output.end();
+        let text = all(&output);
+        assert!(text.starts_with("a1 a! b0! ") && text.ends_with(" last!"), "{text}");
+        // The end of a run interrupts the wait.
+        output.start();
+        output.line(0, b"a1\n").unwrap();
+        (0..MAX_WAITING_FILES).for_each(|_| drop(finish(&output, 1, "b")));
+        std::thread::scope(|scope| {
+            let lane = scope.spawn(|| output.finish(1, &mut Summary::new("last")));
+            output.flush();
+            assert!(matches!(lane.join().unwrap(), Err(WriteError::Flushing)));
+        });
     }
 
     #[test]
@@ -371,7 +523,7 @@ mod tests {
     }
 
     fn broken(new_spool: fn() -> Broken) -> Output<Broken> {
-        Output { state: Mutex::default(), changed: Condvar::new(), new_spool }
+        Output { state: Mutex::default(), changed: Condvar::new(), new_spool, has_whole_files: AtomicBool::new(false) }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct PlanInputs {
 pub struct Plan {
     /// Files that are processed at once.
     pub lanes: usize,
-    /// Threads that decode keyframes, in each lane: `thread-count` of the decoder.
+    /// Threads that decode keyframes, in each lane: `threads` of the decoder.
     pub decoder_threads: usize,
     /// Frames that each lane may have before the model: `max-inflight` of the detector.
     pub frames_in_flight: usize,

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use gst::glib;
 use gst::prelude::*;
 
+use super::list::read_list_file;
 use crate::path::{is_http, name_of, path_of};
 
 /// The order in which files are processed.
@@ -114,9 +115,7 @@ impl Settings {
         let mut files = self.location.as_deref().map(files_at).transpose()?.unwrap_or_default();
         files.extend_from_slice(&self.files);
         if let Some(path) = &self.file_list {
-            let bytes = std::fs::read(path)
-                .map_err(|error| format!("the file list {} cannot be read: {error}", path.display()))?;
-            files.extend(paths_in(&bytes, false));
+            files.extend(read_list_file(path)?);
         }
         Ok(files)
     }
@@ -136,7 +135,7 @@ fn files_at(location: &str) -> Result<Vec<String>, String> {
 /// Parses a list of files, one per line; a list that contains a NUL byte (`find -print0`), or with `is_null`, has NUL bytes as
 /// separators. A path that is not UTF-8 becomes a `file://` URI.
 #[must_use]
-pub fn paths_in(list: &[u8], is_null: bool) -> Vec<String> {
+pub(super) fn paths_in(list: &[u8], is_null: bool) -> Vec<String> {
     let name = |bytes: &[u8]| name_of(&path_of_bytes(bytes));
     if is_null || list.contains(&0) {
         return list.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()).map(name).collect();

@@ -3,6 +3,7 @@
 
 use gst::prelude::*;
 
+use super::FILE_MESSAGE;
 use crate::record::{Seconds, Summary};
 
 impl Summary {
@@ -42,7 +43,7 @@ impl Summary {
 
     /// Returns the structure of the element message `vx-file`.
     pub(super) fn to_structure(&self) -> gst::Structure {
-        let mut structure = gst::Structure::builder("vx-file")
+        let mut structure = gst::Structure::builder(FILE_MESSAGE)
             .field("file", &self.file)
             .field("status", self.status.name())
             .field("complete", self.complete)

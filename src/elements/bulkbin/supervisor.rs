@@ -10,6 +10,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use parking_lot::Mutex;
 
+use super::FILE_MESSAGE;
 use super::imp::{BulkBin, CAT};
 use super::lane::{FileProgress, Lane};
 use super::plan::{Plan, PlanInputs};
@@ -230,11 +231,12 @@ impl BulkBin {
                 self.warn_of_memory(run);
             }
             gst::debug!(CAT, imp = self, "lane {} reads {file}", lane.index);
-            let started = gst::Structure::builder("vx-file").field("file", &file).field("status", "started").build();
+            let started = gst::Structure::builder(FILE_MESSAGE).field("file", &file).field("status", "started").build();
             let _ = self.obj().post_message(gst::message::Element::builder(started).src(&*self.obj()).build());
             let tick = || self.report_progress(run, gst::ProgressType::Continue);
             let Some(mut summary) = lane.process_file(&file, &run.gate, run.timeout, tick) else { break };
             let Ok(all_lost) = self.output.finish(lane.index, &mut summary) else { break };
+            self.output.wait_for_delivery();
             let number = lane.running().number;
             {
                 let mut totals = run.totals.lock();
@@ -262,7 +264,8 @@ impl BulkBin {
                 self,
                 gst::ResourceError::Failed,
                 ("{}: {}", summary.file, error.message),
-                ["{}", error.debug]
+                ["{}", error.debug],
+                details: summary.to_structure()
             );
         }
         self.output.end();

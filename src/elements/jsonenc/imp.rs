@@ -184,16 +184,20 @@ impl BaseTransformImpl for JsonEnc {
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let Some(frame) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
-        let state = self.state.lock().clone();
-        let Some(info) = state.info else { return Err(gst::FlowError::NotNegotiated) };
+        let (info, location, origin_ns) = {
+            let state = self.state.lock();
+            (state.info.clone(), state.location.clone(), state.origin_ns)
+        };
+        let Some(info) = info else { return Err(gst::FlowError::NotNegotiated) };
         let (file, header) = {
             let settings = self.settings.lock();
             (settings.file.clone(), settings.header)
         };
-        let file = file.or(state.location);
+        let file = file.or(location);
         let mut lines = Vec::new();
         if header && !std::mem::replace(&mut self.state.lock().has_header, true) {
-            self.write(&HeaderLine::of_file(file.clone(), state.detector), &mut lines)?;
+            let detector = self.state.lock().detector.clone();
+            self.write(&HeaderLine::of_file(file.clone(), detector), &mut lines)?;
         }
         let frame_detections = meta::read(&frame, info.width(), info.height());
         if frame_detections.lost > 0 && !std::mem::replace(&mut self.state.lock().has_warned, true) {
@@ -207,7 +211,7 @@ impl BaseTransformImpl for JsonEnc {
         let record = Frame {
             schema: SCHEMA,
             file,
-            pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, state.origin_ns)),
+            pts_ns: frame.pts().and_then(|pts| self.container_ns(pts, origin_ns)),
             is_keyframe: !frame.flags().contains(gst::BufferFlags::DELTA_UNIT),
             is_analysed: frame_detections.is_looked_at,
             lost: frame_detections.lost,

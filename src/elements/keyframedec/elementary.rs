@@ -16,7 +16,7 @@ use gst::subclass::prelude::*;
 use super::errors;
 use super::imp::{CAT, KeyframeDec};
 use super::output::FrameOutput;
-use super::streaming::{MAX_WARNINGS, clock_time};
+use super::streaming::clock_time;
 use crate::av;
 use crate::elements::stages::{self, FrameStage};
 
@@ -506,17 +506,7 @@ impl KeyframeDec {
         reason: &str,
     ) {
         let at = pts.map_or_else(String::new, |pts| format!(" at {pts}"));
-        gst::warning!(CAT, imp = self, "damaged data{at} {outcome}: {reason}");
-        stream.warnings += 1;
-        if stream.warnings <= MAX_WARNINGS {
-            let more = if stream.warnings == MAX_WARNINGS { "; further ones are only logged" } else { "" };
-            gst::element_imp_warning!(
-                self,
-                gst::StreamError::Decode,
-                ("the stream: damaged data{at} {outcome}{more}"),
-                ["{reason}"]
-            );
-        }
+        self.warn_of_damage(&mut stream.warnings, &format!("the stream: damaged data{at} {outcome}"), reason);
     }
 
     fn update_stats(&self, stream: &ElementaryStream) {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::byte_queue::{ByteQueue, UpstreamStats};
 use super::elementary::{self, ElementaryStream};
 use super::segment::Playback;
-use super::settings::{PROPERTIES, Settings};
+use super::settings::{self, PROPERTIES, Settings};
 use super::streaming::Session;
 use super::{errors, formats};
 use crate::av;
@@ -157,6 +157,10 @@ impl ObjectImpl for KeyframeDec {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         if !property_lock::rejects_change(&*self.obj(), pspec) {
             self.settings.lock().set(pspec.name(), value);
+            // One setting with two names: whoever watches one of them is told of both.
+            if let Some(alias) = settings::alias_of(pspec.name()) {
+                self.obj().notify(alias);
+            }
         }
     }
 

@@ -141,6 +141,15 @@ impl Default for Settings {
     }
 }
 
+/// Returns the other name of a property that has two.
+pub fn alias_of(name: &str) -> Option<&'static str> {
+    match name {
+        "threads" => Some("thread-count"),
+        "thread-count" => Some("threads"),
+        _ => None,
+    }
+}
+
 /// Most threads of the automatic choice: more only add latency and memory when all frames are keyframes.
 const AUTOMATIC_THREADS: usize = 4;
 

@@ -428,16 +428,16 @@ impl KeyframeDec {
     fn report_damage(&self, session: &mut Session, pts_ns: Option<i64>, outcome: &str, reason: &str) {
         let file = session.location.as_deref().unwrap_or("the stream");
         let at = pts_ns.map_or_else(String::new, |ns| format!(" at {:.3} s", ns as f64 / 1e9));
-        gst::warning!(CAT, imp = self, "{file}: damaged data{at} {outcome}: {reason}");
-        session.warnings += 1;
-        if session.warnings <= MAX_WARNINGS {
-            let more = if session.warnings == MAX_WARNINGS { "; further ones are only logged" } else { "" };
-            gst::element_imp_warning!(
-                self,
-                gst::StreamError::Decode,
-                ("{file}: damaged data{at} {outcome}{more}"),
-                ["{reason}"]
-            );
+        self.warn_of_damage(&mut session.warnings, &format!("{file}: damaged data{at} {outcome}"), reason);
+    }
+
+    /// Logs what was damaged, and warns of it unless there were too many warnings already; counts them.
+    pub(super) fn warn_of_damage(&self, warnings: &mut u64, text: &str, reason: &str) {
+        gst::warning!(CAT, imp = self, "{text}: {reason}");
+        *warnings += 1;
+        if *warnings <= MAX_WARNINGS {
+            let more = if *warnings == MAX_WARNINGS { "; further ones are only logged" } else { "" };
+            gst::element_imp_warning!(self, gst::StreamError::Decode, ("{text}{more}"), ["{reason}"]);
         }
     }
 

@@ -4,7 +4,6 @@
 use std::sync::{Arc, LazyLock};
 
 use gst::glib;
-use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_transform::GenerateOutputSuccess;
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::{frame, settings};
 use crate::draw::Style;
+use crate::elements::controlled;
 use crate::elements::detector;
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
@@ -130,7 +130,11 @@ impl BaseTransformImpl for Overlay {
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
         let Some(mut buffer) = self.take_queued_buffer() else { return Ok(GenerateOutputSuccess::NoOutput) };
         let Some(info) = self.state.lock().info.clone() else { return Err(gst::FlowError::NotNegotiated) };
-        self.sync_controlled(&buffer);
+        let element = self.obj();
+        let segment = || element.segment().downcast_ref::<gst::ClockTime>().cloned();
+        if let Err(reason) = controlled::sync(&*element, &buffer, segment) {
+            gst::debug!(CAT, imp = self, "{reason}");
+        }
         let style = Arc::clone(&self.style.lock());
         if buffer.size() == 0 || buffer.flags().contains(gst::BufferFlags::GAP) {
             return Ok(GenerateOutputSuccess::Buffer(buffer));
@@ -150,22 +154,6 @@ impl BaseTransformImpl for Overlay {
 }
 
 impl Overlay {
-    /// Updates controlled properties to the time of `buffer`.
-    fn sync_controlled(&self, buffer: &gst::BufferRef) {
-        let element = self.obj();
-        if !element.has_active_control_bindings() {
-            return;
-        }
-        let segment = element.segment();
-        let segment = segment.downcast_ref::<gst::ClockTime>();
-        let time = buffer.pts().zip(segment).and_then(|(pts, segment)| segment.to_stream_time(pts));
-        if let Some(time) = time
-            && let Err(error) = element.sync_values(time)
-        {
-            gst::debug!(CAT, imp = self, "controlled properties have no value at {time}: {error}");
-        }
-    }
-
     /// Warns of classes in `labels` and `redact` that the detector does not have, as far as one is known.
     fn warn_of_unknown_classes(&self) {
         let classes = self.state.lock().classes.clone();

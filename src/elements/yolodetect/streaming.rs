@@ -20,6 +20,7 @@ use super::pacing::{Policy, most_held};
 use super::queue::{Item, Newest, PushFailure, Taken};
 use crate::detect::{Area, Frame as _};
 use crate::elements::buffer_layout;
+use crate::elements::controlled;
 use crate::elements::detector::MODEL_DETAILS;
 use crate::elements::error_details::post_error;
 use crate::elements::stages::{self, FrameStage};
@@ -298,16 +299,8 @@ impl YoloDetect {
 
     /// Updates controlled properties to the time of `buffer`.
     fn sync_controlled(&self, buffer: &gst::BufferRef) {
-        let element = self.obj();
-        if !element.has_active_control_bindings() {
-            return;
-        }
-        let segment = self.segment.lock().clone();
-        let time = buffer.pts().zip(segment).and_then(|(pts, segment)| segment.to_stream_time(pts));
-        if let Some(time) = time
-            && let Err(error) = element.sync_values(time)
-        {
-            gst::debug!(CAT, imp = self, "controlled properties have no value at {time}: {error}");
+        if let Err(reason) = controlled::sync(&*self.obj(), buffer, || self.segment.lock().clone()) {
+            gst::debug!(CAT, imp = self, "{reason}");
         }
     }
 
@@ -528,7 +521,9 @@ impl YoloDetect {
                 self,
                 gst::StreamError::Failed,
                 (
-                    "the model is too slow for this live stream: a frame has no result after {:.1?} and can wait no longer, so that                      none gets its detections. Set when-late=drop, a smaller input-size, or optimize-for=latency, or use a smaller                      model",
+                    "the model is too slow for this live stream: a frame has no result after {:.1?} and can wait no longer, so that \
+                     none gets its detections. Set when-late=drop, a smaller input-size, or optimize-for=latency, or use a smaller \
+                     model",
                     arrival.elapsed()
                 )
             );

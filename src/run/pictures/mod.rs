@@ -4,6 +4,7 @@
 //! Frames are read between detector and encoder of each lane, in the lane's own thread. A picture that cannot be written fails its
 //! file, so that the summary says so and the file is read again when failures are retried; other files continue.
 
+pub(super) mod jpeg;
 pub(super) mod names;
 
 use std::path::{Path, PathBuf};
@@ -180,13 +181,8 @@ impl Picture {
         if self.draw {
             annotate(&mut pixels, info, &found).map_err(|error| failed(&error))?;
         }
-        let side =
-            |side: u32| u16::try_from(side).map_err(|_| failed(&"JPEG has at most 65535 pixels in width and height"));
-        let (width, height) = (side(info.width())?, side(info.height())?);
-        let mut jpeg = Vec::new();
-        jpeg_encoder::Encoder::new(&mut jpeg, QUALITY)
-            .encode(&pixels, width, height, jpeg_encoder::ColorType::Rgb)
-            .map_err(|error| failed(&error))?;
+        let size = (info.width() as usize, info.height() as usize);
+        let jpeg = jpeg::encode(&pixels, size, QUALITY).map_err(|error| failed(&error))?;
         let write = || {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             std::fs::write(path, jpeg)
@@ -224,9 +220,9 @@ fn to_rgb(buffer: &gst::Buffer, info: &gst_video::VideoInfo) -> Result<Vec<u8>, 
     let writable = target.get_mut().ok_or("the new buffer has another owner")?;
     let mut converted = gst_video::VideoFrameRef::from_buffer_ref_writable(writable, &rgb).map_err(words)?;
     gst_video::VideoConverter::new(info, &rgb, None).map_err(words)?.frame_ref(&frame, &mut converted);
-    let (row, stride) = (width as usize * 3, converted.plane_stride()[0] as usize);
+    let (row_len, stride) = (width as usize * 3, converted.plane_stride()[0] as usize);
     let bytes = converted.plane_data(0).map_err(words)?;
-    Ok(bytes.chunks(stride).take(height as usize).flat_map(|line| &line[..row]).copied().collect())
+    Ok(jpeg::without_padding(bytes, stride, row_len, height as usize))
 }
 
 #[cfg(test)]

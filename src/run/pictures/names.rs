@@ -3,17 +3,24 @@
 
 use std::path::Path;
 
-use crate::path::path_of;
+use crate::path::{is_http, path_of};
 
 /// Most characters of a file's own name in the name of its folder: file systems limit names.
 const MAX_CHARACTERS: usize = 60;
 
 /// Returns the name of a file's folder: the file's own name and a hash of its path, since other folders may have a file of that name.
+/// That of a URL has no query, which may contain a token; the hash is that of the whole URL.
 pub fn folder(file: &str) -> String {
-    let file = path_of(file);
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let path = std::path::absolute(&file).unwrap_or_else(|_| file.to_path_buf());
-    let hash = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+    let (name, hash) = if is_http(file) {
+        let address = file.split(['?', '#']).next().unwrap_or_default();
+        let name = address.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        (name.to_owned(), blake3::hash(file.as_bytes()).to_hex())
+    } else {
+        let file = path_of(file);
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let path = std::path::absolute(&file).unwrap_or_else(|_| file.to_path_buf());
+        (name, blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex())
+    };
     let is_plain = |character: char| !character.is_control() && !"/\\:*?\"<>|".contains(character);
     let plain = name.chars().take(MAX_CHARACTERS).map(|character| if is_plain(character) { character } else { '_' });
     format!("{}-{}", plain.collect::<String>(), &hash[..12])
@@ -75,6 +82,16 @@ mod tests {
         assert_eq!(one, folder("/a/clip.mp4"));
         let odd = folder(&format!("/a/\u{1b}[31m:{}", "ü".repeat(200)));
         assert!(odd.starts_with("_[31m_ü") && odd.len() < 255, "{odd}");
+    }
+
+    #[test]
+    fn folders_of_urls_have_no_query_and_do_not_depend_on_the_current_folder() {
+        let url = "https://host/bucket/clip.mp4?X-Amz-Signature=0123#t=1";
+        let name = folder(url);
+        assert!(name.starts_with("clip.mp4-") && !name.contains("Amz") && !name.contains('#'), "{name}");
+        assert_eq!(name, format!("clip.mp4-{}", &blake3::hash(url.as_bytes()).to_hex()[..12]));
+        assert_ne!(name, folder("https://host/bucket/clip.mp4?X-Amz-Signature=4567"));
+        assert!(folder("http://host/").starts_with("host-"));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use self::data::Page;
 use super::error::Error;
-use super::inputs::with_suffix;
 use super::journal::unwritten;
+use super::part_file::PartFile;
 use super::results::Results;
 
 /// What to report on, and how.
@@ -105,19 +105,9 @@ pub fn write_report(settings: &ReportSettings) -> Result<ReportCounts, Error> {
 
 fn write(page: &Page, output: &Path) -> std::io::Result<u64> {
     let data = serde_json::to_string(page)?;
-    let place = with_suffix(output, ".part");
-    let write = || {
-        let mut out = BufWriter::new(std::fs::File::create(&place)?);
-        fill(&mut out, &data)?;
-        let file = out.into_inner()?;
-        file.sync_all()?;
-        std::fs::rename(&place, output)?;
-        Ok(file.metadata()?.len())
-    };
-    write().inspect_err(|_| {
-        // An incomplete page is of no use.
-        let _ = std::fs::remove_file(&place);
-    })
+    let mut out = BufWriter::new(PartFile::create(output)?);
+    fill(&mut out, &data)?;
+    out.into_inner()?.commit()
 }
 
 /// Writes the page with style, script and data in the places that it marks with `{{…}}`.

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use parking_lot::Mutex;
 
 use super::super::keyframes::{KeyframeSettings, Keyframes};
+use super::super::pictures::jpeg;
 use super::data::{Page, PageEvent, PageFile};
-use crate::av::Keyframe;
+use crate::av::{Interrupt, Keyframe};
 use crate::path::{is_http, path_of};
 use crate::record::modified_ns;
 
@@ -29,6 +31,8 @@ const QUALITY: u8 = 60;
 const MAX_FRAMES: usize = 600;
 /// Longest time for a frame. What a damaged file or a slow storage costs more is not worth a thumbnail.
 const MAX_TIME: Duration = Duration::from_secs(20);
+/// The time is compared with the limit this often.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Times that are closer are the same: pictures are named by milliseconds.
 const SAME_TIME_NS: u64 = 1_000_000;
 
@@ -122,33 +126,79 @@ fn make_all(page: &Page, jobs: &[Job], side: u32) -> Vec<Made> {
     let made: Vec<Mutex<Made>> = jobs.iter().map(|_| Mutex::default()).collect();
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(jobs.len());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((job, made)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    jobs.get(index).zip(made.get(index))
-                } {
-                    let result = make(&page.files[job.file], &job.times, side);
-                    *made.lock() = result;
-                }
-            });
+    let work = |limit: &TimeLimit| {
+        while let Some((job, made)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(index).zip(made.get(index))
+        } {
+            let result = make(&page.files[job.file], &job.times, side, limit);
+            *made.lock() = result;
         }
+    };
+    let limits: Vec<TimeLimit> = (0..threads.max(1)).map(|_| TimeLimit::default()).collect();
+    std::thread::scope(|scope| {
+        let thread = |name: &str| std::thread::Builder::new().name(format!("vx{name}"));
+        let (work, limits) = (&work, &limits);
+        let (end, ended) = crossbeam_channel::bounded::<()>(0);
+        // Without it a read that hangs is not interrupted; without the others this thread does their work.
+        let _ = thread("limit").spawn_scoped(scope, move || {
+            while ended.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                limits.iter().for_each(TimeLimit::check);
+            }
+        });
+        let others: Vec<_> = limits[1..]
+            .iter()
+            .filter_map(|limit| thread("thumbnail").spawn_scoped(scope, move || work(limit)).ok())
+            .collect();
+        work(&limits[0]);
+        for other in others {
+            if let Err(panic) = other.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        drop(end);
     });
     made.into_iter().map(Mutex::into_inner).collect()
 }
 
+/// Limits the time that one thread spends on a frame, also where a read does not return.
+#[derive(Default)]
+struct TimeLimit(Mutex<Option<(Instant, Interrupt)>>);
+
+impl TimeLimit {
+    /// Does something for a frame that `interrupt` ends after [`MAX_TIME`].
+    fn run<T>(&self, make: impl FnOnce(&Interrupt) -> Result<T, String>) -> Result<T, String> {
+        let interrupt = Interrupt::default();
+        *self.0.lock() = Some((Instant::now() + MAX_TIME, interrupt.clone()));
+        let made = make(&interrupt);
+        *self.0.lock() = None;
+        if made.is_err() && interrupt.is_set() {
+            return Err(format!("finding the frame takes more than {} s", MAX_TIME.as_secs()));
+        }
+        made
+    }
+
+    /// Interrupts the work on a frame whose time is over.
+    fn check(&self) {
+        if let Some((deadline, interrupt)) = &*self.0.lock()
+            && Instant::now() > *deadline
+        {
+            interrupt.set();
+        }
+    }
+}
+
 /// Makes the thumbnails of a file.
-fn make(file: &PageFile, times: &[Option<i64>], side: u32) -> Made {
+fn make(file: &PageFile, times: &[Option<i64>], side: u32, limit: &TimeLimit) -> Made {
     let mut made = Made::default();
     let mut source = None;
     for time in times {
         let Some(event) = file.events.iter().find(|event| event.stretch.best.pts_ns == *time) else { continue };
         let size = scaled(event.stretch.best.frame_size, side);
-        let jpeg = match saved(file, event) {
-            Some(picture) => first_frame(&picture, size),
-            None => Source::get(&mut source, file).and_then(|source| source.frame(*time, size)),
-        };
+        let jpeg = limit.run(|interrupt| match saved(file, event) {
+            Some(picture) => first_frame(&picture, size, interrupt),
+            None => Source::get(&mut source, file).and_then(|source| source.frame(*time, size, interrupt)),
+        });
         match jpeg {
             Ok(jpeg) => made.pictures.push((*time, jpeg)),
             Err(reason) => {
@@ -173,14 +223,19 @@ fn scaled((width, height): (u32, u32), side: u32) -> (u32, u32) {
     (scale(width), scale(height))
 }
 
-fn first_frame(path: &Path, size: (u32, u32)) -> Result<Vec<u8>, String> {
-    let frames = open(path, size, None)?.take(1);
+fn first_frame(path: &Path, size: (u32, u32), interrupt: &Interrupt) -> Result<Vec<u8>, String> {
+    let frames = open(path, size, None, interrupt)?.take(1);
     frames.last().ok_or("it has no frame")?.map_err(|error| error.to_string()).and_then(|frame| jpeg(&frame))
 }
 
-fn open(path: &Path, size: (u32, u32), max_gap: Option<Duration>) -> Result<Keyframes, String> {
-    let mut settings =
-        KeyframeSettings { format: Some("rgb24".to_owned()), size: Some(size), threads: Some(1), ..Default::default() };
+fn open(path: &Path, size: (u32, u32), max_gap: Option<Duration>, interrupt: &Interrupt) -> Result<Keyframes, String> {
+    let mut settings = KeyframeSettings {
+        format: Some("rgb24".to_owned()),
+        size: Some(size),
+        threads: Some(1),
+        interrupt: interrupt.clone(),
+        ..Default::default()
+    };
     settings.sampling.max_gap = max_gap;
     Keyframes::open(path, &settings).map_err(|error| error.to_string())
 }
@@ -188,16 +243,9 @@ fn open(path: &Path, size: (u32, u32), max_gap: Option<Duration>) -> Result<Keyf
 fn jpeg(keyframe: &Keyframe) -> Result<Vec<u8>, String> {
     let frame = &keyframe.frame;
     let (width, height) = (frame.width(), frame.height());
-    let (Ok(width_px), Ok(height_px), Some(pixels)) = (u16::try_from(width), u16::try_from(height), frame.plane(0))
-    else {
-        return Err("the frame is too large".to_owned());
-    };
-    let rows = pixels.chunks(frame.stride(0).max(1)).take(height);
-    let pixels: Vec<u8> = rows.flat_map(|row| &row[..(width * 3).min(row.len())]).copied().collect();
-    let mut jpeg = Vec::new();
-    let encoder = jpeg_encoder::Encoder::new(&mut jpeg, QUALITY);
-    encoder.encode(&pixels, width_px, height_px, jpeg_encoder::ColorType::Rgb).map_err(|error| error.to_string())?;
-    Ok(jpeg)
+    let bytes = frame.plane(0).ok_or("the frame has no pixels")?;
+    let pixels = jpeg::without_padding(bytes, frame.stride(0), width * 3, height);
+    jpeg::encode(&pixels, (width, height), QUALITY)
 }
 
 /// A media file from which thumbnails are made.
@@ -227,20 +275,19 @@ impl Source {
     }
 
     /// Returns the frame at a time of the container, or the first one.
-    fn frame(&self, time: Option<i64>, size: (u32, u32)) -> Result<Vec<u8>, String> {
-        let Some(time_ns) = time else { return first_frame(&self.path, size) };
-        let started = Instant::now();
+    fn frame(&self, time: Option<i64>, size: (u32, u32), interrupt: &Interrupt) -> Result<Vec<u8>, String> {
+        let Some(time_ns) = time else { return first_frame(&self.path, size, interrupt) };
         // As a keyframe where the seek ends; among all frames behind that, if it is not a keyframe; and from the start, because not
         // all containers can be sought in exactly.
         for (max_gap, seeks) in [(None, true), (Some(Duration::from_nanos(1)), true), (None, false)] {
-            let mut frames = open(&self.path, size, max_gap)?;
+            let mut frames = open(&self.path, size, max_gap, interrupt)?;
             if seeks && frames.seek(time_ns).is_err() {
                 continue;
             }
             for frame in frames.take(MAX_FRAMES) {
                 let frame = frame.map_err(|error| error.to_string())?;
-                if started.elapsed() > MAX_TIME {
-                    return Err(format!("finding the frame takes more than {} s", MAX_TIME.as_secs()));
+                if interrupt.is_set() {
+                    return Err("interrupted".to_owned());
                 }
                 if frame.pts_ns.is_some_and(|pts_ns| pts_ns.abs_diff(time_ns) < SAME_TIME_NS) {
                     return jpeg(&frame);
@@ -262,6 +309,33 @@ mod tests {
     const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/media/scenes.mp4");
 
     #[test]
+    fn the_time_for_a_frame_ends_a_read_that_does_not_return() {
+        let limit = TimeLimit::default();
+        let started = Instant::now();
+        let ended = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                limit.run(|interrupt| {
+                    while !interrupt.is_set() {
+                        std::thread::yield_now();
+                    }
+                    // As a file that was being read.
+                    Source { path: CLIP.into() }.frame(Some(0), (64, 48), interrupt)
+                })
+            });
+            // The deadline of a read that began long ago.
+            while !reader.is_finished() {
+                if let Some((deadline, _)) = &mut *limit.0.lock() {
+                    *deadline = started;
+                }
+                limit.check();
+            }
+            reader.join().unwrap()
+        });
+        assert!(ended.unwrap_err().contains("more than 20 s"));
+        assert!(limit.0.lock().is_none());
+    }
+
+    #[test]
     fn sizes_keep_the_shape_and_are_not_enlarged() {
         assert_eq!(scaled((1920, 1080), 320), (320, 180));
         assert_eq!(scaled((1080, 1920), 320), (180, 320));
@@ -273,10 +347,11 @@ mod tests {
     #[test]
     fn keyframes_and_frames_between_them_are_found_by_their_time() {
         let source = Source { path: CLIP.into() };
-        let frame = |seconds: f64| source.frame(Some((seconds * 1e9) as i64), (64, 48));
+        let interrupt = Interrupt::default();
+        let frame = |seconds: f64| source.frame(Some((seconds * 1e9) as i64), (64, 48), &interrupt);
         let (one, other, between) = (frame(1.0).unwrap(), frame(15.0).unwrap(), frame(1.2).unwrap());
         assert!(one.starts_with(&[0xff, 0xd8, 0xff]) && one != other && between != one);
-        assert_eq!(source.frame(None, (64, 48)).unwrap(), frame(0.0).unwrap());
+        assert_eq!(source.frame(None, (64, 48), &interrupt).unwrap(), frame(0.0).unwrap());
         assert!(frame(99.0).unwrap_err().contains("not found"));
     }
 }

@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::super::file_record::FileRecord;
+use super::super::part_file::PartFile;
 use super::super::pictures::names;
 use super::shapes::{FrameMask, corners};
-use super::{Beside, Description, Table, TableError, never};
+use super::{Description, Table, TableError, commit, never};
 use crate::draw::{KEYPOINT_CONFIDENCE, PERSON_KEYPOINTS, PERSON_SKELETON};
 use crate::record::{Detection, Frame};
 
@@ -99,8 +100,7 @@ fn category_id(class: i32) -> i64 {
 
 /// The table: images are written to the file, annotations to a temporary one until all images are there.
 pub struct Coco {
-    path: PathBuf,
-    beside: Beside,
+    out: BufWriter<PartFile>,
     annotations: BufWriter<File>,
     image_count: u64,
     annotation_count: u64,
@@ -182,15 +182,14 @@ impl Table for Coco {
     }
 
     fn begin(path: &Path) -> Result<Self, TableError> {
-        let mut beside = Beside::create(path)?;
+        let mut out = BufWriter::new(PartFile::create(path)?);
         let version = env!("CARGO_PKG_VERSION");
         let description = "Detections of vx on the keyframes of media files";
         let info = serde_json::json!({ "description": description, "version": version });
-        write!(beside.out, "{{\"info\":{info},\n\"licenses\":[],\n\"images\":[")?;
+        write!(out, "{{\"info\":{info},\n\"licenses\":[],\n\"images\":[")?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self {
-            path: path.to_owned(),
-            beside,
+            out,
             annotations: BufWriter::new(tempfile::tempfile_in(folder)?),
             image_count: 0,
             annotation_count: 0,
@@ -222,7 +221,7 @@ impl Table for Coco {
                 seconds: frame.seconds(),
                 keyframe: frame.is_keyframe,
             };
-            element(&mut self.beside.out, self.image_count, &image)?;
+            element(&mut self.out, self.image_count, &image)?;
             for found in &frame.detections {
                 self.add(&frame, found)?;
             }
@@ -231,12 +230,11 @@ impl Table for Coco {
     }
 
     fn finish(self: Box<Self>) -> Result<(), TableError> {
-        let Self { path, mut beside, annotations, names, keypoints, .. } = *self;
-        let out = &mut beside.out;
+        let Self { mut out, annotations, names, keypoints, .. } = *self;
         out.write_all(b"],\n\"annotations\":[")?;
         let mut annotations = annotations.into_inner()?;
         annotations.rewind()?;
-        std::io::copy(&mut annotations, out)?;
+        std::io::copy(&mut annotations, &mut out)?;
         out.write_all(b"],\n\"categories\":[")?;
         let is_person = keypoints == PERSON_KEYPOINTS;
         let point = |index: usize| if is_person { PERSON[index].to_owned() } else { format!("keypoint_{}", index + 1) };
@@ -252,10 +250,10 @@ impl Table for Coco {
                 keypoints: has_keypoints.then(|| (0..keypoints).map(point).collect()),
                 skeleton: has_keypoints.then_some(skeleton),
             };
-            element(out, number, &category)?;
+            element(&mut out, number, &category)?;
         }
         out.write_all(b"]}\n")?;
-        beside.put(&path)
+        commit(out)
     }
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CSV: a row for each detection, under a heading. A cell with several values is JSON text.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::super::file_record::FileRecord;
-use super::{Beside, Description, IsFirst, Table, TableError, never};
+use super::super::part_file::PartFile;
+use super::{Description, IsFirst, Table, TableError, commit, never};
 
 const COLUMNS: [&str; 16] = [
     "file",
@@ -30,8 +31,7 @@ const COLUMNS: [&str; 16] = [
 
 /// The table.
 pub struct Csv {
-    beside: Beside,
-    path: PathBuf,
+    out: BufWriter<PartFile>,
     is_first: bool,
 }
 
@@ -41,20 +41,20 @@ impl Table for Csv {
     }
 
     fn begin(path: &Path) -> Result<Self, TableError> {
-        Ok(Self { beside: Beside::create(path)?, path: path.to_owned(), is_first: true })
+        Ok(Self { out: BufWriter::new(PartFile::create(path)?), is_first: true })
     }
 
     fn file(&mut self, file: &FileRecord) -> Result<(), TableError> {
         let is_first = IsFirst(std::mem::replace(&mut self.is_first, false));
-        Ok(self.beside.out.write_all(&text(file, is_first)?)?)
+        Ok(self.out.write_all(&text(file, is_first)?)?)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), TableError> {
         if self.is_first {
             // A table without files has a heading, too.
-            self.beside.out.write_all(&heading()?)?;
+            self.out.write_all(&heading()?)?;
         }
-        self.beside.put(&self.path)
+        commit(self.out)
     }
 }
 

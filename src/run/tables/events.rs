@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tables of events: JSON lines, CSV and Parquet with the same columns, which are listed here and nowhere else.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,12 +12,12 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::super::error::Error;
 use super::super::events::Stretch;
-use super::super::inputs::with_suffix;
 use super::super::journal::unwritten;
 use super::super::output::write;
+use super::super::part_file::PartFile;
 use super::super::settings::Output;
+use super::TableError;
 use super::parquet::parquet_writer;
-use super::{TableError, never, remove};
 
 /// Rows of a row group in Parquet.
 const GROUP_ROWS: usize = 100_000;
@@ -84,18 +83,18 @@ pub(in crate::run) enum EventTable {
     /// No output.
     None,
     /// A file that appears when it is complete.
-    File { path: PathBuf, rows: Option<Box<Rows>> },
+    File { path: PathBuf, rows: Box<Rows> },
 }
 
 /// The rows of a file, in its format.
 pub(in crate::run) enum Rows {
-    Lines(BufWriter<File>),
-    Csv(csv::Writer<File>),
-    Parquet { writer: ArrowWriter<File>, schema: SchemaRef, waiting: Vec<Stretch> },
+    Lines(BufWriter<PartFile>),
+    Csv(csv::Writer<PartFile>),
+    Parquet { writer: ArrowWriter<PartFile>, schema: SchemaRef, waiting: Vec<Stretch> },
 }
 
 /// Creates the file of a format.
-type Create = fn(File) -> Result<Rows, TableError>;
+type Create = fn(PartFile) -> Result<Rows, TableError>;
 
 /// The formats by extension.
 const FORMATS: [(&str, Create); 4] = [
@@ -141,9 +140,9 @@ impl EventTable {
                 path.display()
             )));
         }
-        let rows = File::create(with_suffix(&path, ".part")).map_err(TableError::from).and_then(create);
+        let rows = PartFile::create(&path).map_err(TableError::from).and_then(create);
         match rows {
-            Ok(rows) => Ok(Self::File { path, rows: Some(Box::new(rows)) }),
+            Ok(rows) => Ok(Self::File { path, rows: Box::new(rows) }),
             Err(error) => Err(unwritten(&path, &error)),
         }
     }
@@ -160,9 +159,7 @@ impl EventTable {
                 write_lines(&mut lines, events).map_err(|error| Error::Writer(error.to_string()))?;
                 if lines.is_empty() { Ok(()) } else { write(writer, &lines) }
             }
-            Self::File { path, rows } => {
-                rows.as_mut().map_or(Ok(()), |rows| rows.add(events)).map_err(|error| unwritten(path, &error))
-            }
+            Self::File { path, rows } => rows.add(events).map_err(|error| unwritten(path, &error)),
         }
     }
 
@@ -170,24 +167,10 @@ impl EventTable {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn finish(mut self) -> Result<(), Error> {
-        let Self::File { path, rows } = &mut self else { return Ok(()) };
-        let Some(rows) = rows.take() else { return Ok(()) };
-        let put = || {
-            rows.finish()?.sync_all()?;
-            remove(path, never)?;
-            Ok(std::fs::rename(with_suffix(path, ".part"), &*path)?)
-        };
-        put().map_err(|error: TableError| unwritten(path, &error))
-    }
-}
-
-impl Drop for EventTable {
-    fn drop(&mut self) {
-        if let Self::File { path, .. } = self {
-            // There is none if the table is complete.
-            let _ = std::fs::remove_file(with_suffix(path, ".part"));
-        }
+    pub fn finish(self) -> Result<(), Error> {
+        let Self::File { path, rows } = self else { return Ok(()) };
+        let committed = rows.finish().and_then(|file| Ok(file.commit()?));
+        committed.map(|_| ()).map_err(|error| unwritten(&path, &error))
     }
 }
 
@@ -203,9 +186,9 @@ impl Rows {
         }
     }
 
-    fn finish(self) -> Result<File, TableError> {
+    fn finish(self) -> Result<PartFile, TableError> {
         match self {
-            Self::Lines(out) => Ok(out.into_inner()?),
+            Self::Lines(out) => Ok(out.into_inner().map_err(|error| error.into_error())?),
             Self::Csv(csv) => Ok(csv.into_inner().map_err(|error| error.into_error())?),
             Self::Parquet { mut writer, schema, waiting } => {
                 if !waiting.is_empty() {
@@ -225,7 +208,7 @@ fn write_lines(out: &mut impl Write, events: &[Stretch]) -> Result<(), TableErro
     Ok(())
 }
 
-fn write_group(writer: &mut ArrowWriter<File>, schema: &SchemaRef, events: &[Stretch]) -> Result<(), TableError> {
+fn write_group(writer: &mut ArrowWriter<PartFile>, schema: &SchemaRef, events: &[Stretch]) -> Result<(), TableError> {
     let values = |(_, column): &(&str, Column)| -> ArrayRef {
         match column {
             Column::Text(value) => Arc::new(StringArray::from_iter_values(events.iter().map(value))),

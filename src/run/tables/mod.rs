@@ -11,13 +11,12 @@ mod parquet;
 mod shapes;
 mod yolo;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::Path;
 
 use super::error::Error;
 use super::file_record::FileRecord;
-use super::inputs::with_suffix;
+use super::part_file::PartFile;
 
 /// Why a table cannot be written.
 pub(super) type TableError = Box<dyn std::error::Error>;
@@ -192,43 +191,10 @@ fn unknown_extension(path: &Path) -> Error {
     ))
 }
 
-/// A new file beside its later place.
-struct Beside {
-    out: BufWriter<File>,
-}
-
-impl Beside {
-    fn create(path: &Path) -> Result<Self, TableError> {
-        Ok(Self { out: BufWriter::new(File::create(with_suffix(path, ".part"))?) })
-    }
-
-    /// Syncs it to the disk and renames it to `path`.
-    fn put(self, path: &Path) -> Result<(), TableError> {
-        self.out.into_inner()?.sync_all()?;
-        remove(path, never)?;
-        Ok(std::fs::rename(with_suffix(path, ".part"), path)?)
-    }
-}
-
-/// Writes a file beside `path`, syncs it to the disk and renames it to `path`.
-///
-/// # Errors
-/// The file cannot be written.
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), TableError>) -> Result<(), TableError> {
-    let mut file = Beside::create(path)?;
-    write(&mut file.out)?;
-    file.put(path)
-}
-
-/// Removes what an earlier run left in this place: a file, or a folder that is a table.
-fn remove(path: &Path, is_own_folder: fn(&Path) -> bool) -> Result<(), TableError> {
-    if path.is_dir() {
-        if !is_own_folder(path) {
-            return Err(format!("{} is a folder that contains more than a table", path.display()).into());
-        }
-        return Ok(std::fs::remove_dir_all(path)?);
-    }
-    if path.exists() { Ok(std::fs::remove_file(path)?) } else { Ok(()) }
+/// Completes a file with a buffer before it.
+fn commit(out: BufWriter<PartFile>) -> Result<(), TableError> {
+    out.into_inner().map_err(|error| error.into_error())?.commit()?;
+    Ok(())
 }
 
 /// For tables that are files.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Parquet: a row for each detection, in parts that appear when they are complete. The columns are those of [`arrow`](super::super::arrow).
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow_schema::SchemaRef;
@@ -14,7 +13,8 @@ use parquet::file::properties::WriterProperties;
 use super::super::arrow::{Rows, schema};
 use super::super::file_record::FileRecord;
 use super::super::inputs::with_suffix;
-use super::{Description, Table, TableError, remove};
+use super::super::part_file::PartFile;
+use super::{Description, Table, TableError};
 use crate::record::Frame;
 
 /// Rows after which a part is complete.
@@ -27,7 +27,9 @@ const PART_FILES: usize = 50_000;
 pub struct Parquet {
     path: PathBuf,
     folder: PathBuf,
-    part: Part,
+    /// The part that is being written; `None` when the table is complete.
+    part: Option<Part>,
+    /// Parts that are complete.
     count: usize,
     part_rows: usize,
 }
@@ -38,8 +40,25 @@ impl Parquet {
         // Left by an interrupted run. The table is made again from the lines.
         remove(&folder, is_of_parts)?;
         std::fs::create_dir(&folder)?;
-        let part = Part::create(place(&folder, 0))?;
-        Ok(Self { path: path.to_owned(), folder, part, count: 1, part_rows })
+        let mut table = Self { path: path.to_owned(), folder, part: None, count: 0, part_rows };
+        table.part = Some(Part::create(&place(&table.folder, 0))?);
+        Ok(table)
+    }
+
+    /// Returns the part that is being written.
+    fn part(&mut self) -> Result<&mut Part, TableError> {
+        if self.part.is_none() {
+            self.part = Some(Part::create(&place(&self.folder, self.count))?);
+        }
+        self.part.as_mut().ok_or_else(|| "there is no part".into())
+    }
+
+    fn close_part(&mut self) -> Result<(), TableError> {
+        if let Some(part) = self.part.take() {
+            part.close()?;
+            self.count += 1;
+        }
+        Ok(())
     }
 }
 
@@ -54,32 +73,76 @@ impl Table for Parquet {
     }
 
     fn file(&mut self, file: &FileRecord) -> Result<(), TableError> {
+        let part_rows = self.part_rows;
+        let part = self.part()?;
         for frame in file.frames() {
-            self.part.push(frame?.1)?;
+            part.push(frame?.1)?;
         }
-        self.part.summaries.push(String::from_utf8_lossy(&file.summary.to_line()).trim_end().to_owned());
-        if self.part.row_count >= self.part_rows || self.part.summaries.len() >= PART_FILES {
-            let next = Part::create(place(&self.folder, self.count))?;
-            self.count += 1;
-            std::mem::replace(&mut self.part, next).close()?;
+        part.summaries.push(String::from_utf8_lossy(&file.summary.to_line()).trim_end().to_owned());
+        if part.row_count >= part_rows || part.summaries.len() >= PART_FILES {
+            self.close_part()?;
+            self.part()?;
         }
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), TableError> {
-        if self.count > 1 && self.part.is_empty() {
-            self.part.discard()?;
-            self.count -= 1;
-        } else {
-            self.part.close()?;
+        if self.count > 0 && self.part.as_ref().is_some_and(Part::is_empty) {
+            self.part = None;
         }
-        remove(&self.path, is_of_parts)?;
+        self.close_part()?;
         if self.count > 1 {
-            return Ok(std::fs::rename(&self.folder, &self.path)?);
+            replace_by(&self.folder, &self.path)?;
+        } else if self.path.is_dir() {
+            replace_by(&place(&self.folder, 0), &self.path)?;
+        } else {
+            // In one step.
+            std::fs::rename(place(&self.folder, 0), &self.path)?;
         }
-        std::fs::rename(place(&self.folder, 0), &self.path)?;
-        Ok(std::fs::remove_dir(&self.folder)?)
+        // The folder of a single part. If it is not empty, it is not only ours.
+        let _ = std::fs::remove_dir(&self.folder);
+        Ok(())
     }
+}
+
+impl Drop for Parquet {
+    fn drop(&mut self) {
+        self.part = None;
+        // There is none if the table is complete.
+        let _ = remove(&self.folder, is_of_parts);
+    }
+}
+
+/// Moves a table to `path`, where a folder cannot be replaced in one step: the table that is there is moved aside, and removed when the
+/// new one is in its place.
+fn replace_by(table: &Path, path: &Path) -> Result<(), TableError> {
+    let aside = with_suffix(path, ".parts.old");
+    remove(&aside, is_of_parts)?;
+    if path.is_dir() && !is_of_parts(path) {
+        return Err(format!("{} is a folder that contains more than a table", path.display()).into());
+    }
+    let had_old = path.exists();
+    if had_old {
+        std::fs::rename(path, &aside)?;
+    }
+    if let Err(error) = std::fs::rename(table, path) {
+        if had_old {
+            let _ = std::fs::rename(&aside, path);
+        }
+        return Err(error.into());
+    }
+    remove(&aside, is_of_parts)
+}
+
+/// Removes what an earlier run left in this place: a file, or a folder that is a table.
+fn remove(path: &Path, is_own_folder: fn(&Path) -> bool) -> Result<(), TableError> {
+    if path.is_dir() {
+        if !is_own_folder(path) {
+            return Err(format!("{} is a folder that contains more than a table", path.display()).into());
+        }
+        return Ok(std::fs::remove_dir_all(path)?);
+    }
+    if path.exists() { Ok(std::fs::remove_file(path)?) } else { Ok(()) }
 }
 
 /// Returns whether a folder contains nothing but parts of a table.
@@ -95,7 +158,11 @@ fn place(folder: &Path, number: usize) -> PathBuf {
 }
 
 /// Starts a compressed Parquet file whose rows are called `row`.
-pub(super) fn parquet_writer(file: File, row: &str, schema: SchemaRef) -> Result<ArrowWriter<File>, TableError> {
+pub(super) fn parquet_writer(
+    file: PartFile,
+    row: &str,
+    schema: SchemaRef,
+) -> Result<ArrowWriter<PartFile>, TableError> {
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
     let options = ArrowWriterOptions::new().with_properties(properties).with_schema_root(row.to_owned());
     // The columns are types of Parquet, and readers of Arrow need no further description.
@@ -105,9 +172,7 @@ pub(super) fn parquet_writer(file: File, row: &str, schema: SchemaRef) -> Result
 
 /// A Parquet file being written.
 struct Part {
-    writer: ArrowWriter<File>,
-    new: PathBuf,
-    place: PathBuf,
+    writer: ArrowWriter<PartFile>,
     rows: Rows,
     row_count: usize,
     /// The summaries of its files, for the metadata `vx.files`.
@@ -115,10 +180,9 @@ struct Part {
 }
 
 impl Part {
-    fn create(place: PathBuf) -> Result<Self, TableError> {
-        let new = with_suffix(&place, ".part");
-        let writer = parquet_writer(File::create(&new)?, "detection", schema())?;
-        Ok(Self { writer, new, place, rows: Rows::default(), row_count: 0, summaries: Vec::new() })
+    fn create(place: &Path) -> Result<Self, TableError> {
+        let writer = parquet_writer(PartFile::create(place)?, "detection", schema())?;
+        Ok(Self { writer, rows: Rows::default(), row_count: 0, summaries: Vec::new() })
     }
 
     fn push(&mut self, frame: Frame) -> Result<(), TableError> {
@@ -137,22 +201,14 @@ impl Part {
         self.row_count == 0 && self.summaries.is_empty()
     }
 
-    /// Removes the incomplete part.
-    fn discard(self) -> Result<(), TableError> {
-        drop(self.writer);
-        Ok(std::fs::remove_file(&self.new)?)
-    }
-
     fn close(mut self) -> Result<(), TableError> {
         if !self.rows.is_empty() {
             self.write_group()?;
         }
         let text = format!("[{}]", self.summaries.join(","));
         self.writer.append_key_value_metadata(KeyValue::new("vx.files".to_owned(), text));
-        self.writer.finish()?;
-        File::open(&self.new)?.sync_all()?;
-        remove(&self.place, is_of_parts)?;
-        Ok(std::fs::rename(&self.new, &self.place)?)
+        self.writer.into_inner()?.commit()?;
+        Ok(())
     }
 }
 
@@ -161,6 +217,8 @@ impl Part {
 mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::{Field, ListAccessor, Row, RowAccessor};
+
+    use std::fs::File;
 
     use super::super::tests::{file, write_table};
     use super::*;
@@ -230,6 +288,19 @@ mod tests {
         parts.finish().unwrap();
         assert_eq!(there(folder.path()), ["t.parquet"]);
         assert_eq!(there(&path), ["part-00000.parquet", "part-00001.parquet"]);
+        // A table that is given up leaves nothing, and the one in place as it is.
+        let mut given_up = Parquet::with_rows(&path, 4).unwrap();
+        (0..3).for_each(|_| given_up.file(&file()).unwrap());
+        drop(given_up);
+        assert_eq!((there(folder.path()), there(&path).len()), (vec!["t.parquet".to_owned()], 2));
+        // Parts replace parts, a file replaces parts, and parts replace a file.
+        for (files, parts) in [(6, 3), (1, 0), (4, 2)] {
+            let mut table = Box::new(Parquet::with_rows(&path, 4).unwrap());
+            (0..files).for_each(|_| table.file(&file()).unwrap());
+            table.finish().unwrap();
+            assert_eq!(there(folder.path()), ["t.parquet"]);
+            assert_eq!(if path.is_dir() { there(&path).len() } else { 0 }, parts);
+        }
         for part in there(&path) {
             let reader = SerializedFileReader::new(File::open(path.join(part)).unwrap()).unwrap();
             let metadata = reader.metadata().file_metadata();

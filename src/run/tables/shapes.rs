@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shapes of detections in tables: masks of whole frames, outlines of masks, corners of rotated boxes.
 
+use crate::detect::MAX_DIMENSION;
 use crate::draw;
 use crate::record::Mask;
 
@@ -10,8 +11,9 @@ pub struct FrameMask {
     counts: Vec<u32>,
 }
 
-/// Longest side of a mask's grid that is expanded. Models have grids of a few hundred cells; lines are untrusted.
-const MAX_SIDE: usize = 1 << 14;
+/// Longest side of a mask's grid that is expanded. Models have grids of a few hundred cells: at most a quarter of the side of their
+/// input; lines are untrusted.
+const MAX_SIDE: usize = 1 << 11;
 
 /// Returns the cells of a mask, row by row.
 fn cells(mask: &Mask) -> Option<Vec<bool>> {
@@ -29,12 +31,15 @@ fn cells(mask: &Mask) -> Option<Vec<bool>> {
 }
 
 impl FrameMask {
-    /// Creates it from the pixels of a frame of `width` x `height` whose centres lie in cells of `mask`, a grid over `rectangle`.
+    /// Creates it from the pixels of a frame of `width` x `height` whose centres lie in cells of `mask`, a grid over `rectangle`. The
+    /// mask is empty where the frame or the grid is larger than any of vx.
     pub fn new(mask: &Mask, [left, top, box_width, box_height]: [f64; 4], width: u32, height: u32) -> Self {
         let [rows, columns] = mask.size;
         let mut counts = Runs::default();
-        let Some(cells) = cells(mask) else { return counts.end(u64::from(width) * u64::from(height)) };
+        let is_plausible = width.max(height) as usize <= MAX_DIMENSION;
+        let cells = is_plausible.then(|| cells(mask)).flatten();
         let (width, height) = (u64::from(width), u64::from(height));
+        let Some(cells) = cells else { return counts.end(width * height) };
         // Pixels whose centres lie in the box.
         let span = |start: f64, length: f64, limit: u64| {
             let first = (start - 0.5).ceil().clamp(0.0, limit as f64) as u64;
@@ -44,11 +49,20 @@ impl FrameMask {
         let cell = |pixel: u64, start: f64, length: f64, cells: usize| {
             (((pixel as f64 + 0.5 - start) / length * cells as f64) as usize).min(cells - 1)
         };
+        // The pixels of each row of cells, which are the same in all columns.
+        let mut spans: Vec<(usize, u64, u64)> = Vec::new();
+        for y in y_span {
+            let row = cell(y, top, box_height, rows);
+            match spans.last_mut() {
+                Some((last, _, end)) if *last == row => *end = y + 1,
+                _ => spans.push((row, y, y + 1)),
+            }
+        }
         for x in x_span {
             let column = cell(x, left, box_width, columns);
-            for y in y_span.clone() {
-                if cells[cell(y, top, box_height, rows) * columns + column] {
-                    counts.add(x * height + y);
+            for (row, start, end) in &spans {
+                if cells[row * columns + column] {
+                    counts.add(x * height + start, end - start);
                 }
             }
         }
@@ -90,14 +104,15 @@ struct Runs {
 }
 
 impl Runs {
-    /// Adds a pixel of the object, one further on than those before.
-    fn add(&mut self, pixel: u64) {
+    /// Adds pixels of the object from `pixel` on, behind those before.
+    fn add(&mut self, pixel: u64, count: u64) {
         let gap = pixel - self.end;
+        let short = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         match self.counts.last_mut() {
-            Some(last) if gap == 0 && self.end > 0 => *last += 1,
-            _ => self.counts.extend([u32::try_from(gap).unwrap_or(u32::MAX), 1]),
+            Some(last) if gap == 0 && self.end > 0 => *last = last.saturating_add(short(count)),
+            _ => self.counts.extend([short(gap), short(count)]),
         }
-        self.end = pixel + 1;
+        self.end = pixel + count;
     }
 
     fn end(mut self, pixels: u64) -> FrameMask {
@@ -154,7 +169,8 @@ pub fn outline(mask: &Mask, [left, top, width, height]: [f64; 4]) -> Vec<[f64; 2
 
 /// Returns the cells of the largest part whose cells share sides.
 fn largest_part(cells: &[bool], columns: usize) -> Vec<bool> {
-    let mut part_of = vec![0_usize; cells.len()];
+    // A grid has far fewer cells than numbers of 32 bits.
+    let mut part_of = vec![0_u32; cells.len()];
     let (mut sizes, mut open) = (vec![0_usize], Vec::new());
     for first in 0..cells.len() {
         if !cells[first] || part_of[first] != 0 {
@@ -162,7 +178,8 @@ fn largest_part(cells: &[bool], columns: usize) -> Vec<bool> {
         }
         let part = sizes.len();
         sizes.push(0);
-        part_of[first] = part;
+        let number = part as u32;
+        part_of[first] = number;
         open.push(first);
         while let Some(cell) = open.pop() {
             sizes[part] += 1;
@@ -175,14 +192,14 @@ fn largest_part(cells: &[bool], columns: usize) -> Vec<bool> {
             ];
             for side in sides.into_iter().flatten() {
                 if cells[side] && part_of[side] == 0 {
-                    part_of[side] = part;
+                    part_of[side] = number;
                     open.push(side);
                 }
             }
         }
     }
     let largest = (1..sizes.len()).max_by_key(|part| sizes[*part]).unwrap_or(usize::MAX);
-    part_of.into_iter().map(|part| part == largest).collect()
+    part_of.into_iter().map(|part| part as usize == largest).collect()
 }
 
 /// Returns the corners of a rotated box: centre x and y, width, height, radians clockwise.
@@ -222,6 +239,13 @@ mod tests {
         assert_eq!((none.counts.as_slice(), none.area()), ([24].as_slice(), 0));
         let nowhere = FrameMask::new(&mask(&["#"]), [f64::NAN, 0.0, f64::INFINITY, 4.0], 6, 4);
         assert_eq!(nowhere.counts.iter().sum::<u32>(), 24);
+        // Sizes that only a hostile line has cost nothing.
+        let huge = FrameMask::new(&mask(&["#.", "##"]), [0.0, 0.0, 4e9, 4e9], u32::MAX, u32::MAX);
+        assert_eq!((huge.counts.len(), huge.area()), (1, 0));
+        let large = FrameMask::new(&mask(&["#"]), [0.0, 0.0, 65_536.0, 65_536.0], 65_536, 65_536);
+        assert_eq!(large.counts, [0, u32::MAX]);
+        let wide = Mask { size: [MAX_SIDE + 1, 1], counts: vec![0, MAX_SIDE + 1] };
+        assert_eq!(FrameMask::new(&wide, [0.0, 0.0, 6.0, 4.0], 6, 4).area(), 0);
         let wrong = Mask { size: [usize::MAX, usize::MAX], counts: vec![usize::MAX] };
         assert_eq!(FrameMask::new(&wrong, [0.0, 0.0, 6.0, 4.0], 6, 4).area(), 0);
     }

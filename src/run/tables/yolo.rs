@@ -9,9 +9,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::super::file_record::FileRecord;
+use super::super::part_file::PartFile;
 use super::super::pictures::names;
 use super::shapes::{corners, outline};
-use super::{Description, Table, TableError, replace};
+use super::{Description, Table, TableError};
 use crate::draw::{KEYPOINT_CONFIDENCE, PERSON_KEYPOINTS};
 use crate::record::{Detection, Frame};
 
@@ -139,7 +140,10 @@ impl Table for Yolo {
             // Strings of JSON are strings of YAML.
             writeln!(text, "  {class}: {}", serde_json::to_string(name)?)?;
         }
-        replace(&self.path.join(DATA), |out| Ok(out.write_all(text.as_bytes())?))
+        let mut data = PartFile::create(&self.path.join(DATA))?;
+        std::io::Write::write_all(&mut data, text.as_bytes())?;
+        data.commit()?;
+        Ok(())
     }
 }
 

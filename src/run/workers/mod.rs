@@ -13,5 +13,7 @@ mod worker;
 #[cfg(any(fuzzing, test))]
 pub(super) use self::protocol::Decoder;
 
-pub(super) use self::supervisor::{ModelContent, Supervisor, SupervisorSettings};
+pub(super) use self::supervisor::{
+    ModelContent, Supervisor, SupervisorSettings, most_workers, threads_of_each, with_shares,
+};
 pub use self::worker::serve_worker;

@@ -55,9 +55,6 @@ impl WorkerSettings {
 /// Longest payload of a frame. Longer results are sent in several frames.
 pub const MAX_PAYLOAD_LEN: usize = 1 << 20;
 
-/// Longest results of one file.
-pub const MAX_RESULT_LEN: usize = 1 << 30;
-
 const HEADER_LEN: usize = 9;
 
 const LAST_KIND: u8 = 11;

@@ -15,14 +15,14 @@ use parking_lot::Mutex;
 
 use super::super::cancel::Canceller;
 use super::super::event::{Progress, Warning, WorkerReport};
-use super::super::file_record::{Assembler, FileRecord};
+use super::super::file_record::{Assembler, FileRecord, MAX_RESULT_LEN};
 use super::super::pictures::Pictures;
 use super::super::pipeline::Update;
 use super::super::properties::Properties;
 use super::super::settings::WorkerProgram;
 use super::pool::{Pool, Usage};
 use super::process::{Received, WorkerProcess};
-use super::protocol::{MAX_RESULT_LEN, Message, WorkerSettings};
+use super::protocol::{Message, WorkerSettings};
 use crate::detect::ModelSource;
 use crate::elements::bulkbin::MIN_LOAD_TIMEOUT;
 use crate::record::{Failure, Summary};
@@ -351,20 +351,14 @@ impl Keeper {
 
     /// Returns the number of threads for a worker's model and decoder.
     fn threads(&self) -> usize {
-        (self.shared.settings.cores / self.shared.pool.expected()).max(1)
+        threads_of_each(self.shared.settings.cores, self.shared.pool.expected())
     }
 
     /// Returns the settings of a worker: those of the run, and its share of cores and memory.
     fn worker_settings(&self) -> WorkerSettings {
         let SupervisorSettings { properties, pictures, .. } = &self.shared.settings;
-        let threads = self.threads() as u64;
-        let shares =
-            [("detector::sessions", 1), ("detector::intra-op-threads", threads), ("decoder::thread-count", threads)];
-        let memory = self.shared.pool.memory_share().map(|share| ("memory-limit", share));
-        let shares = shares.into_iter().chain(memory);
-        let shares = shares.filter(|(name, _)| !properties.iter().any(|(other, _)| other == name));
-        let shares = shares.map(|(name, value)| (name.to_owned(), value.to_string()));
-        WorkerSettings::new(properties.iter().cloned().chain(shares).collect(), pictures.as_ref())
+        let properties = with_shares(properties, self.threads(), self.shared.pool.memory_share());
+        WorkerSettings::new(properties, pictures.as_ref())
     }
 
     /// Starts a worker and waits until it has loaded the model.
@@ -515,6 +509,33 @@ impl Keeper {
     }
 }
 
+/// Most worker processes, however many cores there are.
+const MAX_WORKERS: usize = 64;
+
+/// Returns the number of workers for a run, as far as they fit into memory: `lanes`, or one for each core.
+pub fn most_workers(lanes: Option<u32>, cores: usize, files: usize) -> usize {
+    lanes.map_or(cores, |lanes| lanes as usize).clamp(1, MAX_WORKERS).min(files)
+}
+
+/// Returns the threads of each of so many workers, for its model and its decoder.
+pub fn threads_of_each(cores: usize, workers: usize) -> usize {
+    (cores / workers.max(1)).max(1)
+}
+
+/// Returns the properties of a worker: those of the run, and its share of cores and memory where the user has not set them.
+pub fn with_shares(properties: &Properties, threads: usize, memory: Option<u64>) -> Properties {
+    let threads = threads as u64;
+    let shares = [("detector::sessions", 1), ("detector::intra-op-threads", threads), ("decoder::threads", threads)];
+    let is_set = |name: &str| {
+        // The alias, where properties were not resolved.
+        let alias = (name == "decoder::threads").then_some("decoder::thread-count");
+        properties.iter().any(|(other, _)| other == name || Some(other.as_str()) == alias)
+    };
+    let shares = shares.into_iter().chain(memory.map(|share| ("memory-limit", share)));
+    let shares = shares.filter(|(name, _)| !is_set(name)).map(|(name, value)| (name.to_owned(), value.to_string()));
+    properties.iter().cloned().chain(shares).collect()
+}
+
 /// Returns a file's results, if the bytes are these and nothing else.
 fn record_of(file: &str, bytes: &[u8]) -> Option<FileRecord> {
     let mut records = Assembler::default().push(bytes).into_iter();
@@ -526,6 +547,25 @@ fn record_of(file: &str, bytes: &[u8]) -> Option<FileRecord> {
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_share_the_cores_unless_the_user_has_set_threads() {
+        let shares = |own: &[(&str, &str)]| {
+            let own: Properties = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let added = with_shares(&own, 3, Some(7)).split_off(own.len()).into_iter();
+            added.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let (model, memory) = ("detector::sessions=1 detector::intra-op-threads=3", "memory-limit=7");
+        assert_eq!(shares(&[("classes", "person")]), format!("{model} decoder::threads=3 {memory}"));
+        for name in ["decoder::threads", "decoder::thread-count"] {
+            assert_eq!(shares(&[(name, "1")]), format!("{model} {memory}"));
+        }
+        assert_eq!(
+            (most_workers(None, 4, 9), most_workers(Some(2), 4, 9), most_workers(Some(99), 4, 1000)),
+            (4, 2, 64)
+        );
+        assert_eq!((threads_of_each(8, 3), threads_of_each(2, 5)), (2, 1));
+    }
 
     #[test]
     fn results_of_another_file_are_rejected() {

@@ -73,29 +73,22 @@ fn work(socket: UnixStream, out: &mut UnixStream) -> Result<(), String> {
     if let Some(settings) = settings.pictures() {
         pictures::save_from(&pipeline.element(), &settings);
     }
-    let mut failure = pipeline.load().err();
-    for update in happened.try_iter() {
-        match update {
-            Update::Error(text) if failure.is_some() => failure = Some(text),
-            other => pass_on(out, other)?,
-        }
-    }
-    failure.map_or(Ok(()), Err)?;
+    let loaded = pipeline.load();
+    happened.try_iter().try_for_each(|update| pass_on(out, update))?;
+    loaded?;
     at_work.fetch_sub(1, Ordering::AcqRel);
     send(out, &Message::Ready)?;
     for Request { number, file } in requests {
         #[cfg(debug_assertions)]
         misbehave(&file, number, out);
-        if let Err(general) = pipeline.start(&[file]) {
+        let files = [file];
+        if let Err(reason) = pipeline.start(&files) {
             // The file is not the reason.
-            let specific = happened.try_iter().find_map(|update| match update {
-                Update::Error(text) => Some(text),
-                _ => None,
-            });
-            let text = specific.unwrap_or(general);
-            send(out, &Message::Unable(text.clone()))?;
-            return Err(text);
+            send(out, &Message::Unable(reason.clone()))?;
+            return Err(reason);
         }
+        let [file] = files;
+        let mut is_done = false;
         loop {
             let update = match happened.recv_timeout(REPORT_INTERVAL) {
                 Ok(update) => update,
@@ -108,15 +101,22 @@ fn work(socket: UnixStream, out: &mut UnixStream) -> Result<(), String> {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             match update {
+                #[cfg(debug_assertions)]
+                Update::Done(_) if hook_for(&file).as_deref() == Some("lose") => {}
                 Update::Done(record) => {
+                    is_done = true;
                     // The supervisor may close the socket as soon as it has this.
                     at_work.fetch_sub(1, Ordering::AcqRel);
                     write_result(out, number, &record.lines).map_err(|_| GONE.to_owned())?;
                 }
-                Update::Error(text) => return Err(text),
+                Update::Error(text) | Update::Stopped(text) => return Err(text),
                 Update::End => break,
                 other => pass_on(out, other)?,
             }
+        }
+        if !is_done {
+            // The supervisor waits for the results of each file that it has named.
+            return Err("its worker process ended the file without results, which is a bug of vx".to_owned());
         }
         pipeline.reset()?;
     }
@@ -174,13 +174,18 @@ fn read_requests(
     Ok((settings_receiver, requests))
 }
 
-/// Test hook for faults that no file can cause on purpose: `VX_TEST_WORKER=crash:WORD` crashes on files with this word in their path;
-/// see below for the others. In debug builds only.
+/// Returns the fault of the test hook that applies to a file: `VX_TEST_WORKER=crash:WORD` is for files with this word in their path.
+#[cfg(debug_assertions)]
+fn hook_for(file: &str) -> Option<String> {
+    let hook = std::env::var("VX_TEST_WORKER").ok()?;
+    let (what, word) = hook.split_once(':')?;
+    file.contains(word).then(|| what.to_owned())
+}
+
+/// Test hook for faults that no file can cause on purpose; see below. `lose` drops a file's results. In debug builds only.
 #[cfg(debug_assertions)]
 fn misbehave(file: &str, number: u32, out: &mut UnixStream) {
-    let Ok(hook) = std::env::var("VX_TEST_WORKER") else { return };
-    let Some((what, _)) = hook.split_once(':').filter(|(_, word)| file.contains(word)) else { return };
-    match what {
+    match hook_for(file).unwrap_or_default().as_str() {
         "crash" => std::process::abort(),
         "hang" => loop {
             std::thread::sleep(std::time::Duration::from_secs(1));

@@ -29,6 +29,12 @@ pub fn print(plan: &Plan) {
         plan.intra_op_threads,
         plan.batch_size
     );
+    if let Some(workers) = plan.workers {
+        print_line!(
+            "workers     {workers} processes at most, each with the sessions above and {}",
+            plan.worker_memory.map_or("unlimited memory".into(), |bytes| format!("{} of memory", mib(bytes)))
+        );
+    }
     print_line!(
         "plan        {} lanes, {} decoder threads and {} frames in flight each; {} for frames, up to {} for the model",
         plan.lanes,
