@@ -108,12 +108,14 @@ impl std::fmt::Display for TaskName {
     }
 }
 
-/// Converts values of keypoints to keypoints in pixels of the frame.
+/// Converts values of keypoints to keypoints in pixels of the frame. Without a finite place a keypoint is `[0, 0, 0]`, as in COCO those
+/// without a label are.
 pub(crate) fn keypoints(values: &[f32], values_per_point: usize, fit: &Letterbox) -> Vec<[f32; 3]> {
     let points = values.chunks_exact(values_per_point.max(2)).map(|point| {
         let [x, y, ..] = fit.to_frame([point[0], point[1], point[0], point[1]]);
         let confidence = point.get(2).copied().unwrap_or(1.0);
-        [x, y, if confidence.is_finite() { confidence.clamp(0.0, 1.0) } else { 0.0 }]
+        let confidence = if confidence.is_finite() { confidence.clamp(0.0, 1.0) } else { 0.0 };
+        if x.is_finite() && y.is_finite() { [x, y, confidence] } else { [0.0; 3] }
     });
     points.collect()
 }
