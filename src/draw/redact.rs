@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Pixelation: objects replaced by a few large blocks, each the mean of its pixels.
 //!
-//! What the means do not tell is gone from the frame. Blocks are placed relative to the box, and several frames of a moving object
+//! Detail that the means do not contain is removed from the frame. Blocks are placed relative to the box, and several frames of a moving object
 //! have different means, so a recording tells more than one frame does.
 
 use super::rectangle::Rectangle;

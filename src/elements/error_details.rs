@@ -7,6 +7,9 @@
 /// Name of the details structure.
 const NAME: &str = "vx-error";
 
+/// Name of the details structure of warnings about the model, which concern every result.
+pub const MODEL_DETAILS: &str = "vx-model";
+
 /// Contents of the details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorDetails {

@@ -5,7 +5,7 @@
 //! integer rectangle cannot: `confidence` (double, 0..1), `label_id` (int), `label` (string), and `x_min`, `x_max`, `y_min`, `y_max`
 //! (double, fractions of the frame), which Intel DL Streamer's elements read.
 //!
-//! A meta of this plugin records for each frame whether inference ran on it, and keeps what converters drop (record.rs).
+//! A meta of this plugin records for each frame whether inference ran on it, and keeps what converters drop (frame_meta.rs).
 //!
 //! Builds with the feature `analytics` write and read GstAnalyticsRelationMeta as well.
 
@@ -14,9 +14,9 @@
 #[cfg(feature = "analytics")]
 mod analytics;
 mod details;
-mod record;
+mod frame_meta;
 
-use self::record::{Entry, Record};
+use self::frame_meta::{Entry, Record};
 use crate::detect::{Details, Detection, Labels};
 
 /// Name of the parameter structure.
@@ -106,7 +106,7 @@ impl Edges {
 
 /// Marks a frame on which the detector skips inference and which gets no detections.
 pub fn write_skipped(buffer: &mut gst::BufferRef, (width, height): (u32, u32)) {
-    record::write(buffer, Record { size: [width, height], ..Record::default() });
+    frame_meta::write(buffer, Record { size: [width, height], ..Record::default() });
 }
 
 /// Adds `detections` to `buffer`, a frame of `width` x `height` pixels. `is_looked_at` is false where they come from an earlier
@@ -126,7 +126,7 @@ pub fn write(
     let size = [width, height];
     if !kinds.roi {
         let analytics = u32::try_from(detections.len()).unwrap_or(u32::MAX);
-        record::write(buffer, Record { is_looked_at, size, entries: Vec::new(), analytics });
+        frame_meta::write(buffer, Record { is_looked_at, size, entries: Vec::new(), analytics });
         return;
     }
     let metas = buffer.iter_meta::<gst_video::VideoRegionOfInterestMeta>();
@@ -152,20 +152,20 @@ pub fn write(
         parameters.iter().for_each(|parameter| meta.add_param(parameter.clone()));
         entries.push(Entry { id, label: label.into_owned(), parameters });
     }
-    record::write(buffer, Record { is_looked_at, size, entries, analytics: 0 });
+    frame_meta::write(buffer, Record { is_looked_at, size, entries, analytics: 0 });
 }
 
 /// Whether the meta of a detector of this plugin is on `buffer`: it is on each frame that has passed through one.
 #[must_use]
 pub fn has_record(buffer: &gst::BufferRef) -> bool {
-    record::read(buffer).is_some()
+    frame_meta::read(buffer).is_some()
 }
 
 /// Returns the detections on `buffer`, a frame of `width` x `height` pixels: those of region-of-interest metas, which hold more,
 /// or if there are none, those of analytics metas.
 #[must_use]
 pub fn read(buffer: &gst::BufferRef, width: u32, height: u32) -> FrameDetections {
-    let record = record::read(buffer);
+    let record = frame_meta::read(buffer);
     let is_looked_at = record.as_ref().is_none_or(|record| record.is_looked_at);
     let record = record.unwrap_or_default();
     let entries = &record.entries;

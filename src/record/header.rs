@@ -22,7 +22,7 @@ pub struct Header {
     /// As in the frames' lines; null in the header of a run.
     pub file: Option<String>,
     /// The detector; null in the header of a run, or where upstream does not describe it.
-    pub detector: Option<Detector>,
+    pub detector: Option<DetectorInfo>,
     /// The conditions of a run; absent in the header of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Conditions>,
@@ -30,7 +30,7 @@ pub struct Header {
 
 /// Describes a detector.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Detector {
+pub struct DetectorInfo {
     /// File name of the model.
     pub model: String,
     /// Layout of its output.
@@ -79,7 +79,7 @@ pub struct ModelId {
 impl HeaderLine {
     /// Creates the header of a file.
     #[must_use]
-    pub fn of_file(file: Option<String>, detector: Option<Detector>) -> Self {
+    pub fn of_file(file: Option<String>, detector: Option<DetectorInfo>) -> Self {
         Self { schema: SCHEMA, header: Header { file, detector, run: None } }
     }
 
@@ -132,7 +132,7 @@ mod tests {
         );
         assert_eq!(HeaderLine::from_line(text.as_bytes()), Some(of_run));
         let of_file =
-            HeaderLine::of_file(Some("a".into()), Some(Detector { model: "m".into(), ..Detector::default() }));
+            HeaderLine::of_file(Some("a".into()), Some(DetectorInfo { model: "m".into(), ..DetectorInfo::default() }));
         assert!(!String::from_utf8(of_file.to_line()).unwrap().contains("\"run\""));
         assert_eq!(HeaderLine::from_line(&of_file.to_line()), Some(of_file));
         let frame = br#"{"schema":2,"file":"\"header\":","pts_ns":0,"width":1,"height":1,"detections":[]}"#;

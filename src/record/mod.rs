@@ -16,7 +16,7 @@ mod header;
 mod summary;
 
 pub use self::frame::{Detection, Frame, Mask};
-pub use self::header::{Conditions, Detector, Header, HeaderLine, ModelId};
+pub use self::header::{Conditions, DetectorInfo, Header, HeaderLine, ModelId};
 pub use self::summary::{Failure, Seconds, Status, Summary, modified_ns};
 
 /// Version of the schema, in each line's `schema`.

@@ -42,10 +42,10 @@ impl Detector {
     pub fn load(settings: &Settings) -> Result<Self, Error> {
         super::pipeline::init()?;
         let Resolved { properties, .. } = Resolved::new(settings)?;
-        let (updates, happened) = unbounded();
-        let pipeline = Pipeline::new(&properties, &updates, Delivery::Files).map_err(Error::setting)?;
+        let (sender, updates) = unbounded();
+        let pipeline = Pipeline::new(&properties, &sender, Delivery::Files).map_err(Error::setting)?;
         pipeline.load().map_err(|reason| Error::Model { reason })?;
-        let warnings = happened.try_iter().filter_map(|update| match update {
+        let warnings = updates.try_iter().filter_map(|update| match update {
             Update::Warning(warning) => Some(warning),
             _ => None,
         });

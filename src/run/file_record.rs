@@ -3,7 +3,7 @@
 //!
 //! Knows the schema of the lines and no place where they go. Any thread.
 
-use crate::record::{Detector, Frame, HeaderLine, Summary};
+use crate::record::{DetectorInfo, Frame, HeaderLine, Summary};
 
 /// All lines of one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ impl FileRecord {
 
     /// Returns the detector, if the lines begin with a header.
     #[must_use]
-    pub fn detector(&self) -> Option<Detector> {
+    pub fn detector(&self) -> Option<DetectorInfo> {
         HeaderLine::from_line(self.each_line().next()?)?.header.detector
     }
 

@@ -13,7 +13,7 @@ use super::cancel::Canceller;
 use super::conditions::Current;
 use super::error::Error;
 use super::event::{Event, Report};
-use super::inputs::{self, Duplicate, Found, Search, Unreadable};
+use super::inputs::{self, Duplicate, FoundFiles, Search, Unreadable};
 use super::journal::Done;
 use super::output::OpenOutput;
 use super::pictures::{self, Pictures};
@@ -21,7 +21,7 @@ use super::pipeline::{Delivery, init};
 use super::plan::{self, Plan};
 use super::resolved::Resolved;
 use super::resume::{Comparison, compare};
-use super::session::{Session, Tally};
+use super::session::{Counters, Session};
 use super::settings::{Existing, Output, Settings};
 use super::tables::Format;
 use crate::detect::ModelSource;
@@ -124,9 +124,9 @@ impl Run {
             properties.push(("encoder::header".to_owned(), "true".to_owned()));
         }
         let (sender, events) = bounded(MAX_WAITING_EVENTS);
-        let tally = Tally::new(resumption.left.len() + overview.failures.len());
+        let counters = Counters::new(resumption.left.len() + overview.failures.len());
         let session =
-            Session { settings, run, properties, model, output, cache, pictures, delivery, events: sender, tally };
+            Session { settings, run, properties, model, output, cache, pictures, delivery, events: sender, counters };
         let (files, failures) = (resumption.left, overview.failures.clone());
         let thread = std::thread::Builder::new()
             .name("vxrun".to_owned())
@@ -221,7 +221,7 @@ fn ended_without_report() -> Event {
 }
 
 /// Checks the settings as far as that changes nothing, and finds the files.
-fn prepare(settings: &Settings) -> Result<(Resolved, Found), Error> {
+fn prepare(settings: &Settings) -> Result<(Resolved, FoundFiles), Error> {
     init()?;
     let resolved = Resolved::new(settings)?;
     let found = inputs::find(&settings.inputs, Search { probe: settings.probe, shard: settings.shard })?;

@@ -65,7 +65,7 @@ pub(super) struct Search {
 
 /// The result of a search.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Found {
+pub(super) struct FoundFiles {
     /// Each file once, by the first of its names.
     pub files: Vec<String>,
     /// Inputs that are not files and cannot be read: folders, URLs.
@@ -100,8 +100,8 @@ pub struct Duplicate {
 ///
 /// # Errors
 /// An input that is not valid. A path that does not exist is not an error here: that file fails when it is read.
-pub(super) fn find(inputs: &[Input], search: Search) -> Result<Found, Error> {
-    let mut found = Found::default();
+pub(super) fn find(inputs: &[Input], search: Search) -> Result<FoundFiles, Error> {
+    let mut found = FoundFiles::default();
     for input in inputs {
         let path = match input {
             Input::Path(path) => path,
@@ -142,7 +142,7 @@ pub(super) fn find(inputs: &[Input], search: Search) -> Result<Found, Error> {
     Ok(found)
 }
 
-impl Found {
+impl FoundFiles {
     fn add(&mut self, path: &Path, search: Search) {
         if !path.is_dir() {
             self.files.push(name_of(path));

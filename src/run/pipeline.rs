@@ -16,7 +16,7 @@ use super::file_record::{Assembler, FileRecord};
 use super::libraries;
 use super::properties::{self, Properties};
 use crate::elements::bulkbin::{BulkBin, FILE_MESSAGE};
-use crate::elements::detector::MODEL_DETAILS;
+use crate::elements::error_details::MODEL_DETAILS;
 use crate::elements::{latency, library_paths};
 
 /// What happens in a pipeline or in worker processes.

@@ -83,7 +83,7 @@ pub(super) fn plan(resolved: &Resolved, is_isolated: bool, files: Vec<String>) -
     let sizes: Vec<u64> =
         files.iter().map(|file| std::fs::metadata(path_of(file)).map_or(0, |file| file.len())).collect();
     let (largest_bytes, bytes) = (sizes.iter().copied().max().unwrap_or(0), sizes.iter().sum());
-    let planned = bulkbin::Plan::new(bulkbin::PlanInputs {
+    let planned = bulkbin::LanePlan::new(bulkbin::PlanInputs {
         cores,
         memory: if is_isolated { worker_memory } else { all_memory },
         // A worker reads one file at a time.

@@ -47,12 +47,12 @@ pub(super) struct Session {
     pub pictures: Option<Pictures>,
     pub delivery: Delivery,
     pub events: Sender<Event>,
-    pub tally: Tally,
+    pub counters: Counters,
 }
 
 /// What the thread counts and remembers.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     /// Files without a result.
     pub missing: usize,
     failed: usize,
@@ -61,7 +61,7 @@ pub(super) struct Tally {
     rest_of_line: Vec<u8>,
 }
 
-impl Tally {
+impl Counters {
     /// Creates it for so many files.
     pub fn new(missing: usize) -> Self {
         Self { missing, ..Self::default() }
@@ -76,10 +76,10 @@ impl Session {
         let canceller = self.settings.canceller.clone();
         canceller.end_reading();
         // A run that is cancelled when nothing is left to do is done.
-        report.is_cancelled = canceller.is_cancelled() && self.tally.missing > 0;
-        (report.missing, report.failed) = (self.tally.missing, self.tally.failed);
-        if report.error.is_none() && !report.is_cancelled && self.tally.missing > 0 {
-            let reason = format!("{} files were not read, which is a bug of vx", self.tally.missing);
+        report.is_cancelled = canceller.is_cancelled() && self.counters.missing > 0;
+        (report.missing, report.failed) = (self.counters.missing, self.counters.failed);
+        if report.error.is_none() && !report.is_cancelled && self.counters.missing > 0 {
+            let reason = format!("{} files were not read, which is a bug of vx", self.counters.missing);
             report.error = Some(Error::Failed { reason });
         }
         let Self { output, events, .. } = self;
@@ -137,24 +137,24 @@ impl Session {
     }
 
     fn read_in_process(&mut self, files: &[String]) -> Result<Report, Error> {
-        let (updates, happened) = bounded(MAX_WAITING_UPDATES);
-        let pipeline = Pipeline::new(&self.properties, &updates, self.delivery).map_err(Error::setting)?;
+        let (sender, updates) = bounded(MAX_WAITING_UPDATES);
+        let pipeline = Pipeline::new(&self.properties, &sender, self.delivery).map_err(Error::setting)?;
         if let Some(pictures) = &self.pictures {
             pictures::save_from(&pipeline.element(), pictures);
         }
         pipeline.load().map_err(|reason| Error::Model { reason })?;
         // `listen` reacts: calls of the element may wait for its threads.
-        if !self.settings.canceller.begin_reading(move || drop(updates.try_send(Update::Wake))) {
+        if !self.settings.canceller.begin_reading(move || drop(sender.try_send(Update::Wake))) {
             return Ok(Report::default());
         }
         pipeline.start(files).map_err(|reason| Error::Failed { reason })?;
-        let error = self.listen(&happened, || pipeline.progress(), || pipeline.finish());
+        let error = self.listen(&updates, || pipeline.progress(), || pipeline.finish());
         if error.is_some() {
             pipeline.finish();
         }
         let engine = EngineReport::from_structure(&pipeline.stats());
         // The elements must not wait for a receiver of updates.
-        drop(happened);
+        drop(updates);
         Ok(Report { error, has_started: true, engine: Some(engine), ..Report::default() })
     }
 
@@ -183,9 +183,9 @@ impl Session {
             memory: memory::budget(self.run.memory_limit.unwrap_or(0)),
             canceller: canceller.clone(),
         };
-        let (updates, happened) = bounded(MAX_WAITING_UPDATES);
-        let supervisor = Supervisor::start(settings, files, &updates).map_err(|reason| Error::Failed { reason })?;
-        drop(updates);
+        let (sender, updates) = bounded(MAX_WAITING_UPDATES);
+        let supervisor = Supervisor::start(settings, files, &sender).map_err(|reason| Error::Failed { reason })?;
+        drop(sender);
         let handle = supervisor.handle();
         let (at_request, request) = (handle.clone(), canceller.clone());
         let has_begun =
@@ -193,9 +193,9 @@ impl Session {
         if !has_begun {
             handle.finish();
         }
-        let error = self.listen(&happened, || handle.progress(), || handle.finish());
+        let error = self.listen(&updates, || handle.progress(), || handle.finish());
         handle.finish();
-        drop(happened);
+        drop(updates);
         if error.is_some() || canceller.is_stopped() {
             // The results of the files that are being read are not needed.
             handle.stop();
@@ -207,7 +207,7 @@ impl Session {
     /// Handles updates up to the last one, or until the run is stopped, and reports progress; returns why the run failed.
     fn listen(
         &mut self,
-        happened: &Receiver<Update>,
+        updates: &Receiver<Update>,
         progress: impl Fn() -> Vec<Progress>,
         finish: impl Fn(),
     ) -> Option<Error> {
@@ -216,7 +216,7 @@ impl Session {
         let mut is_finishing = false;
         let mut reported = Instant::now();
         loop {
-            let update = match happened.recv_timeout(PROGRESS_INTERVAL) {
+            let update = match updates.recv_timeout(PROGRESS_INTERVAL) {
                 Ok(update) => Some(update),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return failure,
@@ -300,10 +300,10 @@ impl Session {
         if !self.settings.frame_events {
             return;
         }
-        self.tally.rest_of_line.extend_from_slice(lines);
-        let Some(end) = memchr::memrchr(b'\n', &self.tally.rest_of_line) else { return };
-        let rest = self.tally.rest_of_line.split_off(end + 1);
-        let complete = std::mem::replace(&mut self.tally.rest_of_line, rest);
+        self.counters.rest_of_line.extend_from_slice(lines);
+        let Some(end) = memchr::memrchr(b'\n', &self.counters.rest_of_line) else { return };
+        let rest = self.counters.rest_of_line.split_off(end + 1);
+        let complete = std::mem::replace(&mut self.counters.rest_of_line, rest);
         for line in complete.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if !HeaderLine::is_in(line)
                 && Summary::from_line(line).is_none()
@@ -315,14 +315,14 @@ impl Session {
     }
 
     fn file_done(&mut self, summary: Summary, is_cached: bool) {
-        self.tally.missing = self.tally.missing.saturating_sub(1);
-        self.tally.failed += usize::from(summary.status == Status::Failed);
+        self.counters.missing = self.counters.missing.saturating_sub(1);
+        self.counters.failed += usize::from(summary.status == Status::Failed);
         self.report(Event::FileDone(Box::new(FileDone { summary, is_cached })));
     }
 
     /// Warns about the cache, once.
     fn warn_of_cache(&mut self, reason: &str) {
-        if !std::mem::replace(&mut self.tally.has_cache_warning, true) {
+        if !std::mem::replace(&mut self.counters.has_cache_warning, true) {
             self.report(Event::Warning(Warning::new(format!("{reason} (reported once)"))));
         }
     }

@@ -13,7 +13,7 @@ use crate::terminal::{CLOSED, print_error};
 
 /// The results, and how events are made of them.
 #[derive(Args)]
-pub struct Found {
+pub struct ResultArguments {
     /// Outputs of vx detect (.jsonl, .parquet), or - for JSON lines on stdin
     #[arg(required = true, value_name = "RESULTS")]
     pub found: Vec<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Found {
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    found: Found,
+    found: ResultArguments,
 
     /// Output file: .jsonl, .csv or .parquet [default: JSON lines on stdout]
     #[arg(short, long, value_name = "FILE")]

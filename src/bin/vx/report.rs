@@ -7,7 +7,7 @@ use clap::Args;
 use gstvx::run::{ReportCounts, ReportSettings, write_report};
 
 use crate::detect::message_of;
-use crate::events::Found;
+use crate::events::ResultArguments;
 use crate::progress::count;
 use crate::terminal::print_error;
 
@@ -15,7 +15,7 @@ use crate::terminal::print_error;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    found: Found,
+    found: ResultArguments,
 
     /// The page; an earlier report is replaced
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::plan::Plan;
+use super::plan::ThreadPlan;
 use super::sizes::Size;
 use crate::detect::cache::{CacheKey, ModelCache};
 use crate::detect::model::description::Model;
@@ -59,7 +59,7 @@ impl FindingsStore {
         runtime: &Runtime,
         model: &ModelBytes,
         accelerator: &Accelerator,
-        plan: Plan,
+        plan: ThreadPlan,
         hints: &str,
     ) -> Option<Self> {
         let key = accelerator.provider_key(runtime).with(model.digest()?.as_bytes());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::batches;
 use super::findings::{Findings, FindingsStore, Verdicts};
-use super::plan::{EngineSpec, Plan};
+use super::plan::{EngineSpec, ThreadPlan};
 use super::sizes::{Size, SizedModel};
 use crate::detect::cache::ModelCache;
 use crate::detect::error::{Error, Result};
@@ -34,7 +34,7 @@ pub(super) struct OpenedModel {
     /// Lengths of dynamic dimensions, for all sessions.
     pub overrides: Vec<(String, usize)>,
     pub report: ProviderReport,
-    pub plan: Plan,
+    pub plan: ThreadPlan,
     /// Whether the model may run at other input sizes, as far as earlier starts found out.
     pub verdicts: Option<Verdicts>,
 }
@@ -71,7 +71,7 @@ pub(super) fn open_first(
     let mut reasons = Vec::new();
     for (index, choice) in choices.iter().enumerate() {
         let is_last = index + 1 == choices.len();
-        let plan = Plan::new(spec, num_cpus::get(), choice.provider.is_device());
+        let plan = ThreadPlan::new(spec, num_cpus::get(), choice.provider.is_device());
         let plan = plan.with_max_sessions(choice.max_sessions());
         let store = cache.and_then(|cache| {
             let hints = format!("{:?} {modelinfo}", spec.hints);
@@ -132,7 +132,7 @@ fn open_known(
     bytes: &Arc<ModelBytes>,
     choice: &ProviderChoice,
     load: Load<'_>,
-    plan: Plan,
+    plan: ThreadPlan,
     store: &FindingsStore,
 ) -> Option<(OpenedModel, Findings)> {
     // Others may take minutes to open a session, or fail only then: that has to happen before the first frame.
@@ -193,7 +193,7 @@ fn open_cpu(
     runtime: &'static Runtime,
     bytes: &ModelBytes,
     load: Load<'_>,
-    plan: Plan,
+    plan: ThreadPlan,
 ) -> Result<(OpenedModel, Findings)> {
     let spec = load.spec;
     if !supports_tuning(spec) {
@@ -223,7 +223,7 @@ fn open_cpu(
 }
 
 /// Returns the setup of sessions on the CPU provider.
-pub(crate) fn cpu_setup(runtime: &'static Runtime, spec: &EngineSpec, plan: Plan) -> Setup {
+pub(crate) fn cpu_setup(runtime: &'static Runtime, spec: &EngineSpec, plan: ThreadPlan) -> Setup {
     Setup::Cpu {
         intra_op_threads: plan.intra_op_threads,
         inter_op_threads: plan.inter_op_threads,
@@ -241,7 +241,7 @@ fn open_accelerated(
     bytes: &ModelBytes,
     choice: &ProviderChoice,
     load: Load<'_>,
-    plan: Plan,
+    plan: ThreadPlan,
 ) -> Result<(OpenedModel, Findings)> {
     let inspected = Session::open(runtime, bytes, &Setup::Inspect, &[], None, Some(load.cancel));
     let (mut inspected, _) = inspected.map_err(|error| invalid(runtime, bytes, error))?;
@@ -294,7 +294,7 @@ fn open_accelerated(
 }
 
 /// Returns how sessions use the provider of `choice`.
-fn accelerator(choice: &ProviderChoice, load: Load<'_>, plan: Plan) -> Accelerator {
+fn accelerator(choice: &ProviderChoice, load: Load<'_>, plan: ThreadPlan) -> Accelerator {
     Accelerator {
         choice: choice.clone(),
         tuning: load.spec.tuning.clone(),
@@ -334,7 +334,7 @@ pub(super) fn fixed_dimensions(model: &Model, batch_size: usize) -> Vec<(String,
     lengths.iter().filter(|named| is_unique(named)).cloned().collect()
 }
 
-fn report(provider: Provider, findings: &Findings, plan: Plan, model: &Model) -> ProviderReport {
+fn report(provider: Provider, findings: &Findings, plan: ThreadPlan, model: &Model) -> ProviderReport {
     ProviderReport {
         provider,
         name: findings.provider.clone(),

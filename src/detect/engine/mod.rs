@@ -39,7 +39,7 @@ use crate::detect::runtime::shutdown::{self, RuntimeGuard};
 use crate::memory;
 use job::{Job, OnAnswer, ResultSlots, Ticket};
 use loading::{OpenedModel, cpu_setup, open_first};
-use plan::{EngineSpec, Plan, SessionMemory};
+use plan::{EngineSpec, SessionMemory, ThreadPlan};
 use queue::JobQueue;
 use registry::Key;
 use sizes::{SizedModel, Sizes};
@@ -141,7 +141,7 @@ impl Engine {
         let key = Key {
             model: model.identity.clone(),
             choices,
-            plan: Plan::new(spec, num_cpus::get(), is_device).with_max_sessions(max_sessions),
+            plan: ThreadPlan::new(spec, num_cpus::get(), is_device).with_max_sessions(max_sessions),
             batch_timeout: spec.batch_timeout,
             pin_threads: spec.pin_threads,
             tuning: spec.tuning.clone(),
@@ -288,7 +288,7 @@ impl Inner {
         };
         // The CPU provider may replace an automatically chosen provider, but not one that was requested by name.
         let may_fall_back = inner.key.choices.len() > 1 && inner.report.provider != Provider::Cpu;
-        let fallback = may_fall_back.then(|| cpu_setup(runtime, spec, Plan::new(spec, num_cpus::get(), false)));
+        let fallback = may_fall_back.then(|| cpu_setup(runtime, spec, ThreadPlan::new(spec, num_cpus::get(), false)));
         let pinned = |index: usize| spec.pin_threads.then_some(index * plan.intra_op_threads);
         let opener = |index: usize| {
             let cancel = Arc::<CancelToken>::default();

@@ -70,14 +70,14 @@ const MAX_AUTOMATIC_SESSIONS: usize = 8;
 
 /// Sessions, threads and batch size, without automatic values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Plan {
+pub(crate) struct ThreadPlan {
     pub sessions: usize,
     pub intra_op_threads: usize,
     pub inter_op_threads: usize,
     pub batch_size: usize,
 }
 
-impl Plan {
+impl ThreadPlan {
     /// Replaces automatic values so that sessions times threads does not exceed `cores`. With `is_device` the provider does not
     /// compute on the processor, and cores do not count.
     pub fn new(spec: &EngineSpec, cores: usize, is_device: bool) -> Self {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn plan(sessions: usize, intra_op_threads: usize, cores: usize) -> (usize, usize) {
-        let plan = Plan::new(&EngineSpec { sessions, intra_op_threads, ..EngineSpec::default() }, cores, false);
+        let plan = ThreadPlan::new(&EngineSpec { sessions, intra_op_threads, ..EngineSpec::default() }, cores, false);
         (plan.sessions, plan.intra_op_threads)
     }
 
@@ -172,7 +172,7 @@ mod tests {
     fn latency_puts_all_cores_on_one_frame_and_devices_need_few_sessions() {
         let spec = |sessions, optimize_for| EngineSpec { sessions, optimize_for, ..EngineSpec::default() };
         let of = |spec: &EngineSpec, is_device| {
-            let plan = Plan::new(spec, 8, is_device);
+            let plan = ThreadPlan::new(spec, 8, is_device);
             (plan.sessions, plan.intra_op_threads)
         };
         assert_eq!(of(&spec(0, OptimizeFor::Latency), false), (1, 8));

@@ -13,7 +13,7 @@ use once_cell::sync::Lazy;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Inner;
-use super::plan::Plan;
+use super::plan::ThreadPlan;
 use crate::detect::error::{Error, Result};
 use crate::detect::model::hints::ModelHints;
 use crate::detect::onnx::file::Identity;
@@ -26,7 +26,7 @@ use crate::detect::runtime::shutdown::{self, REARM_INTERVAL, RuntimeGuard};
 pub(super) struct Key {
     pub model: Identity,
     pub choices: Vec<ProviderChoice>,
-    pub plan: Plan,
+    pub plan: ThreadPlan,
     pub batch_timeout: Duration,
     pub pin_threads: bool,
     pub tuning: Tuning,

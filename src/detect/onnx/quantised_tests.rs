@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::detect::engine::Engine;
 use crate::detect::engine::loading::cpu_setup;
-use crate::detect::engine::plan::{EngineSpec, Plan};
+use crate::detect::engine::plan::{EngineSpec, ThreadPlan};
 use crate::detect::model::description::DeclaredModel;
 use crate::detect::onnx::file::{ModelBytes, ModelSource};
 use crate::detect::pixels::input_format::SlotMut;
@@ -32,7 +32,7 @@ fn read(path: &Path) -> ModelBytes {
 
 /// Returns the outputs of a model for a picture of noise, and the number of operators that ran.
 fn run(model: &ModelBytes) -> (Vec<Vec<f32>>, usize) {
-    let setup = cpu_setup(runtime(), &EngineSpec::default(), Plan::new(&EngineSpec::default(), 1, false));
+    let setup = cpu_setup(runtime(), &EngineSpec::default(), ThreadPlan::new(&EngineSpec::default(), 1, false));
     let profile = tempfile::tempdir().unwrap();
     let (mut session, _) =
         Session::open(runtime(), model, &setup, &[], Some(&profile.path().join("profile")), None).unwrap();

@@ -15,7 +15,7 @@ use gst::prelude::*;
 use parking_lot::Mutex;
 
 use super::lane::Lane;
-use super::plan::Plan;
+use super::plan::LanePlan;
 
 /// Copies properties to all lanes; see the module.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl ChildProperties {
 
     /// Copies the properties of the first lane to all, and sets the values of `plan` where they are automatic; `plan` then has the
     /// values in use.
-    pub fn apply(&self, lanes: &[Lane], plan: &mut Plan) {
+    pub fn apply(&self, lanes: &[Lane], plan: &mut LanePlan) {
         let Some((first, others)) = lanes.split_first() else { return };
         *self.planner.lock() = Some(std::thread::current().id());
         let values = [&mut plan.decoder_threads, &mut plan.frames_in_flight];

@@ -16,9 +16,9 @@ use super::child_properties::ChildProperties;
 use super::lane::Lane;
 use super::output::{Output, OutputItem};
 use super::settings::{DETECTOR_PROPERTIES, PROPERTIES, Settings};
-use super::supervisor::Run;
+use super::supervisor::RunState;
 use super::totals::Totals;
-use crate::elements::detector::MODEL_DETAILS;
+use crate::elements::error_details::MODEL_DETAILS;
 use crate::elements::log::Category;
 use crate::elements::pad_task::PadTask;
 use crate::elements::{pad_templates, property_lock};
@@ -33,7 +33,7 @@ pub struct BulkBin {
     pub(super) lanes: Mutex<Vec<Lane>>,
     pub(super) child_properties: Arc<ChildProperties>,
     pub(super) output: Arc<Output>,
-    pub(super) run: Mutex<Option<Arc<Run>>>,
+    pub(super) run: Mutex<Option<Arc<RunState>>>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// The stream's first events were sent.
     pub(super) has_begun: AtomicBool,

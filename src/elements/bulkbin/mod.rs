@@ -40,7 +40,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 pub use list::read_list;
-pub use plan::{Plan, PlanInputs};
+pub use plan::{LanePlan, PlanInputs};
 pub use settings::{DETECTOR_PROPERTIES, OnError, Order};
 
 /// Name of the messages about a file, and of the details of warnings and errors about one.

@@ -29,7 +29,7 @@ pub struct PlanInputs {
 
 /// A plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct LanePlan {
     /// Files that are processed at once.
     pub lanes: usize,
     /// Threads that decode keyframes, in each lane: `threads` of the decoder.
@@ -52,7 +52,7 @@ const BASE_MEMORY: u64 = 200 << 20;
 /// Memory of a lane beside its frames: contexts, queues, lines.
 const LANE_MEMORY: u64 = 16 << 20;
 
-impl Plan {
+impl LanePlan {
     /// Plans lanes to keep every core busy, as far as there are files and memory for them.
     ///
     /// Inference nearly always takes longest, and each session has a core; so one lane more than there are cores keeps all sessions
@@ -130,7 +130,7 @@ mod tests {
                 sessions,
                 session_memory: 0,
             };
-            let plan = Plan::new(inputs);
+            let plan = LanePlan::new(inputs);
             let shown = (plan.lanes, plan.decoder_threads, plan.frames_in_flight);
             assert_eq!(shown, (expected, threads, in_flight), "{inputs:?}");
             assert_eq!(plan.frame_memory.is_some(), memory.is_some());
@@ -150,7 +150,7 @@ mod tests {
                 sessions: 2,
                 session_memory: 0,
             };
-            Plan::new(inputs).decoder_threads
+            LanePlan::new(inputs).decoder_threads
         };
         // Largest and all: threads on 2 and on 8 cores.
         let table = [((1, 100), (1, 1)), ((32, 100), (1, 3)), ((90, 100), (2, 8)), ((0, 0), (1, 1)), ((7, 3), (2, 8))];
@@ -165,7 +165,7 @@ mod tests {
         for ((decoder_threads, frames_in_flight), expected) in
             [((0, 2), 4), ((1, 3), 5), ((2, 3), 8), ((4, 9), 18), ((16, 64), 97)]
         {
-            let plan = Plan { lanes: 1, decoder_threads, frames_in_flight, frame_memory: None };
+            let plan = LanePlan { lanes: 1, decoder_threads, frames_in_flight, frame_memory: None };
             assert_eq!(plan.frames(), expected, "{plan:?}");
             assert_eq!(plan.frame_bytes(1920, 1080, 12), expected as u64 * 1920 * 1080 * 3 / 2);
         }
@@ -183,8 +183,8 @@ mod tests {
             sessions: 2,
             session_memory: 100 << 20,
         };
-        let plan = Plan::new(inputs);
-        let frames = |session_memory| Plan::new(PlanInputs { session_memory, ..inputs }).frame_memory;
+        let plan = LanePlan::new(inputs);
+        let frames = |session_memory| LanePlan::new(PlanInputs { session_memory, ..inputs }).frame_memory;
         assert_eq!(frames(0), frames(100 << 20).map(|left| left + (100 << 20)));
         assert_eq!(frames(2 * GIB), Some(0));
         let [small, large] = [(854, 480), (7680, 4320)].map(|(width, height)| plan.frame_bytes(width, height, 12));

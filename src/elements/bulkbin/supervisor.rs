@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::FILE_MESSAGE;
 use super::imp::{BulkBin, CAT};
 use super::lane::{FileProgress, Lane};
-use super::plan::{Plan, PlanInputs};
+use super::plan::{LanePlan, PlanInputs};
 use super::settings::{OnError, Order};
 use super::thread_probe::lanes_with_threads;
 use super::{file_queue::FileQueue, memory_gate::MemoryGate, totals::Totals};
@@ -21,10 +21,10 @@ use crate::memory;
 use crate::record::Summary;
 
 /// One pass over the list of files.
-pub(super) struct Run {
+pub(super) struct RunState {
     pub files: FileQueue,
     pub gate: MemoryGate,
-    pub plan: Plan,
+    pub plan: LanePlan,
     pub totals: Mutex<Totals>,
     /// Lanes that have not ended.
     pub active: AtomicUsize,
@@ -49,7 +49,7 @@ pub(super) enum ProgressState {
     Ended,
 }
 
-impl Run {
+impl RunState {
     /// Returns the type of the last progress message.
     pub fn final_progress(&self) -> gst::ProgressType {
         if self.failure.lock().is_some() { gst::ProgressType::Error } else { gst::ProgressType::Complete }
@@ -59,7 +59,7 @@ impl Run {
 /// Reports the end of a lane when it is dropped.
 struct LaneEndGuard<'a> {
     bin: &'a BulkBin,
-    run: &'a Run,
+    run: &'a RunState,
 }
 
 impl Drop for LaneEndGuard<'_> {
@@ -114,7 +114,7 @@ impl BulkBin {
         }
     }
 
-    fn warn_of_memory(&self, run: &Run) {
+    fn warn_of_memory(&self, run: &RunState) {
         if !run.has_warned.swap(true, Ordering::Relaxed) {
             gst::element_imp_warning!(
                 self,
@@ -133,7 +133,7 @@ impl BulkBin {
         let sessions = stats.as_ref().and_then(|stats| stats.get::<u32>("sessions").ok()).unwrap_or(1);
         let session_memory = stats.and_then(|stats| stats.get::<u64>("session-memory").ok()).unwrap_or(0);
         let budget = memory::budget(settings.memory_limit);
-        let mut plan = Plan::new(PlanInputs {
+        let mut plan = LanePlan::new(PlanInputs {
             cores: num_cpus::get(),
             memory: budget,
             files: files.len(),
@@ -155,7 +155,7 @@ impl BulkBin {
         // Files of an earlier run do not count.
         let all_lanes = self.lanes.lock().clone();
         let last_counted = all_lanes.iter().map(|lane| (lane.index, lane.running().number)).collect();
-        let run = Arc::new(Run {
+        let run = Arc::new(RunState {
             files: FileQueue::new(files, settings.order == Order::LargestFirst),
             gate: MemoryGate::new(plan.frame_memory, budget),
             plan,
@@ -196,7 +196,7 @@ impl BulkBin {
     }
 
     /// Reduces the lanes to those whose threads can be started.
-    fn limit_lanes(&self, plan: &mut Plan) -> Result<(), String> {
+    fn limit_lanes(&self, plan: &mut LanePlan) -> Result<(), String> {
         let lanes = lanes_with_threads(plan.lanes).map_err(|error| {
             format!("cannot start threads to read files: {error}. Raise the limit on processes (`ulimit -u`)")
         })?;
@@ -212,7 +212,7 @@ impl BulkBin {
     }
 
     /// Runs a lane's thread: file after file.
-    fn run_lane(&self, lane: &Lane, run: &Run) {
+    fn run_lane(&self, lane: &Lane, run: &RunState) {
         // Whatever happens, the end of the lane is reported.
         let _ended = LaneEndGuard { bin: self, run };
         // The first lane is in READY before the run; the others get there here, in parallel. A run continues without those that fail.
@@ -253,7 +253,7 @@ impl BulkBin {
     }
 
     /// Handles the end of a lane; the last one ends the run.
-    fn lane_ended(&self, run: &Run) {
+    fn lane_ended(&self, run: &RunState) {
         if run.active.fetch_sub(1, Ordering::AcqRel) > 1 || run.is_stopping.load(Ordering::Acquire) {
             return;
         }
@@ -272,7 +272,7 @@ impl BulkBin {
     }
 
     /// Reports the result of a file on the bus and in the log.
-    fn report_file(&self, run: &Run, summary: &Summary) {
+    fn report_file(&self, run: &RunState, summary: &Summary) {
         gst::info!(
             CAT,
             imp = self,
@@ -304,7 +304,7 @@ impl BulkBin {
     }
 
     /// Posts progress of type `kind`, preceded by the start if that is still due.
-    pub(super) fn report_progress(&self, run: &Run, kind: gst::ProgressType) {
+    pub(super) fn report_progress(&self, run: &RunState, kind: gst::ProgressType) {
         let is_end = !matches!(kind, gst::ProgressType::Start | gst::ProgressType::Continue);
         let before = {
             let mut progress = run.progress.lock();
@@ -326,7 +326,7 @@ impl BulkBin {
     }
 
     /// Returns the totals of a run including the progress of files that have not ended, and that progress.
-    pub(super) fn totals(&self, run: &Run) -> (Totals, Vec<FileProgress>) {
+    pub(super) fn totals(&self, run: &RunState) -> (Totals, Vec<FileProgress>) {
         let lanes = self.lanes.lock().clone();
         // Progress first: a file that ends meanwhile is then in the totals.
         let lanes: Vec<_> = lanes.iter().map(|lane| (lane.index, lane.running())).collect();
@@ -335,7 +335,7 @@ impl BulkBin {
         (totals, running)
     }
 
-    fn post_progress(&self, kind: gst::ProgressType, run: &Run) {
+    fn post_progress(&self, kind: gst::ProgressType, run: &RunState) {
         let (totals, _) = self.totals(run);
         let text = format!(
             "{} of {} files, {} failed, {} damaged, {} keyframes, {} detections, {:.1} s",

@@ -11,7 +11,7 @@ use gst_base::subclass::base_transform::{BaseTransformImplExt, GenerateOutputSuc
 use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
 
-use crate::elements::detector::{self, Detector};
+use crate::elements::detector_event::{self, DetectorInfo};
 use crate::elements::log::Category;
 use crate::elements::{container_time, upstream};
 use crate::elements::{pad_templates, property_lock};
@@ -29,7 +29,7 @@ struct State {
     /// The container's time at stream time zero.
     origin_ns: i64,
     /// The detector, as upstream announces it.
-    detector: Option<Detector>,
+    detector: Option<DetectorInfo>,
     /// The header line was written.
     has_header: bool,
     /// A warning about lost detections was posted.
@@ -171,7 +171,7 @@ impl BaseTransformImpl for JsonEnc {
             state.origin_ns = 0;
             (state.has_header, state.has_warned) = (false, false);
         }
-        if let Some(detector) = detector::from_event(&event) {
+        if let Some(detector) = detector_event::from_event(&event) {
             self.state.lock().detector = Some(detector);
             return true;
         }

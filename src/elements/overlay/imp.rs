@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::{frame, settings};
 use crate::draw::Style;
 use crate::elements::controlled;
-use crate::elements::detector;
+use crate::elements::detector_event;
 use crate::elements::error_details::post_error;
 use crate::elements::log::Category;
 use crate::elements::pad_templates;
@@ -115,7 +115,7 @@ impl BaseTransformImpl for Overlay {
             let mut state = self.state.lock();
             (state.has_warned_of_loss, state.has_warned_of_gaps) = (false, false);
         }
-        if let Some(detector) = detector::from_event(&event) {
+        if let Some(detector) = detector_event::from_event(&event) {
             {
                 let mut state = self.state.lock();
                 (state.has_detector, state.classes) = (true, detector.classes);

@@ -7,7 +7,7 @@ use super::frame_selection::Region;
 use super::imp::{CAT, FACTORY};
 use super::settings::Settings;
 use crate::detect;
-use crate::elements::detector::Detector;
+use crate::elements::detector_event::DetectorInfo;
 use crate::elements::library_paths;
 use crate::elements::log::Category;
 
@@ -118,9 +118,9 @@ impl LoadedEngine {
     }
 
     /// Returns the information that is sent downstream.
-    pub fn detector(&self) -> Detector {
+    pub fn detector(&self) -> DetectorInfo {
         let (report, model) = (self.engine.provider(), self.engine.model());
-        Detector {
+        DetectorInfo {
             model: model.source.clone(),
             layout: model.layout.to_string(),
             task: model.task.to_string(),

@@ -17,8 +17,8 @@ use super::queue::Queue;
 use super::settings::{PROPERTIES, Settings};
 use super::streaming::{Counts, OutputState};
 use crate::detect;
-use crate::elements::detector::{self, MODEL_DETAILS};
-use crate::elements::error_details::post_error;
+use crate::elements::detector_event;
+use crate::elements::error_details::{MODEL_DETAILS, post_error};
 use crate::elements::log::Category;
 use crate::elements::pad_task::PadTask;
 use crate::elements::qos::Lateness;
@@ -348,7 +348,7 @@ impl YoloDetect {
                 *self.frame_selector.lock() = FrameSelector::default();
                 let detector = self.ready.lock().as_ref().map(LoadedEngine::detector);
                 let passed_on = self.put_event(event);
-                detector.is_none_or(|detector| self.put_event(detector::event(&detector))) && passed_on
+                detector.is_none_or(|detector| self.put_event(detector_event::event(&detector))) && passed_on
             }
             _ if event.is_serialized() => self.put_event(event),
             _ => gst::Pad::event_default(pad, Some(&*self.obj()), event),

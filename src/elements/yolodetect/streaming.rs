@@ -21,7 +21,7 @@ use super::queue::{Item, Newest, PushFailure, Taken};
 use crate::detect::{Area, Frame as _};
 use crate::elements::buffer_layout;
 use crate::elements::controlled;
-use crate::elements::detector::MODEL_DETAILS;
+use crate::elements::error_details::MODEL_DETAILS;
 use crate::elements::error_details::post_error;
 use crate::elements::stages::{self, FrameStage};
 use crate::{detect, meta};

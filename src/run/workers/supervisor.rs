@@ -131,8 +131,8 @@ impl Supervisor {
         });
         let mut threads = Vec::new();
         for index in 0..wanted {
-            let keeper = Keeper { shared: Arc::clone(&shared), index, updates: updates.clone() };
-            match std::thread::Builder::new().name(format!("vxworker-{index}")).spawn(move || keeper.run()) {
+            let thread = WorkerThread { shared: Arc::clone(&shared), index, updates: updates.clone() };
+            match std::thread::Builder::new().name(format!("vxworker-{index}")).spawn(move || thread.run()) {
                 Ok(thread) => threads.push(thread),
                 Err(error) if threads.is_empty() => {
                     return Err(format!("no thread could be started for a worker process: {error}"));
@@ -194,7 +194,7 @@ impl Handle {
 }
 
 /// Keeps one worker running.
-struct Keeper {
+struct WorkerThread {
     shared: Arc<Shared>,
     index: usize,
     updates: Sender<Update>,
@@ -218,7 +218,7 @@ enum NotStarted {
 }
 
 /// Why a file was not read to its end.
-enum Lost {
+enum WorkerLost {
     /// The run ends.
     Stopped,
     /// The worker is gone.
@@ -232,7 +232,7 @@ enum Lost {
     Unable(String),
 }
 
-impl Keeper {
+impl WorkerThread {
     fn run(&self) {
         let Shared { pool, files, failure, .. } = &*self.shared;
         let result = loop {
@@ -299,15 +299,17 @@ impl Keeper {
                     idle = Some(worker);
                     let _ = self.updates.send(Update::Done(Box::new(record)));
                 }
-                Err(Lost::Stopped) => return Ok(()),
+                Err(WorkerLost::Stopped) => return Ok(()),
                 // The file before may have been the cause.
-                Err(Lost::Exited { is_silent: true }) if has_read_others => self.shared.files.lock().push_front(file),
+                Err(WorkerLost::Exited { is_silent: true }) if has_read_others => {
+                    self.shared.files.lock().push_front(file)
+                }
                 // A new worker could not either.
-                Err(Lost::Unable(reason)) => {
+                Err(WorkerLost::Unable(reason)) => {
                     self.shared.files.lock().push_front(file);
                     return Err(format!("a worker process cannot read files: {reason}"));
                 }
-                Err(Lost::Exited { .. }) => {
+                Err(WorkerLost::Exited { .. }) => {
                     let Worker { process, error, .. } = worker;
                     let reason = error.unwrap_or_else(|| match process.exited() {
                         Some(status) => format!("the worker process that read it ended with {status}"),
@@ -315,7 +317,7 @@ impl Keeper {
                     });
                     self.fail(&file, &reason, started);
                 }
-                Err(Lost::Killed(reason)) => {
+                Err(WorkerLost::Killed(reason)) => {
                     drop(worker);
                     self.fail(&file, &reason, started);
                 }
@@ -444,11 +446,11 @@ impl Keeper {
     }
 
     /// Makes `worker` read `file`.
-    fn read(&self, worker: &mut Worker, file: &str, started: Instant) -> Result<FileRecord, Lost> {
+    fn read(&self, worker: &mut Worker, file: &str, started: Instant) -> Result<FileRecord, WorkerLost> {
         worker.number += 1;
         let request = Message::Read { number: worker.number, file: file.to_owned() };
         if worker.process.send(&request).is_err() {
-            return Err(Lost::Exited { is_silent: true });
+            return Err(WorkerLost::Exited { is_silent: true });
         }
         let mut result = Vec::new();
         loop {
@@ -456,7 +458,7 @@ impl Keeper {
                 Received::Message(Message::Result { number, bytes }) if number == worker.number => {
                     if result.len() + bytes.len() > MAX_RESULT_LEN {
                         let limit = MAX_RESULT_LEN >> 20;
-                        return Err(Lost::Killed(format!(
+                        return Err(WorkerLost::Killed(format!(
                             "its results are longer than {limit} MiB, so its worker was ended"
                         )));
                     }
@@ -465,7 +467,7 @@ impl Keeper {
                 Received::Message(Message::End { number }) if number == worker.number => {
                     self.measure(worker);
                     return record_of(file, &result).ok_or_else(|| {
-                        Lost::Killed(
+                        WorkerLost::Killed(
                             "its worker process sent results that are not this file's, so it was ended".to_owned(),
                         )
                     });
@@ -474,32 +476,34 @@ impl Keeper {
                     let progress = Progress { file: file.to_owned(), ..progress };
                     self.shared.progress.lock().insert(self.index, progress);
                 }
-                Received::Message(Message::Unable(reason)) if result.is_empty() => return Err(Lost::Unable(reason)),
-                Received::Message(other) => {
-                    self.handle(worker, other).map_err(|reason| Lost::Killed(format!("{reason}, so it was ended")))?
+                Received::Message(Message::Unable(reason)) if result.is_empty() => {
+                    return Err(WorkerLost::Unable(reason));
                 }
+                Received::Message(other) => self
+                    .handle(worker, other)
+                    .map_err(|reason| WorkerLost::Killed(format!("{reason}, so it was ended")))?,
                 Received::Nothing => {}
                 Received::Malformed(malformed) => {
-                    return Err(Lost::Killed(format!(
+                    return Err(WorkerLost::Killed(format!(
                         "its worker process sent {malformed} instead of an answer, so it was ended"
                     )));
                 }
-                Received::Gone if self.is_stopped() => return Err(Lost::Stopped),
+                Received::Gone if self.is_stopped() => return Err(WorkerLost::Stopped),
                 Received::Gone => {
-                    return Err(Lost::Exited { is_silent: result.is_empty() && worker.error.is_none() });
+                    return Err(WorkerLost::Exited { is_silent: result.is_empty() && worker.error.is_none() });
                 }
             }
             if self.is_stopped() {
-                return Err(Lost::Stopped);
+                return Err(WorkerLost::Stopped);
             }
             if let Some(timeout) = self.shared.settings.timeout.filter(|timeout| started.elapsed() > *timeout) {
-                return Err(Lost::Killed(format!(
+                return Err(WorkerLost::Killed(format!(
                     "it took longer than {:.1} s, so its worker was ended",
                     timeout.as_secs_f64()
                 )));
             }
             if let Some((held, share)) = self.measure(worker) {
-                return Err(Lost::Killed(format!(
+                return Err(WorkerLost::Killed(format!(
                     "its worker used {} MiB of memory, {} MiB are allowed, so it was ended; raise the memory limit or use fewer lanes",
                     held >> 20,
                     share >> 20

@@ -68,29 +68,27 @@ fn work(socket: UnixStream, out: &mut UnixStream) -> Result<(), String> {
     let at_work = Arc::new(AtomicUsize::new(1));
     let (settings, requests) = read_requests(socket, Arc::clone(&at_work))?;
     let settings = settings.recv().map_err(|_| GONE.to_owned())?;
-    let (updates, happened) = unbounded();
-    let pipeline = Pipeline::new(&settings.properties, &updates, Delivery::Files)?;
+    let (sender, updates) = unbounded();
+    let pipeline = Pipeline::new(&settings.properties, &sender, Delivery::Files)?;
     if let Some(settings) = settings.pictures() {
         pictures::save_from(&pipeline.element(), &settings);
     }
     let loaded = pipeline.load();
-    happened.try_iter().try_for_each(|update| pass_on(out, update))?;
+    updates.try_iter().try_for_each(|update| pass_on(out, update))?;
     loaded?;
     at_work.fetch_sub(1, Ordering::AcqRel);
     send(out, &Message::Ready)?;
     for Request { number, file } in requests {
         #[cfg(debug_assertions)]
         misbehave(&file, number, out);
-        let files = [file];
-        if let Err(reason) = pipeline.start(&files) {
+        if let Err(reason) = pipeline.start(std::slice::from_ref(&file)) {
             // The file is not the reason.
             send(out, &Message::Unable(reason.clone()))?;
             return Err(reason);
         }
-        let [file] = files;
         let mut is_done = false;
         loop {
-            let update = match happened.recv_timeout(REPORT_INTERVAL) {
+            let update = match updates.recv_timeout(REPORT_INTERVAL) {
                 Ok(update) => update,
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(progress) = pipeline.progress().pop() {

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Information about the detector, sent downstream.
+//! A sticky event with information about the detector.
 //!
 //! `vxyolodetect` announces its model and its provider in a sticky event; `vxjsonenc` writes them into its header line.
 
-pub use crate::record::Detector;
+pub use crate::record::DetectorInfo;
 
 const NAME: &str = "vx-detector";
 
-/// Name of the details structure of warnings about the model, which concern every result.
-pub const MODEL_DETAILS: &str = "vx-model";
-
 /// Creates the event for `detector`.
 #[must_use]
-pub fn event(detector: &Detector) -> gst::Event {
+pub fn event(detector: &DetectorInfo) -> gst::Event {
     let structure = gst::Structure::builder(NAME)
         .field("model", &detector.model)
         .field("layout", &detector.layout)
@@ -29,11 +26,11 @@ pub fn event(detector: &Detector) -> gst::Event {
 
 /// Returns the detector in `event`, if it is such an event.
 #[must_use]
-pub fn from_event(event: &gst::EventRef) -> Option<Detector> {
+pub fn from_event(event: &gst::EventRef) -> Option<DetectorInfo> {
     let structure = event.structure().filter(|structure| structure.name() == NAME)?;
     let text = |field: &str| structure.get::<Option<String>>(field).ok().flatten();
     let required = |field: &str| text(field).unwrap_or_default();
-    Some(Detector {
+    Some(DetectorInfo {
         model: required("model"),
         layout: required("layout"),
         task: required("task"),
