@@ -83,7 +83,7 @@ cd $HOME
 as_user vx detect --output people.csv /var/tmp/scenes.mp4 2>detect.log || { cat detect.log; fail 'vx detect failed'; }
 rows=$(grep -c ',person,' people.csv) || fail 'vx detect found no person'
 as_user vx doctor >doctor.log 2>&1 || { cat doctor.log; fail 'vx doctor reports problems'; }
-grep -q "ok *ONNX Runtime: .*(.*/lib/$(uname -m)-linux-gnu/vx/libonnxruntime.so)" doctor.log || { cat doctor.log; fail 'vx does not use the ONNX Runtime of the package'; }
+grep -q "ok *ONNX Runtime: .*(.*/lib/$(uname -m)-linux-gnu/vx/\(openvino/\)\?libonnxruntime.so[0-9.]*)" doctor.log || { cat doctor.log; fail 'vx does not use the ONNX Runtime of the package'; }
 
 apt-get install -qq -y gstreamer1.0-tools >/var/tmp/apt.log 2>&1
 as_user gst-inspect-1.0 vx >inspect.log

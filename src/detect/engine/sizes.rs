@@ -42,7 +42,7 @@ const MIN_OVERLAP: f32 = 0.5;
 /// Largest difference of their confidences.
 const MAX_DIFFERENCE: f32 = 0.25;
 /// Detections of a picture that are compared, the best ones whatever their confidence.
-pub(super) const MAX_COMPARED: usize = 50;
+pub(super) const COMPARED: usize = 50;
 /// Of so many best ones at the exported size, at least this share must be found in their places at the other size. For a picture
 /// without any object of the model they are all that there is to compare. Measured with YOLOv5n, v8n, YOLOX-nano, YOLO11n int8 and
 /// YOLO26n int8 at three sizes each: 17 to 20 of 20 are found, and 5 to 13 if boxes are wrong by the ratio of the sizes.

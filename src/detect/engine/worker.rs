@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::findings::Verdicts;
 use super::job::{FrameResult, Job};
 use super::queue::JobQueue;
-use super::sizes::{MAX_COMPARED, Size, SizedModel, Sizes, difference};
+use super::sizes::{COMPARED, Size, SizedModel, Sizes, difference};
 use crate::detect::detection::{DetectSettings, Detection};
 use crate::detect::error::{Error, panic_message};
 use crate::detect::layouts::Outputs;
@@ -309,7 +309,7 @@ impl Worker {
         };
         let picture = photograph.cropped(area).map_err(|error| error.to_string())?;
         let settings =
-            DetectSettings { confidence_threshold: 0.0, max_detections: MAX_COMPARED, ..DetectSettings::default() };
+            DetectSettings { confidence_threshold: 0.0, max_detections: COMPARED, ..DetectSettings::default() };
         let mut detect = |sized: &Arc<SizedModel>| {
             self.open_session(sized)?;
             let open = self.sessions.last_mut().ok_or("no session is open")?;

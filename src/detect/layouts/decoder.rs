@@ -106,7 +106,8 @@ fn classify(values: &[f32], settings: &DetectSettings, fit: &Letterbox) -> Vec<D
     let are_probabilities = values.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < 0.05;
     let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = values.iter().map(|value| (value - greatest).exp()).sum();
-    let probability = |value: f32| if are_probabilities { value } else { (value - greatest).exp() / total };
+    // A sum of almost 1 may have a value just above.
+    let probability = |value: f32| if are_probabilities { value.min(1.0) } else { (value - greatest).exp() / total };
     let wanted = |class: usize| settings.classes.as_ref().is_none_or(|classes| classes.contains(&class));
     let mut named: Vec<(usize, f32)> = values.iter().map(|&value| probability(value)).enumerate().collect();
     named.retain(|(class, probability)| {
