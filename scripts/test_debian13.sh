@@ -39,6 +39,8 @@ bind /dev /dev
 bind /sys /sys
 bind "$cargo_home" /opt/cargo
 bind "$rustup_home" /opt/rustup
+# Nothing in the chroot may update this machine's Rust.
+mount -o remount,bind,ro "$root/opt/rustup"
 cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
 # The certificates that this machine trusts (for example of a proxy), in a place that packages do not overwrite.
 certificates=/opt/ca-certificates.crt
@@ -54,7 +56,7 @@ for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_
 done
 chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
     PATH=/opt/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup \
+    CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup RUSTUP_AUTO_INSTALL=0 \
     SSL_CERT_FILE=$certificates PIP_CERT=$certificates CARGO_HTTP_CAINFO=$certificates GIT_SSL_CAINFO=$certificates \
     "${passed_on[@]}" TARGET="$target" sh -c '
         set -e
