@@ -196,6 +196,7 @@ bench: build
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(if $(FEATURES),$(CARGO) clippy --all-targets $(FEATURES) -- -D warnings)
 	cd bindings/python && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	cd bindings/node && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
