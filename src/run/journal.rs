@@ -96,8 +96,8 @@ impl Journal {
         }
         let mut before = Contents::default();
         if resume {
-            check_schema(&file).map_err(failed)?.map_err(|reason| unusable(&reason, "select another output"))?;
-            before = Contents::read(&file).map_err(failed)?;
+            before =
+                Contents::read(&file).map_err(failed)?.map_err(|reason| unusable(&reason, "select another output"))?;
         }
         if let Some((current, then)) = current.zip(before.conditions.as_ref()) {
             let differences = current.differences(then);
@@ -288,20 +288,28 @@ impl Drop for Journal {
 }
 
 impl Contents {
-    /// Reads a journal up to its last complete file.
-    fn read(file: &File) -> std::io::Result<Self> {
+    /// Reads a journal up to its last complete file. Returns the reason if it has a line that is not one of this schema; only the last
+    /// one may be incomplete.
+    fn read(mut file: &File) -> std::io::Result<Result<Self, String>> {
+        file.rewind()?;
         let mut reader = BufReader::with_capacity(1 << 18, file);
-        let (mut line, mut position) = (Vec::new(), 0);
+        let (mut line, mut position, mut number) = (Vec::new(), 0, 0);
         let mut contents = Self::default();
         loop {
             line.clear();
             let length = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? as u64;
-            if length == 0 || length < MAX_LINE && line.last() != Some(&b'\n') {
-                return Ok(contents);
+            let is_complete = line.last() == Some(&b'\n');
+            number += 1;
+            if !is_complete && length == MAX_LINE {
+                return Ok(Err(format!("line {number} is longer than {} MiB, which no line of vx is", MAX_LINE >> 20)));
             }
-            if line.last() != Some(&b'\n') {
-                let text = format!("it has a line of more than {} MiB, which is not one of vx", MAX_LINE >> 20);
-                return Err(std::io::Error::other(text));
+            if is_complete || number == 1 {
+                if let Err(reason) = check_schema(&line) {
+                    return Ok(Err(format!("line {number} {reason}")));
+                }
+            }
+            if !is_complete {
+                return Ok(Ok(contents));
             }
             if position == 0
                 && let Some(conditions) = conditions_in(&line)
@@ -326,20 +334,16 @@ fn conditions_in(line: &[u8]) -> Option<Conditions> {
     HeaderLine::from_line(line)?.header.run
 }
 
-/// Checks that a file of lines is empty or begins with a line of this schema; otherwise returns the reason to refuse it.
-fn check_schema(file: &File) -> std::io::Result<Result<(), String>> {
+/// Checks that a line, or the beginning of one, is of this schema; otherwise returns the reason to refuse it.
+fn check_schema(line: &[u8]) -> Result<(), String> {
     const BEGINNING: &str = r#"{"schema":"#;
     let expected = format!("{BEGINNING}{SCHEMA},");
-    let mut reader = file;
-    reader.rewind()?;
-    let mut head = Vec::new();
-    reader.take(expected.len() as u64).read_to_end(&mut head)?;
-    reader.rewind()?;
-    Ok(if expected.as_bytes().starts_with(&head) {
+    let length = line.len().min(expected.len());
+    if line[..length] == expected.as_bytes()[..length] {
         Ok(())
-    } else if head.starts_with(BEGINNING.as_bytes()) {
+    } else if line.starts_with(BEGINNING.as_bytes()) {
         Err(format!("was written by another version of vx, whose lines differ (not schema {SCHEMA})"))
     } else {
         Err("was not written by vx".to_owned())
-    })
+    }
 }
