@@ -23,10 +23,10 @@ pub fn name_of(path: &Path) -> String {
     }
 }
 
-/// Returns the path of a name: `file://` URIs are decoded, everything else is a path already.
+/// Returns the path of a name: `file://` URIs are decoded, everything else is a path already, `file://` alone too.
 #[must_use]
 pub fn path_of(name: &str) -> Cow<'_, Path> {
-    match name.strip_prefix(SCHEME) {
+    match name.strip_prefix(SCHEME).filter(|rest| !rest.is_empty()) {
         Some(rest) => Cow::Owned(decode(rest.strip_prefix("localhost/").map_or(Cow::Borrowed(rest), |path| {
             // The slash belongs to the path.
             Cow::Owned(format!("/{path}"))
@@ -64,7 +64,7 @@ pub(crate) fn uri_of(path: &Path) -> String {
     uri
 }
 
-/// Decodes `%XX`; a percent sign without two digits stands for itself.
+/// Decodes `%XX`; a percent sign without two digits stands for itself, and so does `%00`, which no path contains.
 fn decode(text: Cow<'_, str>) -> PathBuf {
     let bytes = text.as_bytes();
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
@@ -72,7 +72,7 @@ fn decode(text: Cow<'_, str>) -> PathBuf {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
+            (b'%', Some(high), Some(low)) if high + low > 0 => {
                 decoded.push((high * 16 + low) as u8);
                 at += 3;
             }
@@ -114,6 +114,8 @@ mod tests {
             ("file:///50%", "/50%"),
             ("file:///a%2", "/a%2"),
             ("/a%20b", "/a%20b"),
+            ("file://", "file://"),
+            ("file:///a%00", "/a%00"),
         ] {
             assert_eq!(*path_of(uri), *Path::new(path), "{uri}");
         }
