@@ -290,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn long_names_are_shortened() {
+        // By its right edge: the colours depend on the whole name.
+        let label = |length: usize| {
+            let found = found([10.0, 100.0, 50.0, 50.0], &"a".repeat(length), 0.5);
+            let pixels = drawn((4000, 200), &[found], &Style::default());
+            pixels.iter().enumerate().filter(|(_, pixel)| **pixel != [0; 3]).map(|(index, _)| index % 4000).max()
+        };
+        assert_eq!(label(MAX_CHARACTERS + 1), label(10 * MAX_CHARACTERS));
+        assert_ne!(label(MAX_CHARACTERS), label(MAX_CHARACTERS + 1));
+    }
+
+    #[test]
     fn a_box_is_drawn_where_it_is_and_larger_pictures_get_thicker_lines() {
         for (width, height, thickness) in [(200, 100, 2), (3840, 2160, 6)] {
             let (w, h) = (width as f64, height as f64);

@@ -385,7 +385,7 @@ mod tests {
         let line = [b"{\"schema\":2,".as_slice(), &vec![b' '; super::super::results::MAX_LINE as usize]].concat();
         std::fs::write(&path, line).unwrap();
         let refused = OpenOutput::open(&path, format_of(&path), Existing::Resume, None).err().unwrap();
-        assert!(refused.to_string().contains("more than 64 MiB"), "{refused}");
+        assert!(refused.to_string().contains("longer than 64 MiB"), "{refused}");
     }
 
     #[test]

@@ -173,3 +173,23 @@ impl BareStream {
         if ratio.num > 0 && ratio.den > 0 { (ratio.num, ratio.den) } else { (1, 1) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codec_data_over_the_limit_is_refused() {
+        let format = |length: usize| StreamFormat {
+            codec: Codec::H264,
+            extradata: vec![0; length],
+            size: None,
+            pixel_aspect_ratio: None,
+            frame_rate: None,
+            is_interlaced: false,
+        };
+        assert!(BareStream::new(&format(EXTRADATA_LIMIT)).is_ok());
+        let refused = BareStream::new(&format(EXTRADATA_LIMIT + 1)).err();
+        assert!(refused.is_some_and(|error| error.to_string().contains("codec_data")));
+    }
+}

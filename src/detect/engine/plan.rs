@@ -202,6 +202,8 @@ mod tests {
 
     #[test]
     fn explicit_numbers_are_kept() {
+        let spec = EngineSpec { batch_size: usize::MAX, ..EngineSpec::default() };
+        assert_eq!(ThreadPlan::new(&spec, 2, false).batch_size, MAX_BATCH_SIZE);
         assert_eq!(plan(3, 5, 2), (3, 5));
         assert_eq!(plan(0, 4, 8), (2, 4));
         assert_eq!(plan(0, 4, 2), (1, 4));

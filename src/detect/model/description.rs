@@ -462,6 +462,23 @@ mod tests {
     }
 
     #[test]
+    fn batches_and_strides_over_the_limits_are_not_used() {
+        let batch = |images: usize| declaration(&[images as i64, 3, 64, 64], &[images as i64, 84, 84], &[]);
+        assert!(DeclaredModel::new("m.onnx", batch(MAX_BATCH), None).is_ok());
+        assert!(refusal(batch(MAX_BATCH + 1)).contains("batch"));
+        for (stride, used) in [(MAX_STRIDE, MAX_STRIDE), (MAX_STRIDE + 1, DEFAULT_STRIDE), (0, DEFAULT_STRIDE)] {
+            let metadata = [("author", "Ultralytics"), ("stride", &*stride.to_string())];
+            let model =
+                DeclaredModel::new("m.onnx", declaration(&[1, 3, 384, 640], &[1, 84, 5040], &metadata), None).unwrap();
+            let (hints, info) = (ModelHints::default(), ModelInfo::default());
+            let outputs = model.declared_outputs.clone().unwrap();
+            let matched = model.match_layout(&outputs, hints, &info).unwrap().unwrap();
+            let model = model.finish(matched, Preparation::YOLO, hints, &info, TrialReport::default());
+            assert_eq!(model.stride, used, "{stride}");
+        }
+    }
+
+    #[test]
     fn free_sizes_come_from_the_metadata_or_are_640() {
         let free = [-1, 3, -1, -1];
         let model = DeclaredModel::new("m", declaration(&free, &[-1, -1, 85], &[]), None).unwrap();

@@ -160,6 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn lanes_and_threads_are_limited() {
+        let inputs = PlanInputs {
+            cores: 1000,
+            memory: None,
+            files: 100_000,
+            largest_file_bytes: 90,
+            total_bytes: 100,
+            lanes: 0,
+            sessions: 1000,
+            session_memory: 0,
+        };
+        let plan = LanePlan::new(inputs);
+        assert_eq!((plan.lanes, plan.decoder_threads), (MAX_LANES, MAX_DECODER_THREADS));
+        assert_eq!(LanePlan::new(PlanInputs { lanes: usize::MAX, ..inputs }).lanes, MAX_LANES);
+    }
+
+    #[test]
     fn all_frames_in_flight_count() {
         // Decoder threads and max-inflight: frames.
         for ((decoder_threads, frames_in_flight), expected) in

@@ -85,3 +85,20 @@ impl OutputReader for FlatList {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::layouts::common::reader::testing::{read, view};
+
+    #[test]
+    fn absurd_class_ids_are_ignored() {
+        let reader = FlatList { columns: 6, image: None, first: 0, score: 4, class: 5, unit: CoordinateUnit::Pixels };
+        let rows: Vec<f32> = [3.0, MAX_CLASS_ID, -1.0, 1e30, f32::NAN]
+            .iter()
+            .flat_map(|class| [8.0, 8.0, 24.0, 24.0, 0.9, *class])
+            .collect();
+        let found = read(&reader, &[view(&[5, 6], &rows)], 0.5);
+        assert_eq!(found.iter().map(|(class, ..)| *class).collect::<Vec<_>>(), [3]);
+    }
+}
