@@ -303,10 +303,10 @@ impl Contents {
             if !is_complete && length == MAX_LINE {
                 return Ok(Err(format!("line {number} is longer than {} MiB, which no line of vx is", MAX_LINE >> 20)));
             }
-            if is_complete || number == 1 {
-                if let Err(reason) = check_schema(&line) {
-                    return Ok(Err(format!("line {number} {reason}")));
-                }
+            if (is_complete || number == 1)
+                && let Err(reason) = check_schema(&line)
+            {
+                return Ok(Err(format!("line {number} {reason}")));
             }
             if !is_complete {
                 return Ok(Ok(contents));
