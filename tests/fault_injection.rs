@@ -310,7 +310,8 @@ fn little_address_space_causes_an_error_or_an_abort_and_never_a_hang() {
             // One of the files is not a video.
             Some(1) => assert!(errors(&run).contains("failed"), "{what}"),
             Some(2) => assert!(errors(&run).contains("vx: "), "{what}"),
-            other => assert!(other.is_none_or(|code| code == 134) && mebibytes < 8000, "{what}"),
+            // Ended by SIGTRAP (GLib), SIGABRT or SIGSEGV, as `timeout` reports it.
+            other => assert!(matches!(other, None | Some(133 | 134 | 139)) && mebibytes < 8000, "{what}"),
         }
         let text = output.to_str().unwrap();
         let again = detect(&[FOLDER.to_str().unwrap(), "--output", text, "--resume", "--retry-failed"]);
