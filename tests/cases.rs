@@ -8,37 +8,11 @@
 
 mod common;
 
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use common::{clip, made, piped, pixels, planes, quoted, root, run, scratch};
 use gst::prelude::*;
-use gstvx::av::{ByteSource, Interrupt, KeyframeReader, Options, SourceError, Step};
-
-/// A file for a reader without an element.
-struct FileSource(std::fs::File);
-
-impl ByteSource for FileSource {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.0.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
-        self.0.seek(SeekFrom::Start(position)).map(drop).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn size(&mut self) -> Option<u64> {
-        self.0.metadata().ok().map(|metadata| metadata.len())
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn has_cheap_seeks(&self) -> bool {
-        true
-    }
-}
+use gstvx::av::{FileSource, Interrupt, KeyframeReader, Options, Step};
 
 /// Returns the times in nanoseconds of all keyframes from here on.
 fn times_to_end(reader: &mut KeyframeReader) -> Vec<i64> {

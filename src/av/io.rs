@@ -7,7 +7,8 @@
 //! Thread rule: one thread at a time, the one that drives the demuxer.
 
 use std::ffi::{c_int, c_void};
-use std::io::SeekFrom;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -60,6 +61,33 @@ pub trait ByteSource: Send {
 
     /// Whether a seek costs no more than reading on.
     fn has_cheap_seeks(&self) -> bool;
+}
+
+/// The bytes of a regular file.
+#[derive(Debug)]
+pub struct FileSource(pub File);
+
+impl ByteSource for FileSource {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
+        self.0.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
+    }
+
+    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
+        let moved = self.0.seek(SeekFrom::Start(position));
+        moved.map(drop).map_err(|error| SourceError::Failed(error.to_string()))
+    }
+
+    fn size(&mut self) -> Option<u64> {
+        self.0.metadata().ok().map(|metadata| metadata.len())
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn has_cheap_seeks(&self) -> bool {
+        true
+    }
 }
 
 /// A flag that makes FFmpeg's long calls and our loops return early. Clones share it.

@@ -25,7 +25,7 @@ pub use frame::rotation::Rotation;
 pub use frame::scaler::Scaler;
 pub use frame::{Colour, Frame, PlaneBytes};
 pub use input::bare_stream::{Codec, StreamFormat};
-pub use io::{ByteSource, Interrupt};
+pub use io::{ByteSource, FileSource, Interrupt};
 pub use keyframes::KeyframeReader;
 pub use keyframes::elementary::{ElementaryDecoder, KeyframeUnits, UnitFlags};
 pub use keyframes::keyframe::{Counts, Info, Keyframe, KeyframeEntry, Step};

@@ -35,7 +35,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileDone {
     /// Its summary, as in the output. Inputs that are not files (a folder that cannot be read, a URL of another protocol in a list)
-    /// have no line there: each run reports them anew.
+    /// have no line there: each run reports them.
     pub summary: Summary,
     /// Whether the result was in the cache.
     pub is_cached: bool,

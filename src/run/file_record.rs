@@ -72,7 +72,7 @@ pub(super) struct Assembler {
     bytes: Vec<u8>,
     /// The lines before this position are complete and end no file.
     checked: usize,
-    /// There is no line feed from `checked` to this position.
+    /// Position up to which the bytes from `checked` contain no line feed.
     searched: usize,
     /// All lines but summaries are dropped.
     has_summaries_only: bool,

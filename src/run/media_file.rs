@@ -2,40 +2,10 @@
 //! Media files and URLs opened directly with FFmpeg, without a pipeline: to find out whether a file is media, and to inspect it.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 
-use crate::av::{ByteSource, Interrupt, KeyframeReader, Options, SourceError};
+use crate::av::{ByteSource, FileSource, Interrupt, KeyframeReader, Options};
 use crate::elements::keyframedec::url;
 use crate::path::{is_http, path_of};
-
-/// Bytes of a file.
-struct FileSource {
-    file: File,
-    length: u64,
-}
-
-impl ByteSource for FileSource {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.file.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
-        self.file.seek(SeekFrom::Start(position)).map_err(|error| SourceError::Failed(error.to_string()))?;
-        Ok(())
-    }
-
-    fn size(&mut self) -> Option<u64> {
-        Some(self.length)
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn has_cheap_seeks(&self) -> bool {
-        true
-    }
-}
 
 /// Opens a file or an HTTP URL to read keyframes, at most `max_frames`, or all if that is 0. `name` is as in records.
 ///
@@ -65,7 +35,5 @@ fn open_file(name: &str) -> Result<Box<dyn ByteSource>, String> {
     if !std::fs::metadata(&path).map_err(|error| error.to_string())?.is_file() {
         return Err("not a regular file".to_owned());
     }
-    let file = File::open(&path).map_err(|error| error.to_string())?;
-    let length = file.metadata().map_err(|error| error.to_string())?.len();
-    Ok(Box::new(FileSource { file, length }))
+    Ok(Box::new(FileSource(File::open(&path).map_err(|error| error.to_string())?)))
 }

@@ -3,16 +3,14 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 
 use super::*;
 use crate::av::decode::options::DecoderOptions;
-use crate::av::error::SourceError;
 use crate::av::frame::pool::FramePool;
 use crate::av::frame::scaler::Scaler;
-use crate::av::io::{ByteSource, Interrupt};
+use crate::av::io::{FileSource, Interrupt};
 use crate::av::keyframes::KeyframeReader;
 use crate::av::keyframes::keyframe::Step;
 use crate::av::keyframes::options::Options;
@@ -48,30 +46,6 @@ impl Device for Fake {
     }
 }
 
-struct Clip(File);
-
-impl ByteSource for Clip {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.0.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
-        self.0.seek(SeekFrom::Start(position)).map(drop).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn size(&mut self) -> Option<u64> {
-        self.0.metadata().ok().map(|metadata| metadata.len())
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn has_cheap_seeks(&self) -> bool {
-        true
-    }
-}
-
 fn named(kind: &str) -> Hardware {
     Hardware::Named { kind: kind.into(), device: None }
 }
@@ -83,7 +57,7 @@ fn open(hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error>
 fn open_file(path: &str, hardware: Hardware, opener: Opener<'_>) -> Result<KeyframeReader, Error> {
     let clip = File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let options = Options { decoder: DecoderOptions { hardware, ..DecoderOptions::default() }, ..Options::default() };
-    KeyframeReader::open_with(Box::new(Clip(clip)), &options, Interrupt::default(), opener)
+    KeyframeReader::open_with(Box::new(FileSource(clip)), &options, Interrupt::default(), opener)
 }
 
 /// Format and luma.

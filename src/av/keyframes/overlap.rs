@@ -32,8 +32,8 @@ impl OverlapSearch {
     /// Whether the run of hidden samples up to the one at this position begins at a time that the sample before it has passed. `entry`
     /// returns the entries of an index of `len`.
     ///
-    /// Keyframes come in the order of the index, nearly always. So it is searched from the last one on, and a run that was examined up
-    /// to there is not examined again.
+    /// Keyframes nearly always come in the order of the index, so the search starts at the last one and reuses its result for the same
+    /// run.
     pub(super) fn is_overlap(
         &mut self,
         (position, dts): (i64, i64),

@@ -198,7 +198,7 @@ mod tests {
                     assert_eq!(number as u64, MAX_HELD_BYTES / BYTES as u64);
                     break;
                 }
-                SwitchDecision::Parallel => panic!("there is no other video"),
+                SwitchDecision::Parallel => panic!("unexpected second video"),
             }
         }
     }

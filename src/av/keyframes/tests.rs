@@ -2,7 +2,6 @@
 //! What is returned before an error, and what remains to be done after an interruption.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,34 +12,10 @@ use parking_lot::{Condvar, Mutex};
 use super::*;
 use crate::av::decode::hardware::{Device, DeviceDecoder};
 use crate::av::decode::options::{DecoderOptions, Hardware, ThreadOptions, ThreadType};
-use crate::av::error::SourceError;
 use crate::av::frame::pixel_format::PixelFormat;
 use crate::av::frame::pool::{FramePool, PictureMemory};
 use crate::av::frame::scaler::Scaler;
-
-struct Clip(File);
-
-impl ByteSource for Clip {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SourceError> {
-        self.0.read(buffer).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn seek(&mut self, position: u64) -> Result<(), SourceError> {
-        self.0.seek(SeekFrom::Start(position)).map(drop).map_err(|error| SourceError::Failed(error.to_string()))
-    }
-
-    fn size(&mut self) -> Option<u64> {
-        self.0.metadata().ok().map(|metadata| metadata.len())
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn has_cheap_seeks(&self) -> bool {
-        true
-    }
-}
+use crate::av::io::FileSource;
 
 /// A device whose decoders wait until they may finish a picture.
 #[derive(Default)]
@@ -80,7 +55,7 @@ fn open(gate: &Arc<Gate>, interrupt: &Interrupt) -> KeyframeReader {
     };
     let options = Options { decoder, ..Options::default() };
     let opener = |_: &str, _: Option<&str>| -> Result<Arc<dyn Device>, String> { Ok(gate.clone()) };
-    KeyframeReader::open_with(Box::new(Clip(clip)), &options, interrupt.clone(), &opener).unwrap()
+    KeyframeReader::open_with(Box::new(FileSource(clip)), &options, interrupt.clone(), &opener).unwrap()
 }
 
 #[test]

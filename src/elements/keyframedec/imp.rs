@@ -157,7 +157,7 @@ impl ObjectImpl for KeyframeDec {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         if !property_lock::rejects_change(&*self.obj(), pspec) {
             self.settings.lock().set(pspec.name(), value);
-            // One setting with two names: whoever watches one of them is told of both.
+            // The property has an alias: notify handlers of both names.
             if let Some(alias) = settings::alias_of(pspec.name()) {
                 self.obj().notify(alias);
             }

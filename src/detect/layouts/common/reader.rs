@@ -26,7 +26,7 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Whether output `index` has a part for each image: a list without the batch is that of one image.
+    /// Whether output `index` can be split by image. A list without a batch dimension belongs to a single image.
     pub(crate) fn are_separable(&self, index: usize) -> bool {
         let has_batch = |view: &OutputView<'_>| view.shape.len() > 2 && view.shape[0] == self.images;
         self.images == 1 || self.images > 1 && self.views.get(index).is_some_and(has_batch)
