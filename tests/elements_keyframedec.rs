@@ -561,11 +561,21 @@ fn a_segment_ends_with_segment_done_or_with_an_error() {
 
 #[test]
 fn an_upstream_failure_in_push_mode_ends_the_stream() {
-    let launch = format!(
-        "filesrc blocksize=4096 location={} ! queue ! identity error-after=20 ! vxkeyframedec",
-        quoted(&clip())
-    );
-    let outcome = run(&launch);
+    let launch =
+        format!("filesrc blocksize=4096 location={} ! queue ! identity name=fails ! vxkeyframedec", quoted(&clip()));
+    let (pipeline, sink) = pipeline(&launch);
+    // The error-after of identity fails once only: a seek of the decoder would go on behind it.
+    let blocks = std::sync::atomic::AtomicUsize::new(0);
+    let pad = pipeline.by_name("fails").unwrap().static_pad("sink").unwrap();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if blocks.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 20 {
+            return gst::PadProbeReturn::Ok;
+        }
+        info.flow_res = Err(gst::FlowError::Error);
+        gst::PadProbeReturn::Handled
+    });
+    let outcome = play(&pipeline, &sink);
+    pipeline.set_state(gst::State::Null).unwrap();
     assert!(outcome.error.is_some());
     assert!(outcome.samples.len() < 16);
 }
