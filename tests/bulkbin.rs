@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use common::{PATIENCE, clip, init, made, pipeline, play, run, scratch};
+use common::{PATIENCE, clip, init, made, pipeline, play, root, run, scratch};
 use gst::prelude::*;
 use serde_json::Value;
 
@@ -513,4 +513,35 @@ fn each_run_gets_a_plan_that_keeps_the_settings_of_the_user() {
         assert_eq!(found, [expected; 2]);
     }
     pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_model_that_is_replaced_after_ready_is_used_by_no_lane() {
+    let models = root().join("tests/models");
+    for lanes in [1, 3] {
+        let [model, other] = ["first.onnx", "second.onnx"].map(scratch);
+        std::fs::copy(models.join("all_one.onnx"), &model).unwrap();
+        std::fs::copy(models.join("all_zero.onnx"), &other).unwrap();
+        let copies: Vec<String> =
+            (0..6).map(|number| scratch(&format!("same-{number}.mp4")).display().to_string()).collect();
+        for copy in &copies {
+            std::fs::copy(clip(), copy).unwrap();
+        }
+        let (pipeline, sink) = pipeline(&format!(
+            "vxbulkbin file-list={} execution-provider=cpu lanes={lanes} model-file={}",
+            list(&copies).display(),
+            model.display()
+        ));
+        pipeline.set_state(gst::State::Ready).unwrap();
+        std::fs::rename(other, &model).unwrap();
+        let outcome = play(&pipeline, &sink);
+        pipeline.set_state(gst::State::Null).unwrap();
+        let found = lines(&outcome);
+        let frames: Vec<&Value> = found.iter().filter(|line| line["detections"].is_array()).collect();
+        assert_eq!(frames.len(), 6 * 16);
+        // The first model finds an object in every frame, the second none.
+        assert!(frames.iter().all(|frame| frame["detections"].as_array().unwrap().len() == 1), "{lanes} lanes");
+        let replaced = outcome.warnings.iter().filter(|warning| warning.contains("replaced")).count();
+        assert_eq!(replaced, lanes - 1, "{:?}", outcome.warnings);
+    }
 }

@@ -5,14 +5,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::glib;
 use gst::prelude::*;
+use parking_lot::Mutex;
 
 /// Starts and stops the task of one pad.
 #[derive(Debug, Default)]
 pub struct PadTask {
     has_failed: AtomicBool,
+    /// The task, from its creation until it is stopped.
+    task: Mutex<Option<gst::Task>>,
 }
 
 impl PadTask {
+    /// Takes note of the task when GStreamer announces it. Elements call this for each message that they post.
+    pub fn observe(&self, element: &impl IsA<gst::Object>, message: &gst::Message) {
+        let gst::MessageView::StreamStatus(status) = message.view() else { return };
+        // Bins also post the messages of their elements.
+        let is_own =
+            message.src().is_some_and(|pad| pad.parent().as_ref() == Some(element.upcast_ref::<gst::Object>()));
+        if is_own && status.get().0 == gst::StreamStatusType::Create {
+            *self.task.lock() = status.stream_status_object().and_then(|object| object.get().ok());
+        }
+    }
+
     /// Starts the task, or continues it after a pause. If its thread cannot be started, posts an error message.
     ///
     /// # Errors
@@ -21,6 +35,10 @@ impl PadTask {
         let failed = || glib::bool_error!("no thread could be started for the streaming task");
         if self.has_failed.load(Ordering::Acquire) {
             return Err(failed());
+        }
+        if let Some(task) = &*self.task.lock() {
+            // gst_pad_start_task would not free the function that it does not need (GStreamer 1.20 to 1.26).
+            return task.start();
         }
         pad.start_task(iterate).map_err(|_| {
             self.has_failed.store(true, Ordering::Release);
@@ -44,6 +62,7 @@ impl PadTask {
     /// # Errors
     /// Those of [`PadExt::stop_task`](gst::prelude::PadExtManual::stop_task).
     pub fn stop(&self, pad: &gst::Pad) -> Result<(), glib::BoolError> {
+        self.task.lock().take();
         // GStreamer counts a task without a thread as running and would wait for its end for ever (gst_task_join in 1.20 to 1.26).
         if self.has_failed.load(Ordering::Acquire) { Ok(()) } else { pad.stop_task() }
     }

@@ -160,6 +160,11 @@ impl Engine {
         Ok(Self { inner })
     }
 
+    /// Whether both are handles of one engine.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Returns the model.
     pub fn model(&self) -> &Model {
         self.inner.shared.model()

@@ -140,6 +140,11 @@ impl ElementImpl for BulkBin {
         Some(&METADATA)
     }
 
+    fn post_message(&self, message: gst::Message) -> bool {
+        self.task.observe(&*self.obj(), &message);
+        self.parent_post_message(message)
+    }
+
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let lines = gst::Caps::builder("application/x-ndjson").build();

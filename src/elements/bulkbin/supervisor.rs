@@ -17,8 +17,9 @@ use super::plan::{LanePlan, PlanInputs};
 use super::settings::{OnError, Order};
 use super::thread_probe::lanes_with_threads;
 use super::{file_queue::FileQueue, memory_gate::MemoryGate, totals::Totals};
+use crate::elements::yolodetect::YoloDetect;
 use crate::memory;
-use crate::record::Summary;
+use crate::record::{Failure, Summary};
 
 /// One pass over the list of files.
 pub(super) struct RunState {
@@ -216,7 +217,7 @@ impl BulkBin {
         // Whatever happens, the end of the lane is reported.
         let _ended = LaneEndGuard { bin: self, run };
         // The first lane is in READY before the run; the others get there here, in parallel. A run continues without those that fail.
-        let up = lane.bring_to_ready();
+        let up = lane.bring_to_ready().and_then(|()| self.check_model(lane));
         if let Err(failure) = &up {
             gst::element_imp_warning!(
                 self,
@@ -249,6 +250,20 @@ impl BulkBin {
                 run.totals.lock().replace(&lost.before, &lost.summary);
                 self.report_file(run, &lost.summary);
             }
+        }
+    }
+
+    /// Checks that a lane runs the model of the first one.
+    fn check_model(&self, lane: &Lane) -> Result<(), Failure> {
+        let first = self.lanes.lock().first().cloned();
+        let detectors =
+            first.as_ref().map(|first| [first, lane].map(|lane| lane.detector.downcast_ref::<YoloDetect>()));
+        match detectors {
+            Some([Some(first), Some(own)]) if !own.shares_engine_with(first) => {
+                let replaced = "the model was replaced after the run had begun";
+                Err(Failure::new(&glib::Error::new(gst::ResourceError::Failed, replaced), None))
+            }
+            _ => Ok(()),
         }
     }
 

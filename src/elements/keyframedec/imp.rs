@@ -185,6 +185,11 @@ impl ElementImpl for KeyframeDec {
         Some(&METADATA)
     }
 
+    fn post_message(&self, message: gst::Message) -> bool {
+        self.task.observe(&*self.obj(), &message);
+        self.parent_post_message(message)
+    }
+
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let frames = gst_video::VideoCapsBuilder::new().format_list(formats::FORMATS.iter().copied()).build();

@@ -84,24 +84,32 @@ impl LoadedEngine {
                  written"
             ))),
         }
-        let automatic = report.sessions * report.batch_size.max(1) * 2 + 1;
-        let max_inflight = if settings.max_inflight == 0 { automatic } else { settings.max_inflight as usize };
         let mut ready = Self {
             detect: Arc::default(),
             engine,
             labels: Arc::new(labels),
             runtime,
             classes,
-            max_inflight,
+            max_inflight: 0,
             made_from: settings.clone(),
         };
-        ready.update(settings);
+        ready.adapt(settings);
         Ok(ready)
     }
 
-    /// Whether it was loaded with `settings`.
-    pub fn fits(&self, settings: &Settings) -> bool {
-        self.made_from == *settings
+    /// Applies `settings` before a stream begins; returns whether they are for this engine. The model is not read again then: its
+    /// file may have been replaced.
+    pub fn adapt(&mut self, settings: &Settings) -> bool {
+        if !self.made_from.has_engine_of(settings) {
+            return false;
+        }
+        let report = self.engine.provider();
+        let automatic = report.sessions * report.batch_size.max(1) * 2 + 1;
+        self.max_inflight = if settings.max_inflight == 0 { automatic } else { settings.max_inflight as usize };
+        self.made_from.max_inflight = settings.max_inflight;
+        self.made_from.load_timeout = settings.load_timeout;
+        self.update(settings);
+        true
     }
 
     /// Applies the settings that may change at any time; classes that the model does not have are left for the next start.

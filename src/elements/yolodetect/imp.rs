@@ -154,6 +154,11 @@ impl ElementImpl for YoloDetect {
         Some(&METADATA)
     }
 
+    fn post_message(&self, message: gst::Message) -> bool {
+        self.task.observe(&*self.obj(), &message);
+        self.parent_post_message(message)
+    }
+
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = video_format::supported_caps();
@@ -175,7 +180,7 @@ impl ElementImpl for YoloDetect {
                 *self.output.lock() = OutputState::default();
                 let settings = Arc::clone(&self.settings.lock());
                 // Properties may have changed in READY.
-                let fits = self.ready.lock().as_ref().is_some_and(|ready| ready.fits(&settings));
+                let fits = self.ready.lock().as_mut().is_some_and(|ready| ready.adapt(&settings));
                 if !fits {
                     self.prepare()?;
                 }
@@ -215,6 +220,11 @@ impl YoloDetect {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the engine, from READY on.
+    pub(super) fn engine(&self) -> Option<detect::Engine> {
+        self.ready.lock().as_ref().map(|ready| ready.engine.clone())
     }
 
     /// Logs the totals of a stream.
@@ -380,7 +390,7 @@ impl YoloDetect {
     /// Announces the frames to the engine, unless inference runs on parts of them.
     fn expect_frames(&self, info: &gst_video::VideoInfo) {
         let settings = Arc::clone(&self.settings.lock());
-        let engine = self.ready.lock().as_ref().map(|ready| ready.engine.clone());
+        let engine = self.engine();
         if let Some(engine) = engine
             && settings.region_of_interest.is_empty()
             && settings.region_type.is_empty()

@@ -97,4 +97,11 @@ impl YoloDetect {
         let settings = std::sync::Arc::clone(&self.imp().settings.lock());
         engine::candidates(&settings)
     }
+
+    /// Whether both elements are in READY, or beyond, with the same engine: the same content of a model, run in the same way.
+    pub fn shares_engine_with(&self, other: &Self) -> bool {
+        use gst::subclass::prelude::*;
+        let [own, others] = [self, other].map(|element| element.imp().engine());
+        own.is_some_and(|own| others.is_some_and(|others| own.is_same(&others)))
+    }
 }

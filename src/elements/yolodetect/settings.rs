@@ -123,8 +123,19 @@ impl Settings {
             carry_over: other.carry_over,
             when_late: other.when_late,
             scene_change: other.scene_change,
+            post_messages: other.post_messages,
             ..self.clone()
         }
+    }
+
+    /// Whether an engine that was made from these settings is also the one for `other`.
+    pub fn has_engine_of(&self, other: &Self) -> bool {
+        let same = Self {
+            max_inflight: other.max_inflight,
+            load_timeout: other.load_timeout,
+            ..self.with_changeable_of(other)
+        };
+        same == *other
     }
 
     /// Converts the settings into the specification of an engine, whose provider libraries are in `provider_dirs`.
