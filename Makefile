@@ -34,7 +34,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills leaks fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-deb13 test-dockerfile release install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-tables exits kills leaks sanitize fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-deb13 test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -58,7 +58,8 @@ help:
 	@echo 'make kills          kill `vx detect` at fifty moments and resume it'
 	@echo 'make fuzz           [MINUTES=5] [TARGETS=...] fuzz everything that reads untrusted bytes, each target for so long (first builds for 15 minutes)'
 	@echo 'make interleavings  run the queue of the engine in 280,000 orders of its threads (model checker shuttle; first builds for 5 minutes)'
-	@echo 'make leaks          count what pipelines leave behind, with GStreamer'"'"'s tracer and with valgrind'
+	@echo 'make leaks          count what pipelines and every element test leave behind, with GStreamer'"'"'s tracer and with valgrind'
+	@echo 'make sanitize       [TESTS=...] run the element tests under AddressSanitizer and LeakSanitizer (first builds for 10 minutes)'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
 	@echo 'make soak           10,000 files, 10,000 state changes, 1,000 pipelines: threads, descriptors and memory stay flat (half an hour)'
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
@@ -175,7 +176,12 @@ interleavings: setup
 
 leaks: build
 	$(CARGO) test --quiet $(FEATURES) --test leaks -- --nocapture
+	VX_PLUGIN_DIR=$(ROOT)$(STAGE) scripts/leaks.py
 	scripts/valgrind.sh $(ROOT)$(STAGE)
+
+# Tests that load the plugin into other processes get the plain one.
+sanitize: build
+	VX_PLUGIN_DIR=$(ROOT)$(STAGE) scripts/sanitize.sh $(TESTS)
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
 test-debian13:

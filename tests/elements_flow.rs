@@ -361,7 +361,8 @@ fn a_peer_linked_while_playing_is_queried_for_its_capabilities() {
 #[test]
 fn no_lock_is_held_during_callbacks() {
     let rig = Rig::new("region-of-interest=5000,0,10,10 inter-op-threads=3");
-    let read = |detector: &gst::Element| {
+    let read = |detector: &gst::glib::WeakRef<gst::Element>| {
+        let Some(detector) = detector.upgrade() else { return };
         for property in detector.list_properties() {
             if property.owner_type() == detector.type_() {
                 let _ = detector.property_value(property.name());
@@ -370,7 +371,7 @@ fn no_lock_is_held_during_callbacks() {
         detector.set_property("confidence-threshold", 0.5_f32);
     };
     // Every callee reads and sets properties: on messages, queries, events and frames.
-    let detector = rig.detector.clone();
+    let detector = rig.detector.downgrade();
     rig.pipeline.bus().unwrap().set_sync_handler(move |_bus, _message| {
         read(&detector);
         gst::BusSyncReply::Drop
@@ -378,7 +379,7 @@ fn no_lock_is_held_during_callbacks() {
     let probe =
         gst::PadProbeType::DATA_DOWNSTREAM | gst::PadProbeType::QUERY_DOWNSTREAM | gst::PadProbeType::EVENT_UPSTREAM;
     for pad in ["sink", "src"] {
-        let detector = rig.detector.clone();
+        let detector = rig.detector.downgrade();
         rig.detector.static_pad(pad).unwrap().add_probe(probe, move |_pad, _info| {
             read(&detector);
             gst::PadProbeReturn::Ok

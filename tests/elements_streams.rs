@@ -86,11 +86,12 @@ fn several_streams_work_without_a_flush_between_them() {
                 }
                 Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
                     let _ = sender.send(Some(-1));
+                    // Sinks accept nothing after EOS without a flush.
+                    return gst::PadProbeReturn::Handled;
                 }
                 _ => {}
             }
-            // Sinks accept nothing after EOS without a flush, so the probe drops it.
-            gst::PadProbeReturn::Drop
+            gst::PadProbeReturn::Ok
         });
         pipeline.set_state(gst::State::Playing).unwrap();
         let pad = gst::Pad::new(gst::PadDirection::Src);

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+pub mod alive;
 pub mod browser;
 pub mod command;
 pub mod http;
@@ -34,6 +35,7 @@ pub fn init() {
         gst::init().unwrap();
         gstvx::plugin_register_static().unwrap();
     });
+    alive::watch();
 }
 
 /// Returns the path of the clip in the repository.
