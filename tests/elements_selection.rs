@@ -271,3 +271,27 @@ fn the_loop_filter_is_skipped_on_request_only() {
     assert!(filtered != unfiltered, "the filter changes nothing");
     assert!(filtered == frames(""), "the filter is skipped by default");
 }
+
+/// A clip whose edit list begins long after the keyframe that its first frames need.
+#[test]
+fn a_clip_that_begins_too_far_behind_its_keyframe_begins_at_the_next_one() {
+    let source = ["-f", "lavfi", "-i", "color=gray:size=16x16:rate=100:duration=54"];
+    // Keyframes at 0 and 52.5 s.
+    let x264 = "keyint=10000:scenecut=0:bframes=0:threads=1";
+    let how = ["-c:v", "libx264", "-preset", "ultrafast", "-x264-params", x264, "-force_key_frames", "52.5"];
+    let whole = made("lead_in_whole.mp4", &[&source[..], &how].concat());
+    let clip_from = |start: &str| {
+        let name = format!("lead_in_{start}.mp4");
+        let file = made(&name, &["-ss", start, "-i", whole.to_str().unwrap(), "-c", "copy"]);
+        run(&format!("filesrc location={} ! vxkeyframedec", quoted(&file)))
+    };
+    let times = |outcome: &common::Outcome| {
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        outcome.pts().iter().map(|pts| pts / 1_000_000).collect::<Vec<_>>()
+    };
+    let near = clip_from("49.5");
+    assert_eq!((times(&near), near.warnings.len()), (vec![0, 3000], 0), "{:?}", near.warnings);
+    let far = clip_from("50.5");
+    assert_eq!(times(&far), [2000]);
+    assert!(far.warnings.iter().any(|text| text.contains("damaged data")), "{:?}", far.warnings);
+}

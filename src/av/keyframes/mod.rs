@@ -495,10 +495,9 @@ impl KeyframeReader {
         let mut decoder = decoder?;
         let mut frames = Vec::new();
         let mut decoded = packets.as_slice().iter().try_for_each(|packet| decoder.decode(packet, &mut frames));
-        for _ in 0..MAX_LEAD_IN_PACKETS {
-            if !frames.is_empty() {
-                break;
-            }
+        let mut lead_in = 0;
+        while frames.is_empty() && lead_in < MAX_LEAD_IN_PACKETS {
+            lead_in += 1;
             if self.interrupt.is_set() {
                 return Err(Error::Interrupted);
             }
@@ -519,6 +518,12 @@ impl KeyframeReader {
                 self.ready.push_back(Outcome::Picture { pts: frame.timestamp(), frame, packet: None });
             }
             (None, Err(error)) => self.ready.push_back(Outcome::Damage { pts, reason: error.to_string() }),
+            (None, Ok(())) if lead_in == MAX_LEAD_IN_PACKETS => {
+                let reason = format!(
+                    "the first frame that is shown comes more than {MAX_LEAD_IN_PACKETS} packets after its keyframe"
+                );
+                self.ready.push_back(Outcome::Damage { pts, reason });
+            }
             // All hidden frames stay hidden: the clip begins at the next keyframe.
             (None, Ok(())) => {}
         }
