@@ -6,10 +6,10 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use common::{Outcome, clip, made, pipeline, pixels, play, quoted, run, shared};
+use common::{Outcome, clip, made, pipeline, pixels, play, quoted, root, run, shared};
 use gst::prelude::*;
 
 /// The video of `file` through a demuxer of GStreamer.
@@ -363,4 +363,57 @@ fn errors_name_what_is_missing() {
     // Damaged configuration.
     let error = error_of("video/x-h264,stream-format=avc,alignment=au,codec_data=(buffer)01ff", &[slice]);
     assert!(!error.is_empty());
+}
+
+#[test]
+fn few_events_wait_for_the_first_caps_and_a_segment_always_does() {
+    const MAX_HELD_EVENTS: usize = 256;
+    let (pipeline, sink) = pipeline("vxkeyframedec name=decoder");
+    let decoder = pipeline.by_name("decoder").unwrap();
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    let seen = numbers.clone();
+    decoder.static_pad("src").unwrap().add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let number = info.event().and_then(|event| event.structure()?.get::<u32>("number").ok());
+        if let Some(number) = number {
+            assert!(pad.sticky_event::<gst::event::Segment>(0).is_some());
+            seen.lock().unwrap().push(number);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let pad = gst::Pad::new(gst::PadDirection::Src);
+    pad.link(&decoder.static_pad("sink").unwrap()).unwrap();
+    pad.set_active(true).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let caps = gst::Caps::builder("image/jpeg").field("framerate", gst::Fraction::new(25, 1)).build();
+    assert!(pad.push_event(gst::event::StreamStart::new("test")));
+    assert!(pad.push_event(gst::event::Caps::new(&caps)));
+    let segment = |start: gst::ClockTime| {
+        let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        segment.set_start(start);
+        gst::event::Segment::new(&segment)
+    };
+    let numbered = |number: u32| {
+        let structure = gst::Structure::builder(format!("event-{number}")).field("number", number).build();
+        gst::event::CustomDownstreamSticky::new(structure)
+    };
+    assert!(pad.push_event(segment(gst::ClockTime::ZERO)));
+    let more = MAX_HELD_EVENTS as u32 + 44;
+    (0..more).for_each(|number| assert!(pad.push_event(numbered(number))));
+    // A flush removes the segment, and makes room for another event.
+    assert!(pad.push_event(gst::event::FlushStart::new()));
+    assert!(pad.push_event(gst::event::FlushStop::new(true)));
+    assert!(pad.push_event(numbered(more)) && pad.push_event(numbered(more + 1)));
+    let start = gst::ClockTime::from_seconds(7);
+    assert!(pad.push_event(segment(start)));
+    let mut picture = gst::Buffer::from_slice(std::fs::read(root().join("tests/media/gray_to_I420.jpg")).unwrap());
+    picture.get_mut().unwrap().set_pts(start);
+    pad.push(picture).unwrap();
+    // The sink returns from this when its frames have been read.
+    let end = std::thread::spawn(move || pad.push_event(gst::event::Eos::new()));
+    let outcome = play(&pipeline, &sink);
+    assert!(end.join().unwrap());
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(frames(&outcome).iter().map(|(time, _)| *time).collect::<Vec<_>>(), [Some(0)]);
+    let held: Vec<u32> = (0..MAX_HELD_EVENTS as u32 - 1).chain([more]).collect();
+    assert_eq!(*numbers.lock().unwrap(), held);
 }

@@ -330,7 +330,8 @@ impl KeyframeDec {
             return self.srcpad.push_event(event);
         }
         stream.held_events.retain(|held| event.type_() != gst::EventType::Segment || held.type_() != event.type_());
-        if stream.held_events.len() < MAX_HELD_EVENTS {
+        // No frame can be output without a segment.
+        if stream.held_events.len() < MAX_HELD_EVENTS || event.type_() == gst::EventType::Segment {
             stream.held_events.push(event);
         }
         true
