@@ -16,9 +16,11 @@ const NAMELESS: [&str; 4] = ["fd:", "multifle:", "multifile:", "imagesequence:"]
 ///
 /// Where several sources feed the pad (`concat`, `funnel`), the one with that stream is returned, or none.
 pub fn location(pad: &gst::Pad, stream_id: Option<&str>) -> Option<String> {
-    let mut uris = Vec::new();
-    collect_uris(pad, &mut uris, &mut 0);
-    let uri = if uris.len() < 2 { uris.pop()? } else { uris.into_iter().find(|uri| is_stream_of(uri, stream_id))? };
+    let (mut uris, mut elements) = (Vec::new(), 0);
+    collect_uris(pad, &mut uris, &mut elements);
+    // Among sources that were not all reached, only its stream identifies one.
+    let is_only = uris.len() < 2 && elements < MOST_ELEMENTS;
+    let uri = if is_only { uris.pop()? } else { uris.into_iter().find(|uri| is_stream_of(uri, stream_id))? };
     if NAMELESS.iter().any(|scheme| uri.starts_with(scheme)) {
         return None;
     }
@@ -42,7 +44,8 @@ fn is_stream_of(uri: &str, stream_id: Option<&str>) -> bool {
 fn collect_uris(pad: &gst::Pad, uris: &mut Vec<String>, elements: &mut usize) {
     let Some(fork) = fork_behind(pad, elements) else {
         let mut query = gst::query::Uri::new();
-        if pad.peer_query(&mut query) {
+        // Behind elements that were not examined the query may reach any of several sources.
+        if *elements < MOST_ELEMENTS && pad.peer_query(&mut query) {
             uris.extend(query.uri().filter(|uri| !uri.is_empty()).map(Into::into));
         }
         return;
@@ -84,4 +87,66 @@ pub fn element_behind(pad: &gst::Pad) -> Option<gst::Element> {
         }
     }
     None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    fn made(factory: &str) -> gst::Element {
+        gst::ElementFactory::make(factory).build().unwrap()
+    }
+
+    /// Returns a source of this file behind so many elements, and its last element.
+    fn chain(file: &str, elements: usize) -> (gst::Bin, gst::Element) {
+        let bin = gst::Bin::new();
+        let mut last = made("filesrc");
+        last.set_property("location", file);
+        bin.add(&last).unwrap();
+        for _ in 0..elements {
+            let next = made("identity");
+            bin.add(&next).unwrap();
+            last.link(&next).unwrap();
+            last = next;
+        }
+        (bin, last)
+    }
+
+    #[test]
+    fn sources_behind_many_elements_are_not_found() {
+        gst::init().unwrap();
+        let location_behind = |elements: usize| {
+            let (bin, last) = chain("/a.mp4", elements);
+            let sink = made("fakesink");
+            bin.add(&sink).unwrap();
+            last.link(&sink).unwrap();
+            location(&sink.static_pad("sink").unwrap(), None)
+        };
+        assert_eq!(location_behind(MOST_ELEMENTS - 2).as_deref(), Some("/a.mp4"));
+        assert_eq!(location_behind(MOST_ELEMENTS), None);
+    }
+
+    #[test]
+    fn a_source_that_was_reached_does_not_stand_for_one_that_was_not() {
+        gst::init().unwrap();
+        let (near, last) = chain("/near.mp4", 0);
+        let (far, other_last) = chain("/far.mp4", MOST_ELEMENTS);
+        let (funnel, sink) = (made("funnel"), made("fakesink"));
+        let pipeline = gst::Pipeline::new();
+        pipeline.add_many([near.upcast_ref(), far.upcast_ref(), &funnel, &sink]).unwrap();
+        for (bin, last) in [(&near, &last), (&far, &other_last)] {
+            let ghost = gst::GhostPad::with_target(&last.static_pad("src").unwrap()).unwrap();
+            bin.add_pad(&ghost).unwrap();
+            bin.link(&funnel).unwrap();
+        }
+        funnel.link(&sink).unwrap();
+        let pad = sink.static_pad("sink").unwrap();
+        assert_eq!(location(&pad, None), None);
+        let uri = glib::filename_to_uri("/near.mp4", None).unwrap();
+        let mut checksum = glib::Checksum::new(glib::ChecksumType::Sha256).unwrap();
+        checksum.update(uri.as_bytes());
+        let stream_id = format!("{}/0", checksum.string().unwrap());
+        assert_eq!(location(&pad, Some(&stream_id)).as_deref(), Some("/near.mp4"));
+    }
 }
