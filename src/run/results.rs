@@ -6,6 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::record::{Conditions, Detection, Frame, HeaderLine, SCHEMA, Summary};
 
 /// Longest line in bytes. A frame with 300 masks of 160x160 has less than 10 MB.
 pub(super) const MAX_LINE: u64 = 64 << 20;
-/// Most bytes of the summaries in a Parquet file's metadata. A part has at most 50,000 files.
-const MAX_SUMMARIES: usize = 256 << 20;
+/// Longest footer of a Parquet file, which holds the summaries of files.
+const MAX_FOOTER: u64 = 256 << 20;
 
 /// The results of one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -388,6 +389,9 @@ impl Table {
         let foreign = |what: &str| input_error(&part, format!("is not a table of `vx detect`: {what}"));
         let file = File::open(&part).map_err(|error| input_error(&part, error.to_string()))?;
         let length = file.metadata().map_err(|error| input_error(&part, error.to_string()))?.len();
+        if footer_len(&file, length) > MAX_FOOTER {
+            return Err(foreign("its footer, which holds the summaries of files, has more than 256 MiB"));
+        }
         let reader = contained(|| SerializedFileReader::new(file)).map_err(|error| unreadable(&error))?;
         if !reader.metadata().row_groups().iter().all(|group| is_inside(group, length)) {
             return Err(foreign("its columns lie outside of the file"));
@@ -396,9 +400,6 @@ impl Table {
         let text =
             pairs.into_iter().flatten().find(|pair| pair.key == "vx.files").and_then(|pair| pair.value.as_deref());
         let text = text.ok_or_else(|| foreign("it lacks the summaries of files, `vx.files`"))?;
-        if text.len() > MAX_SUMMARIES {
-            return Err(foreign("the summaries of files have more than 256 MiB"));
-        }
         self.summaries = serde_json::from_str(text).map_err(|error| foreign(&format!("summaries: {error}")))?;
         let columns = parse_message_type(COLUMNS).map_err(|error| unreadable(&error))?;
         let rows = RowIter::from_file_into(Box::new(reader)).project(Some(columns));
@@ -453,6 +454,15 @@ impl Table {
         let Some(row) = contained(|| rows.next().transpose()).transpose() else { return Ok(None) };
         let row = row.map_err(|error| self.error(format!("cannot be read as Parquet: {error}")))?;
         from_row(row).map(Some).ok_or_else(|| self.error("is damaged: a row has a value of another type"))
+    }
+}
+
+/// Returns the length in bytes that a Parquet file of `length` bytes states for its footer, which is read as a whole; 0 for other files.
+fn footer_len(file: &File, length: u64) -> u64 {
+    let mut end = [0; 8];
+    match length.checked_sub(8).map(|position| file.read_exact_at(&mut end, position)) {
+        Some(Ok(())) => u32::from_le_bytes([end[0], end[1], end[2], end[3]]).into(),
+        _ => 0,
     }
 }
 
@@ -528,6 +538,20 @@ mod tests {
         let mut results = Results::open([file.path()]).unwrap();
         let error = results.next().unwrap().unwrap_err().to_string();
         assert!(error.contains("line 1 has more than 64 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_long_footer_of_a_table_is_refused() {
+        let file = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
+        let error_of = |footer: u64| {
+            file.as_file().set_len(footer + 100).unwrap();
+            let end = [&u32::try_from(footer).unwrap().to_le_bytes()[..], b"PAR1"].concat();
+            file.as_file().write_all_at(&end, footer + 92).unwrap();
+            Results::open([file.path()]).err().unwrap().to_string()
+        };
+        assert!(error_of(MAX_FOOTER + 1).contains("more than 256 MiB"));
+        let error = error_of(MAX_FOOTER / 256);
+        assert!(error.contains("cannot be read as Parquet"), "{error}");
     }
 
     #[test]
