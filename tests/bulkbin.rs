@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use common::{PATIENCE, clip, init, made, pipeline, play, root, run, scratch};
+use common::{PATIENCE, clip, damaged_keyframes, init, made, pipeline, play, root, run, scratch};
 use gst::prelude::*;
 use serde_json::Value;
 
@@ -544,4 +544,13 @@ fn a_model_that_is_replaced_after_ready_is_used_by_no_lane() {
         let replaced = outcome.warnings.iter().filter(|warning| warning.contains("replaced")).count();
         assert_eq!(replaced, lanes - 1, "{:?}", outcome.warnings);
     }
+}
+
+#[test]
+fn the_summary_of_a_badly_damaged_file_has_few_warnings() {
+    const MAX_WARNINGS: usize = 8;
+    let files = [damaged_keyframes("summary_warnings.mp4", 30).display().to_string()];
+    let bulk = run(&format!("vxbulkbin file-list={} execution-provider=cpu lanes=1", list(&files).display()));
+    let summary = lines(&bulk).pop().unwrap();
+    assert_eq!(summary["warnings"].as_array().unwrap().len(), MAX_WARNINGS, "{summary}");
 }

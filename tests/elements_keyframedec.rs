@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{clip, made, piped, pipeline, pixels, play, quoted, run, scratch};
+use common::{clip, damaged_keyframes, made, piped, pipeline, pixels, play, quoted, run, scratch};
 use gst::prelude::*;
 
 /// Returns the keyframes of a file according to ffprobe, as presentation times in nanoseconds.
@@ -698,4 +698,13 @@ fn every_decoder_knows_which_version_of_x264_made_the_file() {
     let alone = frames(&old, 1);
     assert!(alone.len() == 6 && alone[5] != frames(&new, 1)[5], "the version makes no difference");
     assert!(frames(&old, 4) == alone);
+}
+
+#[test]
+fn a_badly_damaged_file_causes_few_warnings() {
+    const MAX_WARNINGS: usize = 20;
+    let outcome = run(&format!("filesrc location={} ! vxkeyframedec", quoted(&damaged_keyframes("warnings.mp4", 30))));
+    let damage: Vec<_> = outcome.warnings.iter().filter(|text| text.contains("damaged data")).collect();
+    assert_eq!(damage.len(), MAX_WARNINGS, "{:?}", outcome.warnings);
+    assert!(damage[MAX_WARNINGS - 1].ends_with("further ones are only logged"), "{damage:?}");
 }

@@ -121,3 +121,32 @@ unsafe extern "C" fn receive(object: *mut c_void, level: c_int, format: *const c
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(complete.trim_end())));
     });
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_line_without_an_end_is_passed_on_in_pieces() {
+        capture_log();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let receiver = lines.clone();
+        let _attributed = LogSink::new(move |line| receiver.lock().push(line.len())).enter();
+        let log = |text: &CStr| {
+            // SAFETY: no object; a format and its argument, both terminated.
+            unsafe { ffi::av_log(std::ptr::null_mut(), ffi::AV_LOG_WARNING, c"%s".as_ptr(), text.as_ptr()) };
+        };
+        let piece = std::ffi::CString::new([b'x'; LINE_BYTES / 2]).unwrap();
+        for _ in 1..PENDING_BYTES / (LINE_BYTES / 2) {
+            log(&piece);
+        }
+        assert!(lines.lock().is_empty());
+        log(&piece);
+        assert_eq!(*lines.lock(), [PENDING_BYTES]);
+        log(c"end\n");
+        assert_eq!(*lines.lock(), [PENDING_BYTES, 3]);
+    }
+}

@@ -342,4 +342,25 @@ mod tests {
         assert_eq!(cache.get(&key), None);
         assert!(cache.problem().is_some());
     }
+
+    #[test]
+    fn a_large_entry_is_neither_kept_nor_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ModelCache::open(folder.path()).unwrap();
+        let key = CacheKey::new("test");
+        // Never written: the memory of zeros is not touched.
+        let len = usize::try_from(MAX_ENTRY).unwrap() + 1;
+        cache.put(&key, &vec![0; len]);
+        assert_eq!((entries(folder.path()), cache.problem()), (Vec::new(), None));
+        // A sparse file with the right hash.
+        let mut file = File::create(cache.path(&key)).unwrap();
+        file.set_len(MAX_ENTRY + 1).unwrap();
+        let (mut hash, zeros) = (blake3::Hasher::new(), vec![0; 1 << 20]);
+        for _ in 0..MAX_ENTRY >> 20 {
+            hash.update(&zeros);
+        }
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
+        file.write_all(hash.update(&[0]).finalize().as_bytes()).unwrap();
+        assert_eq!(cache.get(&key), None);
+    }
 }

@@ -224,4 +224,16 @@ mod tests {
         let last = (0..300).rev().find(|x| (0..40).any(|y| pixels[y * 300 + x])).unwrap();
         assert!(last <= width + 2 && last + 8 >= width, "{last} of {width}");
     }
+
+    #[test]
+    fn fonts_are_searched_for_a_limited_number_of_characters() {
+        let mut fonts = SystemFonts::default();
+        let others = ('\u{20000}'..).take(MAX_REMEMBERED - 1).map(|character| (character, None));
+        fonts.by_character.extend(others);
+        fonts.font_for('犬');
+        assert!(fonts.faces.is_some() && fonts.by_character.len() == MAX_REMEMBERED);
+        fonts.faces = None;
+        assert!(fonts.font_for('猫').is_none() && fonts.faces.is_none());
+        assert_eq!(fonts.by_character.len(), MAX_REMEMBERED);
+    }
 }

@@ -112,7 +112,7 @@ impl Drop for Watcher {
 }
 
 /// Reports the times of stages of a frame.
-pub(super) fn report(pts: Option<gst::ClockTime>, times: &[(FrameStage, Duration)]) {
+pub(crate) fn report(pts: Option<gst::ClockTime>, times: &[(FrameStage, Duration)]) {
     if COUNT.load(Ordering::Acquire) == 0 {
         return;
     }

@@ -60,3 +60,23 @@ impl StageRecorder {
         self.times.lock().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_after_many_others_are_only_counted() {
+        let recorder = StageRecorder::start();
+        let report = |pts: u64, stage: FrameStage| {
+            stages::report(Some(gst::ClockTime::from_nseconds(pts)), &[(stage, Duration::from_nanos(1))]);
+        };
+        (0..=MAX_FRAMES as u64).for_each(|pts| report(pts, FrameStage::Read));
+        // A later stage of a frame that is kept.
+        report(0, FrameStage::Decode);
+        let times = recorder.times();
+        assert_eq!((times.frames.len(), times.frames[&0].len()), (MAX_FRAMES, 2));
+        // Other tests of this process may report too.
+        assert!(times.left_out >= 1 && !times.frames.contains_key(&(MAX_FRAMES as u64)));
+    }
+}

@@ -103,6 +103,19 @@ pub fn damaged(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Creates a file of 40 keyframes, of which so many cannot be decoded.
+pub fn damaged_keyframes(name: &str, count: usize) -> PathBuf {
+    let how = ["-f", "lavfi", "-i", "testsrc=size=64x64:rate=25:duration=1.6", "-c:v", "mpeg4", "-g", "1"];
+    let file = made(name, &how);
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The headers of pictures (ISO/IEC 14496-2 6.2.5).
+    let starts: Vec<_> = memchr::memmem::find_iter(&bytes, &[0, 0, 1, 0xb6]).take(count + 5).skip(5).collect();
+    assert_eq!(starts.len(), count);
+    starts.into_iter().for_each(|start| bytes[start + 3] = 0xff);
+    std::fs::write(&file, bytes).unwrap();
+    file
+}
+
 /// Returns a source element that reads `file` through a pipe, which stays open.
 pub fn piped(file: &Path) -> String {
     let (source, end) = pipe_of(file);

@@ -198,8 +198,10 @@ fn flv(input: &mut Input, len: u64) -> Result<Completeness, Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
+    use crate::av::input::test_files::unprobed;
 
     #[test]
     fn ogg_files_end_with_a_whole_page_that_says_so() {
@@ -225,5 +227,24 @@ mod tests {
             (gif(b"x;"), gif(b"x;\0\0"), gif(b"x")),
             (Completeness::Complete, Completeness::Complete, Completeness::MissingEndMarker)
         );
+    }
+
+    #[test]
+    fn objects_behind_many_others_are_not_examined() {
+        let object =
+            |guid: [u8; 16], content: &[u8]| [&guid[..], &(24 + content.len() as u64).to_le_bytes(), content].concat();
+        let announced = |objects: usize| {
+            let padding = object(*b"\x74\xd4\x06\x18\xdf\xca\x09\x45\xa4\xba\x9a\xab\xcb\x96\xaa\xe8", &[]);
+            // The file's GUID and size, then dates, counts, durations and flags.
+            let properties = [&[0; 16][..], &1_000_000_u64.to_le_bytes(), &[0; 56]].concat();
+            let properties = object(*b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\0\xc0\x0c\x20\x53\x65", &properties);
+            let objects = [padding.repeat(objects), properties].concat();
+            let counts = [&66_u32.to_le_bytes()[..], &[1, 2], &objects].concat();
+            let header = object(*b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", &counts);
+            let data = object(*b"\x36\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", &[0; 26]);
+            announced_len(&mut unprobed(&[header, data].concat()).unwrap()).unwrap()
+        };
+        assert_eq!(announced(MAX_ASF_OBJECTS - 1), Some(1_000_000));
+        assert_eq!(announced(MAX_ASF_OBJECTS), None);
     }
 }

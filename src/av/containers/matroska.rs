@@ -500,8 +500,10 @@ fn element_at(input: &mut Input, at: u64) -> Result<Option<Element>, Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
+    use crate::av::input::test_files::{element, matroska, track, unprobed};
 
     #[test]
     fn numbers_of_variable_length() {
@@ -523,5 +525,19 @@ mod tests {
         assert_eq!(only_video(&[video, video].concat()), None);
         assert_eq!(only_video(&audio), None);
         assert_eq!(only_video(&video[..5]), None);
+    }
+
+    #[test]
+    fn a_long_list_of_tracks_is_not_parsed() {
+        let video = track(1, 1, "V_MPEG4/ISO/AVC");
+        for (extra, is_parsed) in [(0, true), (1, false)] {
+            let void = 0xEC;
+            let header = element(void, &[]).len();
+            let padding = TRACKS_BYTES as usize - video.len() - header + extra;
+            let file = matroska(&[&video[..], &element(void, &vec![0; padding])].concat(), &[]);
+            let mut input = unprobed(&file).unwrap();
+            assert_eq!(input.streams().len(), 1);
+            assert_eq!(Walker::new(&mut input, false).unwrap().is_some(), is_parsed);
+        }
     }
 }

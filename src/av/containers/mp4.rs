@@ -90,3 +90,28 @@ impl Boxes {
         Ok(Some(TopLevelBox { kind, end, is_broken }))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+    use crate::av::input::test_files::{bytes_of, file_of, opened};
+
+    #[test]
+    fn boxes_behind_many_others_are_not_examined() {
+        let clip = bytes_of("examples/media/scenes.mp4");
+        // An empty box, and the header of a fragment of which the rest is missing.
+        let (free, fragment) = (b"\0\0\0\x08free", b"\0\0\x10\0moof\0\0\0\x10mfhd\0\0\0\0\0\0\0\x01");
+        let announced = |count: usize| {
+            let file = [&clip[..], &free.repeat(count), fragment].concat();
+            let mut input = opened(file_of(&file)).unwrap();
+            (announced_len(&mut input).unwrap().map(|len| len - file.len() as u64), has_fragments(&mut input).unwrap())
+        };
+        let mut boxes = Boxes::new();
+        let mut input = opened(file_of(&clip)).unwrap();
+        let count = std::iter::from_fn(|| boxes.next(&mut input).unwrap()).count();
+        let missing = 0x1000 - fragment.len() as u64;
+        assert_eq!(announced(MAX_BOXES - count - 1), (Some(missing), true));
+        assert_eq!(announced(MAX_BOXES - count), (None, true));
+    }
+}

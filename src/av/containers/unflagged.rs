@@ -84,3 +84,45 @@ impl UnflaggedSearch {
         Ok(self.has_found)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+    use crate::av::input::test_files::{bytes_of, file_of, opened};
+
+    /// Passes a keyframe, a small frame and one of `bytes` bytes, all zeros. Returns the bytes read to examine the last.
+    fn examined(search: &mut UnflaggedSearch, bytes: u64, input: &mut Input) -> u64 {
+        let before = input.bytes_read();
+        search.note_keyframe(bytes);
+        assert!(!search.is_keyframe(0, 1, input).unwrap());
+        let position = input.byte_len().unwrap() - bytes;
+        assert!(!search.is_keyframe(position, bytes, input).unwrap());
+        input.bytes_read() - before
+    }
+
+    /// Opens a clip that is followed by zeros.
+    fn open() -> (Input, UnflaggedSearch) {
+        let file = file_of(&bytes_of("examples/media/scenes.mp4"));
+        file.set_len(4 * MAX_BYTES).unwrap();
+        let mut input = opened(file).unwrap();
+        let search = UnflaggedSearch::new(&input.best_video().unwrap()).unwrap();
+        (input, search)
+    }
+
+    #[test]
+    fn the_search_ends_after_some_frames_in_vain() {
+        let (mut input, mut search) = open();
+        for _ in 0..MAX_TRIES {
+            assert_eq!(examined(&mut search, 1000, &mut input), 1000);
+        }
+        assert_eq!(examined(&mut search, 1000, &mut input), 0);
+    }
+
+    #[test]
+    fn large_frames_are_not_read() {
+        let (mut input, mut search) = open();
+        assert_eq!(examined(&mut search, MAX_BYTES + 1, &mut input), 0);
+        assert_eq!(examined(&mut search, MAX_BYTES, &mut input), MAX_BYTES);
+    }
+}

@@ -12,6 +12,9 @@ pub mod packet;
 pub mod parameter_sets;
 pub mod parser;
 mod probe;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+pub(crate) mod test_files;
 pub mod video_stream;
 
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -524,4 +527,35 @@ pub(crate) fn text(string: *const c_char) -> Option<String> {
 /// Converts a key for [`Input::metadata`].
 pub(crate) fn metadata_key(key: &str) -> CString {
     CString::new(key).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::av::input::test_files::{element, file_of, matroska, opened, track};
+
+    #[test]
+    fn a_file_with_too_many_streams_is_refused() {
+        let file = |streams: u16| {
+            let tracks: Vec<u8> = (1..=streams).flat_map(|number| track(number, 1, "V_MPEG4/ISO/AVC")).collect();
+            opened(file_of(&matroska(&tracks, &[])))
+        };
+        let limit = u16::try_from(STREAMS_LIMIT).unwrap();
+        assert_eq!(file(limit).map(|input| input.streams().len()).unwrap(), usize::from(limit));
+        let refused = file(limit + 1).err();
+        assert!(matches!(refused, Some(Error::NotMedia { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn probing_ends_after_some_megabytes() {
+        const BLOCK: usize = 1 << 20;
+        // The picture size of VP9 is in its frames, and there are none.
+        let tracks = [track(1, 1, "V_VP9"), track(2, 2, "A_PCM/INT/LIT")].concat();
+        let block = element(0xA3, &[&[0x82, 0, 0, 0x80][..], &vec![0; BLOCK]].concat());
+        let file = matroska(&tracks, &block.repeat(12));
+        let input = opened(file_of(&file)).unwrap();
+        assert_eq!(input.streams().len(), 2);
+        let read = input.bytes_read();
+        assert!(read >= PROBE_BYTES as u64 && read < PROBE_BYTES as u64 + 3 * BLOCK as u64, "{read} bytes");
+    }
 }

@@ -278,3 +278,24 @@ impl KeyframePackets {
         self.0.iter().map(Packet::share).collect::<Result<_, _>>().map(Self)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn side_data_over_the_limit_stays_with_its_own_packet() {
+        let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA;
+        for (len, is_carried) in [(PERSISTENT_LIMIT, true), (PERSISTENT_LIMIT + 1, false)] {
+            let mut persistent = Vec::new();
+            let mut first = Packet::of(&[1]).unwrap();
+            first.add_side_data(&SideData { kind, bytes: vec![1; len] }).unwrap();
+            first.carry_side_data(&mut persistent).unwrap();
+            assert_eq!(first.new_extradata().map(<[u8]>::len), Some(len));
+            let mut second = Packet::of(&[1]).unwrap();
+            second.carry_side_data(&mut persistent).unwrap();
+            assert_eq!(second.new_extradata().map(<[u8]>::len), is_carried.then_some(len));
+        }
+    }
+}

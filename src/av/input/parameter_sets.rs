@@ -581,4 +581,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_long_parameter_set_is_not_kept() {
+        for (len, is_kept) in [(SET_BYTES, true), (SET_BYTES + 1, false)] {
+            let mut long = sps(0, 1);
+            long.resize(len, 1);
+            let mut sets = ParameterSets::new(Syntax::H264, &[]);
+            sets.remember(&with_start_codes(&[long, pps(0), IDR.to_vec()]));
+            assert_eq!(sets.sets.len(), 1 + usize::from(is_kept), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn no_more_than_some_units_of_a_packet_are_searched() {
+        let other = vec![9, 0x10];
+        for (others, is_found) in [(UNITS - 1, true), (UNITS, false)] {
+            let mut sets = ParameterSets::new(Syntax::H264, &[]);
+            let packet = with_start_codes(&[vec![other.clone(); others], vec![sps(0, 1)]].concat());
+            assert_eq!(sets.would_change(&packet), is_found);
+            sets.remember(&packet);
+            assert_eq!(sets.sets.len(), usize::from(is_found));
+            assert_eq!(ParameterSets::new(Syntax::H264, &packet).sets.len(), usize::from(is_found));
+            let packet = with_start_codes(&[vec![other.clone(); others], vec![IDR.to_vec()]].concat());
+            assert_eq!(is_idr(Framing::StartCodes, &packet), is_found);
+        }
+    }
 }

@@ -147,3 +147,37 @@ impl Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::av::input::test_files::{file_of, opened};
+
+    /// An FLV file (Adobe Flash Video specification 10.1, annex E) whose video comes after this many packets of audio.
+    fn file(audio_packets: usize) -> Vec<u8> {
+        // Uncompressed audio; together more bytes than FFmpeg's own probe reads.
+        let audio = [&[0x3e][..], &vec![0; 30_000]].concat();
+        // A keyframe of Sorenson Spark.
+        let video = [&[0x12][..], &[0; 100]].concat();
+        let tags = std::iter::repeat_n((8, &audio), audio_packets).chain([(9, &video)]);
+        let mut file = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+        for (kind, content) in tags {
+            let len = u32::try_from(content.len()).unwrap();
+            file.push(kind);
+            file.extend(&len.to_be_bytes()[1..]);
+            file.extend([0; 7]);
+            file.extend(content);
+            file.extend((len + 11).to_be_bytes());
+        }
+        file
+    }
+
+    #[test]
+    fn the_search_for_the_first_video_ends_after_some_packets() {
+        let mut input = opened(file_of(&file(LATE_STREAM_PACKETS - 1))).unwrap();
+        assert!(input.best_video().is_ok());
+        let mut input = opened(file_of(&file(LATE_STREAM_PACKETS))).unwrap();
+        let error = input.best_video().err();
+        assert!(matches!(error, Some(Error::NoVideo { .. })), "{error:?}");
+    }
+}

@@ -219,6 +219,16 @@ mod tests {
     use crate::av::input::bare_stream::{BareStream, Codec, StreamFormat};
     use crate::av::log::LogSink;
 
+    fn resources() -> Resources {
+        Resources {
+            options: DecoderOptions::default(),
+            memory: FramePool::default().for_file(),
+            device: None,
+            log: LogSink::default(),
+            x264_build: Arc::default(),
+        }
+    }
+
     #[test]
     fn a_section_whose_decoder_cannot_be_opened_is_one_error() {
         // An hvcC with one array of one unit, which ends within its length.
@@ -233,14 +243,7 @@ mod tests {
             is_interlaced: false,
         };
         let stream = BareStream::new(&format).unwrap();
-        let resources = Resources {
-            options: DecoderOptions::default(),
-            memory: FramePool::default().for_file(),
-            device: None,
-            log: LogSink::default(),
-            x264_build: Arc::default(),
-        };
-        let mut gaps = GapFiller::new(10, 1, resources, Interrupt::default());
+        let mut gaps = GapFiller::new(10, 1, resources(), Interrupt::default());
         let mut frames = Vec::new();
         let packet = |time: i64| {
             let mut packet = Packet::of(&[0; 100]).unwrap();
@@ -254,5 +257,30 @@ mod tests {
             assert_eq!(errors.count(), 1);
             assert_eq!((gaps.held.len(), gaps.held_bytes), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_section_of_many_bytes_is_decoded_without_waiting_for_its_end() {
+        let format = StreamFormat {
+            codec: Codec::H264,
+            extradata: Vec::new(),
+            size: None,
+            pixel_aspect_ratio: None,
+            frame_rate: None,
+            is_interlaced: false,
+        };
+        let stream = BareStream::new(&format).unwrap();
+        let mut gaps = GapFiller::new(10, 1, resources(), Interrupt::default());
+        // References to the same memory.
+        let packet = Packet::of(&vec![0; 16 << 20]).unwrap();
+        let mut frames = Vec::new();
+        gaps.begin(packet.share().unwrap(), true, &mut frames).unwrap();
+        for _ in 1..MAX_HELD_BYTES / packet.byte_len() {
+            gaps.add(stream.video(), packet.share().unwrap(), &mut frames).unwrap();
+        }
+        assert_eq!((gaps.is_decoding, gaps.held_bytes), (false, MAX_HELD_BYTES));
+        // These packets have no pictures.
+        let _ = gaps.add(stream.video(), packet, &mut frames);
+        assert_eq!((gaps.is_decoding, gaps.held.len(), gaps.held_bytes), (true, 0, 0));
     }
 }

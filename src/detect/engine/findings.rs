@@ -156,3 +156,32 @@ impl Verdicts {
         self.0.write(&self.key(size), &Verdict { refused: verdict.clone().err() });
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_values_of_a_trial_run_are_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ModelCache::open(folder.path()).unwrap();
+        for (len, is_kept) in [(4, true), (MAX_VALUES + 1, false)] {
+            let store = FindingsStore { cache: cache.clone(), key: CacheKey::new("test").with(len.to_string()) };
+            store.put(&Findings {
+                declaration: Declaration::default(),
+                trial: TrialReport { outputs: Some(Vec::new()), ..TrialReport::default() },
+                trial_values: vec![0; len],
+                provider: String::new(),
+                device: String::new(),
+                precision: String::new(),
+                operators: OperatorCounts::default(),
+                is_rewritten: false,
+                batching_fault: None,
+            });
+            assert_eq!(store.get().map(|found| found.trial_values.len()), is_kept.then_some(len));
+        }
+        // Of the second, neither the values nor the rest.
+        assert_eq!(folder.path().read_dir().unwrap().count(), 2);
+    }
+}

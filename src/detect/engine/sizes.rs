@@ -34,7 +34,7 @@ pub(super) type Size = (usize, usize);
 const ASPECT_RATIOS: [(usize, usize); 8] = [(3, 7), (1, 2), (9, 16), (5, 8), (2, 3), (3, 4), (4, 5), (1, 1)];
 /// Most sizes for which a worker keeps a session. Each takes memory (YOLOv8n 60 MB), and opening one again costs less than a second of
 /// decoding and detection.
-const MAX_KEPT: usize = 4;
+pub(super) const MAX_KEPT: usize = 4;
 /// Detections with at least this confidence must be found at both sizes.
 const CERTAIN: f32 = 0.5;
 /// Lowest overlap (intersection over union) of a detection at both sizes.

@@ -540,7 +540,8 @@ mod tests {
     use std::path::Path;
 
     use super::super::loading::{OpenedModel, open_first};
-    use super::super::plan::EngineSpec;
+    use super::super::plan::{EngineSpec, SessionMemory};
+    use super::super::sizes::MAX_KEPT;
     use super::*;
     use crate::detect::PixelFormat;
     use crate::detect::model::hints::InputSize;
@@ -560,24 +561,40 @@ mod tests {
         }
     }
 
+    fn runtime() -> &'static Runtime {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let options = RuntimeOptions { search_dirs: vec![root.join(".deps/lib")], ..RuntimeOptions::default() };
+        Runtime::load(&options).unwrap().0
+    }
+
+    /// Opens a model on the CPU provider.
+    fn open(name: &str) -> (OpenedModel, Arc<ModelBytes>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name);
+        let spec = EngineSpec { model: ModelSource::File(path), ..EngineSpec::default() };
+        let bytes = Arc::new(spec.model.read(None).unwrap());
+        let choice = ProviderChoice { provider: Provider::Cpu, library: None };
+        let opened = open_first(runtime(), &bytes, &[choice], &spec, "", &CancelToken::default(), None).unwrap();
+        (opened, bytes)
+    }
+
+    fn shared(opened: &OpenedModel, bytes: Arc<ModelBytes>, hint: InputSize) -> Arc<Shared> {
+        let exported = SizedModel::exported(opened.model.clone(), bytes, Vec::new());
+        Arc::new(Shared {
+            sizes: Sizes::new(exported, hint, &Provider::Cpu, 1),
+            queue: JobQueue::new(1, Duration::ZERO),
+            has_warned: AtomicBool::new(true),
+            repetition: Mutex::default(),
+            provider: String::new(),
+            running: Mutex::new(1),
+            changed: Condvar::new(),
+            counters: Mutex::default(),
+        })
+    }
+
     /// A session of a model with another input stands for a failing provider: each of its runs fails. A library that does not exist
     /// stands for a provider that cannot open a model that it could open at an earlier start.
     #[test]
     fn a_failing_provider_is_replaced_once_or_an_error() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let options = RuntimeOptions { search_dirs: vec![root.join(".deps/lib")], ..RuntimeOptions::default() };
-        let (runtime, _) = Runtime::load(&options).unwrap();
-        let open = |name: &str| {
-            let spec =
-                EngineSpec { model: ModelSource::File(root.join("tests/models").join(name)), ..EngineSpec::default() };
-            let bytes = Arc::new(spec.model.read(None).unwrap());
-            let choice = ProviderChoice { provider: Provider::Cpu, library: None };
-            let opened = open_first(runtime, &bytes, &[choice], &spec, "", &CancelToken::default(), None).unwrap();
-            (opened, bytes)
-        };
-        let sized = |opened: &OpenedModel, bytes: Arc<ModelBytes>| {
-            SizedModel::exported(opened.model.clone(), bytes, Vec::new())
-        };
         for (works, is_open) in [(true, true), (false, true), (true, false), (false, false)] {
             let (right, bytes) = open("yolo_nas.onnx");
             let fallback = works.then(|| right.setup.clone());
@@ -587,23 +604,14 @@ mod tests {
             };
             let missing = Accelerator { choice, tuning: Tuning::default(), threads: 1, cache: None };
             let opener = SessionOpener {
-                runtime,
+                runtime: runtime(),
                 setup: if is_open { right.setup.clone() } else { Setup::Accelerated(missing) },
                 cancel: Arc::default(),
                 batch_size: 1,
                 max_sessions: 1,
                 verdicts: None,
             };
-            let shared = Arc::new(Shared {
-                sizes: Sizes::new(sized(&right, bytes), InputSize::Model, &Provider::Cpu, 1),
-                queue: JobQueue::new(1, Duration::ZERO),
-                has_warned: AtomicBool::new(true),
-                repetition: Mutex::default(),
-                provider: String::new(),
-                running: Mutex::new(1),
-                changed: Condvar::new(),
-                counters: Mutex::default(),
-            });
+            let shared = shared(&right, bytes, InputSize::Model);
             let (wrong, _) = open("picodet.onnx");
             let session = SizedSession::new(Arc::clone(shared.sizes.exported()), wrong.session.unwrap(), 1).unwrap();
             let mut worker = Worker::new(Arc::clone(&shared), opener, is_open.then_some(session), fallback);
@@ -621,5 +629,31 @@ mod tests {
             }
             assert_eq!(shared.counters.lock().cpu_fallback.is_some(), works);
         }
+    }
+
+    #[test]
+    fn a_worker_closes_the_session_that_was_not_used_for_longest() {
+        let (opened, bytes) = open("sizes/v8_160x160.onnx");
+        let setup = opened.setup.clone();
+        let shared = shared(&opened, bytes, InputSize::Auto);
+        // As an earlier start found out.
+        let sizes = [(160, 96), (96, 160), (160, 128), (128, 160)];
+        sizes.into_iter().for_each(|size| drop(shared.sizes.known(size)));
+        let max_sessions = SessionMemory::plan(None, 1, 1, 1, shared.sizes.kept()).sizes;
+        let opener = SessionOpener {
+            runtime: runtime(),
+            setup,
+            cancel: Arc::default(),
+            batch_size: 1,
+            max_sessions,
+            verdicts: None,
+        };
+        let mut worker = Worker::new(shared, opener, None, None);
+        let order = [(160, 160), sizes[0], sizes[1], sizes[2], (160, 160), sizes[3]];
+        for size in order {
+            worker.select_session(size).unwrap();
+        }
+        let kept: Vec<Size> = worker.sessions.iter().map(|open| open.sized.size()).collect();
+        assert_eq!(kept, order[6 - MAX_KEPT..]);
     }
 }

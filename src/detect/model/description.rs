@@ -567,4 +567,16 @@ mod tests {
         let format = input_format(&bytes, Preparation::IMAGENET, ModelHints::default(), None);
         assert_eq!((format.white, format.normalise), (255.0, None));
     }
+
+    #[test]
+    fn an_input_of_too_many_values_is_refused() {
+        let side = crate::detect::onnx::input::MAX_SIDE;
+        let most = MAX_INPUT_VALUES / (3 * side * side);
+        assert!((1..MAX_BATCH).contains(&most));
+        let input = |images: usize| declaration(&[images as i64, 3, side as i64, side as i64], &[-1, 84, -1], &[]);
+        assert!(DeclaredModel::new("m.onnx", input(most), None).is_ok());
+        let refused = refusal(input(most + 1));
+        assert!(refused.contains(&format!("its batch is {}; supported are 1 to {most}", most + 1)), "{refused}");
+        assert_eq!((max_images(side, side), max_images(64, 64)), (most, MAX_BATCH));
+    }
 }

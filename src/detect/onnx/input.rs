@@ -171,4 +171,16 @@ mod tests {
         );
         assert!(size(Dimension::Fixed(99_999), fixed(), None, None).unwrap_err().reason.contains("99999x640"));
     }
+
+    #[test]
+    fn a_mask_of_too_many_values_is_not_known() {
+        let mask = |rows: usize, columns: usize| {
+            let shape = [1, rows, columns].map(Dimension::Fixed).to_vec();
+            let input = TensorInfo { name: "pixel_mask".to_owned(), element: ElementType::I64, shape };
+            extra_input(&input, (640, 640)).map(|extra| extra.shape().to_vec())
+        };
+        let columns = MAX_MASK_VALUES / MAX_SIDE;
+        assert_eq!(mask(MAX_SIDE, columns), Some(vec![MAX_SIDE, columns]));
+        assert_eq!(mask(MAX_SIDE, columns + 1), None);
+    }
 }

@@ -216,3 +216,20 @@ fn damaged_and_hostile_files_cost_little() {
     let changed = for_cpu(&bytes, KernelPreference::SignedActivations).unwrap();
     assert!(for_cpu(&changed, KernelPreference::SignedActivations).is_none(), "it is as it should be already");
 }
+
+#[test]
+fn a_long_model_is_left_alone() {
+    let preference = KernelPreference::UnsignedWeights;
+    let short = model(&[convolution("weights", "zero")], &[signed("weights"), signed("zero")], &[]);
+    assert!(for_cpu(&short, preference).is_some());
+    // A text of zeros (`doc_string`), which is never read: its memory is not touched.
+    let head = [short, vec![6 << 3 | 2]].concat();
+    let zeros = MAX_LENGTH + 1 - head.len() - 4;
+    let mut long = vec![0; MAX_LENGTH + 1];
+    long[..head.len()].copy_from_slice(&head);
+    for (place, byte) in long[head.len()..][..4].iter_mut().enumerate() {
+        *byte = (zeros >> (7 * place)) as u8 & 0x7f | if place < 3 { 0x80 } else { 0 };
+    }
+    assert_eq!(fields(&long).map(|parts| parts.len()), Some(2));
+    assert!(for_cpu(&long, preference).is_none());
+}

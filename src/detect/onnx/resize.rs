@@ -732,4 +732,36 @@ mod tests {
         }
         assert!(resized(b"", (160, 160), (160, 96)).is_err());
     }
+
+    #[test]
+    fn a_long_model_is_not_rewritten() {
+        // Never read: the memory of zeros is not touched.
+        let reason = resized(&vec![0; MAX_LENGTH + 1], (160, 160), (160, 96)).unwrap_err();
+        assert!(reason.contains("larger than 512 MiB"), "{reason}");
+    }
+
+    #[test]
+    fn a_constant_of_many_values_is_not_examined() {
+        // Channels for 8400 cells, which become 2100.
+        let made = |channels: usize| {
+            let (name, dims) = ("c".to_owned(), vec![channels as i64, 8400]);
+            let raw_data = Some(vec![0; channels * 8400 * 2]);
+            let tensor = Tensor { name: Some(name), dims, data_type: Some(FLOAT16), raw_data, ..Tensor::default() };
+            let mut node = Vec::new();
+            put_bytes(NODE_INPUT, b"c", &mut node);
+            put_bytes(NODE_OP_TYPE, b"Add", &mut node);
+            let (mut graph, mut model) = (Vec::new(), Vec::new());
+            put_bytes(GRAPH_NODE, &node, &mut graph);
+            put_bytes(GRAPH_INITIALIZER, &tensor.encode_to_vec(), &mut graph);
+            put_bytes(MODEL_GRAPH, &graph, &mut model);
+            let model = resized(&model, (640, 640), (320, 320)).unwrap();
+            let model = fields(&model).unwrap();
+            let graph = fields(model[0].payload).unwrap();
+            let tensor = graph.iter().find(|part| part.number == GRAPH_INITIALIZER).unwrap();
+            Tensor::decode(tensor.payload).unwrap().dims
+        };
+        let most = MAX_VALUES / 8400;
+        assert_eq!(made(most), [most as i64, 2100]);
+        assert_eq!(made(most + 1), [most as i64 + 1, 8400]);
+    }
 }

@@ -513,16 +513,37 @@ fn tensor_info(name: &str, kind: &ValueType) -> TensorInfo {
     TensorInfo { name: name.to_owned(), element, shape }
 }
 
-#[cfg(all(test, feature = "plugin-providers"))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::super::library::RuntimeOptions;
+    use super::super::provider::{Provider, ProviderChoice, Tuning};
     use super::*;
+    use crate::detect::onnx::file::ModelSource;
 
     #[test]
+    #[cfg(feature = "plugin-providers")]
     fn pinned_memory_is_accessible_to_the_processor() {
         let search_dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/lib")];
         Runtime::load(&RuntimeOptions { search_dirs, ..RuntimeOptions::default() }).unwrap();
         assert!(pinned_memory().is_some());
+    }
+
+    #[test]
+    fn the_compiled_form_of_a_long_model_is_not_kept() {
+        let search_dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/lib")];
+        let (runtime, _) = Runtime::load(&RuntimeOptions { search_dirs, ..RuntimeOptions::default() }).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let choice = ProviderChoice { provider: Provider::OpenVino, library: Some("/nowhere/openvino.so".into()) };
+        let cache = Some(ModelCache::open(folder.path()).unwrap());
+        let accelerator = Accelerator { choice, tuning: Tuning::default(), threads: 1, cache };
+        let setup = Setup::Accelerated(accelerator.clone());
+        let model = ModelSource::BuiltIn.read(None).unwrap();
+        // Never read: the memory of zeros is not touched.
+        let long = model.rewritten(vec![0; MAX_KEPT_MODEL + 1]);
+        for (model, is_kept) in [(&model, true), (&long, false)] {
+            let opening = Opening { runtime, model, setup: &setup, overrides: &[], profile: None, cancel: None };
+            assert_eq!(opening.compiled_key(&accelerator).is_some(), is_kept);
+        }
     }
 }

@@ -217,6 +217,7 @@ impl ByteSource for SpooledSource {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
 
@@ -251,5 +252,22 @@ mod tests {
         // The same first byte.
         assert_eq!(access_order(&[b"GIF89a" as &[u8], &[0; 994]].concat()), AccessOrder::Random);
         assert_eq!(access_order(b""), AccessOrder::NeedsBytes(16));
+    }
+
+    #[test]
+    fn an_index_behind_a_long_beginning_counts_as_missing() {
+        gst::init().unwrap();
+        let is_streamed = |beginning: usize| {
+            let free = u32::try_from(beginning - 32).unwrap();
+            let bytes = iso(&[(b"ftyp", 32), (b"free", free), (b"moov", 16)]);
+            let queue = Arc::<ByteQueue>::default();
+            queue.push(gst::Buffer::from_slice(bytes)).unwrap();
+            queue.end();
+            let pad = gst::Pad::new(gst::PadDirection::Sink);
+            let patient = WaitLimit { limit: None, is_idle_allowed: Arc::new(|| false) };
+            !open(&pad, &queue, true, u64::MAX, &patient).unwrap().is_seekable()
+        };
+        assert!(is_streamed(MAX_HEAD_BYTES - 16));
+        assert!(!is_streamed(MAX_HEAD_BYTES - 15));
     }
 }

@@ -252,3 +252,27 @@ impl ByteSource for RangeSource {
         false
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_grow_up_to_the_longest_and_are_longer_only_for_announced_reads() {
+        gst::init().unwrap();
+        let source = gst::ElementFactory::make("fakesrc").build().unwrap().downcast().unwrap();
+        let mut ranges = Closed { source, size: 1 << 40, end: 1 << 40, length: FIRST_RANGE };
+        let mut position = 0;
+        let lengths = std::iter::repeat_with(|| {
+            let end = ranges.next_range(position, position, 0);
+            end - std::mem::replace(&mut position, end)
+        });
+        let lengths: Vec<u64> = lengths.take(20).collect();
+        assert!(lengths.is_sorted() && lengths[0] < LONGEST_RANGE, "{lengths:?}");
+        assert_eq!(lengths[10..], [LONGEST_RANGE; 10]);
+        let announced = position + 2 * LONGEST_RANGE;
+        assert_eq!(ranges.next_range(position, position, announced), announced);
+        assert_eq!(ranges.next_range(announced, announced, 0), announced + LONGEST_RANGE);
+    }
+}

@@ -354,4 +354,26 @@ mod tests {
         assert_eq!(source.frame(None, (64, 48), &interrupt).unwrap(), frame(0.0).unwrap());
         assert!(frame(99.0).unwrap_err().contains("not found"));
     }
+
+    /// A GIF of 2x2 pixels, of which all frames but the first show one pixel and so are not keyframes; 40 ms each.
+    fn gif(frames: usize) -> Vec<u8> {
+        let frame = |side: u8, data: &[u8]| {
+            let control = b"\x21\xf9\x04\0\x04\0\0\0";
+            [control, &b"\x2c\0\0\0\0"[..], &[side, 0, side, 0, 0, 2, data.len() as u8], data, b"\0"].concat()
+        };
+        // LZW codes of three bits: clear (4) before each pixel of colour 0, then the end (5).
+        let (whole, pixel) = (frame(2, &[0x04, 0x41, 0x10, 0x05]), frame(1, &[0x44, 0x01]));
+        let head = b"GIF89a\x02\0\x02\0\x80\0\0\0\0\0\xff\xff\xff";
+        [head, &whole[..], &pixel.repeat(frames - 1), b"\x3b"].concat()
+    }
+
+    #[test]
+    fn a_frame_behind_many_others_is_not_found() {
+        let file = tempfile::Builder::new().suffix(".gif").tempfile().unwrap();
+        std::fs::write(file.path(), gif(MAX_FRAMES + 10)).unwrap();
+        let source = Source { path: file.path().to_owned() };
+        let frame = |number: usize| source.frame(Some(number as i64 * 40_000_000), (2, 2), &Interrupt::default());
+        assert!(frame(MAX_FRAMES - 1).unwrap().starts_with(&[0xff, 0xd8, 0xff]));
+        assert!(frame(MAX_FRAMES).unwrap_err().contains("not found"));
+    }
 }
