@@ -114,7 +114,7 @@ impl WorkerProcess {
                 _ => return None,
             }
             // There is no wait with a timeout, but the socket is closed when it exits.
-            while matches!(self.stream.read(&mut [0; 1 << 12]), Ok(1..)) {}
+            while Instant::now() < deadline && matches!(self.stream.read(&mut [0; 1 << 12]), Ok(1..)) {}
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -124,5 +124,26 @@ impl Drop for WorkerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_exit_is_killed_even_if_it_writes_without_end() {
+        for script in ["exec sleep 100", "exec cat /dev/zero >&0"] {
+            let arguments = ["-c", script].map(Into::into).to_vec();
+            let program = WorkerProgram { program: "/bin/sh".into(), name: None, arguments };
+            let mut process = WorkerProcess::spawn(&program).unwrap();
+            let folder = format!("/proc/{}", process.child.id());
+            assert!(process.wait(Duration::from_millis(200)).is_none() && Path::new(&folder).exists(), "{script}");
+            drop(process);
+            assert!(!Path::new(&folder).exists(), "{script}");
+        }
     }
 }
