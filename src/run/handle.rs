@@ -261,3 +261,26 @@ fn pictures_of(settings: &Settings, format: Format, output: Option<&Path>) -> Re
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+    use crate::run::settings::Input;
+
+    #[test]
+    fn the_run_waits_for_a_caller_that_reads_no_events() {
+        const FILES: usize = MAX_WAITING_EVENTS + 100;
+        // Each of these files is an event.
+        let inputs = (0..FILES).map(|number| Input::Path(format!("/nowhere/{number}.mp4").into())).collect();
+        let mut run = Run::start(Settings { inputs, ..Settings::default() }).unwrap();
+        let events = run.events.clone().unwrap();
+        while !events.is_full() {
+            assert!(run.thread.as_ref().is_some_and(|thread| !thread.is_finished()));
+            std::thread::yield_now();
+        }
+        drop(events);
+        assert_eq!(run.by_ref().filter(|event| matches!(event, Event::FileDone(_))).count(), FILES);
+        assert!(run.has_ended);
+    }
+}

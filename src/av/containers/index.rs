@@ -225,3 +225,33 @@ fn contains_unflagged_keyframe(
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+    use crate::av::input::test_files::{bytes_of, file_of, opened};
+
+    #[test]
+    fn a_keyframe_that_no_seek_leads_to_is_given_up() {
+        let mut input = opened(file_of(&bytes_of("examples/media/scenes.mp4"))).unwrap();
+        let video = input.best_video().unwrap();
+        input.select(&video, true);
+        let keyframes: Vec<IndexEntry> = video.index_entries().filter(|entry| entry.is_key).collect();
+        let mut packet = Packet::new().unwrap();
+        let (input, packet) = (&mut input, &mut packet);
+        let mut context = JumpContext { input, video: &video, packet, sets: None, earliest: i64::MIN };
+        let mut strategy = IndexStrategy::new(true);
+        let sample = |dts: i64| Sample { number: 1, position: keyframes[1].position, dts };
+        let jump = strategy.seek_to(sample(keyframes[1].dts), i64::MAX, &mut context).unwrap();
+        assert!(matches!(jump, Jump::Landed));
+        // Between two keyframes: seeks lead to the one and the other in turn.
+        let between = (keyframes[1].dts + keyframes[2].dts) / 2;
+        let before = context.input.bytes_read();
+        let jump = unbuffered(&mut context, |context| strategy.seek_to(sample(between), i64::MAX, context)).unwrap();
+        assert!(matches!(jump, Jump::Lost));
+        let read = context.input.bytes_read() - before;
+        let longest = keyframes.iter().map(IndexEntry::byte_len).max().unwrap();
+        assert!((1..=MAX_SEEKS as u64 * longest).contains(&read), "{read} bytes");
+    }
+}

@@ -656,4 +656,15 @@ mod tests {
         let kept: Vec<Size> = worker.sessions.iter().map(|open| open.sized.size()).collect();
         assert_eq!(kept, order[6 - MAX_KEPT..]);
     }
+
+    #[test]
+    fn the_wait_for_a_worker_that_does_not_return_ends() {
+        let (opened, bytes) = open("picodet.onnx");
+        let shared = shared(&opened, bytes, InputSize::Model);
+        let started = Instant::now();
+        // One worker is running, which the caller may be itself.
+        assert!(!shared.wait_for_workers(0, Duration::from_millis(50)));
+        assert!(started.elapsed() >= Duration::from_millis(50));
+        assert!(shared.wait_for_workers(1, Duration::from_secs(60)));
+    }
 }

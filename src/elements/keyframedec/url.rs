@@ -40,6 +40,11 @@ struct Connection {
 /// # Errors
 /// Why its first bytes cannot be read: the URL is not valid, or the server's answer.
 pub fn open(url: &str) -> Result<Box<dyn ByteSource>, String> {
+    open_within(url, IO_TIMEOUT, SPOOL_LIMIT)
+}
+
+/// As [`open`], with these limits.
+fn open_within(url: &str, io_timeout: Duration, spool_limit: u64) -> Result<Box<dyn ByteSource>, String> {
     let source = http::source(url).map_err(|error| error.message().to_owned())?;
     let queue = Arc::<ByteQueue>::default();
     let (chained, ended) = (Arc::clone(&queue), Arc::clone(&queue));
@@ -59,8 +64,8 @@ pub fn open(url: &str) -> Result<Box<dyn ByteSource>, String> {
     source.set_bus(Some(&bus));
     let connection = Connection { source, bus, queue, pad };
     connection.start()?;
-    let wait_limit = WaitLimit { limit: Some(IO_TIMEOUT), is_idle_allowed: Arc::new(|| false) };
-    match push::open(&connection.pad, &connection.queue, true, SPOOL_LIMIT, &wait_limit) {
+    let wait_limit = WaitLimit { limit: Some(io_timeout), is_idle_allowed: Arc::new(|| false) };
+    match push::open(&connection.pad, &connection.queue, true, spool_limit, &wait_limit) {
         Ok(_) if connection.refusal().is_some() => Err(connection.refusal().unwrap_or_default()),
         Ok(bytes) => Ok(Box::new(UrlSource { bytes, connection })),
         Err(error) => Err(connection.refusal().unwrap_or_else(|| error.to_string())),
@@ -128,5 +133,50 @@ impl ByteSource for UrlSource {
 
     fn has_cheap_seeks(&self) -> bool {
         self.bytes.has_cheap_seeks()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Starts a server that sends this many of the bytes that it announces, and then nothing until the connection is closed. It has
+    /// no range requests. Returns the URL of an AVI file.
+    fn serve(announced: usize, sent: usize) -> String {
+        gst::init().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a.avi", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = BufReader::new(connection.try_clone().unwrap());
+            let mut lines = request.by_ref().lines().map_while(Result::ok);
+            assert!(lines.any(|line| line.is_empty()));
+            let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {announced}\r\n\r\n").into_bytes();
+            let head = answer.len();
+            answer.extend(b"RIFF\0\0\0\0AVI LIST");
+            answer.resize(head + sent, 0);
+            // The client may close the connection earlier.
+            let _ = connection.write_all(&answer);
+            let _ = request.read_line(&mut String::new());
+        });
+        url
+    }
+
+    #[test]
+    fn a_server_that_sends_nothing_more_is_an_error() {
+        let reason = open_within(&serve(1000, 100), Duration::from_millis(200), SPOOL_LIMIT).err().unwrap();
+        assert!(reason.contains("delivered nothing for 0.2 s"), "{reason}");
+    }
+
+    #[test]
+    fn a_temporary_file_has_a_limit() {
+        let open = |limit: u64| open_within(&serve(300_000, 300_000), IO_TIMEOUT, limit);
+        assert_eq!(open(300_000).unwrap().size(), Some(300_000));
+        let reason = open(299_999).err().unwrap();
+        assert!(reason.contains("longer than spool-limit (299999 bytes)"), "{reason}");
     }
 }
