@@ -34,7 +34,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-tables exits kills leaks sanitize fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-deb13 test-dockerfile release install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-elements test-tables exits kills leaks sanitize fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-deb13 test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -59,12 +59,13 @@ help:
 	@echo 'make fuzz           [MINUTES=5] [TARGETS=...] fuzz everything that reads untrusted bytes, each target for so long (first builds for 15 minutes)'
 	@echo 'make interleavings  run the queue of the engine in 280,000 orders of its threads (model checker shuttle; first builds for 5 minutes)'
 	@echo 'make leaks          count what pipelines and every element test leave behind, with GStreamer'"'"'s tracer and with valgrind'
-	@echo 'make sanitize       [TESTS=...] run the element tests under AddressSanitizer and LeakSanitizer (first builds for 10 minutes)'
+	@echo 'make sanitize       [ELEMENT_TESTS=...] run the element tests under AddressSanitizer and LeakSanitizer (first builds for 10 minutes)'
 	@echo 'make exits          end processes in the middle of their work, twenty times each'
 	@echo 'make soak           10,000 files, 10,000 state changes, 1,000 pipelines: threads, descriptors and memory stay flat (half an hour)'
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
-	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
+	@echo 'make test-elements  only the tests of elements in pipelines'
+	@echo 'make test-debian13  [ROOT_DEBIAN13=...] [TARGET_DEBIAN13=test] build and test in a Debian 13 chroot (as root; needs debootstrap)'
 	@echo 'make test-deb       build the package and install, use and remove it in a fresh Debian (as root; needs debootstrap)'
 	@echo 'make test-deb13     the same for Debian 13, built in the chroot of make test-debian13'
 	@echo 'make test-dockerfile  carry out packaging/Dockerfile in Debian trees, without Docker (as root; needs debootstrap)'
@@ -112,6 +113,12 @@ test: build
 	@for library in $(ROOT).deps/lib/openvino/libonnxruntime.so.*; do \
 		[ ! -e "$$library" ] || { set -x; ORT_DYLIB_PATH=$$library $(CARGO) test --quiet $(FEATURES) --test detect_engine --test detect_models; } || exit 1; \
 	done
+
+# The tests in which pipelines run in the process of the test.
+ELEMENT_TESTS := $(basename $(notdir $(wildcard tests/elements_*.rs))) analytics bulkbin fault_injection formats meta_survival rtp
+
+test-elements: setup
+	$(CARGO) test --quiet $(FEATURES) $(ELEMENT_TESTS:%=--test %)
 
 # When it exists, `make test` uses it too.
 TABLES_PYTHON := .deps/python
@@ -176,16 +183,17 @@ interleavings: setup
 
 leaks: build
 	$(CARGO) test --quiet $(FEATURES) --test leaks -- --nocapture
-	VX_PLUGIN_DIR=$(ROOT)$(STAGE) scripts/leaks.py
+	scripts/leaks.py $(ELEMENT_TESTS)
 	scripts/valgrind.sh $(ROOT)$(STAGE)
 
-# Tests that load the plugin into other processes get the plain one.
-sanitize: build
-	VX_PLUGIN_DIR=$(ROOT)$(STAGE) scripts/sanitize.sh $(TESTS)
+# AddressSanitizer needs more address space than faults leave.
+sanitize: setup
+	scripts/sanitize.sh $(filter-out fault_injection,$(ELEMENT_TESTS))
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
+TARGET_DEBIAN13 ?= test
 test-debian13:
-	scripts/test_debian13.sh $(ROOT_DEBIAN13)
+	scripts/test_debian13.sh $(ROOT_DEBIAN13) $(TARGET_DEBIAN13)
 
 accuracy: build
 	$(PYTHON) benches/accuracy.py

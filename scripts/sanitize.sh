@@ -1,21 +1,15 @@
 #!/bin/sh
-# Runs the element tests under AddressSanitizer and LeakSanitizer: memory that is used after it was freed or beyond its end, and memory
+# Runs test programs under AddressSanitizer and LeakSanitizer: memory that is used after it was freed or beyond its end, and memory
 # that nothing refers to at the end.
 #
-#     scripts/sanitize.sh [TEST...]    (names as in tests/, elements_* and others when not given)
+#     scripts/sanitize.sh TEST...    (names as in tests/)
 #
 # A nightly compiler is not needed: RUSTC_BOOTSTRAP=1 allows the flag. FFmpeg, GStreamer and ONNX Runtime are as installed: what they
 # allocate and free is examined, their own reads and writes are not.
 set -eu
 
-case ${1:-} in -*) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
+case ${1:--} in -*) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;; esac
 cd "$(dirname "$0")/.."
-if [ $# -eq 0 ]; then
-    for file in tests/elements_*.rs; do
-        set -- "$@" "$(basename "$file" .rs)"
-    done
-    set -- "$@" analytics bulkbin formats meta_survival rtp
-fi
 tests=
 for name in "$@"; do
     tests="$tests --test $name"
