@@ -72,6 +72,9 @@ class Stage:
                 place = os.environ.get(variable, str(pathlib.Path.home() / default))
                 self.mount("--bind", place, target=self.path(place))
                 self.environment[variable] = place
+            # Nothing in the tree may update this machine's Rust.
+            run("mount", "-o", "remount,bind,ro", self.path(self.environment["RUSTUP_HOME"]))
+            self.environment["RUSTUP_AUTO_INSTALL"] = "0"
             self.environment["PATH"] = f"{self.environment['CARGO_HOME']}/bin:{self.environment['PATH']}"
             # The Rust images have these.
             self.run("apt-get update -q && apt-get install -qy --no-install-recommends ca-certificates gcc libc6-dev")

@@ -5,10 +5,12 @@
 //! Knows nothing of ONNX Runtime or of families. Each worker thread has its own [`Decoder`], which reuses its memory. Values that
 //! are not finite never become detections.
 
+use std::borrow::Borrow;
+
 use super::nms::{Candidate, MAX_CANDIDATES, iou, rank, suppress};
 use super::task::{Task, keypoints, mask, rotated};
 use super::{OutputLayout, Outputs, Scratch};
-use crate::detect::detection::{Details, DetectSettings, Detection};
+use crate::detect::detection::{Details, DetectSettings, Detection, Rotated};
 use crate::detect::pixels::letterbox::Letterbox;
 
 /// Decodes outputs; keeps its memory between images.
@@ -53,11 +55,17 @@ impl Decoder {
             rank(candidates, settings.max_detections.min(MAX_CANDIDATES));
         } else {
             rank(candidates, MAX_CANDIDATES);
-            let overlap = |a: &Candidate, b: &Candidate| match task {
-                Task::Obb => rotated_box(a).probabilistic_iou(rotated_box(b)),
-                _ => iou(&a.corners, &b.corners),
-            };
-            suppress(candidates, settings.iou_threshold, settings.class_agnostic, settings.max_detections, overlap);
+            let (threshold, agnostic, limit) =
+                (settings.iou_threshold, settings.class_agnostic, settings.max_detections);
+            if task == Task::Obb {
+                let of = |candidate: &Candidate| RotatedCandidate { plain: *candidate, shape: rotated_box(candidate) };
+                let mut shaped: Vec<RotatedCandidate> = candidates.iter().map(of).collect();
+                suppress(&mut shaped, threshold, agnostic, limit, |a, b| a.shape.probabilistic_iou(b.shape));
+                candidates.clear();
+                candidates.extend(shaped.iter().map(|candidate| candidate.plain));
+            } else {
+                suppress(candidates, threshold, agnostic, limit, |a, b| iou(&a.corners, &b.corners));
+            }
         }
         // In pixels of the frame. A rotated box may lie in the frame although the same box, upright, does not.
         let bounds_of = |candidate: &Candidate| match task {
@@ -80,6 +88,19 @@ impl Decoder {
             Some(found)
         };
         candidates.iter().filter_map(with_details).collect()
+    }
+}
+
+/// A candidate with its rotated box in pixels of the frame.
+#[derive(Clone, Copy)]
+struct RotatedCandidate {
+    plain: Candidate,
+    shape: Rotated,
+}
+
+impl Borrow<Candidate> for RotatedCandidate {
+    fn borrow(&self) -> &Candidate {
+        &self.plain
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Pure functions over candidates; knows no tensors. Any thread.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 /// A box before suppression, in pixels of the model's input.
@@ -36,14 +37,14 @@ pub(crate) fn rank(candidates: &mut Vec<Candidate>, limit: usize) {
 
 /// Keeps each candidate whose overlap with every better kept one is at most `iou_threshold`; up to `limit` of them.
 ///
-/// Only candidates of the same class suppress each other, unless `class_agnostic`. `candidates` must be ranked; those that are
-/// suppressed are removed.
-pub(crate) fn suppress(
-    candidates: &mut Vec<Candidate>,
+/// Only candidates of the same class suppress each other, unless `class_agnostic`. `candidates` must be ranked, and may carry what
+/// `overlap` needs; those that are suppressed are removed.
+pub(crate) fn suppress<T: Borrow<Candidate> + Copy>(
+    candidates: &mut Vec<T>,
     iou_threshold: f32,
     class_agnostic: bool,
     limit: usize,
-    overlap: impl Fn(&Candidate, &Candidate) -> f32,
+    overlap: impl Fn(&T, &T) -> f32,
 ) {
     let mut kept = 0;
     for index in 0..candidates.len() {
@@ -52,7 +53,8 @@ pub(crate) fn suppress(
         }
         let candidate = candidates[index];
         let is_suppressed = candidates[..kept].iter().any(|better| {
-            (class_agnostic || better.class_id == candidate.class_id) && overlap(better, &candidate) > iou_threshold
+            let is_same_class = better.borrow().class_id == candidate.borrow().class_id;
+            (class_agnostic || is_same_class) && overlap(better, &candidate) > iou_threshold
         });
         if !is_suppressed {
             candidates[kept] = candidate;
