@@ -65,7 +65,7 @@ help:
 	@echo 'make test-tables    open the tables of `vx detect` with pandas, pyarrow, polars, duckdb and pycocotools (600 MB, into .deps/python)'
 	@echo 'make test-ray       test the Python package on a Ray cluster of several nodes on this machine (600 MB, into .deps/ray)'
 	@echo 'make test-elements  only the tests of elements in pipelines'
-	@echo 'make test-debian13  [ROOT_DEBIAN13=...] [TARGET_DEBIAN13=test] build and test in a Debian 13 chroot (as root; needs debootstrap)'
+	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
 	@echo 'make test-deb       build the package and install, use and remove it in a fresh Debian (as root; needs debootstrap)'
 	@echo 'make test-deb13     the same for Debian 13, built in the chroot of make test-debian13'
 	@echo 'make test-dockerfile  carry out packaging/Dockerfile in Debian trees, without Docker (as root; needs debootstrap)'
@@ -191,9 +191,8 @@ sanitize: setup
 	scripts/sanitize.sh $(filter-out fault_injection,$(ELEMENT_TESTS))
 
 ROOT_DEBIAN13 ?= /var/tmp/vx-debian13
-TARGET_DEBIAN13 ?= test
 test-debian13:
-	scripts/test_debian13.sh $(ROOT_DEBIAN13) $(TARGET_DEBIAN13)
+	scripts/test_debian13.sh $(ROOT_DEBIAN13)
 
 accuracy: build
 	$(PYTHON) benches/accuracy.py

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds and tests this tree in a Debian 13 chroot (FFmpeg 7.1, GStreamer 1.26) with this machine's Rust.
 #
-#   scripts/test_debian13.sh [ROOT [TARGET]]
+#   scripts/test_debian13.sh [ROOT [ARGUMENT...]]
 #
-# TARGET (test) is the target of make. ROOT is created with debootstrap if it does not exist. Run as root. Mounts are removed at the end.
+# The ARGUMENTs (test) are those of make. ROOT is created with debootstrap if it does not exist. Run as root. Mounts are removed at the end.
 set -euo pipefail
 
 root=${1:-/var/tmp/vx-debian13}
-target=${2:-test}
+shift $(($# > 0))
+[ $# -gt 0 ] || set -- test
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 source=$(cd "$(dirname "$0")/.." && pwd)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
@@ -58,7 +59,7 @@ chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
     PATH=/opt/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup RUSTUP_AUTO_INSTALL=0 \
     SSL_CERT_FILE=$certificates PIP_CERT=$certificates CARGO_HTTP_CAINFO=$certificates GIT_SSL_CAINFO=$certificates \
-    "${passed_on[@]}" TARGET="$target" sh -c '
+    "${passed_on[@]}" sh -c '
         set -e
         # The requirements of README.md besides Rust.
         if ! command -v make || ! command -v git || ! command -v python3; then
@@ -75,10 +76,10 @@ chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
             apt-get update -q
             apt-get install -qy --no-install-recommends gir1.2-gst-rtsp-server-1.0 python3-gi
         fi
-        if [ "$TARGET" = deb ] && ! command -v dpkg-shlibdeps; then
+        if [ "$1" = deb ] && ! command -v dpkg-shlibdeps; then
             apt-get update -q
             apt-get install -qy --no-install-recommends dpkg-dev
         fi
         cd /src
         git config --global --add safe.directory /src
-        make "$TARGET"'
+        make "$@"' make "$@"
