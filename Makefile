@@ -34,7 +34,7 @@ FEATURES = $(shell pkg-config --atleast-version=1.24 gstreamer-analytics-1.0 2>/
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup build demo python node test-ray test test-elements test-tables exits kills leaks sanitize fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-deb13 test-dockerfile release install uninstall clean
+.PHONY: help setup build demo python node test-ray test test-elements test-tables exits kills leaks sanitize fuzz interleavings mutations seeks soak test-debian13 bench accuracy check deny sbom deb test-deb test-deb13 test-meson test-dockerfile release install uninstall clean
 
 help:
 	@echo 'make demo           install what is missing, build, detect persons in a short clip, draw them into pictures in $(DEMO)/'
@@ -68,6 +68,7 @@ help:
 	@echo 'make test-debian13  [ROOT_DEBIAN13=...] build and test in a Debian 13 chroot (as root; needs debootstrap)'
 	@echo 'make test-deb       build the package and install, use and remove it in a fresh Debian (as root; needs debootstrap)'
 	@echo 'make test-deb13     the same for Debian 13, built in the chroot of make test-debian13'
+	@echo 'make test-meson     build with Meson, install into a prefix and use what is there'
 	@echo 'make test-dockerfile  carry out packaging/Dockerfile in Debian trees, without Docker (as root; needs debootstrap)'
 	@echo 'make bench          all benchmarks: decoding, preparing frames, overlay, engine, memory, streaming, many files (an hour)'
 	@echo 'make accuracy       [PYTHON=...] COCO average precision compared with an independent detector (needs ../shared/images)'
@@ -232,6 +233,9 @@ test-deb: deb
 test-deb13:
 	scripts/test_debian13.sh $(ROOT_DEBIAN13) deb
 	scripts/test_deb.sh $(ROOT_DEBIAN13)/src/$(DEB)/vx_*.deb
+
+test-meson: setup
+	scripts/test_meson.sh
 
 test-dockerfile:
 	scripts/test_dockerfile.py

@@ -61,25 +61,26 @@ chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 \
     SSL_CERT_FILE=$certificates PIP_CERT=$certificates CARGO_HTTP_CAINFO=$certificates GIT_SSL_CAINFO=$certificates \
     "${passed_on[@]}" sh -c '
         set -e
+        # install CHECK PACKAGE...: the packages, unless the command CHECK succeeds.
+        install() {
+            check=$1
+            shift
+            if ! eval "$check"; then
+                apt-get update -q
+                apt-get install -qy --no-install-recommends "$@"
+            fi
+        }
         # The requirements of README.md besides Rust.
-        if ! command -v make || ! command -v git || ! command -v python3; then
-            apt-get update -q
-            apt-get install -qy --no-install-recommends make git python3
-        fi
+        install "command -v make && command -v git && command -v python3" make git python3
         # For GstAnalyticsRelationMeta and the elements that read it.
-        if ! pkg-config --exists gstreamer-analytics-1.0; then
-            apt-get update -q
-            apt-get install -qy --no-install-recommends pkg-config libgstreamer-plugins-bad1.0-dev gstreamer1.0-plugins-bad
-        fi
+        install "pkg-config --exists gstreamer-analytics-1.0" pkg-config libgstreamer-plugins-bad1.0-dev gstreamer1.0-plugins-bad
         # The RTSP server of tests/rtp.rs.
-        if ! python3 -c "import gi; gi.require_version(\"GstRtspServer\", \"1.0\")"; then
-            apt-get update -q
-            apt-get install -qy --no-install-recommends gir1.2-gst-rtsp-server-1.0 python3-gi
-        fi
-        if [ "$1" = deb ] && ! command -v dpkg-shlibdeps; then
-            apt-get update -q
-            apt-get install -qy --no-install-recommends dpkg-dev
-        fi
+        server="import gi; gi.require_version(\"GstRtspServer\", \"1.0\")"
+        install "python3 -c \"\$server\"" gir1.2-gst-rtsp-server-1.0 python3-gi
+        case $1 in
+            deb) install "command -v dpkg-shlibdeps" dpkg-dev ;;
+            test-meson) install "command -v meson" meson ninja-build ;;
+        esac
         cd /src
         git config --global --add safe.directory /src
         make "$@"' make "$@"

@@ -34,7 +34,7 @@ fn dirs_of(program: &Path, source: &Path) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     let is_in_bin = program.parent().is_some_and(|folder| folder.ends_with("bin"));
     if let Some(prefix) = program.ancestors().nth(2).filter(|prefix| is_in_bin && !library_paths::is_shared(prefix)) {
-        dirs.extend(["lib/vx", "share/gstreamer-1.0/vx"].map(|place| prefix.join(place)));
+        dirs.extend(places_of_installation().map(|place| prefix.join(place)));
     }
     // Elsewhere the folders above a program may be anybody's.
     let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
@@ -42,6 +42,13 @@ fn dirs_of(program: &Path, source: &Path) -> Vec<PathBuf> {
         dirs.push(source.join(".deps/lib"));
     }
     dirs
+}
+
+/// Returns the folders below a prefix where the library may have been installed: in the library folder of GNU, of Fedora or of Debian, or
+/// beside the plugins of one user.
+fn places_of_installation() -> [String; 4] {
+    let multiarch = format!("lib/{}-linux-gnu/vx", std::env::consts::ARCH);
+    ["lib/vx".into(), "lib64/vx".into(), multiarch, "share/gstreamer-1.0/vx".into()]
 }
 
 #[cfg(test)]
@@ -60,7 +67,7 @@ mod tests {
         for program in ["/nowhere/vx-1.0/target/vx", "/nowhere/target/debug/vx", "/vx"] {
             assert!(dirs_of(Path::new(program), &source).is_empty(), "{program}");
         }
-        let installed = ["/nowhere/vx-1.0/lib/vx", "/nowhere/vx-1.0/share/gstreamer-1.0/vx"].map(PathBuf::from);
+        let installed = places_of_installation().map(|place| Path::new("/nowhere/vx-1.0").join(place));
         assert_eq!(dirs_of(Path::new("/nowhere/vx-1.0/bin/vx"), &source), installed);
         // Anybody may create /tmp/lib/vx.
         if library_paths::is_shared(Path::new("/tmp")) {
