@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -31,9 +31,43 @@ pub(super) struct PastResult {
 /// The files of an output, by name.
 pub(super) type Done = HashMap<String, PastResult>;
 
+/// A file that is unlocked when it is closed.
+///
+/// Closing alone keeps the lock while another process has a copy of the descriptor: one that this process forks has it until it executes
+/// its program (flock(2)).
+struct LockedFile(File);
+
+impl LockedFile {
+    /// Locks a file; returns `None` if another one has locked it. Not all file systems have locks.
+    fn lock(file: File) -> Option<Self> {
+        let result = file.try_lock();
+        (!matches!(result, Err(TryLockError::WouldBlock))).then_some(Self(file))
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+impl Deref for LockedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for LockedFile {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
+    }
+}
+
 /// See the module.
 pub(super) struct Journal {
-    file: File,
+    file: LockedFile,
     path: PathBuf,
     /// The output as the user names it.
     output: PathBuf,
@@ -85,10 +119,7 @@ impl Journal {
         let in_use = || unusable("is being written by another run", "wait for its end, or select another output");
         let is_new = !path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        // Not all file systems have locks.
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(in_use());
-        }
+        let file = LockedFile::lock(file).ok_or_else(in_use)?;
         // A run that has just ended may have replaced the file.
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
         if std::fs::metadata(path).map(identity).ok() != Some(file.metadata().map(identity).map_err(failed)?) {
@@ -157,15 +188,15 @@ impl Journal {
     fn rewrite(&mut self, before: &Contents) -> std::io::Result<()> {
         let path = with_suffix(&self.path, ".new");
         let options = || OpenOptions::new().read(true).write(true).create(true).truncate(true).to_owned();
-        let mut new = options().open(&path)?;
+        // Other runs find it locked.
+        let new = options().open(&path)?;
+        let mut new = LockedFile::lock(new).ok_or(std::io::ErrorKind::ResourceBusy)?;
         let mut copy = || {
             new.set_permissions(self.file.metadata()?.permissions())?;
-            // Other runs find it locked. Not all file systems have locks.
-            let _ = new.try_lock();
             let kept = before.sections.iter().filter(|section| !self.replaced.contains(&section.file));
             for range in std::iter::once(&before.header).chain(kept.map(|section| &section.range)) {
                 self.file.seek(SeekFrom::Start(range.start))?;
-                std::io::copy(&mut (&self.file).take(range.end - range.start), &mut new)?;
+                std::io::copy(&mut (&*self.file).take(range.end - range.start), &mut *new)?;
             }
             new.sync_all()?;
             std::fs::rename(&path, &self.path)
@@ -345,5 +376,24 @@ fn check_schema(line: &[u8]) -> Result<(), String> {
         Err(format!("was written by another version of vx, whose lines differ (not schema {SCHEMA})"))
     } else {
         Err("was not written by vx".to_owned())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_in_another_process_does_not_keep_the_lock() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let open = || LockedFile::lock(File::open(&path).unwrap());
+        let file = open().unwrap();
+        assert!(open().is_none());
+        // As a process has it that is being started.
+        let copy = file.try_clone().unwrap();
+        drop(file);
+        assert!(open().is_some());
+        drop(copy);
     }
 }
