@@ -229,20 +229,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_section_whose_decoder_cannot_be_opened_is_one_error() {
-        // An hvcC with one array of one unit, which ends within its length.
-        let mut extradata = vec![1; 22];
-        extradata.extend([1, 33, 0, 1, 0xff]);
+    fn stream(codec: Codec, extradata: Vec<u8>) -> BareStream {
         let format = StreamFormat {
-            codec: Codec::H265,
+            codec,
             extradata,
             size: None,
             pixel_aspect_ratio: None,
             frame_rate: None,
             is_interlaced: false,
         };
-        let stream = BareStream::new(&format).unwrap();
+        BareStream::new(&format).unwrap()
+    }
+
+    #[test]
+    fn a_section_whose_decoder_cannot_be_opened_is_one_error() {
+        // An hvcC with one array of one unit, which ends within its length.
+        let mut extradata = vec![1; 22];
+        extradata.extend([1, 33, 0, 1, 0xff]);
+        let stream = stream(Codec::H265, extradata);
         let mut gaps = GapFiller::new(10, 1, resources(), Interrupt::default());
         let mut frames = Vec::new();
         let packet = |time: i64| {
@@ -261,15 +265,7 @@ mod tests {
 
     #[test]
     fn a_section_of_many_bytes_is_decoded_without_waiting_for_its_end() {
-        let format = StreamFormat {
-            codec: Codec::H264,
-            extradata: Vec::new(),
-            size: None,
-            pixel_aspect_ratio: None,
-            frame_rate: None,
-            is_interlaced: false,
-        };
-        let stream = BareStream::new(&format).unwrap();
+        let stream = stream(Codec::H264, Vec::new());
         let mut gaps = GapFiller::new(10, 1, resources(), Interrupt::default());
         // References to the same memory.
         let packet = Packet::of(&vec![0; 16 << 20]).unwrap();

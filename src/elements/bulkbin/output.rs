@@ -2,7 +2,7 @@
 //! Serializes the lines of all lanes into one stream in which each file's lines stay together.
 //!
 //! One lane at a time is the writer: its lines are output at once. The lines of other lanes wait in memory, beyond a megabyte in a
-//! temporary file, and are output when their file has ended and there is no writer. At most [`MAX_WAITING_FILES`] files wait for a
+//! temporary file, and are output after the end of their file, when there is no writer. At most [`MAX_WAITING_FILES`] files wait for a
 //! writer with a long file; then their lanes wait.
 //!
 //! Where whole files are wanted, a lane becomes the writer when its file has ended, so that no file waits for the end of another.

@@ -260,7 +260,7 @@ impl BulkBin {
             first.as_ref().map(|first| [first, lane].map(|lane| lane.detector.downcast_ref::<YoloDetect>()));
         match detectors {
             Some([Some(first), Some(own)]) if !own.shares_engine_with(first) => {
-                let replaced = "the model was replaced after the run had begun";
+                let replaced = "the model file was replaced during the run";
                 Err(Failure::new(&glib::Error::new(gst::ResourceError::Failed, replaced), None))
             }
             _ => Ok(()),
